@@ -1,0 +1,31 @@
+# `make quickstart` and `make test` set up all they need on a machine that has Python 3.11 or newer, and do their job.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test slow lint
+
+quickstart: $(BIN)/.run
+	$(BIN)/python launch.py --config=experiments/quickstart.py
+
+test: $(BIN)/.dev
+	$(BIN)/python -m pytest
+
+slow: $(BIN)/.dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(BIN)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=…")'
+	$(PYTHON) -m venv .venv
+
+$(BIN)/.run: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(BIN)/.dev: requirements.txt requirements-dev.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@ $(BIN)/.run

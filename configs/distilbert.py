@@ -1,0 +1,65 @@
+"""DistilBERT (Sanh et al. 2019): as BERT, but half the layers, taught by it through three losses, and started from its layers.
+
+    python launch.py --config=configs/distilbert.py --config.teacher=runs/bert-base --workdir=runs/distilbert-base
+
+Losses 5 · soft targets (T = 2) + 2 · MLM + 1 · cosine, as in the authors' README; layers 0, 2, 4, 7, 9, 11; no pooler, no token
+types, no pairs.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+
+from research.data.settings import Data
+from research.experiment import Experiment, Run, to_wire
+from research.models.architecture import Architecture
+from research.objectives.losses import Losses, Match, Plain, Soft
+from research.optim import Optimizer
+
+SIZES = ('base',)
+
+
+def get_config(size: str = 'base') -> ml_collections.ConfigDict:
+    """The authors' recipe; a batch of about 4,000 sequences is reached by accumulation (§3)."""
+    return to_wire(
+        Experiment(
+            name=f'distilbert-{size}',
+            model=Architecture(layers=6, types=0, pooler=False, activation='gelu', head_dropout=0.2),
+            data=Data(length=512, tokenizer='teacher'),
+            losses=Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0)),
+            start='teacher',
+            teacher='runs/bert-base',
+            optimizer=Optimizer(lr=5e-4, warmup=0.05, weight_decay=0.0, beta2=0.98, clip=5.0),
+            run=Run(
+                steps=100_000,
+                epochs=3.0,
+                batch=4000,
+                accumulate=125,
+                log_every=10,
+                evaluate_every=1000,
+                checkpoint_every=200,
+            ),
+        )
+    )
+
+
+def sweep_layers() -> Iterator[dict[str, Any]]:
+    """Depth of the student."""
+    for layers in (2, 3, 4, 6):
+        yield {'model.layers': layers}
+
+
+def sweep_losses() -> Iterator[dict[str, Any]]:
+    """The ablation of Sanh et al. 2019, Table 4."""
+    yield {}
+    yield {'losses.soft.weight': 0.0, 'losses.mlm.weight': 0.0}
+    yield {'losses.cosine.weight': 0.0, 'losses.mlm.weight': 0.0}
+    yield {'losses.mlm.weight': 0.0}
+    yield {'start': ''}
+
+
+def sweep_temperature() -> Iterator[dict[str, Any]]:
+    """The temperature of the soft targets."""
+    for temperature in (1.0, 2.0, 4.0, 8.0):
+        yield {'losses.soft.temperature': temperature}

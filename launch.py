@@ -1,0 +1,133 @@
+"""The one door: run an experiment, a sweep of one, or a study.
+
+    python launch.py --config=configs/bert.py:tiny --workdir=runs/bert-tiny --config.run.steps=1000
+    python launch.py --config=configs/albert.py:base --sweep=layers,sharing
+    python launch.py --config=configs/albert.py:base --sweep='model.layers=3,6,12' --dry
+    python launch.py --config=experiments/quickstart.py
+    python launch.py --workdir=runs/bert-tiny        (once more, or on from where it stopped: as its folder says)
+"""
+
+import dataclasses
+import importlib.util
+import json
+import sys
+import types
+from pathlib import Path
+
+from absl import flags
+
+from research.errors import UserError, choose, nearest
+from research.experiment import Experiment, from_wire, override
+from research.study.graph import Study
+from research.study.sweep import sweep
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string('config', None, 'FILE[:size] of configs/ or experiments/; --config.KEY=VALUE changes a key of it')
+flags.DEFINE_string('workdir', None, 'folder of the run or the study; by default runs/NAME')
+flags.DEFINE_multi_string('sweep', [], "axes that multiply: names that the config file defines, or 'key=value,value'; may be repeated")
+flags.DEFINE_bool('dry', False, 'print what would run, its parameters, FLOPs and memory, as one JSON object, and train nothing')
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    try:
+        launch(arguments)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f'error: {error.strerror or error}{f": {error.filename}" if error.filename else ""}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('interrupted; the same command continues from the last checkpoint', file=sys.stderr)
+        return 130
+    return 0
+
+
+def launch(arguments: list[str]) -> None:
+    """Reads the flags and runs, or shows, what they ask for."""
+    changes = parse(arguments)
+    if FLAGS.config is None and FLAGS.workdir is None:
+        raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of a run to continue')
+    asked = load(FLAGS.config) if FLAGS.config else reopen(Path(FLAGS.workdir))
+    if isinstance(asked, Study):
+        if FLAGS.sweep:
+            raise UserError(f'{FLAGS.config} is a study: it names its runs itself, so --sweep has nothing to multiply')
+        asked = dataclasses.replace(asked, runs={name: override(x, changes) for name, x in asked.runs.items()})
+    else:
+        asked = override(asked, changes)
+        if FLAGS.sweep:
+            asked = sweep(asked, FLAGS.sweep, module(FLAGS.config) if FLAGS.config else types.ModuleType('none'))
+    workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
+    # jax takes seconds to load, so a mistake in the command line is told before that.
+    from research import preview, run
+    from research.study import execute, report
+
+    if FLAGS.dry:
+        print(json.dumps(preview.preview(asked, workdir), indent=2))
+    elif isinstance(asked, Study):
+        execute.run_study(asked, workdir, run.run)
+        report.report(asked, workdir)
+    else:
+        run.run(asked, workdir)
+
+
+def parse(arguments: list[str]) -> dict[str, str]:
+    """Fills FLAGS and returns the changes to the config: dotted name -> text. Both `--a=b` and `--a b` are understood."""
+    try:
+        rest = FLAGS(arguments, known_only=True)[1:]
+    except flags.Error as error:
+        raise UserError(str(error).splitlines()[0]) from None
+    changes = {}
+    while rest:
+        given = rest.pop(0)
+        name, equals, value = given.removeprefix('--').partition('=')
+        if not given.startswith('--config.'):
+            raise UserError(f"unknown argument '{given}'{nearest(name, FLAGS)} (flags: --config, --config.KEY, --workdir, --sweep, --dry)")
+        if not equals:
+            if not rest or rest[0].startswith('--'):
+                raise UserError(f'{given} has no value: give {given}=VALUE')
+            value = rest.pop(0)
+        changes[name.removeprefix('config.')] = value
+    return changes
+
+
+def load(config: str) -> Experiment | Study:
+    """The Experiment or the Study that FILE[:size] defines."""
+    defined = module(config)
+    _, _, size = config.partition('.py:')
+    for function, read in (('get_study', lambda study: study), ('get_config', from_wire)):
+        if hasattr(defined, function):
+            if size:
+                choose(f'size of {defined.__name__}', size, defined.SIZES)
+            return read(getattr(defined, function)(*([size] if size else [])))
+    raise UserError(f'{defined.__name__} defines neither get_config nor get_study: it is no file of configs/ or experiments/')
+
+
+def module(config: str) -> types.ModuleType:
+    """The Python file of FILE[:size], imported."""
+    name, colon, _ = config.partition('.py:')
+    path = Path(name + '.py' if colon else config)
+    if not path.is_file():
+        files = [str(file) for folder in ('configs', 'experiments') for file in sorted(Path(folder).glob('*.py'))]
+        raise UserError(f"no config file '{path}'{nearest(str(path), files)} (there are: {', '.join(files)})")
+    spec = importlib.util.spec_from_file_location(str(path), path)
+    if spec is None or spec.loader is None:
+        raise UserError(f'{path} is not a Python file')
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def reopen(workdir: Path) -> Experiment:
+    """The Experiment of a run folder."""
+    try:
+        return from_wire(json.loads((workdir / 'experiment.json').read_text()))
+    except FileNotFoundError:
+        raise UserError(f'{workdir} is no run folder: it has no experiment.json; give a --config') from None
+    except json.JSONDecodeError as error:
+        raise UserError(f'{workdir}/experiment.json is not JSON ({error}); give a --config') from None
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv))

@@ -1,0 +1,90 @@
+"""What an experiment costs, predicted from its definition alone: parameters, FLOPs, memory."""
+
+import math
+from typing import Any
+
+import jax
+
+from research.models.architecture import Architecture
+from research.models.encoder import projected
+from research.models.sharing import group_counts
+from research.objectives.losses import LOSSES, Losses, active, needs_teacher
+from research.optim import Optimizer, build
+
+Heads = tuple[tuple[str, int], ...]
+
+
+def parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
+    """The exact number of parameters by module, in the order of the forward pass."""
+    d, e, f = a.width, a.embedding, a.inner
+    attention, feed_forward = group_counts(a)
+    positions = a.positions if a.position_kind == 'learned' else 0
+    found = {
+        'embeddings': (a.vocabulary + positions + a.types) * e + 2 * e,
+        'projection': (e + 1) * d if projected(a) else 0,
+        'attention': attention * (4 * (d * d + d) + 2 * d),
+        'feed_forward': feed_forward * (2 * d * f + f + d + 2 * d),
+        'pooler': d * d + d if a.pooler else 0,
+    }
+    for name, classes in heads:
+        found[name] = {
+            'mlm': (d + 1) * e + 2 * e + classes,
+            'pair': (d + 1) * classes,
+            'label': (d + 1) * classes + (0 if a.pooler else d * d + d),
+            'span': (d + 1) * classes,
+        }[name]
+    return found
+
+
+def summary(a: Architecture, heads: Heads = ()) -> dict[str, Any]:
+    """Parameters: total, encoder with and without pooler, by module."""
+    modules = parameters(a, heads)
+    encoder = sum(modules[name] for name in ('embeddings', 'projection', 'attention', 'feed_forward', 'pooler'))
+    return {
+        'total': sum(modules.values()),
+        'encoder': encoder,
+        'encoder_without_pooler': encoder - modules['pooler'],
+        'modules': modules,
+    }
+
+
+def forward_flops(a: Architecture, length: int, logits: int = 0) -> int:
+    """FLOPs of one sequence's forward pass: 2 a multiply-add of every matrix product, attention included; sharing saves none.
+
+    `logits` is the number of positions at which the vocabulary is scored.
+    """
+    d, e = a.width, a.embedding
+    layer = 2 * length * (4 * d * d + 2 * d * a.inner) + 4 * length * length * d
+    return (
+        a.layers * layer
+        + (2 * length * e * d if projected(a) else 0)
+        + (2 * d * d if a.pooler else 0)
+        + 2 * logits * (d * e + e * a.vocabulary)
+    )
+
+
+def vocabulary_positions(losses: Losses, length: int, rate: float, teacher: bool = False) -> int:
+    """At how many positions of a sequence the losses score the vocabulary: with the student, or with the teacher."""
+    rows = [(LOSSES[name], options) for name, options in active(losses).items()]
+    at = {row.over(options) for row, options in rows if 'mlm' in row.heads(options) and (row.teacher or not teacher)}
+    return (length if 'attended' in at else 0) + (math.ceil(rate * length) if 'masked' in at else 0)
+
+
+def step_flops(
+    student: Architecture, teacher: Architecture | None, losses: Losses, batch: int, length: int, rate: float
+) -> int:
+    """FLOPs of one training step: three forward passes' worth of the student (four with remat), and one of a teacher that is read."""
+    passes = 4 if student.remat else 3
+    cost = passes * forward_flops(student, length, vocabulary_positions(losses, length, rate))
+    if teacher is not None and needs_teacher(losses):
+        cost += forward_flops(teacher, length, vocabulary_positions(losses, length, rate, teacher=True))
+    return batch * cost
+
+
+def memory(parameters: int, optimizer: Optimizer) -> dict[str, int]:
+    """Bytes of the float32 parameters, gradients and optimizer state; activations come on top."""
+    one = {'kernel': jax.ShapeDtypeStruct((1024,), 'float32')}
+    state = jax.eval_shape(build(optimizer).init, one)
+    copies = sum(leaf.size for leaf in jax.tree.leaves(state)) // 1024
+    found = {'parameters': 4 * parameters, 'gradients': 4 * parameters, 'optimizer': 4 * parameters * copies}
+    return {**found, 'total': sum(found.values())}

@@ -1,0 +1,108 @@
+"""States on disk. The only file that knows orbax.
+
+A checkpoint holds the items 'params' and 'training' (all of a State but its parameters), so that whoever wants the model reads no
+optimizer state. Saving is asynchronous; a checkpoint that a kill interrupts is never seen again.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from research.errors import UserError
+from research.train import State
+
+logging.getLogger('absl').setLevel(logging.ERROR)  # orbax tells of every file it writes
+
+ITEMS = ('params', 'training')
+
+
+class Checkpoints:
+    """The checkpoints of one run: the newest `keep` and the one with the best score."""
+
+    def __init__(self, folder: Path, keep: int = 1) -> None:
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep),
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics['score'], n=1, keep_checkpoints_without_metrics=False
+                ),
+            ]
+        )
+        self._manager = ocp.CheckpointManager(
+            Path(folder).absolute(),
+            item_names=ITEMS,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy, best_fn=lambda metrics: metrics['score'], cleanup_tmp_directories=True
+            ),
+        )
+
+    def save(self, state: State, score: float | None = None) -> None:
+        """Begins to save `state` under its step; `score` (higher is better) makes it a candidate for the best."""
+        training = {'step': state.step, 'key': state.key, 'moments': state.moments}
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params), training=ocp.args.StandardSave(training)
+            ),
+            metrics=None if score is None else {'score': score},
+        )
+
+    def latest(self) -> int | None:
+        """The newest step on disk."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step with the best score, or None where none has one."""
+        scored = [step for step in self._manager.all_steps() if self._manager.metrics(step)]
+        return max(scored, key=lambda step: (self._manager.metrics(step)['score'], -step)) if scored else None
+
+    def restore(self, step: int, like: State) -> State:
+        """The State of `step`, placed as `like` is."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        training = {'step': abstract.step, 'key': abstract.key, 'moments': abstract.moments}
+        found = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract.params), training=ocp.args.StandardRestore(training)
+            ),
+        )
+        return State(params=found['params'], **found['training'])
+
+    def params(self, step: int) -> Any:
+        """The parameters of `step` alone, as a tree of numpy arrays."""
+        item = Path(self._manager.directory) / str(step) / 'params'
+        with ocp.PyTreeCheckpointer() as reader:
+            metadata = reader.metadata(item).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
+            return reader.restore(item, ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+    def wait(self) -> None:
+        """Returns when all that was begun is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and lets go of the folder."""
+        self._manager.close()
+
+
+def read_params(folder: Path, label: str) -> tuple[int, Any]:
+    """The step and parameters that a run stands for: its best by score where it selects, else its newest.
+
+    Raises UserError where the folder holds no checkpoint.
+    """
+    if not folder.is_dir():
+        raise UserError(f'{label} holds no checkpoints: train it first, or name another run')
+    checkpoints = Checkpoints(folder)
+    try:
+        best = checkpoints.best()
+        step = best if best is not None else checkpoints.latest()
+        if step is None:
+            raise UserError(f'{label} holds no checkpoints: train it first, or name another run')
+        return step, checkpoints.params(step)
+    finally:
+        checkpoints.close()

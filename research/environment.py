@@ -1,0 +1,48 @@
+"""Where a run happened: what a reader needs to repeat it."""
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from research import parallel
+
+PACKAGES = (
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'numpy',
+    'grain',
+    'array-record',
+    'tokenizers',
+    'ml-collections',
+)
+ROOT = Path(__file__).parent.parent
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(
+            ['git', '-C', str(ROOT), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no git, or an export of the code without its history
+
+
+def environment(facts: dict[str, Any]) -> dict[str, Any]:
+    """Commit, command, versions, devices, and the `facts` that the data told of themselves."""
+    changed = _git('status', '--porcelain')
+    return {
+        'commit': _git('rev-parse', 'HEAD'),
+        'uncommitted_changes': None if changed is None else bool(changed),
+        'command': sys.argv,
+        'python': platform.python_version(),
+        'machine': f'{platform.system()} {platform.machine()}',
+        'versions': {name: importlib.metadata.version(name) for name in PACKAGES},
+        'devices': parallel.describe(),
+        'data': facts,
+    }

@@ -1,0 +1,63 @@
+"""The space that BERT, DistilBERT and ALBERT are points of."""
+
+import dataclasses
+
+from research.errors import UserError, choose
+
+ACTIVATIONS = ('gelu', 'gelu_tanh', 'relu')
+POSITIONS = ('learned', 'sinusoidal')
+DTYPES = ('float32', 'bfloat16')
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """An encoder: depth × width × embedding size × sharing. The defaults are BERT-base (Devlin et al. 2019, §3)."""
+
+    vocabulary: int = 30522  # pieces
+    layers: int = 12
+    width: int = 768  # D: of the hidden states
+    heads: int = 12
+    inner: int = 3072  # F: of the feed-forward block
+    embedding: int = (
+        768  # E: of the embedding tables; projected to the width where the two differ (Lan et al. 2020, §3.1)
+    )
+    projection: bool = False  # project even where E equals D, as Hugging Face's ALBERT does
+    positions: int = 512  # the longest sequence, in pieces
+    position_kind: str = 'learned'  # or 'sinusoidal': a fixed table, no parameters
+    types: int = 2  # token types; 0 leaves the table out (DistilBERT)
+    pooler: bool = True  # tanh(dense) of the first position (DistilBERT has none)
+    activation: str = 'gelu_tanh'  # Google's code; 'gelu' is the exact erf form (Hugging Face's BERT), or 'relu'
+    sharing: str = 'none'  # a row of SHARING
+    groups: int = 1  # for sharing 'groups' and 'cycle'
+    table: tuple[tuple[int, ...], ...] = ()  # for sharing 'table': (attention group, feed-forward group) of each layer
+    dropout: float = 0.1  # of hidden states
+    attention_dropout: float = 0.1  # of attention probabilities
+    head_dropout: float = 0.1  # before a classifier
+    epsilon: float = 1e-12  # of LayerNorm
+    deviation: float = 0.02  # of the initial weights, a normal truncated at two deviations
+    dtype: str = 'float32'  # of matrix products: float32 or bfloat16
+    unroll: int = (
+        0  # layers in one iteration of the scan over depth; 1 = rolled (compiles fastest), 0 = all (steps fastest)
+    )
+    remat: bool = False  # recompute each layer in the backward pass: less memory, a third more FLOPs
+
+
+def validate(a: Architecture) -> None:
+    """Raises UserError for an architecture that cannot be built."""
+    for field in ('vocabulary', 'layers', 'width', 'heads', 'inner', 'embedding', 'positions'):
+        if getattr(a, field) < 1:
+            raise UserError(f'model.{field}={getattr(a, field)}: it must be at least 1')
+    if a.width % a.heads:
+        near = [n for n in range(1, a.width + 1) if a.width % n == 0]
+        nearest = min(near, key=lambda n: abs(n - a.heads))
+        raise UserError(
+            f'model.width={a.width} is not a multiple of model.heads={a.heads}; --config.model.heads={nearest} would fit'
+        )
+    for field in ('dropout', 'attention_dropout', 'head_dropout'):
+        if not 0 <= getattr(a, field) < 1:
+            raise UserError(f'model.{field}={getattr(a, field)}: a rate lies in [0, 1)')
+    if a.types < 0 or a.unroll < 0:
+        raise UserError(f'model.types={a.types} and model.unroll={a.unroll} must not be negative')
+    choose('model.activation', a.activation, ACTIVATIONS)
+    choose('model.position_kind', a.position_kind, POSITIONS)
+    choose('model.dtype', a.dtype, DTYPES)

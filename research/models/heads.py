@@ -1,0 +1,125 @@
+"""What is put on top of an encoder: a head turns Outputs into logits."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.models.architecture import Architecture
+from research.models.encoder import Encoder, Outputs, activate, affine, dense, dropout, layer_norm, norm
+
+
+class MlmHead(nn.Module):
+    """Vocabulary logits, tied to the word embeddings: dense to E, activation, LayerNorm, table (Devlin et al. 2019, §3.1)."""
+
+    architecture: Architecture
+    classes: int
+
+    def setup(self) -> None:
+        a = self.architecture
+        self.dense = self.param('dense', dense, a, (a.width, a.embedding), (a.embedding,))
+        self.norm = self.param('norm', lambda key: norm((a.embedding,)))
+        self.output = self.param('output', lambda key: {'bias': jnp.zeros(self.classes)})
+
+    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
+        """Logits float32 [B, P, V] at `positions` [B, P], or [B, T, V] when that is None; `word` is the table [V, E]."""
+        a = self.architecture
+        hidden = outputs.hidden
+        if positions is not None:
+            hidden = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
+        x = layer_norm(self.norm, activate(affine(self.dense, hidden, 'bpd,de->bpe'), a.activation), a.epsilon)
+        logits = jnp.einsum('bpe,ve->bpv', x, word.astype(x.dtype), preferred_element_type=jnp.float32)
+        return logits + self.output['bias'][None, None, :]
+
+
+class PairHead(nn.Module):
+    """The relation of two segments (NSP or SOP): a dense map of the pooled position."""
+
+    architecture: Architecture
+    classes: int
+
+    def setup(self) -> None:
+        a = self.architecture
+        self.output = self.param('output', dense, a, (a.width, self.classes), (self.classes,))
+
+    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
+        """Logits float32 [B, classes]."""
+        assert outputs.pooled is not None, 'objectives.validate asks for a pooler'
+        return affine(self.output, outputs.pooled, 'bd,dc->bc').astype(jnp.float32)
+
+
+class LabelHead(nn.Module):
+    """A label of the whole sequence: dropout and a dense map of the pooled position.
+
+    An encoder without pooler brings DistilBERT's: a dense map of the first position and ReLU stand in for it.
+    """
+
+    architecture: Architecture
+    classes: int
+
+    def setup(self) -> None:
+        a = self.architecture
+        if not a.pooler:
+            self.dense = self.param('dense', dense, a, (a.width, a.width), (a.width,))
+        self.output = self.param('output', dense, a, (a.width, self.classes), (self.classes,))
+
+    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
+        """Logits float32 [B, classes]."""
+        a = self.architecture
+        x = outputs.pooled
+        if x is None:
+            x = jax.nn.relu(affine(self.dense, outputs.hidden[:, 0], 'bd,de->be'))
+        key = self.make_rng('dropout') if self.has_rng('dropout') else None
+        return affine(self.output, dropout(key, x, a.head_dropout), 'bd,dc->bc').astype(jnp.float32)
+
+
+class SpanHead(nn.Module):
+    """The start and the end of an answer: a dense map of every position (Devlin et al. 2019, §4.2)."""
+
+    architecture: Architecture
+    classes: int
+
+    def setup(self) -> None:
+        a = self.architecture
+        self.output = self.param('output', dense, a, (a.width, self.classes), (self.classes,))
+
+    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
+        """Logits float32 [B, T, 2]."""
+        return affine(self.output, outputs.hidden, 'btd,dc->btc').astype(jnp.float32)
+
+
+Head = MlmHead | PairHead | LabelHead | SpanHead
+
+HEADS: dict[str, Callable[..., Head]] = {'mlm': MlmHead, 'pair': PairHead, 'label': LabelHead, 'span': SpanHead}
+
+
+class Model(nn.Module):
+    """An encoder and the heads that the losses ask for; `heads` pairs a row of HEADS with its number of classes."""
+
+    architecture: Architecture
+    heads: tuple[tuple[str, int], ...] = ()
+
+    def setup(self) -> None:
+        self.encoder = Encoder(self.architecture)
+        for name, classes in self.heads:
+            setattr(self, name, HEADS[name](self.architecture, classes))
+
+    def __call__(
+        self, ids: jax.Array, types: jax.Array, mask: jax.Array, want: frozenset[str] = frozenset()
+    ) -> Outputs:
+        """The encoder's Outputs for `ids`, `types` and `mask`, each int [B, T]."""
+        return self.encoder(ids, types, mask, want)
+
+    def logits(self, head: str, outputs: Outputs, positions: jax.Array | None = None) -> jax.Array:
+        """The logits of one head; shapes as that head says."""
+        return getattr(self, head)(outputs, positions, self.encoder.word)
+
+    def declare(self) -> None:
+        """Creates every parameter and computes nothing: reading one of a module's parameters makes them all."""
+        _ = self.encoder.word, *(getattr(self, name).output for name, _ in self.heads)
+
+
+def initialise(model: Model, key: jax.Array) -> dict:
+    """Fresh parameters, float32, as a nested dict; their number is the one that `accounting.parameters` predicts."""
+    return model.init(key, method='declare')['params']

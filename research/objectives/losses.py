@@ -1,0 +1,250 @@
+"""What a model is taught by: each loss is a row that gives one number an item, and names the items that count.
+
+A loss never divides. `terms` sums its values over the items of a batch and keeps the count, so that devices and micro-batches add
+up to the same update however the masks fall.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from research.errors import UserError, choose
+from research.models.architecture import Architecture
+from research.models.encoder import Outputs
+from research.models.heads import Model
+from research.terms import Term, weigh
+
+Batch = Mapping[str, jax.Array]
+
+
+class View:
+    """One model on one batch, as a loss sees it: the forward pass and each head's logits, computed when first asked for.
+
+    What no loss asks for is never traced, so it costs nothing in the compiled program.
+    """
+
+    def __init__(self, model: Model, params: Any, batch: Batch, key: jax.Array | None = None) -> None:
+        self._model, self._batch, self._key = model, batch, key
+        self._variables = {'params': params}
+        self._outputs: Outputs | None = None
+        self._logits: dict[tuple[str, str], jax.Array] = {}
+
+    @property
+    def outputs(self) -> Outputs:
+        """The encoder's Outputs."""
+        if self._outputs is None:
+            batch = self._batch
+            self._outputs = self._model.apply(
+                self._variables, batch['ids'], batch['types'], batch['mask'], rngs=self._rngs(0)
+            )
+        return self._outputs
+
+    def logits(self, head: str, at: str = 'attended') -> jax.Array:
+        """The logits of `head`; for 'mlm' at the 'masked' positions [B, P, V] or at all of them [B, T, V]."""
+        if (head, at) not in self._logits:
+            positions = self._batch['masked_positions'] if at == 'masked' else None
+            self._logits[head, at] = self._model.apply(
+                self._variables, head, self.outputs, positions, method='logits', rngs=self._rngs(1)
+            )
+        return self._logits[head, at]
+
+    def hidden(self, at: str) -> jax.Array:
+        """The last hidden states at the 'masked' positions [B, P, D] or at all of them [B, T, D]."""
+        hidden = self.outputs.hidden
+        if at == 'masked':
+            hidden = jnp.take_along_axis(hidden, self._batch['masked_positions'][:, :, None], axis=1)
+        return hidden.astype(jnp.float32)
+
+    def _rngs(self, part: int) -> dict[str, jax.Array] | None:
+        return None if self._key is None else {'dropout': jax.random.fold_in(self._key, part)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """A loss without knobs."""
+
+    weight: float = 0.0  # 0 leaves the loss, and all that only it needs, out of the program
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """A loss that matches the student to the teacher."""
+
+    weight: float = 0.0
+    at: str = 'attended'  # a row of AT: which positions are matched
+
+
+@dataclasses.dataclass(frozen=True)
+class Soft:
+    """Soft targets (Hinton et al. 2015)."""
+
+    weight: float = 0.0
+    at: str = 'attended'
+    temperature: float = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """The weights and knobs of every row of LOSSES. The defaults are masked language modelling alone."""
+
+    mlm: Plain = Plain(1.0)
+    nsp: Plain = Plain()
+    sop: Plain = Plain()
+    label: Plain = Plain()
+    span: Plain = Plain()
+    soft: Soft = Soft()
+    cosine: Match = Match()
+    mse: Match = Match()
+
+
+# Where a student is matched -> the head whose logits are compared there. 'attended' is DistilBERT's default (its authors' code
+# calls 'masked' restrict_ce_to_mask); 'label' is the distillation of a fine-tuned classifier.
+AT = {'attended': 'mlm', 'masked': 'mlm', 'label': 'label'}
+# Which items of a batch count -> the array of their weights.
+WEIGHTS = {'attended': 'mask', 'masked': 'masked_weights', 'label': 'weight', 'examples': 'weight'}
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def mlm(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
+    """Masked language modelling, nats for each masked position [B, P] (Devlin et al. 2019, §3.1)."""
+    return _cross_entropy(student.logits('mlm', 'masked'), batch['masked_labels'])
+
+
+def pair(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
+    """The relation of two segments, nats an example [B]: NSP (Devlin et al. 2019, §3.1) or SOP (Lan et al. 2020, §3.1)."""
+    return _cross_entropy(student.logits('pair'), batch['pair'])
+
+
+def label(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
+    """The label of an example, nats [B]."""
+    return _cross_entropy(student.logits('label'), batch['label'])
+
+
+def span(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
+    """The first and the last position of an answer, mean of two, nats an example [B] (Devlin et al. 2019, §4.2)."""
+    logits = jnp.where(batch['mask'][:, :, None] > 0, student.logits('span'), -1e9)
+    return (_cross_entropy(logits[:, :, 0], batch['start']) + _cross_entropy(logits[:, :, 1], batch['end'])) / 2
+
+
+def soft(x: Soft, student: View, teacher: View | None, batch: Batch) -> jax.Array:
+    """T² · KL(teacher ‖ student) of the tempered distributions, nats a position (Sanh et al. 2019, §2; Hinton et al. 2015, §2)."""
+    log_student = jax.nn.log_softmax(student.logits(AT[x.at], x.at) / x.temperature)
+    log_teacher = jax.nn.log_softmax(_of(teacher).logits(AT[x.at], x.at) / x.temperature)
+    return x.temperature**2 * (jnp.exp(log_teacher) * (log_teacher - log_student)).sum(-1)
+
+
+def mse(x: Match, student: View, teacher: View | None, batch: Batch) -> jax.Array:
+    """The squared distance of the logits, summed over classes, a position (the `alpha_mse` of DistilBERT's authors)."""
+    return jnp.square(student.logits(AT[x.at], x.at) - _of(teacher).logits(AT[x.at], x.at)).sum(-1)
+
+
+def cosine(x: Match, student: View, teacher: View | None, batch: Batch) -> jax.Array:
+    """1 − cosine of the last hidden states, a position (Sanh et al. 2019, §2)."""
+    return 1 - optax.cosine_similarity(student.hidden(x.at), _of(teacher).hidden(x.at), epsilon=1e-6)
+
+
+def _of(teacher: View | None) -> View:
+    assert teacher is not None, 'validate asks for a teacher'
+    return teacher
+
+
+class Loss(NamedTuple):
+    """A row of LOSSES."""
+
+    values: Callable[[Any, View, View | None, Batch], jax.Array]  # one number an item
+    over: Callable[[Any], str]  # options -> which items: a row of WEIGHTS
+    heads: Callable[[Any], tuple[str, ...]]  # options -> the heads it reads
+    needs: Callable[[Any], str]  # options -> what the data must offer: a row of REMEDIES, or '' for any text
+    teacher: bool = False  # whether it reads the teacher
+
+
+def _matched(x: Any) -> str:
+    return '' if x.at == 'attended' else x.at
+
+
+LOSSES: dict[str, Loss] = {
+    'mlm': Loss(mlm, lambda x: 'masked', lambda x: ('mlm',), lambda x: 'masked'),
+    'nsp': Loss(pair, lambda x: 'examples', lambda x: ('pair',), lambda x: 'nsp'),
+    'sop': Loss(pair, lambda x: 'examples', lambda x: ('pair',), lambda x: 'sop'),
+    'label': Loss(label, lambda x: 'examples', lambda x: ('label',), lambda x: 'label'),
+    'span': Loss(span, lambda x: 'examples', lambda x: ('span',), lambda x: 'span'),
+    'soft': Loss(soft, lambda x: x.at, lambda x: (AT[x.at],), _matched, teacher=True),
+    'cosine': Loss(cosine, lambda x: x.at, lambda x: (), _matched, teacher=True),
+    'mse': Loss(mse, lambda x: x.at, lambda x: (AT[x.at],), _matched, teacher=True),
+}
+
+# What a loss needs of the data -> how to get it.
+REMEDIES = {
+    'masked': "masks, which come with data.task=''",
+    'nsp': '--config.data.pairs=nsp',
+    'sop': '--config.data.pairs=sop',
+    'label': 'a task with labels: --config.data.task=NAME',
+    'span': 'a task with answers: --config.data.task=NAME',
+}
+
+
+def active(losses: Losses) -> dict[str, Any]:
+    """The options of the losses whose weight is not zero, by name."""
+    return {name: getattr(losses, name) for name in LOSSES if getattr(losses, name).weight}
+
+
+def heads(losses: Losses) -> tuple[str, ...]:
+    """The heads that the active losses read, in the order of LOSSES."""
+    found = [head for name, options in active(losses).items() for head in LOSSES[name].heads(options)]
+    return tuple(dict.fromkeys(found))
+
+
+def needs_teacher(losses: Losses) -> bool:
+    """Whether an active loss reads the teacher."""
+    return any(LOSSES[name].teacher for name in active(losses))
+
+
+def counts(losses: Losses, batch: Batch) -> dict[str, jax.Array]:
+    """How many items of `batch` each active loss counts: known before any parameter is."""
+    found = {name: LOSSES[name].over(options) for name, options in active(losses).items()}
+    return {name: batch[WEIGHTS[over]].astype(jnp.float32).sum() for name, over in found.items()}
+
+
+def terms(losses: Losses, student: View, teacher: View | None, batch: Batch) -> dict[str, Term]:
+    """The Term of each active loss on one batch."""
+    found = {}
+    for name, options in active(losses).items():
+        row = LOSSES[name]
+        found[name] = weigh(row.values(options, student, teacher, batch), batch[WEIGHTS[row.over(options)]])
+    return found
+
+
+def validate(losses: Losses, student: Architecture, offered: frozenset[str], teacher: str) -> None:
+    """Raises UserError for losses that cannot be computed with this student, these data and this teacher ('' = none).
+
+    `offered` holds what the data offer: rows of REMEDIES.
+    """
+    found = active(losses)
+    if not found:
+        raise UserError('every loss has weight 0: give one, such as --config.losses.mlm.weight=1')
+    for name, options in found.items():
+        row = LOSSES[name]
+        if options.weight < 0:
+            raise UserError(f'losses.{name}.weight={options.weight}: a weight must not be negative')
+        if isinstance(options, Match | Soft):
+            choose(f'losses.{name}.at', options.at, AT)
+        if isinstance(options, Soft) and options.temperature <= 0:
+            raise UserError(f'losses.{name}.temperature={options.temperature}: it must be positive')
+        if row.teacher and not teacher:
+            raise UserError(
+                f"loss '{name}' needs a teacher: give --config.teacher=RUN, or --config.losses.{name}.weight=0"
+            )
+        if row.needs(options) not in offered | {''}:
+            remedy = REMEDIES[row.needs(options)]
+            raise UserError(
+                f"loss '{name}' cannot be computed from these data: it needs {remedy}, or --config.losses.{name}.weight=0"
+            )
+        if 'pair' in row.heads(options) and not student.pooler:
+            raise UserError(f"loss '{name}' reads the pooled position: give --config.model.pooler=True")

@@ -1,0 +1,375 @@
+"""One run: an experiment becomes a folder. It may be killed at any time; the same call continues it."""
+
+import dataclasses
+import itertools
+import json
+import math
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from research import accounting, checkpoint, donors, experiment, parallel, train
+from research.data import loading, tasks, tokenizers
+from research.environment import environment
+from research.errors import UserError
+from research.evaluate import evaluate, make_measure
+from research.experiment import Experiment
+from research.log import Log, rewind
+from research.models.heads import Model
+from research.objectives import losses
+from research.parallel import Plan
+from research.surgery import Donor, transplant
+from research.train import State
+
+# The kind of a task -> the number that its checkpoints are selected by, on the dev split. Pretraining selects nothing.
+SELECTED_BY = {'label': 'dev/label_accuracy'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a run is made of, once everything has been opened and found to fit."""
+
+    x: Experiment
+    workdir: Path
+    plan: Plan
+    model: Model
+    teacher: Donor | None
+    feed: loading.Feed
+    steps: int
+    checkpoints: checkpoint.Checkpoints
+    log: Log
+    measure: Callable
+
+
+def run(x: Experiment, workdir: Path) -> dict[str, Any]:
+    """Runs `x` in `workdir`, from its last checkpoint where it has one, and returns its result.json.
+
+    Raises UserError for what the user has to mend; a run that was never possible leaves nothing behind.
+    """
+    x = donors.resolve(x, workdir)
+    experiment.validate(x)
+    claim(x, workdir)
+    done = read_result(workdir)
+    if done is not None:
+        return done
+    plan = parallel.plan(x.run.parallel, x.run.batch, x.run.accumulate)
+    start = donors.open_donor(donors.source_of_start(x), workdir, 'start') if x.start else None
+    teacher = donors.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
+    feed = load_data(x, start, teacher)
+    check_donors(x, feed, start, teacher)
+    steps = number_of_steps(x, feed)
+    model = Model(x.model, student_heads(x))
+    state, account = first_state(model, x, start)
+    begin_folder(x, workdir, feed)
+
+    checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints', x.run.keep)
+    state = plan.put_state(state)
+    first = checkpoints.latest() or 0
+    if first:
+        state = plan.put_state(checkpoints.restore(first, state))
+    rewind(workdir, first)
+    log = Log(workdir, steps, first)
+    measure = plan.compile(make_measure(model, experiment.offered(x)))
+    parts = Parts(x, workdir, plan, model, teacher, feed, steps, checkpoints, log, measure)
+    try:
+        introduce(parts, first, account)
+        return finish(parts, fit(parts, state, first))
+    finally:
+        checkpoints.close()
+        log.close()
+
+
+def student_heads(x: Experiment) -> tuple[tuple[str, int], ...]:
+    """The heads that the losses read, with their numbers of classes."""
+    found = losses.heads(x.losses)
+    labels = len(tasks.classes(x.data)) if 'label' in found else 0
+    classes = {'mlm': x.model.vocabulary, 'pair': 2, 'span': 2, 'label': labels}
+    return tuple((name, classes[name]) for name in found)
+
+
+def number_of_steps(x: Experiment, feed: loading.Feed) -> int:
+    """How many steps the run takes: `epochs` decides where it is given."""
+    return math.ceil(x.run.epochs * feed.examples / x.run.batch) if x.run.epochs else x.run.steps
+
+
+def claim(x: Experiment, workdir: Path) -> None:
+    """Raises UserError where `workdir` belongs to something else, naming the keys that differ."""
+    path = workdir / 'experiment.json'
+    if not path.exists():
+        if workdir.exists() and (
+            not workdir.is_dir() or any(path.name != 'failure.json' for path in workdir.iterdir())
+        ):
+            raise UserError(
+                f'{workdir} is in use, but is no run folder: it has no experiment.json; give another --workdir'
+            )
+        return
+    try:
+        there = experiment.from_wire(json.loads(path.read_text()))
+    except (json.JSONDecodeError, UserError) as error:
+        raise UserError(f'{path} cannot be read as an experiment ({error}); give another --workdir') from None
+    changed = experiment.differences(there, x)
+    if changed:
+        raise UserError(
+            f'{workdir} holds another experiment; it differs in {"; ".join(changed)}. Give another --workdir, or remove the folder'
+        )
+
+
+def read_result(workdir: Path) -> dict[str, Any] | None:
+    """The result.json of a finished run, else None."""
+    try:
+        return json.loads((workdir / 'result.json').read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file whole or not at all."""
+    part = path.with_name(path.name + '.part')
+    part.write_text(json.dumps(value, indent=2) + '\n')
+    part.replace(path)
+
+
+def load_data(x: Experiment, start: Donor | None, teacher: Donor | None) -> loading.Feed:
+    """The data, cut by the tokenizer that `data.tokenizer` names; 'start' and 'teacher' are those donors' own."""
+    data = x.data
+    for key, donor in (('start', start), ('teacher', teacher)):
+        if data.tokenizer == key:
+            if donor is None or donor.tokenizer is None:
+                raise UserError(
+                    f"data.tokenizer='{key}', but there is no {key} with a tokenizer: give --config.{key}=RUN or another --config.data.tokenizer"
+                )
+            data = dataclasses.replace(data, tokenizer=str(donor.tokenizer))
+    return loading.load(data, batch=x.run.batch, seed=x.seed, vocabulary=x.model.vocabulary)
+
+
+def check_donors(x: Experiment, feed: loading.Feed, start: Donor | None, teacher: Donor | None) -> None:
+    """Raises UserError for a start or a teacher that does not fit the run."""
+    mine = feed.vocabulary.fingerprint
+    for key, donor in (('start', start), ('teacher', teacher)):
+        if (
+            donor is None
+            or donor.tokenizer is None
+            or (key == 'start' and {'word', 'encoder/word'} & set(x.surgery.drop))
+        ):
+            continue
+        if tokenizers.vocabulary(tokenizers.load_tokenizer(donor.tokenizer)).fingerprint != mine:
+            raise UserError(
+                f"{key}='{donor.label}' has another vocabulary than this run's tokenizer; give --config.data.tokenizer={key}"
+            )
+    if teacher is None:
+        return
+    if x.losses.cosine.weight and teacher.architecture.width != x.model.width:
+        raise UserError(
+            f"loss 'cosine' compares hidden states, but the teacher is {teacher.architecture.width} wide and model.width={x.model.width}; "
+            'give --config.losses.cosine.weight=0'
+        )
+    if teacher.architecture.positions < x.data.length:
+        raise UserError(f'data.length={x.data.length}, but the teacher has {teacher.architecture.positions} positions')
+    for name, options in losses.active(x.losses).items():
+        for head in losses.LOSSES[name].heads(options) if losses.LOSSES[name].teacher else ():
+            ours, theirs = dict(student_heads(x)), dict(teacher.heads)
+            if theirs.get(head) != ours[head]:
+                has = f'{theirs[head]} classes in its {head} head' if head in theirs else f'no {head} head'
+                raise UserError(
+                    f"loss '{name}' compares the {head} logits ({ours[head]} classes), but the teacher {teacher.label} has {has}"
+                )
+
+
+def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State, list[str]]:
+    """The State of step 0, and what the log says of where its parameters come from."""
+    state = train.initial_state(model, x.optimizer, x.seed)
+    size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    predicted = accounting.summary(x.model, model.heads)['total']
+    if size != predicted:
+        raise AssertionError(f'{size} parameters, but {predicted} were predicted')
+    if start is None:
+        return state, ['start: all parameters are random']
+    params, account = transplant(model, state.params, start, x.surgery)
+    return train.with_params(state, params, x.optimizer), account.lines()
+
+
+def begin_folder(x: Experiment, workdir: Path, feed: loading.Feed) -> None:
+    """Writes what a run folder begins with; for a run that continues, raises UserError where its data have changed."""
+    path = workdir / 'environment.json'
+    if path.exists():
+        before = json.loads(path.read_text())['data']['fingerprint']
+        if before != feed.facts['fingerprint']:
+            raise UserError(
+                f'the data have changed since {workdir} began ({before} -> {feed.facts["fingerprint"]}); give another --workdir'
+            )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / 'experiment.json', experiment.to_wire(x).to_dict())
+    tokenizers.save_tokenizer(feed.tokenizer, workdir / 'tokenizer')
+    write_json(path, environment(feed.facts))
+
+
+def introduce(parts: Parts, first: int, account: list[str]) -> None:
+    """Says what is about to run."""
+    log, facts = parts.log, parts.feed.facts
+    total = accounting.summary(parts.x.model, parts.model.heads)['total']
+    log.line(f'{total:,} parameters, {parts.plan.devices} device(s), {parts.feed.examples:,} training examples')
+    if facts['unigram_entropy'] is not None:
+        log.line(
+            f'unigram entropy of the corpus: {facts["unigram_entropy"]:.3f} nats (an MLM loss that stays there has learnt frequencies only)'
+        )
+    for line in account if not first else [f'continues from the checkpoint of step {first}']:
+        log.line(line)
+
+
+def fit(parts: Parts, state: State, first: int) -> State:
+    """Trains from step `first` to the last, evaluating and saving on the way; the numbers of step k − 1 are read while k runs."""
+    x, plan, log = parts.x, parts.plan, parts.log
+    frozen = {'teacher': plan.put_state(jax.tree.map(jax.numpy.asarray, parts.teacher.params))} if parts.teacher else {}
+    teacher = parts.teacher.model if parts.teacher else None
+    step_function = train.make_step(parts.model, teacher, x.losses, x.optimizer, parts.steps, x.run.accumulate)
+    compiled = plan.compile(step_function, donate=True)
+    before = seconds_so_far(parts.workdir)
+    begin = window = time.monotonic()
+    tokens = 0.0
+
+    def settle(step: int, metrics: Mapping[str, train.Term]) -> None:
+        nonlocal tokens, window
+        values = {
+            name: float(term.total) / max(float(term.count), 1.0)
+            for name, term in jax.device_get(dict(metrics)).items()
+        }
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        if broken:
+            good = parts.checkpoints.latest()
+            last = f'the last good checkpoint is that of step {good}' if good else 'there is no checkpoint yet'
+            raise UserError(
+                f'step {step}: {", ".join(broken)} is not finite; {last} in {parts.workdir}. Try a lower --config.optimizer.lr or a longer warm-up'
+            )
+        tokens += values.pop('tokens')
+        now = time.monotonic()
+        if step == first + 1:  # the first step is mostly compilation
+            tokens, window = 0.0, now
+        elif step % x.run.log_every == 0 or step == parts.steps:
+            values['tokens_per_second'] = tokens / max(now - window, 1e-9)
+            named = {f'train/{name}': value for name, value in values.items()}
+            log.numbers(step, {'seconds': before + now - begin, **named})
+            log.progress(step, named)
+            tokens, window = 0.0, now
+
+    pending = None
+    for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
+        state, metrics = compiled(state, frozen, plan.put_batch(batch))
+        if pending is not None:
+            settle(*pending)
+        pending = step, metrics
+        last = step == parts.steps
+        scoring = last or bool(x.run.evaluate_every and step % x.run.evaluate_every == 0)
+        if scoring or (x.run.checkpoint_every and step % x.run.checkpoint_every == 0):
+            settle(*pending)
+            pending, pause = None, time.monotonic()
+            score = None
+            if scoring:
+                found = measure_split(parts, state.params, 'dev')
+                log.numbers(step, {'seconds': before + pause - begin, **found})
+                log.line(f'step {step} ' + ' '.join(f'{name} {value:.4f}' for name, value in found.items()))
+                score = found.get(selected_by(x))
+            parts.checkpoints.save(state, score)
+            window += time.monotonic() - pause
+            begin += time.monotonic() - pause
+    return state
+
+
+def selected_by(x: Experiment) -> str:
+    """The number that the run's checkpoints are selected by; '' where nothing is selected."""
+    return SELECTED_BY[tasks.task(x.data).kind] if x.data.task else ''
+
+
+def measure_split(parts: Parts, params: Any, split: str) -> dict[str, float]:
+    """The means over one split, named 'split/loss'; of dev at most `run.evaluate_batches` are read."""
+    limit = parts.x.run.evaluate_batches if split == 'dev' else 0
+    batches = itertools.islice(parts.feed.evaluation[split], limit or None)
+    found = evaluate(parts.measure, parts.plan.put_batch, params, batches)
+    return {f'{split}/{name}': value for name, value in found.items()}
+
+
+def seconds_so_far(workdir: Path) -> float:
+    """The seconds of training that earlier sessions of the run recorded."""
+    return max((line['seconds'] for line in read_metrics(workdir)), default=0.0)
+
+
+def read_metrics(workdir: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl."""
+    path = workdir / 'metrics.jsonl'
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def finish(parts: Parts, state: State) -> dict[str, Any]:
+    """Measures the model that the run stands for, and writes result.json.
+
+    Where checkpoints are selected on dev, the test split is read once, here, by the selected one.
+    """
+    x, feed = parts.x, parts.feed
+    parts.checkpoints.wait()
+    best = parts.checkpoints.best() if selected_by(x) else None
+    selected = None
+    if best is not None:
+        selected = {'step': best, 'by': selected_by(x)}
+        state = state.replace(
+            params=parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
+        )
+    metrics = {}
+    for split in feed.evaluation:
+        metrics |= measure_split(parts, state.params, split)
+    lines = read_metrics(parts.workdir)
+    speeds = [line['train/tokens_per_second'] for line in lines if 'train/tokens_per_second' in line]
+    a, heads = x.model, parts.model.heads
+    scored = accounting.vocabulary_positions(x.losses, x.data.length, x.data.masking.rate)
+    summary = accounting.summary(a, heads)
+    result = {
+        'name': x.name,
+        'steps': parts.steps,
+        'metrics': metrics,
+        'selected': selected,
+        'parameters': summary,
+        'flops_per_token': accounting.forward_flops(a, x.data.length, scored) / x.data.length,
+        'flops_per_step': accounting.step_flops(
+            a,
+            parts.teacher.architecture if parts.teacher else None,
+            x.losses,
+            x.run.batch,
+            x.data.length,
+            x.data.masking.rate,
+        ),
+        'checkpoint_bytes': sum(leaf.nbytes for leaf in jax.tree.leaves(state.params)),
+        'train_seconds': seconds_so_far(parts.workdir),
+        'tokens_per_second': statistics.median(speeds) if speeds else None,
+        'peak_memory_bytes': parallel.peak_memory() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        'latency_seconds': latency(parts.model, state.params, x.data.length),
+        'unigram_entropy': feed.facts['unigram_entropy'],
+        'labels': feed.facts['labels'],
+        'baseline': feed.facts['majority_accuracy'],
+    }
+    for name, value in metrics.items():
+        parts.log.line(f'final {name} {value:.4f}')
+    write_json(parts.workdir / 'result.json', result)
+    return result
+
+
+def latency(model: Model, params: Any, length: int) -> float:
+    """Seconds of one forward pass of one sequence of `length`, classifier included, vocabulary logits not: the median of 30."""
+    classifiers = [name for name, _ in model.heads if name != 'mlm']
+
+    def forward(params: Any, ids: jax.Array) -> Any:
+        outputs = model.apply({'params': params}, ids, ids * 0, ids * 0 + 1)
+        return outputs.hidden, [model.apply({'params': params}, name, outputs, method='logits') for name in classifiers]
+
+    compiled = jax.jit(forward)
+    ids = np.zeros((1, length), np.int32)
+    times = []
+    for _ in range(33):
+        begin = time.perf_counter()
+        jax.block_until_ready(compiled(params, ids))
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[3:])

@@ -1,0 +1,199 @@
+"""A study as a value: named runs that may start from one another, and the table and claims they are run for."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+from research.errors import UserError, choose, nearest
+from research.experiment import Experiment
+
+BETTER = ('max', 'min', '')
+FILES = ('study.json', 'report.md', 'report.png')  # of a study folder, beside one folder a run
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How a number is printed: multiplied by `scale`, with `digits` decimals.
+
+    `exact` numbers (a size, a count of operations) follow from the architecture: seeds that agree print one number
+    without a spread.
+    """
+
+    scale: float
+    digits: int
+    exact: bool = False
+
+
+FORMATS = {
+    'plain': Format(1, 3),
+    'count': Format(1, 0),
+    'percent': Format(100, 1),
+    'millions': Format(1e-6, 2, exact=True),
+    'megabytes': Format(1e-6, 1, exact=True),
+    'milliseconds': Format(1e3, 2),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One number of each row: `key` of the results of the row's runs in `role`.
+
+    A key is the path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/label_accuracy'.
+    Where 'max' or 'min' is `better`, the best is set in bold. The table's caption says `note`.
+    """
+
+    title: str
+    role: str
+    key: str
+    format: str = 'plain'
+    better: str = ''
+    note: str = ''
+
+    def __post_init__(self) -> None:
+        choose(f"format of column '{self.title}'", self.format, FORMATS)
+        choose(f"direction of column '{self.title}'", self.better, BETTER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a table: the runs in each role; several runs in a role are seeds of one experiment."""
+
+    title: str
+    runs: Mapping[str, tuple[str, ...]]
+
+
+COLUMNS = {
+    'parameters': Column(
+        'Parameters (M)',
+        'pretrain',
+        'parameters:encoder',
+        'millions',
+        'min',
+        'of the encoder with its pooler, without heads, as papers count',
+    ),
+    'checkpoint': Column(
+        'Checkpoint (MB)',
+        'pretrain',
+        'checkpoint_bytes',
+        'megabytes',
+        'min',
+        'parameters only, heads included; 1 MB is 1e6 bytes',
+    ),
+    'flops': Column(
+        'FLOPs a token (M)',
+        'pretrain',
+        'flops_per_token',
+        'millions',
+        'min',
+        'forward pass, a multiply-add counted as 2',
+    ),
+    'mlm': Column('MLM loss (nats)', 'pretrain', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents'),
+    'mlm_accuracy': Column(
+        'MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'
+    ),
+    'task': Column('Task accuracy (%)', 'task', 'metrics:test/label_accuracy', 'percent', 'max', 'on the test split'),
+    'speed': Column(
+        'Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'in pretraining, a teacher included'
+    ),
+    'latency': Column(
+        'Latency (ms)',
+        'pretrain',
+        'latency_seconds',
+        'milliseconds',
+        'min',
+        'median of one sequence of full length at batch 1',
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What a study is run for. The figure draws the column with key `score` against the one with key `size`."""
+
+    title: str
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...] = tuple(COLUMNS.values())
+    score: str = 'metrics:test/label_accuracy'
+    size: str = 'parameters:encoder'
+
+
+Quantity = tuple[str | tuple[str, ...], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A sentence that holds when `left` is below `right`: each a run, or the seeds of one experiment, and a key.
+
+    '{a}' and '{b}' in the text stand for the runs of `left` and `right`.
+    """
+
+    text: str
+    left: Quantity
+    right: Quantity
+
+    def sides(self) -> tuple[tuple[tuple[str, ...], str], ...]:
+        """(runs, key) of `left` and of `right`, a single run as a tuple of one."""
+        return tuple(((runs,) if isinstance(runs, str) else runs, key) for runs, key in (self.left, self.right))
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Runs by name, and what is to be read off them.
+
+    '@NAME' in the start, the teacher or the tokenizer of an experiment names another run of the study.
+    """
+
+    name: str
+    runs: Mapping[str, Experiment]
+    table: Table
+    note: str = ''
+    claims: tuple[Claim, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.runs:
+            if not re.fullmatch(r'[\w(][^/\\\x00-\x1f]*', name) or name in FILES:
+                raise UserError(
+                    f"a run cannot be named '{name}', which would be its folder's name: begin with a letter or digit,"
+                    f' use no slash, and leave {", ".join(FILES)} to the study'
+                )
+        for row in self.table.rows:
+            for role, names in row.runs.items():
+                for name in names:
+                    choose(f"run (role '{role}' of row '{row.title}')", name, self.runs)
+        roles = {role: None for row in self.table.rows for role in row.runs}
+        for column in self.table.columns:
+            choose(f"role (column '{column.title}')", column.role, roles)
+        for claim in self.claims:
+            for names, _ in claim.sides():
+                for name in names:
+                    choose(f"run (claim '{claim.text}')", name, self.runs)
+
+
+def needs(experiment: Experiment) -> tuple[str, ...]:
+    """The names of the runs that `experiment` starts from, each once."""
+    references = (experiment.start, experiment.teacher, experiment.data.tokenizer)
+    return tuple(dict.fromkeys(reference[1:] for reference in references if reference.startswith('@')))
+
+
+def order(study: Study) -> list[str]:
+    """The names of the runs, each after those it starts from, otherwise as given."""
+    placed: list[str] = []
+
+    def place(name: str, trail: tuple[str, ...]) -> None:
+        if name in trail:
+            circle = ' → '.join((*trail[trail.index(name) :], name))
+            raise UserError(f"runs of study '{study.name}' start from one another in a circle: {circle}")
+        if name in placed:
+            return
+        for needed in needs(study.runs[name]):
+            if needed not in study.runs:
+                raise UserError(
+                    f"run '{name}' starts from '@{needed}', which study '{study.name}' does not have"
+                    f'{nearest(needed, study.runs)} (there are: {", ".join(study.runs)})'
+                )
+            place(needed, (*trail, name))
+        placed.append(name)
+
+    for name in study.runs:
+        place(name, ())
+    return placed

@@ -1,0 +1,52 @@
+"""A sweep: an experiment times its axes becomes a study."""
+
+import itertools
+import types
+from collections.abc import Iterable
+from typing import Any
+
+from research.errors import UserError, choose
+from research.experiment import Experiment, override
+from research.study.graph import Column, Row, Study, Table
+
+Point = dict[str, Any]  # dotted name -> value: one point of an axis
+
+
+def axes(module: types.ModuleType) -> list[str]:
+    """The names of the axes that a config file defines: its functions called sweep_NAME."""
+    return [name.removeprefix('sweep_') for name in vars(module) if name.startswith('sweep_')]
+
+
+def read_axis(text: str, module: types.ModuleType) -> list[list[Point]]:
+    """The axes that one --sweep names: 'layers,sharing' by their names, or 'model.layers=3,6,12' by their values."""
+    key, equals, values = text.partition('=')
+    if equals:
+        points = [{key: value} for value in values.split(',') if value]
+        if not points:
+            raise UserError(f"--sweep='{text}' has no values: give such as --sweep='{key}=1,2,3'")
+        return [points]
+    return [list(getattr(module, 'sweep_' + choose('sweep axis', name, axes(module)))()) for name in text.split(',')]
+
+
+def name_of(point: Point) -> str:
+    """The name of a run: what it changes, last names only."""
+    return ','.join(f'{key.rpartition(".")[2]}={value}' for key, value in point.items()) or 'unchanged'
+
+
+def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Study:
+    """The study of every combination of the axes that `texts` name."""
+    found = [axis for text in texts for axis in read_axis(text, module)]
+    runs = {}
+    for combination in itertools.product(*found):
+        point = {key: value for part in combination for key, value in part.items()}
+        runs[name_of(point)] = override(x, point)
+    metric = 'metrics:test/label_accuracy' if x.data.task else 'metrics:dev/mlm'
+    columns = (
+        Column('Parameters (M)', 'run', 'parameters:total', 'millions', 'min'),
+        Column('FLOPs a token (M)', 'run', 'flops_per_token', 'millions', 'min'),
+        Column('Accuracy (%)', 'run', metric, 'percent', 'max') if x.data.task else Column('MLM loss (nats)', 'run', metric, 'plain', 'min'),
+        Column('Training (tokens/s)', 'run', 'tokens_per_second', 'count', 'max'),
+        Column('Latency (ms)', 'run', 'latency_seconds', 'milliseconds', 'min'),
+    )
+    rows = tuple(Row(name, {'run': (name,)}) for name in runs)
+    return Study(f'{x.name}-sweep', runs, Table(f'{x.name}: {" × ".join(texts)}', rows, columns, score=metric, size='parameters:total'))

@@ -1,0 +1,104 @@
+"""One step of training, whatever is trained."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from research import optim
+from research.models.heads import Model, initialise
+from research.objectives.losses import Batch, Losses, View, active, counts, needs_teacher, terms
+from research.optim import Optimizer
+from research.terms import Term
+
+Metrics = Mapping[str, Term]
+
+
+@flax.struct.dataclass
+class State:
+    """All that training changes, and the key that it never does: each use folds in the step."""
+
+    step: jax.Array  # int32 scalar, the only clock
+    key: jax.Array
+    params: Any
+    moments: Any  # the optimizer's own
+
+
+def initial_state(model: Model, optimizer: Optimizer, seed: int) -> State:
+    """A State of step 0 with fresh parameters."""
+    key, init = jax.random.split(jax.random.key(seed))
+    return with_params(State(jnp.zeros((), jnp.int32), key, None, None), initialise(model, init), optimizer)
+
+
+def with_params(state: State, params: Any, optimizer: Optimizer) -> State:
+    """`state` with other parameters and an optimizer that has seen no gradient yet."""
+    return state.replace(params=params, moments=optim.build(optimizer).init(params))
+
+
+def divide(batch: Batch, parts: int) -> Batch:
+    """A batch [B, …] as micro-batches [parts, B / parts, …]. Part i takes rows i, i + parts, …, so that no row leaves its device."""
+    return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+
+def make_step(
+    student: Model, teacher: Model | None, losses: Losses, optimizer: Optimizer, steps: int, accumulate: int = 1
+) -> Callable[..., tuple[State, Metrics]]:
+    """The pure function `step(state, frozen, batch, axis)` -> (State, the Term of each loss and of the step's other numbers).
+
+    `frozen` holds the teacher's parameters under 'teacher' (or nothing); no gradient reaches them. `axis` names the mapped axis of a
+    pmap, over which sums are added, and is None under jit.
+    """
+    rate = optim.schedule(optimizer, steps)
+    update_rule = optim.build(optimizer)
+    weights = {name: options.weight for name, options in active(losses).items()}
+
+    def step(state: State, frozen: Mapping[str, Any], batch: Batch, axis: str | None) -> tuple[State, Metrics]:
+        key = jax.random.fold_in(state.key, state.step)
+        if axis is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        total_counts = _sum(counts(losses, batch), axis)
+
+        def objective(params: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
+            student_view = View(student, params, part, key)
+            frozen_view = None
+            if teacher is not None and needs_teacher(losses):
+                frozen_view = View(teacher, jax.lax.stop_gradient(frozen['teacher']), part)
+            found = terms(losses, student_view, frozen_view, part)
+            # Counts come from the whole batch over all devices, so the gradients of the parts add up to that of the whole.
+            parts = [weights[name] * term.total / jnp.maximum(total_counts[name], 1) for name, term in found.items()]
+            return jnp.sum(jnp.stack(parts)), found
+
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        if accumulate == 1:
+            (loss, found), gradients = gradient(state.params, batch, key)
+        else:
+            parts = divide(batch, accumulate)
+            first = jax.tree.map(lambda x: x[0], parts)
+            zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, state.params, first, key))
+
+            def add(sums: Any, part: tuple[jax.Array, Batch]) -> tuple[Any, None]:
+                index, rows = part
+                return jax.tree.map(jnp.add, sums, gradient(state.params, rows, jax.random.fold_in(key, index))), None
+
+            ((loss, found), gradients), _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
+        loss, found, gradients = _sum((loss, found, gradients), axis)
+        direction, moments = update_rule.update(gradients, state.moments, state.params, step=state.step)
+        params = jax.tree.map(lambda p, d: p - rate(state.step) * d, state.params, direction)
+        one = jnp.ones(())
+        metrics = {
+            'loss': Term(loss, one),
+            **found,
+            'learning_rate': Term(rate(state.step), one),
+            'gradient_norm': Term(optax.tree.norm(gradients), one),
+            'tokens': Term(_sum(batch['mask'].astype(jnp.float32).sum(), axis), one),
+        }
+        return state.replace(step=state.step + 1, params=params, moments=moments), metrics
+
+    return step
+
+
+def _sum(tree: Any, axis: str | None) -> Any:
+    return tree if axis is None else jax.lax.psum(tree, axis)
