@@ -1,10 +1,10 @@
 """The one door: run an experiment, a sweep of one, or a study.
 
-    python launch.py --config=configs/bert.py:tiny --workdir=runs/bert-tiny --config.run.steps=1000
-    python launch.py --config=configs/albert.py:base --sweep=layers,sharing
-    python launch.py --config=configs/albert.py:base --sweep='model.layers=3,6,12' --dry
-    python launch.py --config=experiments/quickstart.py
-    python launch.py --workdir=runs/bert-tiny        (once more, or on from where it stopped: as its folder says)
+python launch.py --config=configs/bert.py:tiny --workdir=runs/bert-tiny --config.run.steps=1000
+python launch.py --config=configs/albert.py:base --sweep=layers,sharing
+python launch.py --config=configs/albert.py:base --sweep='model.layers=3,6,12' --dry
+python launch.py --config=experiments/quickstart.py
+python launch.py --workdir=runs/bert-tiny        (once more, or on from where it stopped: as its folder says)
 """
 
 import dataclasses
@@ -24,7 +24,9 @@ from research.study.sweep import sweep
 FLAGS = flags.FLAGS
 flags.DEFINE_string('config', None, 'FILE[:size] of configs/ or experiments/; --config.KEY=VALUE changes a key of it')
 flags.DEFINE_string('workdir', None, 'folder of the run or the study; by default runs/NAME')
-flags.DEFINE_multi_string('sweep', [], "axes that multiply: names that the config file defines, or 'key=value,value'; may be repeated")
+flags.DEFINE_multi_string(
+    'sweep', [], "axes that multiply: names that the config file defines, or 'key=value,value'; may be repeated"
+)
 flags.DEFINE_bool('dry', False, 'print what would run, its parameters, FLOPs and memory, as one JSON object, and train nothing')
 
 
@@ -83,7 +85,9 @@ def parse(arguments: list[str]) -> dict[str, str]:
         given = rest.pop(0)
         name, equals, value = given.removeprefix('--').partition('=')
         if not given.startswith('--config.'):
-            raise UserError(f"unknown argument '{given}'{nearest(name, FLAGS)} (flags: --config, --config.KEY, --workdir, --sweep, --dry)")
+            raise UserError(
+                f"unknown argument '{given}'{nearest(name, FLAGS)} (flags: --config, --config.KEY, --workdir, --sweep, --dry)"
+            )
         if not equals:
             if not rest or rest[0].startswith('--'):
                 raise UserError(f'{given} has no value: give {given}=VALUE')

@@ -47,9 +47,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
             model=architecture(size),
             data=Data(length=512, pairs='sop', tokenizer='unigram'),
             losses=Losses(mlm=Plain(1.0), sop=Plain(1.0)),
-            optimizer=Optimizer(
-                name='lamb', lr=1.76e-3, warmup=3125, bias_correction=False, decay_from_start=True
-            ),
+            optimizer=Optimizer(name='lamb', lr=1.76e-3, warmup=3125, bias_correction=False, decay_from_start=True),
             run=Run(
                 steps=125_000,
                 batch=4096,

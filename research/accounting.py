@@ -32,6 +32,7 @@ def parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
             'pair': (d + 1) * classes,
             'label': (d + 1) * classes + (0 if a.pooler else d * d + d),
             'span': (d + 1) * classes,
+            'choice': (d + 1) * classes + (0 if a.pooler else d * d + d),
         }[name]
     return found
 
@@ -70,10 +71,8 @@ def vocabulary_positions(losses: Losses, length: int, rate: float, teacher: bool
     return (length if 'attended' in at else 0) + (math.ceil(rate * length) if 'masked' in at else 0)
 
 
-def step_flops(
-    student: Architecture, teacher: Architecture | None, losses: Losses, batch: int, length: int, rate: float
-) -> int:
-    """FLOPs of one training step: three forward passes' worth of the student (four with remat), and one of a teacher that is read."""
+def step_flops(student: Architecture, teacher: Architecture | None, losses: Losses, batch: int, length: int, rate: float) -> int:
+    """FLOPs of one training step: three forward passes of the student (four with remat), one of a teacher that is read."""
     passes = 4 if student.remat else 3
     cost = passes * forward_flops(student, length, vocabulary_positions(losses, length, rate))
     if teacher is not None and needs_teacher(losses):

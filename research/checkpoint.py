@@ -24,7 +24,7 @@ ITEMS = ('params', 'training')
 class Checkpoints:
     """The checkpoints of one run: the newest `keep` and the one with the best score."""
 
-    def __init__(self, folder: Path, keep: int = 1) -> None:
+    def __init__(self, folder: Path, keep: int = 1, read_only: bool = False) -> None:
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),
@@ -37,7 +37,10 @@ class Checkpoints:
             Path(folder).absolute(),
             item_names=ITEMS,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy, best_fn=lambda metrics: metrics['score'], cleanup_tmp_directories=True
+                preservation_policy=policy,
+                best_fn=lambda metrics: metrics['score'],
+                cleanup_tmp_directories=not read_only,  # a reader leaves alone what the run is writing
+                read_only=read_only,
             ),
         )
 
@@ -46,9 +49,7 @@ class Checkpoints:
         training = {'step': state.step, 'key': state.key, 'moments': state.moments}
         self._manager.save(
             int(state.step),
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params), training=ocp.args.StandardSave(training)
-            ),
+            args=ocp.args.Composite(params=ocp.args.StandardSave(state.params), training=ocp.args.StandardSave(training)),
             metrics=None if score is None else {'score': score},
         )
 
@@ -58,8 +59,8 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step with the best score, or None where none has one."""
-        scored = [step for step in self._manager.all_steps() if self._manager.metrics(step)]
-        return max(scored, key=lambda step: (self._manager.metrics(step)['score'], -step)) if scored else None
+        scores = {step: metrics['score'] for step in self._manager.all_steps() if (metrics := self._manager.metrics(step))}
+        return max(scores, key=lambda step: (scores[step], -step)) if scores else None
 
     def restore(self, step: int, like: State) -> State:
         """The State of `step`, placed as `like` is."""
@@ -67,9 +68,7 @@ class Checkpoints:
         training = {'step': abstract.step, 'key': abstract.key, 'moments': abstract.moments}
         found = self._manager.restore(
             step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract.params), training=ocp.args.StandardRestore(training)
-            ),
+            args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract.params), training=ocp.args.StandardRestore(training)),
         )
         return State(params=found['params'], **found['training'])
 
@@ -77,8 +76,8 @@ class Checkpoints:
         """The parameters of `step` alone, as a tree of numpy arrays."""
         item = Path(self._manager.directory) / str(step) / 'params'
         with ocp.PyTreeCheckpointer() as reader:
-            metadata = reader.metadata(item).item_metadata.tree
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
+            metadata: Any = reader.metadata(item).item_metadata
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree)
             return reader.restore(item, ocp.args.PyTreeRestore(restore_args=as_numpy))
 
     def wait(self) -> None:
@@ -97,7 +96,7 @@ def read_params(folder: Path, label: str) -> tuple[int, Any]:
     """
     if not folder.is_dir():
         raise UserError(f'{label} holds no checkpoints: train it first, or name another run')
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, read_only=True)
     try:
         best = checkpoints.best()
         step = best if best is not None else checkpoints.latest()

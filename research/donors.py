@@ -1,4 +1,4 @@
-"""Where weights come from: a source by name becomes a Donor."""
+"""Where weights come from: a source by name (a run folder, a Hugging Face folder, an id of the hub) becomes a Donor."""
 
 import dataclasses
 import json
@@ -7,6 +7,8 @@ from pathlib import Path
 from research import checkpoint, experiment
 from research.errors import UserError, nearest
 from research.experiment import Experiment
+from research.interchange import reading
+from research.interchange.hub import fetch, is_hub_id
 from research.models.heads import HEADS
 from research.surgery import Donor, inherit
 
@@ -16,33 +18,66 @@ def locate(source: str, workdir: Path) -> Path:
     return workdir.parent / source[1:] if source.startswith('@') else Path(source).expanduser()
 
 
-def read_experiment(source: str, workdir: Path, key: str) -> Experiment:
-    """The experiment of the run folder that `source` names; `key` is the config key that names it, for messages.
+def find(source: str, workdir: Path, key: str) -> Path:
+    """The folder that a source names, fetched from the hub where it is the id of a model there.
 
-    Raises UserError where there is no such folder or it is no run folder.
+    Raises UserError where there is neither; `key` is the config key that names it, for messages.
     """
     folder = locate(source, workdir)
-    if not folder.is_dir():
-        siblings = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
-        raise UserError(
-            f"{key}='{source}': there is no folder {folder}{nearest(folder.name, siblings)}; train it first, or give --config.{key}=RUN"
-        )
+    if folder.is_dir():
+        return folder
+    siblings = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    missing = f"{key}='{source}': there is no folder {folder}{nearest(folder.name, siblings)}"
+    if not is_hub_id(source):
+        raise UserError(f'{missing}; train it first, or give another')
+    try:
+        return fetch(source)
+    except UserError as error:
+        raise UserError(f'{missing}, and {error}') from None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is a run's, rather than one of Hugging Face's."""
+    return (folder / 'experiment.json').is_file() or not (folder / 'config.json').is_file()
+
+
+def read_experiment(source: str, workdir: Path, key: str) -> Experiment:
+    """The experiment of the run that `source` names; of a Hugging Face model one that holds its architecture.
+
+    Raises UserError where there is no such folder or it is neither.
+    """
+    folder = find(source, workdir, key)
+    if not is_run(folder):
+        return Experiment(name=folder.name, model=reading.plan(folder).architecture)
     try:
         return experiment.from_wire(json.loads((folder / 'experiment.json').read_text()))
     except FileNotFoundError:
-        raise UserError(f"{key}='{source}': {folder} is no run folder: it has no experiment.json") from None
+        raise UserError(
+            f"{key}='{source}': {folder} is no run folder: it has no experiment.json (nor the config.json of a Hugging Face model)"
+        ) from None
     except json.JSONDecodeError as error:
         raise UserError(f"{key}='{source}': {folder}/experiment.json is not JSON ({error})") from None
 
 
 def open_donor(source: str, workdir: Path, key: str) -> Donor:
     """The trained model that `source` names, its parameters in host memory."""
+    folder = find(source, workdir, key)
+    if not is_run(folder):
+        return reading.open_folder(folder, source)[0]
     x = read_experiment(source, workdir, key)
-    folder = locate(source, workdir)
     step, params = checkpoint.read_params(folder / 'checkpoints', f"{key}='{source}'")
     heads = tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
     tokenizer = folder / 'tokenizer'
-    return Donor(f'{source} (step {step})', x.model, heads, params, tokenizer if tokenizer.is_dir() else None)
+    kept = tokenizer if tokenizer.is_dir() else None
+    return Donor(f'{source} (step {step})', x.model, heads, params, kept, labels_of(folder))
+
+
+def labels_of(folder: Path) -> tuple[str, ...]:
+    """The names of the labels that a finished run's result.json holds; () for a run without."""
+    try:
+        return tuple(json.loads((folder / 'result.json').read_text())['labels'] or ())
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return ()
 
 
 def resolve(x: Experiment, workdir: Path) -> Experiment:

@@ -26,9 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 def _git(*arguments: str) -> str | None:
     try:
-        return subprocess.run(
-            ['git', '-C', str(ROOT), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(['git', '-C', str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None  # no git, or an export of the code without its history
 

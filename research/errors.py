@@ -1,7 +1,10 @@
 """What a user is told when the mistake is theirs."""
 
+import argparse
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -20,3 +23,27 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     if name not in options:
         raise UserError(f"no {kind} named '{name}'{nearest(name, options)} (there are: {', '.join(options)})")
     return name
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of command lines whose errors are those of every other mistake: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(f'{message} ({self.format_usage().strip()})')
+
+
+def run_command(command: Callable[[list[str]], None], arguments: list[str]) -> int:
+    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    try:
+        command(arguments)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f'error: {error.strerror or error}{f": {error.filename}" if error.filename else ""}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+    return 0

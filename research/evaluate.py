@@ -30,9 +30,7 @@ def measured(heads: Iterable[str], offered: frozenset[str]) -> tuple[str, ...]:
     return tuple(
         name
         for name, row in LOSSES.items()
-        if not row.teacher
-        and set(row.heads(getattr(options, name))) <= heads
-        and row.needs(getattr(options, name)) in offered
+        if not row.teacher and set(row.heads(getattr(options, name))) <= heads and row.needs(getattr(options, name)) in offered
     )
 
 

@@ -6,9 +6,10 @@ The dataclasses beside their consumers are the schema; an `ml_collections.Config
 import ast
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import ml_collections
 
@@ -43,7 +44,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """All that a run needs to know. Sources (`start`, `teacher`) are run folders; '@NAME' is the sibling of the run's own folder."""
+    """All that a run needs to know. `start` and `teacher` are run folders; '@NAME' is a sibling of the run's own."""
 
     name: str = 'experiment'
     seed: int = 0
@@ -68,6 +69,8 @@ def validate(x: Experiment) -> None:
     layout(x.model)
     objectives.validate(x.losses, x.model, offered(x), x.teacher)
     optim.validate(x.optimizer)
+    if not x.run.epochs:
+        optim.schedule(x.optimizer, x.run.steps)
     if x.data.length > x.model.positions:
         raise UserError(f'data.length={x.data.length} is longer than model.positions={x.model.positions}')
     if x.data.pairs != 'none' and x.model.types == 1:
@@ -99,17 +102,19 @@ def _parse(kind: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         if not isinstance(value, dict):
-            raise UserError(f'{path or "the experiment"} must hold {", ".join(hints)}; it is {value!r}')
+            raise UserError(f'{path[:-1] or "the experiment"} must hold {", ".join(hints)}; it is {value!r}')
         for key in value:
             if key not in hints:
                 raise UserError(f"no config key '{path}{key}'{nearest(key, hints)} (there are: {', '.join(hints)})")
-        return kind(**{key: _parse(hints[key], item, f'{path}{key}.') for key, item in value.items()})
+        return cast(Any, kind)(**{key: _parse(hints[key], item, f'{path}{key}.') for key, item in value.items()})
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             raise UserError(f'{path[:-1]}={value!r} must be a tuple')
         return tuple(_parse(typing.get_args(kind)[0], item, path) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is float and isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f'{path[:-1]}={value} must be finite')
     if type(value) is not kind:
         raise UserError(f'{path[:-1]}={value!r} must be of type {kind.__name__}')
     return value

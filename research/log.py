@@ -54,7 +54,8 @@ class Log:
             for name, value in values.items()
             if name.startswith('train/') and '_' not in name
         )
-        said = f'{losses} · {values["train/tokens_per_second"]:,.0f} tokens/s'
+        speed = values.get('train/tokens_per_second')
+        said = losses + (f' · {speed:,.0f} tokens/s' if speed else '')
         text = f'step {step}/{self._steps} {said} · {int(left // 60)}:{int(left % 60):02d} left'
         self._text.write(text + '\n')
         self._text.flush()
@@ -65,7 +66,8 @@ class Log:
 
     def close(self) -> None:
         """Ends the live line and closes the files."""
-        self._live.stop()
+        if self._console.is_terminal:
+            self._live.stop()
         self._events.close()
         self._metrics.close()
         self._text.close()

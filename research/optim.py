@@ -19,9 +19,7 @@ class Optimizer:
     lr: float = 1e-4  # at the end of the warm-up
     warmup: float = 0.01  # a fraction of all steps, or a number of steps when 1 or more
     power: float = 1.0  # of the polynomial decay to zero; 1 = linear, 0 = constant
-    decay_from_start: bool = (
-        False  # Google's code: the decay runs during the warm-up too, so the rate drops where that ends
-    )
+    decay_from_start: bool = False  # Google's code: the decay runs during the warm-up too, so the rate drops where that ends
     weight_decay: float = 0.01  # of all but biases and LayerNorm
     beta1: float = 0.9
     beta2: float = 0.999
@@ -46,9 +44,7 @@ def schedule(x: Optimizer, steps: int) -> Callable[[jax.Array], jax.Array]:
     """The learning rate as a function of the step (0 = the first): linear warm-up, then polynomial decay to 0 at `steps`."""
     warmup = round(x.warmup * steps) if x.warmup < 1 else round(x.warmup)
     if warmup > steps:
-        raise UserError(
-            f'optimizer.warmup={x.warmup} is longer than run.steps={steps}; a value below 1 is a fraction of the steps'
-        )
+        raise UserError(f'optimizer.warmup={x.warmup} is longer than run.steps={steps}; a value below 1 is a fraction of the steps')
     origin = 0 if x.decay_from_start else warmup
 
     def rate(step: jax.Array) -> jax.Array:
@@ -60,15 +56,18 @@ def schedule(x: Optimizer, steps: int) -> Callable[[jax.Array], jax.Array]:
 
 
 def decayed(path: tuple[Any, ...]) -> bool:
-    """Whether the parameter at `path` is decayed and trust-scaled: all but biases and LayerNorm (You et al. 2020; Google's code)."""
-    names = [str(key.key) for key in path]
+    """Whether the parameter at `path` is decayed and trust-scaled: all but biases and LayerNorm (as in Google's code)."""
+    names = _names(path)
     return names[-1] != 'bias' and 'norm' not in names
 
 
 def stacked(path: tuple[Any, ...]) -> bool:
     """Whether the parameter at `path` holds one block per group along its first axis."""
-    names = [str(key.key) for key in path]
-    return 'attention' in names or 'feed_forward' in names
+    return bool({'attention', 'feed_forward'} & set(_names(path)))
+
+
+def _names(path: tuple[Any, ...]) -> list[str]:
+    return jax.tree_util.keystr(path, simple=True, separator='/').split('/')
 
 
 def moments(x: Optimizer) -> optax.GradientTransformationExtraArgs:
@@ -77,10 +76,10 @@ def moments(x: Optimizer) -> optax.GradientTransformationExtraArgs:
     def init(params: optax.Params) -> optax.OptState:
         return {'first': jax.tree.map(jnp.zeros_like, params), 'second': jax.tree.map(jnp.zeros_like, params)}
 
-    def update(gradients: Any, state: Any, params: Any = None, *, step: jax.Array, **extra: Any) -> tuple[Any, Any]:
-        first = jax.tree.map(lambda m, g: x.beta1 * m + (1 - x.beta1) * g, state['first'], gradients)
-        second = jax.tree.map(lambda v, g: x.beta2 * v + (1 - x.beta2) * jnp.square(g), state['second'], gradients)
-        n = jnp.asarray(step, jnp.float32) + 1
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        first = jax.tree.map(lambda m, g: x.beta1 * m + (1 - x.beta1) * g, state['first'], updates)
+        second = jax.tree.map(lambda v, g: x.beta2 * v + (1 - x.beta2) * jnp.square(g), state['second'], updates)
+        n = jnp.asarray(extra_args['step'], jnp.float32) + 1
         a, b = (1 - x.beta1**n, 1 - x.beta2**n) if x.bias_correction else (1.0, 1.0)
         direction = jax.tree.map(lambda m, v: (m / a) / (jnp.sqrt(v / b) + x.epsilon), first, second)
         return direction, {'first': first, 'second': second}

@@ -10,20 +10,19 @@ import numpy as np
 from research.errors import UserError, choose
 
 AXIS = 'data'
+Devices = list[Any]
 
 
 class Plan(NamedTuple):
     """One way to be parallel. States stay whole for the caller in both ways; only batches are divided."""
 
     devices: int
-    compile: Callable[
-        ..., Callable
-    ]  # (function(first, frozen, batch, axis), donate) -> compiled function(first, frozen, batch)
+    compile: Callable[..., Callable]  # (function(first, frozen, batch, axis), donate) -> compiled function(first, frozen, batch)
     put_state: Callable[[Any], Any]  # a tree of host or device arrays -> the same on all devices
     put_batch: Callable[[Any], Any]  # this process's rows of a batch -> the batch on all devices
 
 
-def jit(devices: list[jax.Device]) -> Plan:
+def jit(devices: Devices) -> Plan:
     """One program over a mesh: the compiler divides the work by the batch axis."""
     mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
     whole, divided = jax.NamedSharding(mesh, jax.P()), jax.NamedSharding(mesh, jax.P(AXIS))
@@ -42,7 +41,7 @@ def jit(devices: list[jax.Device]) -> Plan:
     return Plan(len(devices), compiled, lambda tree: jax.device_put(tree, whole), put_batch)
 
 
-def pmap(devices: list[jax.Device]) -> Plan:
+def pmap(devices: Devices) -> Plan:
     """One program a device: each sums over its own rows, and `psum` over the axis adds them up."""
 
     def compiled(function: Callable, donate: bool = False) -> Callable:
@@ -63,7 +62,7 @@ def pmap(devices: list[jax.Device]) -> Plan:
     return Plan(len(devices), compiled, lambda tree: tree, put_batch)
 
 
-PARALLEL: dict[str, Callable[[list[jax.Device]], Plan]] = {'jit': jit, 'pmap': pmap}
+PARALLEL: dict[str, Callable[[Devices], Plan]] = {'jit': jit, 'pmap': pmap}
 
 
 def plan(name: str, batch: int, accumulate: int) -> Plan:
@@ -77,7 +76,8 @@ def plan(name: str, batch: int, accumulate: int) -> Plan:
     if batch % parts:
         fit = max(batch // parts, 1) * parts
         raise UserError(
-            f'run.batch={batch} is not divided by {len(devices)} device(s) × run.accumulate={accumulate}; --config.run.batch={fit} would be'
+            f'run.batch={batch} is not divided by {len(devices)} device(s) × run.accumulate={accumulate}; '
+            f'--config.run.batch={fit} would be'
         )
     return PARALLEL[name](devices)
 

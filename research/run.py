@@ -14,14 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import accounting, checkpoint, donors, experiment, parallel, train
+from research import accounting, checkpoint, donors, experiment, optim, parallel, train
 from research.data import loading, tasks, tokenizers
 from research.environment import environment
 from research.errors import UserError
 from research.evaluate import evaluate, make_measure
 from research.experiment import Experiment
 from research.log import Log, rewind
-from research.models.heads import Model
+from research.models.heads import Model, encode, score
 from research.objectives import losses
 from research.parallel import Plan
 from research.surgery import Donor, transplant
@@ -61,9 +61,10 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     plan = parallel.plan(x.run.parallel, x.run.batch, x.run.accumulate)
     start = donors.open_donor(donors.source_of_start(x), workdir, 'start') if x.start else None
     teacher = donors.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
-    feed = load_data(x, start, teacher)
+    feed = load_data(x, workdir, start, teacher)
     check_donors(x, feed, start, teacher)
     steps = number_of_steps(x, feed)
+    optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
     model = Model(x.model, student_heads(x))
     state, account = first_state(model, x, start)
     begin_folder(x, workdir, feed)
@@ -103,11 +104,9 @@ def claim(x: Experiment, workdir: Path) -> None:
     path = workdir / 'experiment.json'
     if not path.exists():
         if workdir.exists() and (
-            not workdir.is_dir() or any(path.name != 'failure.json' for path in workdir.iterdir())
+            not workdir.is_dir() or any(path.name != 'failure.json' and path.suffix != '.part' for path in workdir.iterdir())
         ):
-            raise UserError(
-                f'{workdir} is in use, but is no run folder: it has no experiment.json; give another --workdir'
-            )
+            raise UserError(f'{workdir} is in use, but is no run folder: it has no experiment.json; give another --workdir')
         return
     try:
         there = experiment.from_wire(json.loads(path.read_text()))
@@ -135,16 +134,19 @@ def write_json(path: Path, value: Any) -> None:
     part.replace(path)
 
 
-def load_data(x: Experiment, start: Donor | None, teacher: Donor | None) -> loading.Feed:
-    """The data, cut by the tokenizer that `data.tokenizer` names; 'start' and 'teacher' are those donors' own."""
+def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor | None) -> loading.Feed:
+    """The data, cut by the tokenizer that `data.tokenizer` names: 'start' and 'teacher' those donors' own, '@NAME' a sibling's."""
     data = x.data
     for key, donor in (('start', start), ('teacher', teacher)):
         if data.tokenizer == key:
             if donor is None or donor.tokenizer is None:
                 raise UserError(
-                    f"data.tokenizer='{key}', but there is no {key} with a tokenizer: give --config.{key}=RUN or another --config.data.tokenizer"
+                    f"data.tokenizer='{key}', but there is no {key} with a tokenizer: "
+                    f'give --config.{key}=RUN or another --config.data.tokenizer'
                 )
             data = dataclasses.replace(data, tokenizer=str(donor.tokenizer))
+    if data.tokenizer.startswith('@'):
+        data = dataclasses.replace(data, tokenizer=str(donors.locate(data.tokenizer, workdir) / 'tokenizer'))
     return loading.load(data, batch=x.run.batch, seed=x.seed, vocabulary=x.model.vocabulary)
 
 
@@ -152,13 +154,9 @@ def check_donors(x: Experiment, feed: loading.Feed, start: Donor | None, teacher
     """Raises UserError for a start or a teacher that does not fit the run."""
     mine = feed.vocabulary.fingerprint
     for key, donor in (('start', start), ('teacher', teacher)):
-        if (
-            donor is None
-            or donor.tokenizer is None
-            or (key == 'start' and {'word', 'encoder/word'} & set(x.surgery.drop))
-        ):
+        if donor is None or donor.tokenizer is None or (key == 'start' and {'word', 'encoder/word'} & set(x.surgery.drop)):
             continue
-        if tokenizers.vocabulary(tokenizers.load_tokenizer(donor.tokenizer)).fingerprint != mine:
+        if tokenizers.vocabulary_of(tokenizers.load_tokenizer(donor.tokenizer)).fingerprint != mine:
             raise UserError(
                 f"{key}='{donor.label}' has another vocabulary than this run's tokenizer; give --config.data.tokenizer={key}"
             )
@@ -166,7 +164,7 @@ def check_donors(x: Experiment, feed: loading.Feed, start: Donor | None, teacher
         return
     if x.losses.cosine.weight and teacher.architecture.width != x.model.width:
         raise UserError(
-            f"loss 'cosine' compares hidden states, but the teacher is {teacher.architecture.width} wide and model.width={x.model.width}; "
+            f"loss 'cosine' compares hidden states, but the teacher's are {teacher.architecture.width} wide, not {x.model.width}; "
             'give --config.losses.cosine.weight=0'
         )
     if teacher.architecture.positions < x.data.length:
@@ -217,7 +215,7 @@ def introduce(parts: Parts, first: int, account: list[str]) -> None:
     log.line(f'{total:,} parameters, {parts.plan.devices} device(s), {parts.feed.examples:,} training examples')
     if facts['unigram_entropy'] is not None:
         log.line(
-            f'unigram entropy of the corpus: {facts["unigram_entropy"]:.3f} nats (an MLM loss that stays there has learnt frequencies only)'
+            f'unigram entropy of the corpus: {facts["unigram_entropy"]:.3f} nats; an MLM loss that stays there is blind to context'
         )
     for line in account if not first else [f'continues from the checkpoint of step {first}']:
         log.line(line)
@@ -236,23 +234,22 @@ def fit(parts: Parts, state: State, first: int) -> State:
 
     def settle(step: int, metrics: Mapping[str, train.Term]) -> None:
         nonlocal tokens, window
-        values = {
-            name: float(term.total) / max(float(term.count), 1.0)
-            for name, term in jax.device_get(dict(metrics)).items()
-        }
+        values = {name: float(term.total) / max(float(term.count), 1.0) for name, term in jax.device_get(dict(metrics)).items()}
         broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
             good = parts.checkpoints.latest()
             last = f'the last good checkpoint is that of step {good}' if good else 'there is no checkpoint yet'
             raise UserError(
-                f'step {step}: {", ".join(broken)} is not finite; {last} in {parts.workdir}. Try a lower --config.optimizer.lr or a longer warm-up'
+                f'step {step}: {", ".join(broken)} is not finite; {last} in {parts.workdir}. '
+                'Try a lower --config.optimizer.lr or a longer warm-up'
             )
         tokens += values.pop('tokens')
         now = time.monotonic()
-        if step == first + 1:  # the first step is mostly compilation
+        if step == first + 1:  # the first step is mostly compilation: it says nothing of the speed
             tokens, window = 0.0, now
-        elif step % x.run.log_every == 0 or step == parts.steps:
-            values['tokens_per_second'] = tokens / max(now - window, 1e-9)
+        if step % x.run.log_every == 0 or step == parts.steps:
+            if tokens:
+                values['tokens_per_second'] = tokens / max(now - window, 1e-9)
             named = {f'train/{name}': value for name, value in values.items()}
             log.numbers(step, {'seconds': before + now - begin, **named})
             log.progress(step, named)
@@ -265,8 +262,8 @@ def fit(parts: Parts, state: State, first: int) -> State:
             settle(*pending)
         pending = step, metrics
         last = step == parts.steps
-        scoring = last or bool(x.run.evaluate_every and step % x.run.evaluate_every == 0)
-        if scoring or (x.run.checkpoint_every and step % x.run.checkpoint_every == 0):
+        scoring = 'dev' in parts.feed.evaluation and (last or bool(x.run.evaluate_every and step % x.run.evaluate_every == 0))
+        if last or scoring or (x.run.checkpoint_every and step % x.run.checkpoint_every == 0):
             settle(*pending)
             pending, pause = None, time.monotonic()
             score = None
@@ -316,8 +313,8 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
     selected = None
     if best is not None:
         selected = {'step': best, 'by': selected_by(x)}
-        state = state.replace(
-            params=parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
+        state = dataclasses.replace(
+            state, params=parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
         )
     metrics = {}
     for split in feed.evaluation:
@@ -352,7 +349,8 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
         'baseline': feed.facts['majority_accuracy'],
     }
     for name, value in metrics.items():
-        parts.log.line(f'final {name} {value:.4f}')
+        if not name.startswith('dev/'):
+            parts.log.line(f'{name} {value:.4f}, read once')
     write_json(parts.workdir / 'result.json', result)
     return result
 
@@ -361,15 +359,16 @@ def latency(model: Model, params: Any, length: int) -> float:
     """Seconds of one forward pass of one sequence of `length`, classifier included, vocabulary logits not: the median of 30."""
     classifiers = [name for name, _ in model.heads if name != 'mlm']
 
-    def forward(params: Any, ids: jax.Array) -> Any:
-        outputs = model.apply({'params': params}, ids, ids * 0, ids * 0 + 1)
-        return outputs.hidden, [model.apply({'params': params}, name, outputs, method='logits') for name in classifiers]
+    def forward(params: Any, batch: Any) -> Any:
+        outputs = encode(model, params, batch)
+        return outputs.hidden, [score(model, params, name, outputs) for name in classifiers]
 
     compiled = jax.jit(forward)
     ids = np.zeros((1, length), np.int32)
+    batch = {'ids': ids, 'types': ids, 'mask': ids + 1}
     times = []
     for _ in range(33):
         begin = time.perf_counter()
-        jax.block_until_ready(compiled(params, ids))
+        jax.block_until_ready(compiled(params, batch))
         times.append(time.perf_counter() - begin)
     return statistics.median(times[3:])

@@ -4,10 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from research.errors import UserError
 from research.models.architecture import Architecture
@@ -35,6 +35,7 @@ class Donor:
     heads: tuple[tuple[str, int], ...]
     params: Any  # numpy arrays
     tokenizer: Path | None  # the folder of its tokenizer
+    labels: tuple[str, ...] = ()  # the names of its label head's classes
 
     @property
     def model(self) -> Model:
@@ -61,7 +62,7 @@ class Account:
 
 
 # Fields of an Architecture that do not change its parameters or its function: they are the experiment's, never the donor's.
-OWN = ('dropout', 'attention_dropout', 'head_dropout', 'deviation', 'dtype', 'unroll', 'remat')
+OWN = ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout', 'deviation', 'dtype', 'unroll', 'remat')
 
 
 def inherit(model: Architecture, donor: Architecture) -> Architecture:
@@ -95,9 +96,7 @@ def _regroup(stack: np.ndarray, have: list[int], want: list[int], layers: tuple[
     """A stack of blocks for the groups `want` (of each layer), each the mean of the blocks that its layers start from."""
     if len(set(want)) == 1:
         return np.stack([np.mean([stack[have[layer]] for layer in dict.fromkeys(layers)], axis=0)])
-    sources = [
-        [have[layer] for layer, group in zip(layers, want, strict=True) if group == g] for g in range(max(want) + 1)
-    ]
+    sources = [[have[layer] for layer, group in zip(layers, want, strict=True) if group == g] for g in range(max(want) + 1)]
     return np.stack([np.mean(stack[sorted(set(found))], axis=0) for found in sources])
 
 
@@ -108,13 +107,11 @@ def transplant(model: Model, params: Any, donor: Donor, surgery: Surgery) -> tup
     """
     layers = donor_layers(surgery, model.architecture, donor.architecture)
     have, want = layout(donor.architecture), layout(model.architecture)
-    mine = {'/'.join(path): x for path, x in flax.traverse_util.flatten_dict(params).items()}
-    theirs = {'/'.join(path): np.asarray(x) for path, x in flax.traverse_util.flatten_dict(donor.params).items()}
+    mine: dict[str, Any] = traverse_util.flatten_dict(params, sep='/')
+    theirs = {path: np.asarray(x) for path, x in traverse_util.flatten_dict(donor.params, sep='/').items()}
     for name in surgery.drop:
         if not any(_under(path, name) for path in mine):
-            tops = sorted(
-                {'/'.join(path.split('/')[:2]) if path.startswith('encoder/') else path.split('/')[0] for path in mine}
-            )
+            tops = sorted({'/'.join(path.split('/')[:2]) if path.startswith('encoder/') else path.split('/')[0] for path in mine})
             raise UserError(f"surgery.drop names '{name}', which the model does not have (it has: {', '.join(tops)})")
     found, taken, random = {}, [], []
     for path, x in mine.items():
@@ -137,11 +134,9 @@ def transplant(model: Model, params: Any, donor: Donor, surgery: Surgery) -> tup
         found[path] = jnp.asarray(given, x.dtype)
         taken.append(path)
     ignored = tuple(sorted(set(theirs) - set(mine)))
-    tree = flax.traverse_util.unflatten_dict({tuple(path.split('/')): x for path, x in found.items()})
+    tree = traverse_util.unflatten_dict(found, sep='/')
     return jax.tree.map(jnp.asarray, tree), Account(tuple(taken), tuple(random), ignored, layers)
 
 
 def _under(path: str, name: str) -> bool:
-    return (
-        path == name or path.startswith(name + '/') or path.startswith(f'encoder/{name}/') or path == f'encoder/{name}'
-    )
+    return any(f'{path}/'.startswith(f'{top}{name}/') for top in ('', 'encoder/'))

@@ -1,12 +1,13 @@
 """One step of training, whatever is trained."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from research import optim
 from research.models.heads import Model, initialise
@@ -17,7 +18,7 @@ from research.terms import Term
 Metrics = Mapping[str, Term]
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class State:
     """All that training changes, and the key that it never does: each use folds in the step."""
 
@@ -35,11 +36,11 @@ def initial_state(model: Model, optimizer: Optimizer, seed: int) -> State:
 
 def with_params(state: State, params: Any, optimizer: Optimizer) -> State:
     """`state` with other parameters and an optimizer that has seen no gradient yet."""
-    return state.replace(params=params, moments=optim.build(optimizer).init(params))
+    return dataclasses.replace(state, params=params, moments=optim.build(optimizer).init(params))
 
 
 def divide(batch: Batch, parts: int) -> Batch:
-    """A batch [B, …] as micro-batches [parts, B / parts, …]. Part i takes rows i, i + parts, …, so that no row leaves its device."""
+    """A batch [B, …] as micro-batches [parts, B / parts, …]. Part i has rows i, i + parts, …: none leaves its device."""
     return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
@@ -48,8 +49,8 @@ def make_step(
 ) -> Callable[..., tuple[State, Metrics]]:
     """The pure function `step(state, frozen, batch, axis)` -> (State, the Term of each loss and of the step's other numbers).
 
-    `frozen` holds the teacher's parameters under 'teacher' (or nothing); no gradient reaches them. `axis` names the mapped axis of a
-    pmap, over which sums are added, and is None under jit.
+    `frozen` holds the teacher's parameters under 'teacher' (or nothing); no gradient reaches them. `axis` names
+    the mapped axis of a pmap, over which sums are added, and is None under jit.
     """
     rate = optim.schedule(optimizer, steps)
     update_rule = optim.build(optimizer)
@@ -95,7 +96,7 @@ def make_step(
             'gradient_norm': Term(optax.tree.norm(gradients), one),
             'tokens': Term(_sum(batch['mask'].astype(jnp.float32).sum(), axis), one),
         }
-        return state.replace(step=state.step + 1, params=params, moments=moments), metrics
+        return dataclasses.replace(state, step=state.step + 1, params=params, moments=moments), metrics
 
     return step
 

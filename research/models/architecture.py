@@ -18,9 +18,7 @@ class Architecture:
     width: int = 768  # D: of the hidden states
     heads: int = 12
     inner: int = 3072  # F: of the feed-forward block
-    embedding: int = (
-        768  # E: of the embedding tables; projected to the width where the two differ (Lan et al. 2020, §3.1)
-    )
+    embedding: int = 768  # E: of the embedding tables; projected to the width where the two differ (Lan et al. 2020, §3.1)
     projection: bool = False  # project even where E equals D, as Hugging Face's ALBERT does
     positions: int = 512  # the longest sequence, in pieces
     position_kind: str = 'learned'  # or 'sinusoidal': a fixed table, no parameters
@@ -33,12 +31,11 @@ class Architecture:
     dropout: float = 0.1  # of hidden states
     attention_dropout: float = 0.1  # of attention probabilities
     head_dropout: float = 0.1  # before a classifier
+    span_dropout: float = 0.0  # before the span head (DistilBERT's `qa_dropout` is 0.1; BERT and ALBERT have none)
     epsilon: float = 1e-12  # of LayerNorm
     deviation: float = 0.02  # of the initial weights, a normal truncated at two deviations
     dtype: str = 'float32'  # of matrix products: float32 or bfloat16
-    unroll: int = (
-        0  # layers in one iteration of the scan over depth; 1 = rolled (compiles fastest), 0 = all (steps fastest)
-    )
+    unroll: int = 0  # layers in one iteration of the scan over depth; 1 = rolled (compiles fastest), 0 = all (steps fastest)
     remat: bool = False  # recompute each layer in the backward pass: less memory, a third more FLOPs
 
 
@@ -53,7 +50,7 @@ def validate(a: Architecture) -> None:
         raise UserError(
             f'model.width={a.width} is not a multiple of model.heads={a.heads}; --config.model.heads={nearest} would fit'
         )
-    for field in ('dropout', 'attention_dropout', 'head_dropout'):
+    for field in ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout'):
         if not 0 <= getattr(a, field) < 1:
             raise UserError(f'model.{field}={getattr(a, field)}: a rate lies in [0, 1)')
     if a.types < 0 or a.unroll < 0:

@@ -11,10 +11,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import struct
 
 from research.models.architecture import Architecture
 from research.models.sharing import group_counts, layout
@@ -22,7 +23,7 @@ from research.models.sharing import group_counts, layout
 Weights = Any  # a nested dict of arrays
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Outputs:
     """What a forward pass leaves behind; `layers` and `attention` only when asked for."""
 
@@ -93,9 +94,10 @@ def activate(x: jax.Array, kind: str) -> jax.Array:
 
 def sinusoids(positions: int, width: int) -> jax.Array:
     """The fixed position table [positions, width] of Vaswani et al. 2017, §3.5: sines on even columns, cosines on odd ones."""
-    column = jnp.arange(width)[None, :]
-    angle = jnp.arange(positions)[:, None] / jnp.power(10000.0, 2 * (column // 2) / width)
-    return jnp.where(column % 2 == 0, jnp.sin(angle), jnp.cos(angle)).astype(jnp.float32)
+    # In float64: in float32 the angle of position 511 is off by 3e-5.
+    column = np.arange(width)[None, :]
+    angle = np.arange(positions)[:, None] / np.power(10000.0, 2 * (column // 2) / width)
+    return jnp.asarray(np.where(column % 2 == 0, np.sin(angle), np.cos(angle)), jnp.float32)
 
 
 def initial_attention(key: jax.Array, a: Architecture, groups: int) -> Weights:
@@ -122,15 +124,11 @@ def initial_feed_forward(key: jax.Array, a: Architecture, groups: int) -> Weight
     }
 
 
-def attend(
-    weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, key: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """Post-LN self-attention: `x` [B, T, D] and a boolean `mask` broadcastable to [B, N, T, S] -> ([B, T, D], probabilities [B, N, T, S])."""
+def attend(weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Post-LN self-attention: `x` [B, T, D] -> ([B, T, D], probabilities [B, N, T, S]); bool `mask` broadcasts to the latter."""
     keys = (None, None) if key is None else jax.random.split(key)
     query, key_, value = (affine(weights[name], x, 'btd,dnk->bntk') for name in ('query', 'key', 'value'))
-    scores = (
-        jnp.einsum('bntk,bnsk->bnts', query, key_, preferred_element_type=jnp.float32) / (a.width // a.heads) ** 0.5
-    )
+    scores = jnp.einsum('bntk,bnsk->bnts', query, key_, preferred_element_type=jnp.float32) / (a.width // a.heads) ** 0.5
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores)
     dropped = dropout(keys[0], probabilities, a.attention_dropout).astype(x.dtype)
@@ -182,9 +180,7 @@ class Encoder(nn.Module):
         if a.pooler:
             self.pooler = self.param('pooler', dense, a, (a.width, a.width), (a.width,))
 
-    def __call__(
-        self, ids: jax.Array, types: jax.Array, mask: jax.Array, want: frozenset[str] = frozenset()
-    ) -> Outputs:
+    def __call__(self, ids: jax.Array, types: jax.Array, mask: jax.Array, want: frozenset[str] = frozenset()) -> Outputs:
         """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` may hold 'layers' and 'attention'."""
         a = self.architecture
         key = self.make_rng('dropout') if self.has_rng('dropout') else None

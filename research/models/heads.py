@@ -1,6 +1,7 @@
 """What is put on top of an encoder: a head turns Outputs into logits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -86,12 +87,21 @@ class SpanHead(nn.Module):
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
         """Logits float32 [B, T, 2]."""
-        return affine(self.output, outputs.hidden, 'btd,dc->btc').astype(jnp.float32)
+        key = self.make_rng('dropout') if self.has_rng('dropout') else None
+        x = dropout(key, outputs.hidden, self.architecture.span_dropout)
+        return affine(self.output, x, 'btd,dc->btc').astype(jnp.float32)
 
 
 Head = MlmHead | PairHead | LabelHead | SpanHead
 
-HEADS: dict[str, Callable[..., Head]] = {'mlm': MlmHead, 'pair': PairHead, 'label': LabelHead, 'span': SpanHead}
+# 'choice' scores one candidate of a multiple choice: a label head with one class, each candidate a sequence of its own.
+HEADS: dict[str, Callable[..., Head]] = {
+    'mlm': MlmHead,
+    'pair': PairHead,
+    'label': LabelHead,
+    'span': SpanHead,
+    'choice': LabelHead,
+}
 
 
 class Model(nn.Module):
@@ -105,9 +115,7 @@ class Model(nn.Module):
         for name, classes in self.heads:
             setattr(self, name, HEADS[name](self.architecture, classes))
 
-    def __call__(
-        self, ids: jax.Array, types: jax.Array, mask: jax.Array, want: frozenset[str] = frozenset()
-    ) -> Outputs:
+    def __call__(self, ids: jax.Array, types: jax.Array, mask: jax.Array, want: frozenset[str] = frozenset()) -> Outputs:
         """The encoder's Outputs for `ids`, `types` and `mask`, each int [B, T]."""
         return self.encoder(ids, types, mask, want)
 
@@ -120,6 +128,21 @@ class Model(nn.Module):
         _ = self.encoder.word, *(getattr(self, name).output for name, _ in self.heads)
 
 
-def initialise(model: Model, key: jax.Array) -> dict:
+def initialise(model: Model, key: jax.Array) -> dict[str, Any]:
     """Fresh parameters, float32, as a nested dict; their number is the one that `accounting.parameters` predicts."""
-    return model.init(key, method='declare')['params']
+    return dict(model.init(key, method='declare')['params'])
+
+
+def encode(
+    model: Model, params: Any, batch: Mapping[str, Any], key: jax.Array | None = None, want: frozenset[str] = frozenset()
+) -> Outputs:
+    """The Outputs for the 'ids', 'types' and 'mask' of a batch; dropout is on exactly when there is a key."""
+    rngs = None if key is None else {'dropout': key}
+    found = model.apply({'params': params}, batch['ids'], batch['types'], batch['mask'], want, rngs=rngs)
+    return cast(Outputs, found)
+
+
+def score(model: Model, params: Any, head: str, outputs: Outputs, positions: Any = None, key: jax.Array | None = None) -> jax.Array:
+    """The logits of one head; shapes as that head says."""
+    rngs = None if key is None else {'dropout': key}
+    return cast(jax.Array, model.apply({'params': params}, head, outputs, positions, method='logits', rngs=rngs))

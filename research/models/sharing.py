@@ -20,8 +20,8 @@ SHARING: dict[str, Callable[[int, Architecture], tuple[int, int]]] = {
     'all': lambda layer, a: (0, 0),
     'attention': lambda layer, a: (0, layer),
     'ffn': lambda layer, a: (layer, 0),
-    'groups': lambda layer, a: (layer * a.groups // a.layers,) * 2,
-    'cycle': lambda layer, a: (layer % a.groups,) * 2,
+    'groups': lambda layer, a: (layer * a.groups // a.layers, layer * a.groups // a.layers),
+    'cycle': lambda layer, a: (layer % a.groups, layer % a.groups),
     'table': _table,
 }
 

@@ -15,7 +15,7 @@ import optax
 from research.errors import UserError, choose
 from research.models.architecture import Architecture
 from research.models.encoder import Outputs
-from research.models.heads import Model
+from research.models.heads import Model, encode, score
 from research.terms import Term, weigh
 
 Batch = Mapping[str, jax.Array]
@@ -28,8 +28,8 @@ class View:
     """
 
     def __init__(self, model: Model, params: Any, batch: Batch, key: jax.Array | None = None) -> None:
-        self._model, self._batch, self._key = model, batch, key
-        self._variables = {'params': params}
+        self._model, self._params, self._batch = model, params, batch
+        self._keys = (None, None) if key is None else tuple(jax.random.split(key))
         self._outputs: Outputs | None = None
         self._logits: dict[tuple[str, str], jax.Array] = {}
 
@@ -37,19 +37,14 @@ class View:
     def outputs(self) -> Outputs:
         """The encoder's Outputs."""
         if self._outputs is None:
-            batch = self._batch
-            self._outputs = self._model.apply(
-                self._variables, batch['ids'], batch['types'], batch['mask'], rngs=self._rngs(0)
-            )
+            self._outputs = encode(self._model, self._params, self._batch, self._keys[0])
         return self._outputs
 
     def logits(self, head: str, at: str = 'attended') -> jax.Array:
         """The logits of `head`; for 'mlm' at the 'masked' positions [B, P, V] or at all of them [B, T, V]."""
         if (head, at) not in self._logits:
             positions = self._batch['masked_positions'] if at == 'masked' else None
-            self._logits[head, at] = self._model.apply(
-                self._variables, head, self.outputs, positions, method='logits', rngs=self._rngs(1)
-            )
+            self._logits[head, at] = score(self._model, self._params, head, self.outputs, positions, self._keys[1])
         return self._logits[head, at]
 
     def hidden(self, at: str) -> jax.Array:
@@ -58,9 +53,6 @@ class View:
         if at == 'masked':
             hidden = jnp.take_along_axis(hidden, self._batch['masked_positions'][:, :, None], axis=1)
         return hidden.astype(jnp.float32)
-
-    def _rngs(self, part: int) -> dict[str, jax.Array] | None:
-        return None if self._key is None else {'dropout': jax.random.fold_in(self._key, part)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +155,7 @@ class Loss(NamedTuple):
     heads: Callable[[Any], tuple[str, ...]]  # options -> the heads it reads
     needs: Callable[[Any], str]  # options -> what the data must offer: a row of REMEDIES, or '' for any text
     teacher: bool = False  # whether it reads the teacher
+    places: tuple[str, ...] = ()  # the rows of AT that `at` may name
 
 
 def _matched(x: Any) -> str:
@@ -175,9 +168,9 @@ LOSSES: dict[str, Loss] = {
     'sop': Loss(pair, lambda x: 'examples', lambda x: ('pair',), lambda x: 'sop'),
     'label': Loss(label, lambda x: 'examples', lambda x: ('label',), lambda x: 'label'),
     'span': Loss(span, lambda x: 'examples', lambda x: ('span',), lambda x: 'span'),
-    'soft': Loss(soft, lambda x: x.at, lambda x: (AT[x.at],), _matched, teacher=True),
-    'cosine': Loss(cosine, lambda x: x.at, lambda x: (), _matched, teacher=True),
-    'mse': Loss(mse, lambda x: x.at, lambda x: (AT[x.at],), _matched, teacher=True),
+    'soft': Loss(soft, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, tuple(AT)),
+    'cosine': Loss(cosine, lambda x: x.at, lambda x: (), _matched, True, ('attended', 'masked')),
+    'mse': Loss(mse, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, tuple(AT)),
 }
 
 # What a loss needs of the data -> how to get it.
@@ -234,13 +227,11 @@ def validate(losses: Losses, student: Architecture, offered: frozenset[str], tea
         if options.weight < 0:
             raise UserError(f'losses.{name}.weight={options.weight}: a weight must not be negative')
         if isinstance(options, Match | Soft):
-            choose(f'losses.{name}.at', options.at, AT)
+            choose(f'losses.{name}.at', options.at, row.places)
         if isinstance(options, Soft) and options.temperature <= 0:
             raise UserError(f'losses.{name}.temperature={options.temperature}: it must be positive')
         if row.teacher and not teacher:
-            raise UserError(
-                f"loss '{name}' needs a teacher: give --config.teacher=RUN, or --config.losses.{name}.weight=0"
-            )
+            raise UserError(f"loss '{name}' needs a teacher: give --config.teacher=RUN, or --config.losses.{name}.weight=0")
         if row.needs(options) not in offered | {''}:
             remedy = REMEDIES[row.needs(options)]
             raise UserError(

@@ -60,6 +60,4 @@ def run_study(study: Study, folder: Path, run: Callable[[Experiment, Path], obje
             say(name, problems[name] if reason else f'done in {time.monotonic() - began:.0f} s')
     if problems:
         told = '; '.join(f'{name} {what}' for name, what in problems.items())
-        raise UserError(
-            f'{len(problems)} of {len(names)} runs have no result (the same command tries them again): {told}'
-        )
+        raise UserError(f'{len(problems)} of {len(names)} runs have no result (the same command tries them again): {told}')

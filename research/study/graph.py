@@ -88,13 +88,9 @@ COLUMNS = {
         'forward pass, a multiply-add counted as 2',
     ),
     'mlm': Column('MLM loss (nats)', 'pretrain', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents'),
-    'mlm_accuracy': Column(
-        'MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'
-    ),
+    'mlm_accuracy': Column('MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'),
     'task': Column('Task accuracy (%)', 'task', 'metrics:test/label_accuracy', 'percent', 'max', 'on the test split'),
-    'speed': Column(
-        'Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'in pretraining, a teacher included'
-    ),
+    'speed': Column('Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'in pretraining, a teacher included'),
     'latency': Column(
         'Latency (ms)',
         'pretrain',

@@ -79,7 +79,7 @@ def wire(experiment: Experiment) -> dict[str, Any]:
 
 
 def definition(study: Study) -> dict[str, Any]:
-    """What study.json holds: the name, and each run's wire with a hash of it and of the hashes of what it starts from."""
+    """What study.json holds: the name, and each run's wire with a hash of it and of the hashes of its origins."""
     runs: dict[str, dict[str, Any]] = {}
     for name in order(study):
         experiment = wire(study.runs[name])

@@ -29,8 +29,8 @@ def read_axis(text: str, module: types.ModuleType) -> list[list[Point]]:
 
 
 def name_of(point: Point) -> str:
-    """The name of a run: what it changes, last names only."""
-    return ','.join(f'{key.rpartition(".")[2]}={value}' for key, value in point.items()) or 'unchanged'
+    """The name of a run: what it changes, without the section of the config."""
+    return ','.join(f'{key.partition(".")[2] or key}={value}' for key, value in point.items()) or 'unchanged'
 
 
 def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Study:
@@ -39,14 +39,20 @@ def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Stud
     runs = {}
     for combination in itertools.product(*found):
         point = {key: value for part in combination for key, value in part.items()}
+        if name_of(point) in runs:
+            raise UserError(f"the sweep has two runs '{name_of(point)}': its axes set the same keys")
         runs[name_of(point)] = override(x, point)
     metric = 'metrics:test/label_accuracy' if x.data.task else 'metrics:dev/mlm'
     columns = (
         Column('Parameters (M)', 'run', 'parameters:total', 'millions', 'min'),
         Column('FLOPs a token (M)', 'run', 'flops_per_token', 'millions', 'min'),
-        Column('Accuracy (%)', 'run', metric, 'percent', 'max') if x.data.task else Column('MLM loss (nats)', 'run', metric, 'plain', 'min'),
+        Column('Accuracy (%)', 'run', metric, 'percent', 'max')
+        if x.data.task
+        else Column('MLM loss (nats)', 'run', metric, 'plain', 'min'),
         Column('Training (tokens/s)', 'run', 'tokens_per_second', 'count', 'max'),
         Column('Latency (ms)', 'run', 'latency_seconds', 'milliseconds', 'min'),
     )
     rows = tuple(Row(name, {'run': (name,)}) for name in runs)
-    return Study(f'{x.name}-sweep', runs, Table(f'{x.name}: {" × ".join(texts)}', rows, columns, score=metric, size='parameters:total'))
+    return Study(
+        f'{x.name}-sweep', runs, Table(f'{x.name}: {" × ".join(texts)}', rows, columns, score=metric, size='parameters:total')
+    )

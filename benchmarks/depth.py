@@ -1,0 +1,202 @@
+"""What depth and sharing cost: compile time, step time against a hand-written loop, memory, and where vocabulary logits exist.
+
+    python benchmarks/depth.py            (add --small for a few seconds' worth)
+
+Needs only jax, flax, optax and numpy, so it runs on a bare accelerator machine. Ratios are of medians within one run.
+"""
+
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.extend.core import jaxprs_in_params
+
+from research import accounting, optim, train
+from research.models.architecture import Architecture
+from research.models.encoder import Outputs, attend, feed_forward
+from research.models.heads import Model, initialise, score
+from research.objectives.losses import Losses, Match, Soft
+from research.optim import Optimizer
+
+SMALL = '--small' in sys.argv
+SHAPE = Architecture(
+    vocabulary=4096,
+    width=64 if SMALL else 256,
+    heads=4,
+    inner=256 if SMALL else 1024,
+    embedding=64 if SMALL else 256,
+    positions=128,
+    dropout=0.0,
+    attention_dropout=0.0,
+    pooler=False,
+)
+ROWS, LENGTH, MASKED, REPEATS = (2, 32, 5, 3) if SMALL else (8, 128, 20, 9)
+OPTIMIZER = Optimizer(lr=1e-4)
+
+
+def batch() -> dict[str, np.ndarray]:
+    """A random pretraining batch."""
+    draw = np.random.default_rng(0)
+    ids = draw.integers(0, SHAPE.vocabulary, (ROWS, LENGTH), dtype=np.int32)
+    positions = np.sort(draw.integers(0, LENGTH, (ROWS, MASKED), dtype=np.int32))
+    return {
+        'ids': ids,
+        'types': np.zeros_like(ids),
+        'mask': np.ones_like(ids),
+        'masked_positions': positions,
+        'masked_labels': draw.integers(0, SHAPE.vocabulary, (ROWS, MASKED), dtype=np.int32),
+        'masked_weights': np.ones((ROWS, MASKED), np.float32),
+        'weight': np.ones(ROWS, np.float32),
+    }
+
+
+def with_depth(layers: int, **changes: Any) -> Model:
+    """The benchmark's model with another depth."""
+    a = dataclasses.replace(SHAPE, layers=layers, **changes)
+    return Model(a, (('mlm', a.vocabulary),))
+
+
+def step_of(model: Model) -> Callable:
+    """The training step of a model, as `parallel.jit` compiles it."""
+    step = train.make_step(model, None, Losses(), OPTIMIZER, 1000)
+    return jax.jit(lambda state, data: step(state, {}, data, None), donate_argnums=0)
+
+
+def compile_seconds(model: Model) -> float:
+    """Seconds to trace and compile the step: the median of three."""
+    state = train.initial_state(model, OPTIMIZER, 0)
+    times = []
+    for _ in range(3):
+        jax.clear_caches()
+        begin = time.perf_counter()
+        step_of(model).lower(state, batch()).compile()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def by_hand(model: Model) -> tuple[Any, Callable]:
+    """The same step with a tree of parameters for each layer and a Python loop over them: what one would write without a scan."""
+    a = model.architecture
+    params = initialise(model, jax.random.key(0))
+    encoder = params['encoder']
+    blocks = [
+        jax.tree.map(lambda w, i=i: w[i], {'attention': encoder['attention'], 'feed_forward': encoder['feed_forward']})
+        for i in range(a.layers)
+    ]
+    rest = {**params, 'encoder': {k: v for k, v in encoder.items() if k not in ('attention', 'feed_forward')}}
+    top = with_depth(1)
+    one = initialise(top, jax.random.key(0))['encoder']
+    placeholders = {name: one[name] for name in ('attention', 'feed_forward')}
+    rule, rate = optim.build(OPTIMIZER), optim.schedule(OPTIMIZER, 1000)
+
+    def loss(tree: Any, data: Any) -> jax.Array:
+        params = {**tree['rest'], 'encoder': {**tree['rest']['encoder'], **placeholders}}
+        x: Any = top.apply({'params': params}, data['ids'], data['types'], method=lambda m, *args: m.encoder.embed(*args, None))
+        mask = (data['mask'] > 0)[:, None, None, :]
+        for block in tree['blocks']:
+            x, _ = attend(block['attention'], x, mask, a, None)
+            x = feed_forward(block['feed_forward'], x, a, None)
+        logits = score(top, params, 'mlm', Outputs(hidden=x), data['masked_positions'])
+        values = optax.softmax_cross_entropy_with_integer_labels(logits, data['masked_labels'])
+        return (values * data['masked_weights']).sum() / data['masked_weights'].sum()
+
+    tree = {'rest': rest, 'blocks': blocks}
+
+    def step(state: Any, data: Any) -> tuple[Any, jax.Array]:
+        tree, moments, count = state
+        value, gradients = jax.value_and_grad(loss)(tree, data)
+        direction, moments = rule.update(gradients, moments, tree, step=count)
+        tree = jax.tree.map(lambda p, d: p - rate(count) * d, tree, direction)
+        return (tree, moments, count + 1), value
+
+    return (tree, rule.init(tree), jnp.zeros((), jnp.int32)), jax.jit(step, donate_argnums=0)
+
+
+def step_seconds(contenders: dict[str, tuple[Any, Callable]]) -> dict[str, float]:
+    """The median seconds of a step of each contender, measured in turn so that a noisy machine is noisy for all."""
+    data = jax.device_put(batch())
+    states = {}
+    for name, (state, step) in contenders.items():
+        states[name], _ = step(state, data)
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(REPEATS):
+        for name, (_, step) in contenders.items():
+            begin = time.perf_counter()
+            states[name], _ = step(states[name], data)
+            jax.block_until_ready(states[name])
+            times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def state_bytes(model: Model) -> list[int]:
+    """Bytes of parameters, gradients and optimizer state, of the arrays themselves."""
+    state = train.initial_state(model, OPTIMIZER, 0)
+    gradients = jax.eval_shape(lambda p: jax.tree.map(jnp.zeros_like, p), state.params)
+    trees = (state.params, gradients, state.moments)
+    return [sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) for tree in trees]
+
+
+def widest_logits(losses: Losses) -> tuple[int, ...]:
+    """The shape of the largest array with a vocabulary axis in the step's program."""
+    model = with_depth(2)
+    teacher = with_depth(2)
+    state = train.initial_state(model, OPTIMIZER, 0)
+    step = train.make_step(model, teacher, losses, OPTIMIZER, 1000)
+    frozen = {'teacher': state.params}
+    found: list[tuple[int, ...]] = []
+
+    def walk(jaxpr: Any) -> None:
+        for equation in jaxpr.eqns:
+            for variable in equation.outvars:
+                shape = getattr(variable.aval, 'shape', ())
+                if len(shape) == 3 and shape[-1] == SHAPE.vocabulary:
+                    found.append(shape)
+            for inner in jaxprs_in_params(equation.params):
+                walk(inner)
+
+    walk(jax.make_jaxpr(lambda s, f, b: step(s, f, b, None))(state, frozen, batch()).jaxpr)
+    return max(found, key=np.prod)
+
+
+def main() -> None:
+    """Measures, and prints a table last."""
+    rows = []
+    six, deep = (compile_seconds(with_depth(layers, unroll=1)) for layers in (6, 24))
+    rows.append(('trace + compile, rolled, 24 layers ÷ 6 layers', f'{deep / six:.2f}', 'at most 1.5'))
+    flat = compile_seconds(with_depth(24))
+    rows.append(('trace + compile, 24 layers, unrolled ÷ rolled', f'{flat / deep:.2f}', ''))
+    layers = 12
+    contenders: dict[str, tuple[Any, Callable]] = {'by hand': by_hand(with_depth(layers))}
+    for name, unroll in (('unrolled', 0), ('rolled', 1)):
+        model = with_depth(layers, unroll=unroll)
+        contenders[name] = train.initial_state(model, OPTIMIZER, 0), step_of(model)
+    seconds = step_seconds(contenders)
+    for name in ('unrolled', 'rolled'):
+        limit = 'about 1 or less' if name == 'unrolled' else ''
+        rows.append((f'step, {layers} layers, {name} ÷ hand-written loop', f'{seconds[name] / seconds["by hand"]:.2f}', limit))
+    one, many = (state_bytes(with_depth(layers, sharing='all')) for layers in (1, 24))
+    for name, a, b in zip(('parameters', 'gradients', 'optimizer state'), one, many, strict=True):
+        rows.append((f'{name}, all shared, 24 layers ÷ 1 layer, bytes', f'{b / a:.2f}', 'exactly 1'))
+    rows.append(('largest logits, MLM', str(widest_logits(Losses())), f'{(ROWS, MASKED, SHAPE.vocabulary)}'))
+    masked = Losses(soft=Soft(1.0, at='masked'), cosine=Match(1.0))
+    rows.append(('largest logits, MLM + soft targets at masked', str(widest_logits(masked)), f'{(ROWS, MASKED, SHAPE.vocabulary)}'))
+    rows.append(('largest logits, soft targets at attended', str(widest_logits(Losses(soft=Soft(1.0)))), ''))
+    predicted = accounting.summary(with_depth(24, sharing='all').architecture)['encoder']
+    rows.append(('encoder parameters, all shared, 24 layers', f'{predicted:,}', ''))
+    print(f'\n{jax.devices()[0].device_kind}, jax {jax.__version__}, B={ROWS} T={LENGTH} D={SHAPE.width}')
+    for what, value, wanted in rows:
+        print(f'{what:52} {value:>16}   {wanted}')
+
+
+if __name__ == '__main__':
+    main()

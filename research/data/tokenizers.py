@@ -1,0 +1,241 @@
+"""Tokenizers, trained or loaded, and what the rest needs to know of their pieces."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from research.errors import UserError, choose, nearest
+
+# The names that one special piece goes by: BERT's first, then ALBERT's.
+SPECIAL = {
+    'pad': ('[PAD]', '<pad>'),
+    'unknown': ('[UNK]', '<unk>'),
+    'cls': ('[CLS]',),
+    'sep': ('[SEP]',),
+    'mask': ('[MASK]',),
+}
+SAMPLE = 200_000_000  # characters that a tokenizer is trained on, at most
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """What a tokenizer's pieces are: V of them, and which are special."""
+
+    size: int  # V: one more than the largest id
+    pad: int
+    unknown: int
+    cls: int
+    sep: int
+    mask: int
+    word_start: NDArray[np.bool_]  # [V]: the piece begins a word (a special piece or a punctuation mark does)
+    special: NDArray[np.bool_]  # [V]: the piece is one of the five special ones, or no piece at all
+    fingerprint: str  # of the pieces and of the rules that cut text into them
+
+
+def train_tokenizer(kind: str, texts: Iterable[str], size: int, lowercase: bool) -> Tokenizer:
+    """A tokenizer of at most `size` pieces, learned from the first SAMPLE characters of texts; the same texts give the same one.
+
+    kind: row of KINDS. Raises UserError if `size` leaves no room beside the special pieces or the texts hold nothing.
+    """
+    choose('tokenizer to train', kind, KINDS)
+    if size < 64:
+        raise UserError(f'a vocabulary of {size} pieces is too small to train a tokenizer; take 64 at least')
+    sample, characters = [], 0
+    for text in texts:
+        sample.append(text)
+        characters += len(text)
+        if characters > SAMPLE:
+            break
+    if not characters:
+        raise UserError('there is no text to train a tokenizer on')
+    return finished(KINDS[kind](sample, size, lowercase))
+
+
+def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
+    """BERT's tokenizer: words and punctuation marks, cut into pieces of which all but a word's first bear '##'.
+
+    Characters beyond the `size` / 8 most frequent are unknown. The trainer numbers the '##' forms of characters in
+    the order of a hash map, which decides between equally frequent merges; naming them beforehand, as special pieces,
+    makes it repeatable.
+    """
+    tokenizer = as_bert(models.WordPiece({}, unk_token='[UNK]'), lowercase)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(tokenizer.normalizer.normalize_str(text))
+    alphabet = sorted(sorted(filter(str.strip, counts)), key=lambda character: -counts[character])[: size // 8]
+    special = [names[0] for names in SPECIAL.values()]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=special + [f'##{character}' for character in alphabet],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    trained = as_bert(models.WordPiece(tokenizer.get_vocab(), unk_token='[UNK]'), lowercase)
+    trained.add_special_tokens([AddedToken(name, special=True) for name in special])
+    return trained
+
+
+def unigram(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
+    """ALBERT's tokenizer: a unigram language model of pieces, a word's first marked '▁' (Kudo 2018).
+
+    The trainer adds numbers in the order of a hash map and ranks the rarest characters by it. Scores are therefore
+    rounded, those characters ranked by code point, and pieces numbered by score, so that training is repeatable.
+    """
+    tokenizer = as_albert(models.Unigram(), lowercase)
+    special = [names[-1] for names in SPECIAL.values()]
+    trainer = trainers.UnigramTrainer(vocab_size=size, special_tokens=special, unk_token='<unk>', show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    scores = {piece: score for piece, score in json.loads(tokenizer.to_str())['model']['vocab'] if piece not in special}
+    least = min(scores.values())
+    rarest = sorted(piece for piece, score in scores.items() if len(piece) == 1 and (score - least + 5e-8) % 1e-4 < 1e-7)
+    scores |= zip(rarest, sorted((scores[piece] for piece in rarest), reverse=True), strict=True)
+    ranked = sorted(((piece, round(score, 6)) for piece, score in scores.items()), key=lambda item: (-item[1], item[0]))
+    trained = as_albert(models.Unigram([(name, 0.0) for name in special] + ranked, unk_id=special.index('<unk>')), lowercase)
+    trained.add_special_tokens([AddedToken(name, special=True) for name in special])
+    return trained
+
+
+KINDS = {'wordpiece': wordpiece, 'unigram': unigram}
+
+
+def as_bert(model: Any, lowercase: bool) -> Tokenizer:
+    """A tokenizer that normalises and splits text as BERT does, around a WordPiece model."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def finished(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with [CLS] A [SEP] B [SEP] as its template, neither padding nor cutting, blind to '[SEP]' in a text."""
+    pieces = vocabulary_of(tokenizer)
+    cls, sep = (tokenizer.id_to_token(id) for id in (pieces.cls, pieces.sep))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f'{cls} $A {sep}',
+        pair=f'{cls} $A {sep} $B:1 {sep}:1',
+        special_tokens=[(cls, pieces.cls), (sep, pieces.sep)],
+    )
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def as_albert(model: Any, lowercase: bool) -> Tokenizer:
+    """A tokenizer that normalises and splits text as ALBERT does, around a Unigram model."""
+    tokenizer = Tokenizer(model)
+    quotes = [normalizers.Replace('``', '"'), normalizers.Replace("''", '"')]
+    case = [normalizers.NFKD(), normalizers.StripAccents()] + ([normalizers.Lowercase()] if lowercase else [])
+    tokenizer.normalizer = normalizers.Sequence([*quotes, *case, normalizers.Replace(Regex(r'\s+'), ' ')])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return tokenizer
+
+
+def load_tokenizer(path: str | Path, lowercase: bool = True) -> Tokenizer:
+    """The tokenizer in a `vocab.txt`, a `tokenizer.json`, or a folder that holds either, itself or in `tokenizer/` (a run folder).
+
+    lowercase: for a vocab.txt only, which does not say; a tokenizer.json carries its own rules.
+    Raises UserError if there is none, it cannot be read, or it lacks a special piece.
+    """
+    path = Path(path).expanduser()
+    candidates = [path / place / name for place in ('', 'tokenizer') for name in ('tokenizer.json', 'vocab.txt')]
+    files = [path] if path.is_file() else [file for file in candidates if file.is_file()]
+    if not files:
+        reason = 'holds no tokenizer.json or vocab.txt' if path.is_dir() else 'does not exist'
+        raise UserError(
+            f"data.tokenizer='{path}' {reason}{nearest(str(path), KINDS)} (give {', '.join(KINDS)} to train one, "
+            'or a vocab.txt, a tokenizer.json, or a folder with either)'
+        )
+    file = files[0]
+    tokenizer = from_json(file) if file.suffix == '.json' else as_bert(from_vocabulary(file), lowercase)
+    missing = [names for names in SPECIAL.values() if all(tokenizer.token_to_id(name) is None for name in names)]
+    if missing:
+        raise UserError(f"the vocabulary '{file}' lacks {', '.join(' or '.join(names) for names in missing)}")
+    tokenizer.add_special_tokens(
+        [AddedToken(name, special=True) for names in SPECIAL.values() for name in names if tokenizer.token_to_id(name) is not None]
+    )
+    return finished(tokenizer)
+
+
+def from_json(file: Path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json."""
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise UserError(f"'{file}' is not a tokenizer.json: {str(error).splitlines()[0]}") from error
+
+
+def from_vocabulary(file: Path) -> models.WordPiece:
+    """The WordPiece model of a vocab.txt: one piece a line, its id the number of lines before it."""
+    try:
+        pieces = file.read_text('utf-8').rstrip('\n').split('\n')
+    except UnicodeDecodeError as error:
+        raise UserError(f"the vocabulary '{file}' is not UTF-8 at byte {error.start}") from error
+    ids: dict[str, int] = {}
+    for id, piece in enumerate(piece.rstrip('\r') for piece in pieces):
+        if piece in ids:
+            raise UserError(f"the vocabulary '{file}' names the piece '{piece}' twice, in lines {ids[piece] + 1} and {id + 1}")
+        ids[piece] = id
+    return models.WordPiece(ids, unk_token='[UNK]')
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
+    """Write tokenizer.json, and beside it facts.json with the size, the special ids and the fingerprint."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / 'tokenizer.json'))
+    pieces = vocabulary_of(tokenizer)
+    facts = {name: getattr(pieces, name) for name in ('size', *SPECIAL, 'fingerprint')}
+    (folder / 'facts.json').write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
+
+
+def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
+    """The Vocabulary of a tokenizer that has the five special pieces."""
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    size = max(ids.values()) + 1
+    five = {role: next(ids[name] for name in names if name in ids) for role, names in SPECIAL.items()}
+    special = np.ones(size, bool)
+    special[list(ids.values())] = False
+    special[list(five.values())] = True
+    starts = np.ones(size, bool)
+    starts[list(ids.values())] = word_starts(list(ids))
+    starts[special] = True
+    rules = json.loads(tokenizer.to_str())
+    content = json.dumps([ids, rules['normalizer'], rules['pre_tokenizer'], rules['model']], sort_keys=True)
+    return Vocabulary(
+        size=size,
+        **five,
+        word_start=starts,
+        special=special,
+        fingerprint=hashlib.sha256(content.encode()).hexdigest()[:16],
+    )
+
+
+def word_starts(pieces: list[str]) -> list[bool]:
+    """Whether each piece begins a word, by the convention that the pieces themselves show.
+
+    '##' marks what continues a word (WordPiece); '▁' or 'Ġ' marks what begins one (SentencePiece, byte-level BPE),
+    where a punctuation mark stands alone too (as in ALBERT's n-gram masking). Without any mark every piece is a word.
+    """
+    if any(piece.startswith('##') for piece in pieces):
+        return [not piece.startswith('##') for piece in pieces]
+    marks = tuple(mark for mark in '▁Ġ' if any(piece.startswith(mark) for piece in pieces))
+    return [not marks or piece.startswith(marks) or not any(map(str.isalnum, piece)) for piece in pieces]
+
+
+def encode(tokenizer: Tokenizer, vocabulary: Vocabulary, texts: list[str]) -> list[NDArray[np.int32]]:
+    """The ids of each text, without special pieces: what a text itself calls '<pad>' or '[SEP]' is unknown."""
+    cut = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    return [np.where(vocabulary.special[ids], np.int32(vocabulary.unknown), ids) for ids in cut]

@@ -1,0 +1,49 @@
+"""Small real texts, and one cache for the whole session, so that the embedded corpus is extracted once."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from research.data import docstrings
+from research.data.settings import Data
+
+SUBJECTS = ('The old sailor', 'A quiet teacher', 'My younger brother', 'The king of the hills', 'Her patient doctor', 'Nobody')
+VERBS = ('remembered', 'carried', 'painted', 'followed', 'misunderstood', 'repaired', 'forgot')
+OBJECTS = ('the broken clock', 'a letter from Paris', 'seven silver coins', 'the unhappy horse', 'an enormous sandwich', 'the map')
+ENDS = ('before breakfast', 'without a word', 'in the garden', 'at the end of winter', 'because of the rain')
+
+
+@pytest.fixture(scope='session')
+def cache(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
+    """A cache folder that the tests of a session share, with the embedded corpus of an earlier session if nothing changed it.
+
+    Extracting that corpus takes twenty seconds or more; its folder is named after the rules and the packages' versions.
+    """
+    assert request.config.cache is not None
+    kept = request.config.cache.mkdir('docstrings')
+    list(docstrings.passages(kept))
+    folder = tmp_path_factory.mktemp('cache')
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    return str(folder)
+
+
+@pytest.fixture(scope='session')
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty documents of plain sentences, separated by blank lines; some are a single word."""
+    draw = random.Random(0)
+    documents = []
+    for number in range(40):
+        size = 1 if number % 10 == 0 else draw.randint(3, 30)
+        lines = [' '.join(draw.choice(part) for part in (SUBJECTS, VERBS, OBJECTS, ENDS)) + '.' for _ in range(size)]
+        documents.append('\n'.join(lines) if number % 10 else f'Chapter{number}')
+    path = tmp_path_factory.mktemp('text') / 'stories.txt'
+    path.write_text('\n\n'.join(documents) + '\n', encoding='utf-8')
+    return path
+
+
+@pytest.fixture(scope='session')
+def story_data(stories: Path, cache: str) -> Data:
+    """Settings that pretrain on the stories with short sequences."""
+    return Data(source=f'text:{stories}', cache=cache, length=32, held_out=0.2)

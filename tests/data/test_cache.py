@@ -1,0 +1,77 @@
+"""Folders are finished or absent."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from research.data.cache import fingerprint, prepared
+from research.errors import UserError
+
+
+def writer(text: str) -> Callable[[Path], None]:
+    """A preparation that leaves `text` in `file`."""
+
+    def write(folder: Path) -> None:
+        (folder / 'file').write_text(text)
+
+    return write
+
+
+def test_written_once(tmp_path):
+    folder = tmp_path / 'deep' / 'down'
+    for text in ('first', 'second'):
+        prepared(folder, writer(text))
+    assert (folder / 'file').read_text() == 'first'
+
+
+def test_a_failed_preparation_leaves_nothing(tmp_path):
+    def fail(place):
+        (place / 'half').write_text('half')
+        raise UserError('bad line')
+
+    with pytest.raises(UserError, match='bad line'):
+        prepared(tmp_path / 'corpus', fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_preparation_leaves_nothing_that_looks_finished(tmp_path):
+    script = (
+        'import os, pathlib, sys; from research.data.cache import prepared\n'
+        'prepared(pathlib.Path(sys.argv[1]), lambda place: (place / "half").write_text("half") and os._exit(9))'
+    )
+    assert subprocess.run([sys.executable, '-c', script, str(tmp_path / 'corpus')], check=False).returncode == 9
+    assert not (tmp_path / 'corpus').exists()
+    prepared(tmp_path / 'corpus', writer('whole'))
+    assert [path.name for path in (tmp_path / 'corpus').iterdir()] == ['file']
+
+
+def test_the_slower_of_two_processes_gives_way(tmp_path):
+    def slow(place):
+        prepared(tmp_path / 'corpus', writer('fast'))
+        (place / 'file').write_text('slow')
+
+    prepared(tmp_path / 'corpus', slow)
+    assert (tmp_path / 'corpus' / 'file').read_text() == 'fast'
+    assert [path.name for path in tmp_path.iterdir()] == ['corpus']
+
+
+def test_another_obstacle_is_not_hidden(tmp_path):
+    def block(place):
+        (tmp_path / 'corpus').write_text('a file where the folder should be')
+
+    with pytest.raises(OSError, match='corpus'):
+        prepared(tmp_path / 'corpus', block)
+
+
+def test_a_cache_that_cannot_be_made(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UserError, match='data.cache: cannot make the folder'):
+        prepared(tmp_path / 'file' / 'corpus', lambda place: None)
+
+
+def test_fingerprint_sees_every_part():
+    assert len({fingerprint(value) for value in ([1, 2], [1, 3], {'a': 1}, {'a': '1'})}) == 4
+    assert fingerprint({'a': 1, 'b': 2}) == fingerprint({'b': 2, 'a': 1})

@@ -1,0 +1,177 @@
+"""The embedded corpus is English, each paragraph once, and the task made of it leaks nothing."""
+
+import importlib.metadata
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from research.data import docstrings
+from research.data.docstrings import LABELS, NAMES, english
+from research.errors import UserError
+
+NUMPY = """Return the sum of array elements over a given axis.
+
+Parameters
+----------
+a : array_like
+    Elements to sum. See :func:`~numpy.add` and `the guide <https://a.b>`_ for *more* of ``this``.
+axis : None or int, optional
+    Axis along which a sum is performed.
+
+See Also
+--------
+cumsum : Cumulative sum of the array elements of something else.
+
+Notes
+-----
+Arithmetic is modular when using integer types [1]_, and no error is raised::
+
+    This literal block is not prose at all, though it ends so.
+
+.. math:: Anything could be written in this directive too.
+
+Examples
+--------
+>>> np.sum([0.5, 1.5])
+2.0
+
++------+------+
+| Cell | Cell |
++------+------+
+"""
+
+GOOGLE = """Loads the weights of a model.
+
+Args:
+  path: The folder that the weights lie in.
+  strict (bool): Whether a missing weight is an error to report.
+  n: int
+
+Returns:
+  A tree of arrays, one for each of the weights.
+
+```python
+This code fence is not prose at all, though it ends so.
+```
+
+- The first item of a list is a sentence of its own.
+:param name: The name that the weights go by in public.
+"""
+
+
+def test_numpy_style():
+    assert list(english(NUMPY)) == [
+        'Return the sum of array elements over a given axis.',
+        'Elements to sum. See numpy.add and the guide for more of this.',
+        'Axis along which a sum is performed.',
+        'Arithmetic is modular when using integer types, and no error is raised:',
+    ]
+
+
+def test_google_style():
+    assert list(english(GOOGLE)) == [
+        'Loads the weights of a model.',
+        'The folder that the weights lie in.',
+        'Whether a missing weight is an error to report.',
+        'A tree of arrays, one for each of the weights.',
+        'The first item of a list is a sentence of its own.',
+        'The name that the weights go by in public.',
+    ]
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'f(x, y) -> z',
+        'Too short.',
+        'no capital begins this sentence here.',
+        'No stop ends this sentence here',
+        'a=1 b=2 c=3 d=4 e=5 f=6.',
+    ],
+)
+def test_what_is_not_english(text):
+    assert list(english(text)) == []
+
+
+@pytest.fixture(scope='module')
+def passages(cache):
+    return list(docstrings.passages(cache))
+
+
+def test_the_corpus_is_large_and_has_no_paragraph_twice(passages):
+    paragraphs = [paragraph for passage in passages for paragraph in passage.paragraphs]
+    assert sum(len(paragraph.split()) for paragraph in paragraphs) > 500_000
+    assert max(Counter(paragraph.lower() for paragraph in paragraphs).values()) == 1
+    assert not [paragraph for paragraph in paragraphs if '>>>' in paragraph or '  ' in paragraph or '\n' in paragraph]
+
+
+def test_the_manual_and_every_package_are_in_it(passages):
+    assert any(passage.module == 'pydoc_data.topics:assert' for passage in passages)
+    assert set(LABELS) <= {passage.package for passage in passages}
+
+
+def test_documents_are_modules(passages, cache):
+    documents = list(docstrings.documents(cache))
+    assert len(documents) == len({passage.module for passage in passages})
+    assert sum(map(len, documents)) == sum(len(passage.paragraphs) for passage in passages)
+
+
+def test_no_text_or_module_of_the_task_is_in_two_splits(passages, cache):
+    splits = docstrings.examples(cache)
+    texts = [text.lower() for members in splits.values() for text, _ in members]
+    assert len(texts) == len(set(texts))
+    home: dict[str, set[str]] = {}
+    where = {text: split for split, members in splits.items() for text, _ in members}
+    for passage in passages:
+        text = ' '.join(NAMES.sub('', ' '.join(passage.paragraphs)).split()[: docstrings.LONGEST])
+        if passage.package in LABELS and ':' not in passage.module and text in where:
+            home.setdefault(passage.module, set()).add(where[text])
+    assert len(home) > 500
+    # A text that two modules share, in another case or beyond the cut, lies where one of them does.
+    assert sum(len(found) > 1 for found in home.values()) <= 0.01 * len(home)
+
+
+def test_the_classes_of_the_task_are_nearly_balanced_and_unnamed(cache):
+    for split, members in docstrings.examples(cache).items():
+        counts = Counter(label for _, label in members)
+        assert set(counts) == set(LABELS)
+        assert max(counts.values()) == docstrings.CAPS[split]
+        assert min(counts.values()) > 0.5 * docstrings.CAPS[split]
+        assert not [text for text, label in members if label in text.lower().split()]
+
+
+def test_the_order_and_the_text_are_fixed(cache, tmp_path, monkeypatch):
+    texts = [
+        ('b', 'b.c', 'One fine day it rained all day.'),
+        ('a', 'a', 'One fine day it rained all DAY.\n\nIt was not a fine day.'),
+    ]
+    monkeypatch.setattr(docstrings, 'texts', lambda: iter(texts))
+    found = [(passage.module, passage.paragraphs) for passage in docstrings.passages(tmp_path)]
+    assert found == [('b.c', ('One fine day it rained all day.',)), ('a', ('It was not a fine day.',))]
+
+
+def test_the_stamp_names_versions_and_leaves_out_what_is_not_installed(monkeypatch):
+    before = docstrings.stamp()
+    assert before['jax'] == importlib.metadata.version('jax')
+    monkeypatch.setattr(docstrings, 'DISTRIBUTIONS', ('jax', 'no-such-distribution'))
+    assert set(docstrings.stamp()) == {'python', 'rules', 'jax'}
+
+
+def test_sources_without_docstrings(tmp_path, monkeypatch):
+    monkeypatch.setattr(docstrings, 'texts', lambda: iter([]))
+    with pytest.raises(UserError, match='no docstrings found'):
+        list(docstrings.passages(tmp_path))
+
+
+def test_a_file_that_does_not_parse_is_left_out(tmp_path):
+    (tmp_path / 'good.py').write_text('"""Good."""\nclass A:\n    def f(self):\n        "Inner."\n')
+    (tmp_path / 'bad.py').write_text('def (:')
+    (tmp_path / 'test_good.py').write_text('"""Test."""')
+    paths = [Path(name) for name in ('bad.py', 'good.py', 'gone.py', 'test_good.py')]
+    assert list(docstrings.modules('p', tmp_path, paths)) == [('p', 'good', 'Good.'), ('p', 'good', 'Inner.')]
+
+
+def test_docstrings_of_compiled_functions(tmp_path):
+    (tmp_path / 'm.py').write_text('add_newdoc("m", "f", """\n    Compiled.\n    """)\n')
+    assert list(docstrings.modules('', tmp_path, [Path('m.py')])) == [('m', 'm', 'Compiled.')]

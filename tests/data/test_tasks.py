@@ -1,0 +1,136 @@
+"""Supervised tasks: the embedded one and files of one's own."""
+
+import gzip
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from research.data import tasks
+from research.data.settings import Data
+from research.data.tasks import classes, examples, majority
+from research.errors import UserError
+
+
+def settings(path, **changes) -> Data:
+    return Data(task='custom', train=str(path), **changes)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A TSV file of 200 sentences, with a byte-order mark and bare quotes as in GLUE."""
+    path = tmp_path / 'train.tsv'
+    lines = [f'{number}\tsentence "{number}\tother {number}\t{"yes" if number % 4 else "no"}' for number in range(200)]
+    path.write_text('\n'.join(['\ufeffid\tsentence\tsecond\tlabel', *lines]) + '\n', encoding='utf-8')
+    return path
+
+
+def test_packages(cache):
+    data = Data(task='packages', cache=cache)
+    splits = examples(data)
+    assert list(splits) == ['train', 'dev', 'test']
+    assert len(classes(data)) >= 6
+    assert majority(splits['dev']) < 0.2
+
+
+def test_dev_is_carved_by_text(table):
+    splits = examples(settings(table))
+    assert len(splits['train']) + len(splits['dev']) == 200
+    assert 8 <= len(splits['dev']) <= 35
+    assert splits['train'][0].text.startswith('sentence "')
+    assert classes(settings(table)) == ('no', 'yes')
+    again = table.with_name('shuffled.tsv')
+    lines = table.read_text('utf-8').splitlines()
+    again.write_text('\n'.join([lines[0], *lines[:0:-1]]), encoding='utf-8')
+    assert {example.text for example in examples(settings(again))['dev']} == {example.text for example in splits['dev']}
+
+
+def test_pairs_and_files_for_every_split(table, tmp_path):
+    for name in ('dev', 'test'):
+        with gzip.open(tmp_path / f'{name}.jsonl.gz', 'wt', encoding='utf-8') as file:
+            file.write(json.dumps({'sentence': name, 'second': 'b', 'label': 'yes'}) + '\n')
+    data = settings(table, pair='second', dev=str(tmp_path / 'dev.jsonl.gz'), test=str(tmp_path / 'test.jsonl.gz'))
+    splits = examples(data)
+    assert [len(members) for members in splits.values()] == [200, 1, 1]
+    assert (splits['train'][3].text, splits['train'][3].pair) == ('sentence "3', 'other 3')
+    assert (splits['test'][0].text, splits['test'][0].pair) == ('test', 'b')
+
+
+def test_labels_in_a_given_order(table):
+    assert classes(settings(table, labels=('yes', 'no'))) == ('yes', 'no')
+
+
+def test_labels_may_be_numbers_and_truth_values(tmp_path):
+    path = tmp_path / 'a.jsonl'
+    path.write_text('\n'.join(json.dumps({'sentence': str(label), 'label': label}) for label in (1, 0, True)))
+    assert classes(settings(path)) == ('0', '1', 'True')
+
+
+def test_majority(table):
+    assert majority(examples(settings(table, dev=str(table)))['dev']) == 0.75
+
+
+def test_every_row_has_its_splits_and_labels(table, cache):
+    for name in tasks.TASKS:
+        data = Data(task=name, train=str(table), cache=cache)
+        splits = examples(data)
+        assert {'train', 'dev'} <= set(splits)
+        assert Counter(example.label in classes(data) for members in splits.values() for example in members)[False] == 0
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('a.tsv', b'', "a.tsv' has no examples"),
+        ('a.tsv', b'sentence\tlabel\n', "a.tsv' has no examples"),
+        ('a.tsv', b'sentence\tlabel\na\tx\nb\n', "a.tsv' line 3 has 1 columns, its header has 2: sentence, label"),
+        ('a.tsv', b'sentence\tlabel\na\tb\tx\n', 'line 2 has 3 columns'),
+        ('a.tsv', b'sentence\tlabel\na\t \n', "line 2: column 'label' holds no label but ' '"),
+        (
+            'a.tsv',
+            b'sentance\tlabel\na\tx\n',
+            "no column 'sentence' in line 2 .data.text.; did you mean 'sentance'.; it has sentance, label",
+        ),
+        ('a.tsv', b'sentence\tscore\na\tx\n', "has no column 'label' in line 2 .data.label."),
+        ('a.tsv', b'sentence\tlabel\na\xff\tx\n', 'is not UTF-8 at byte 16'),
+        ('a.tsv', b'sentence\tlabel\na\tx\nb\tx\n', "the task 'custom' needs two labels at least; it has x"),
+        ('a.jsonl', b'{"sentence": "a", "label": "x"}\n{"sentence": "a"}\n', "has no column 'label' in line 2"),
+        ('a.jsonl', b'{"sentence": "a", "label": null}\n', "column 'label' holds no label but None"),
+        ('a.jsonl', b'{"sentence": "a", "label": 0.5}\n', 'holds no label but 0.5'),
+        ('a.jsonl', b'{"sentence": 1, "label": "x"}\n', "field 'sentence' is not a text"),
+        ('a.jsonl', b'{"sentence": \n', 'line 1 is not JSON'),
+        ('a.csv', b'sentence,label\n', "a.csv' is not a task file: its name must end in .tsv or .jsonl"),
+    ],
+)
+def test_bad_files_are_told_in_one_line(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        examples(settings(path, dev=str(path)))
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'train': ''}, 'the task custom needs data.train'),
+        ({'train': '/nowhere/a.tsv'}, "'/nowhere/a.tsv' cannot be read: No such file"),
+        ({'task': 'costum'}, "no data.task named 'costum'; did you mean 'custom'"),
+        ({'dev_share': 0.0}, 'data.dev_share=0.0 must lie between 0 and 1'),
+        ({'dev_share': 1e-9}, 'leaves none for dev'),
+        ({'dev_share': 1 - 1e-9}, 'leaves none for train'),
+        ({'labels': ('yes', 'nope')}, r"train.tsv' line 2: unknown label 'no' \(there are: yes, nope\)"),
+        ({'labels': ('yes', 'no', 'yes')}, "data.labels names 'yes' twice"),
+        ({'pair': 'third'}, "has no column 'third' in line 2 .data.pair."),
+    ],
+)
+def test_bad_settings(table, changes, message):
+    with pytest.raises(UserError, match=message):
+        examples(replace(settings(table), **changes))
+
+
+def test_a_split_without_examples(monkeypatch):
+    monkeypatch.setitem(tasks.TASKS, 'hollow', tasks.Task('label', lambda data: ('a', 'b'), lambda data: {'train': []}))
+    with pytest.raises(UserError, match="the task 'hollow' has no train examples"):
+        examples(Data(task='hollow'))

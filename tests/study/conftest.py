@@ -1,0 +1,116 @@
+"""A small study, and run folders as a training run would leave them, without training."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from research.experiment import Experiment, to_wire
+from research.study.graph import Claim, Row, Study, Table
+from research.study.ledger import enter
+
+
+def _experiment(
+    name: str, seed: int = 0, start: str = '', teacher: str = '', tokenizer: str = 'wordpiece'
+) -> Experiment:
+    plain = Experiment(name=name, seed=seed, start=start, teacher=teacher)
+    return dataclasses.replace(plain, data=dataclasses.replace(plain.data, tokenizer=tokenizer))
+
+
+@pytest.fixture
+def experiment() -> Callable[..., Experiment]:
+    """experiment(name, seed, start, teacher, tokenizer) -> an Experiment."""
+    return _experiment
+
+
+@pytest.fixture
+def study() -> Study:
+    """A teacher, its student and a model without a teacher, each fine-tuned with two seeds."""
+    runs = {
+        'teacher': _experiment('teacher'),
+        'student': _experiment('student', teacher='@teacher', tokenizer='@teacher'),
+        'scratch': _experiment('scratch', tokenizer='@teacher'),
+    }
+    rows = []
+    for name in tuple(runs):
+        seeds = tuple(f'{name}-task-{seed}' for seed in (0, 1))
+        runs |= {task: _experiment('task', int(task[-1]), start=f'@{name}') for task in seeds}
+        rows.append(Row(name.capitalize(), {'pretrain': (name,), 'task': seeds}))
+    claims = (
+        Claim(
+            'held-out MLM loss of {a} is below that of {b}',
+            ('student', 'metrics:dev/mlm'),
+            ('scratch', 'metrics:dev/mlm'),
+        ),
+    )
+    return Study(
+        'distillation', runs, Table('Distillation | one table', tuple(rows)), 'What a teacher is worth.', claims
+    )
+
+
+def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any) -> None:
+    """Leave a finished run: `number` is its MLM loss when it pretrains, its test accuracy otherwise."""
+    workdir, experiment = folder / name, study.runs[name]
+    workdir.mkdir(parents=True, exist_ok=True)
+    task = bool(experiment.start)
+    size = 4_400_000 if 'teacher' in name else 2_300_000
+    metrics = {'test/label_accuracy': number} if task else {'dev/mlm': number, 'dev/mlm_accuracy': 0.42}
+    result = {
+        'name': name,
+        'steps': 1500,
+        'metrics': metrics,
+        'parameters': {'total': size + 500, 'encoder': size},
+        'flops_per_token': 2 * size,
+        'checkpoint_bytes': 4 * size,
+        'train_seconds': 200 if task else 3725,
+        'tokens_per_second': 12345.6,
+        'latency_seconds': 0.00234,
+        'unigram_entropy': None if task else 6.21,
+        'baseline': {'dev': 0.5, 'test': 0.523} if task else None,
+    }
+    environment = {
+        'commit': 'abc1234',
+        'uncommitted_changes': False,
+        'command': ['launch.py', '--config=experiments/distillation.py'],
+        'devices': {'platform': 'cpu', 'count': 1},
+        'versions': {'jax': '0.10.2'},
+        'data': {'fingerprint': 'f00d' if task else 'beef'},
+    }
+    (workdir / 'result.json').write_text(json.dumps(result | changes))
+    (workdir / 'environment.json').write_text(json.dumps(environment))
+    (workdir / 'experiment.json').write_text(json.dumps(to_wire(experiment).to_dict()))
+    lines = [{'step': 10, 'seconds': 1.0, 'train/loss': 9.0}]
+    if not task:
+        lines += [
+            {'step': step, 'seconds': step / 3, 'dev/mlm': number + 5 * math.exp(-step / 200)}
+            for step in range(100, 1501, 100)
+        ]
+    (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+
+
+@pytest.fixture
+def finish() -> Callable[..., None]:
+    """finish(folder, study, name, number, **changes) leaves a finished run; `changes` are of its result.json."""
+    return _finish
+
+
+NUMBERS = {
+    'teacher': (2.5, 0.91, 0.93),
+    'student': (2.701, 0.88, 0.9),
+    'scratch': (2.9, 0.85, 0.861),
+}
+
+
+@pytest.fixture
+def finished(study: Study, tmp_path: Path) -> Path:
+    """The folder of the study with every run done."""
+    enter(study, tmp_path)
+    for name, (loss, *scores) in NUMBERS.items():
+        _finish(tmp_path, study, name, loss)
+        for seed, score in enumerate(scores):
+            _finish(tmp_path, study, f'{name}-task-{seed}', score)
+    return tmp_path

@@ -1,0 +1,86 @@
+"""Studies as values: order, references, and what a table may name."""
+
+import dataclasses
+
+import pytest
+
+from research.errors import UserError
+from research.study.graph import COLUMNS, FORMATS, Claim, Column, Row, Study, Table, needs, order
+
+
+def small(runs, rows=(), columns=(), claims=()):
+    return Study('small', runs, Table('Small', rows, columns), claims=claims)
+
+
+def test_needs_reads_start_teacher_and_tokenizer_once(experiment):
+    assert needs(experiment('x', start='@a', teacher='@b', tokenizer='@a')) == ('a', 'b')
+    assert needs(experiment('x', start='runs/a', teacher='teacher')) == ()
+
+
+def test_order_keeps_the_given_one_where_it_can(experiment):
+    given = {
+        'a': experiment('a'),
+        'a-task': experiment('a', start='@a'),
+        'b': experiment('b'),
+        'b-task': experiment('b', start='@b'),
+    }
+    assert order(small(given)) == ['a', 'a-task', 'b', 'b-task']
+
+
+@pytest.mark.parametrize('field', ['start', 'teacher', 'tokenizer'])
+def test_order_puts_each_run_after_what_it_starts_from(experiment, field):
+    runs = {
+        'last': experiment('x', **{field: '@middle'}),
+        'other': experiment('x'),
+        'middle': experiment('x', start='@first'),
+    }
+    assert order(small(runs | {'first': experiment('x')})) == ['first', 'middle', 'last', 'other']
+
+
+def test_order_refuses_an_unknown_run_with_the_nearest(experiment):
+    with pytest.raises(UserError, match="run 'b' starts from '@techer'.*did you mean 'teacher'"):
+        order(small({'teacher': experiment('a'), 'b': experiment('b', start='@techer')}))
+
+
+def test_order_names_the_circle_and_nothing_before_it(experiment):
+    runs = {'d': experiment('d', start='@a'), 'a': experiment('a', start='@b'), 'b': experiment('b', teacher='@a')}
+    with pytest.raises(UserError, match='in a circle: a → b → a$'):
+        order(small(runs))
+    with pytest.raises(UserError, match='in a circle: a → a$'):
+        order(small({'a': experiment('a', start='@a')}))
+
+
+@pytest.mark.parametrize('name', ['', 'a/b', '../a', '.hidden', '@a', '-a', 'study.json', 'a\nb', 'a\\b'])
+def test_study_refuses_a_run_name_that_is_no_folder(experiment, name):
+    with pytest.raises(UserError, match='a run cannot be named'):
+        small({name: experiment('a')})
+
+
+@pytest.mark.parametrize('name', ['a', 'layers=(0, 2),sharing=all', 'bert-4.1_x'])
+def test_study_takes_the_names_that_sweeps_give(experiment, name):
+    assert order(small({name: experiment('a')})) == [name]
+
+
+def test_study_refuses_rows_columns_and_claims_that_name_nothing(experiment):
+    runs = {'teacher': experiment('a')}
+    with pytest.raises(UserError, match="role 'pretrain' of row 'BERT'.*'techer'; did you mean 'teacher'"):
+        small(runs, (Row('BERT', {'pretrain': ('techer',)}),))
+    with pytest.raises(UserError, match="role .column 'MLM loss.*named 'pretrain'; did you mean 'pretraining'"):
+        small(runs, (Row('BERT', {'pretraining': ('teacher',)}),), (COLUMNS['mlm'],))
+    with pytest.raises(UserError, match="claim 'it learns'.*'techer'; did you mean 'teacher'"):
+        small(runs, claims=(Claim('it learns', ('teacher', 'steps'), (('teacher', 'techer'), 'steps')),))
+
+
+def test_column_refuses_an_unknown_format_and_direction():
+    with pytest.raises(UserError, match="'percents'; did you mean 'percent'"):
+        Column('Score', 'task', 'steps', 'percents')
+    with pytest.raises(UserError, match="'maximum'"):
+        Column('Score', 'task', 'steps', 'percent', 'maximum')
+
+
+def test_every_standard_column_has_a_format_a_direction_and_says_what_it_is():
+    for column in COLUMNS.values():
+        assert column.format in FORMATS
+        assert column.better
+        assert column.note
+    assert dataclasses.replace(COLUMNS['mlm'], title='Loss').key == 'metrics:dev/mlm'
