@@ -68,8 +68,11 @@ def launch(arguments: list[str]) -> None:
     if FLAGS.dry:
         print(json.dumps(preview.preview(asked, workdir), indent=2))
     elif isinstance(asked, Study):
-        execute.run_study(asked, workdir, run.run)
-        report.report(asked, workdir)
+        try:
+            execute.run_study(asked, workdir, run.run)
+        finally:
+            if (workdir / 'study.json').exists():  # what there is so far is worth reading, also when a run failed
+                report.report(asked, workdir)
     else:
         run.run(asked, workdir)
 

@@ -9,7 +9,6 @@ the table does not hold. The ALBERT shows what sharing all layers and factorisin
 
 import dataclasses
 
-from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
@@ -40,7 +39,7 @@ def get_study(size: str = 'small') -> Study:
     teacher = Experiment(
         name='teacher',
         model=architecture,
-        data=Data(length=128, masking=Masking(policy='token')),
+        data=Data(length=128),
         losses=Losses(mlm=Plain(1.0)),
         # 8 sequences at 1e-3 leave the plateau at the unigram entropy within some hundred steps; 32 at 3e-3 stay on it.
         optimizer=Optimizer(lr=1e-3, warmup=0.1),

@@ -16,7 +16,8 @@ from orbax.checkpoint import checkpoint_managers
 from research.errors import UserError
 from research.train import State
 
-logging.getLogger('absl').setLevel(logging.ERROR)  # orbax tells of every file it writes
+# Orbax tells of every file it writes, and warns of each checkpoint without a score.
+logging.getLogger('absl').addFilter(lambda record: record.levelno >= logging.ERROR)
 
 ITEMS = ('params', 'training')
 

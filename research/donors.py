@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 from research import checkpoint, experiment
+from research.data.settings import Data
 from research.errors import UserError, nearest
 from research.experiment import Experiment
 from research.interchange import reading
 from research.interchange.hub import fetch, is_hub_id
+from research.models.architecture import Architecture
 from research.models.heads import HEADS
 from research.surgery import Donor, inherit
 
@@ -48,7 +50,7 @@ def read_experiment(source: str, workdir: Path, key: str) -> Experiment:
     """
     folder = find(source, workdir, key)
     if not is_run(folder):
-        return Experiment(name=folder.name, model=reading.plan(folder).architecture)
+        return from_architecture(folder.name, reading.plan(folder).architecture)
     try:
         return experiment.from_wire(json.loads((folder / 'experiment.json').read_text()))
     except FileNotFoundError:
@@ -57,6 +59,11 @@ def read_experiment(source: str, workdir: Path, key: str) -> Experiment:
         ) from None
     except json.JSONDecodeError as error:
         raise UserError(f"{key}='{source}': {folder}/experiment.json is not JSON ({error})") from None
+
+
+def from_architecture(name: str, a: Architecture) -> Experiment:
+    """The experiment of a model that was trained elsewhere; the length of its sequences is all the positions that it has."""
+    return Experiment(name=name, model=a, data=Data(length=a.positions))
 
 
 def open_donor(source: str, workdir: Path, key: str) -> Donor:

@@ -57,9 +57,11 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     claim(x, workdir)
     done = read_result(workdir)
     if done is not None:
+        print(f'{workdir.name}: done before: {workdir / "result.json"}')
         return done
     plan = parallel.plan(x.run.parallel, x.run.batch, x.run.accumulate)
-    start = donors.open_donor(donors.source_of_start(x), workdir, 'start') if x.start else None
+    key = 'teacher' if x.start == 'teacher' else 'start'
+    start = donors.open_donor(donors.source_of_start(x), workdir, key) if x.start else None
     teacher = donors.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
     feed = load_data(x, workdir, start, teacher)
     check_donors(x, feed, start, teacher)
@@ -352,6 +354,7 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
         if not name.startswith('dev/'):
             parts.log.line(f'{name} {value:.4f}, read once')
     write_json(parts.workdir / 'result.json', result)
+    parts.log.line(f'done: {parts.workdir / "result.json"}')
     return result
 
 

@@ -93,11 +93,12 @@ def donor_layers(surgery: Surgery, model: Architecture, donor: Architecture) -> 
 
 
 def _regroup(stack: np.ndarray, have: list[int], want: list[int], layers: tuple[int, ...]) -> np.ndarray:
-    """A stack of blocks for the groups `want` (of each layer), each the mean of the blocks that its layers start from."""
+    """A stack of blocks for the groups `want` (of each layer): each the mean of the donor's blocks that its layers start from."""
     if len(set(want)) == 1:
-        return np.stack([np.mean([stack[have[layer]] for layer in dict.fromkeys(layers)], axis=0)])
-    sources = [[have[layer] for layer, group in zip(layers, want, strict=True) if group == g] for g in range(max(want) + 1)]
-    return np.stack([np.mean(stack[sorted(set(found))], axis=0) for found in sources])
+        members = [layers]
+    else:
+        members = [[layer for layer, group in zip(layers, want, strict=True) if group == g] for g in range(max(want) + 1)]
+    return np.stack([stack[sorted({have[layer] for layer in group})].mean(axis=0) for group in members])
 
 
 def transplant(model: Model, params: Any, donor: Donor, surgery: Surgery) -> tuple[Any, Account]:

@@ -9,6 +9,7 @@ sharing map is which slice a layer reads, so every strategy has the same paramet
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -33,16 +34,17 @@ class Outputs:
     attention: jax.Array | None = None  # [L, B, N, T, S], probabilities
 
 
-@jax.jit
-def _draw(key: jax.Array) -> jax.Array:
-    return jax.random.truncated_normal(key, -2, 2, (2**16,))
+@partial(jax.jit, static_argnums=1)
+def _draw(key: jax.Array, size: int) -> jax.Array:
+    return jax.random.truncated_normal(key, -2, 2, (size,))
 
 
 def kernel(key: jax.Array, a: Architecture, shape: Sequence[int]) -> jax.Array:
     """Initial weights of one shape: the normal distribution of Google's code, truncated at two deviations."""
     size = math.prod(shape)
-    # Pieces of one size share one compiled program; a draw of each shape's own takes XLA half a second a shape.
-    pieces = [_draw(jax.random.fold_in(key, i)) for i in range(-(-size // 2**16))]
+    # Pieces of two sizes share two compiled programs; a draw of each shape's own takes XLA half a second a shape.
+    piece = 2**16 if size < 2**20 else 2**20
+    pieces = [_draw(jax.random.fold_in(key, i), piece) for i in range(-(-size // piece))]
     return a.deviation * jnp.concatenate(pieces)[:size].reshape(shape)
 
 

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
 
 from research.study.cells import Cell, baselines, look_up, row_cell
 from research.study.graph import FORMATS, Column, Study, Table
@@ -23,7 +24,10 @@ COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#0
 LINES = ('solid', (0, (6, 2)), (0, (4, 1.5, 1, 1.5)), (0, (2, 1)))
 GREY = '#767676'
 LOGARITHMIC = 5.0  # sizes further apart than this factor are drawn on a logarithmic axis
-PLACES = ((7, 0, 'left', 'center'), (-7, 0, 'right', 'center'), (0, 8, 'center', 'bottom'), (0, -8, 'center', 'top'))
+PLACES = tuple(
+    (7 * x, 8 * y, ('right', 'center', 'left')[x + 1], ('top', 'center', 'bottom')[y + 1])
+    for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+)  # of a label around its point: offsets in typographic points, alignments; the first that is free is taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,24 +91,20 @@ def _points(table: Table, size: Column, score: Column, folder: Path, stand: Mapp
     return found
 
 
+def _remark(axes: Axes, text: str, height: float) -> None:
+    """Write `text` at the right end of a horizontal line."""
+    place: dict[str, Any] = {'xycoords': ('axes fraction', 'data'), 'textcoords': 'offset points'}
+    axes.annotate(text, (1, height), (-2, 3), ha='right', va='bottom', fontsize=8, color=GREY, **place)
+
+
 def _draw_curves(axes: Axes, curves: Mapping[str, tuple[str, int, list[int], list[float]]], entropies: list[float]) -> None:
     for _, place, steps, losses in curves.values():
         axes.plot(steps, losses, linewidth=1.5, marker='o' if len(steps) < 3 else None, markersize=4, **_style(place))
     for entropy in entropies:
         axes.axhline(entropy, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
-        axes.annotate(
-            f'unigram entropy {entropy:.2f}',
-            (1, entropy),
-            (-2, 3),
-            xycoords=('axes fraction', 'data'),
-            textcoords='offset points',
-            ha='right',
-            va='bottom',
-            fontsize=8,
-            color=GREY,
-        )
-    axes.set_xlabel('Steps')
-    axes.set_ylabel('Held-out MLM loss (nats)')
+        _remark(axes, f'unigram entropy {entropy:.2f}', entropy)
+    axes.set_xlabel('Steps', fontsize=9)
+    axes.set_ylabel('Held-out MLM loss (nats)', fontsize=9)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,.0f}'))
@@ -123,19 +123,15 @@ def _draw_points(axes: Axes, points: list[Point], titles: tuple[str, str], major
             elinewidth=1,
             color=_style(point.place)['color'],
         )
-    for baseline in majority:
-        axes.axhline(baseline, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
-        axes.annotate(
-            f'majority class {baseline:.1f}',
-            (1, baseline),
-            (-2, 3),
-            xycoords=('axes fraction', 'data'),
-            textcoords='offset points',
-            ha='right',
-            va='bottom',
-            fontsize=8,
-            color=GREY,
-        )
+    lowest, highest = min(point.score.mean for point in points), max(point.score.mean for point in points)
+    near = [share for share in majority if lowest - share <= 2 * (highest - lowest)]
+    for share in near:
+        axes.axhline(share, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
+        _remark(axes, f'majority class {share:.1f}', share)
+    far = [share for share in majority if share not in near]  # drawn, they would press the points together
+    if far:
+        said = ' and '.join(f'{share:.1f}' for share in far)
+        axes.set_title(f'majority class {said}, below the panel', fontsize=8, color=GREY, loc='right')
     sizes = [point.size for point in points]
     if min(sizes) > 0 and max(sizes) / min(sizes) > LOGARITHMIC:
         axes.set_xscale('log')
@@ -143,8 +139,8 @@ def _draw_points(axes: Axes, points: list[Point], titles: tuple[str, str], major
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     axes.margins(x=0.2, y=0.2)
-    axes.set_xlabel(titles[0])
-    axes.set_ylabel(titles[1])
+    axes.set_xlabel(titles[0], fontsize=9)
+    axes.set_ylabel(titles[1], fontsize=9)
 
 
 def _label_points(figure: Figure, axes: Axes, points: list[Point]) -> None:
@@ -152,7 +148,11 @@ def _label_points(figure: Figure, axes: Axes, points: list[Point]) -> None:
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     frame = axes.get_window_extent(renderer)
-    taken = [line.get_window_extent(renderer).padded(2) for line in axes.lines if line.get_marker() == 'o']
+    taken = []
+    for point in points:
+        spread = point.score.deviation if len(point.score.values) > 1 else 0.0
+        ends = [(point.size, point.score.mean - spread), (point.size, point.score.mean + spread)]
+        taken.append(Bbox(axes.transData.transform(ends)).padded(10))  # pixels: half a marker and a little air
     taken += [text.get_window_extent(renderer) for text in axes.texts]
     for point in points:
         tried = []
@@ -206,7 +206,7 @@ def draw(study: Study, folder: Path, stand: Mapping[str, RunState]) -> bytes | N
             list(entries.values()),
             list(entries),
             loc='outside lower center',
-            ncols=min(len(entries), 4),
+            ncols=math.ceil(len(entries) / math.ceil(len(entries) / 4)),
             frameon=False,
             fontsize=8,
             handlelength=2.5,

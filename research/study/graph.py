@@ -120,7 +120,7 @@ Quantity = tuple[str | tuple[str, ...], str]
 class Claim:
     """A sentence that holds when `left` is below `right`: each a run, or the seeds of one experiment, and a key.
 
-    '{a}' and '{b}' in the text stand for the runs of `left` and `right`.
+    '{a}' and '{b}' in the text stand for the runs of `left` and `right`, by the title of their row where they have one.
     """
 
     text: str

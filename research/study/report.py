@@ -61,6 +61,14 @@ def duration(seconds: float) -> str:
     return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'
 
 
+def subject(names: tuple[str, ...], study: Study) -> str:
+    """What a claim calls some runs: the title of the row that has just these in one role, else their names."""
+    for row in study.table.rows:
+        if names in row.runs.values():
+            return row.title
+    return ', '.join(names)
+
+
 def judge(claim: Claim, study: Study, folder: Path, stand: Mapping[str, RunState]) -> str:
     """The line of a claim: 'holds', 'does not hold' or 'not known', the sentence, both numbers and their spread."""
     cells = [read_cell(names, key, folder, stand) for names, key in claim.sides()]
@@ -69,7 +77,8 @@ def judge(claim: Claim, study: Study, folder: Path, stand: Mapping[str, RunState
     for (_, key), cell in zip(claim.sides(), cells, strict=True):
         form = formats[key] if key in formats else FORMATS['plain']
         shown.append(' '.join(''.join(cell_text(cell, form, bold=False)).split()))
-    text = claim.text.replace('{a}', ', '.join(claim.sides()[0][0])).replace('{b}', ', '.join(claim.sides()[1][0]))
+    subjects = [subject(names, study) for names, _ in claim.sides()]
+    text = claim.text.replace('{a}', subjects[0]).replace('{b}', subjects[1])
     both = f'{text}: {shown[0]} against {shown[1]}'
     missing = {name: why for cell in cells for name, why in cell.missing.items()}
     if missing:
@@ -95,11 +104,12 @@ def judge(claim: Claim, study: Study, folder: Path, stand: Mapping[str, RunState
 def caption(study: Study, cells: list[list[Cell]], folder: Path) -> list[str]:
     """What a reader must know to read the table."""
     columns, rows = study.table.columns, study.table.rows
-    lines = [f'{column.title}: {column.note}.' for column in columns if column.note]
+    lines = []
     for column in columns:
         shares = ' or '.join(show(share, FORMATS[column.format]) for share in baselines(rows, column, folder))
-        if shares:
-            lines.append(f'{column.title}: always giving the commonest label scores {shares}.')
+        chance = f'always giving the commonest label scores {shares}' if shares else ''
+        if column.note or chance:
+            lines.append(f'{column.title}: {"; ".join(part for part in (column.note, chance) if part)}.')
     if any(column.better for column in columns):
         lines.append('Bold: the best of the column (↑ more is better, ↓ less is), among cells that lack no seed.')
     if any(len(cell.values) > 1 for line in cells for cell in line):
@@ -110,7 +120,7 @@ def caption(study: Study, cells: list[list[Cell]], folder: Path) -> list[str]:
 
 
 def remarks(study: Study, cells: list[list[Cell]], folder: Path, stand: Mapping[str, RunState]) -> list[str]:
-    """What is wrong with the table: runs that are not done, numbers that a result lacks, scores of chance."""
+    """What is wrong with the table: runs that are not done, numbers that a result lacks, models that learnt nothing."""
     missing = dict.fromkeys(pair for line in cells for cell in line for pair in cell.missing.items())
     lines = [f'{MISSING} for `{name}`: {why}.' for name, why in missing]
     told_of = {name for name, _ in missing}
@@ -121,6 +131,14 @@ def remarks(study: Study, cells: list[list[Cell]], folder: Path, stand: Mapping[
             chance, cell = baseline(name, column, folder), read_cell((name,), column.key, folder, stand)
             if chance is not None and cell.comparable and cell.mean <= chance:
                 lines.append(f'`{name}` scores no better than the commonest label: it has learnt nothing of its task.')
+    for name in stand:
+        result = read_record(folder / name / 'result.json')
+        entropy, loss = (None if result is None else look_up(result, key) for key in ('unigram_entropy', 'metrics:dev/mlm'))
+        if entropy is not None and loss is not None and loss >= entropy:
+            lines.append(
+                f'`{name}` has a held-out MLM loss of {loss:.3f}, not below the unigram entropy of {entropy:.3f}:'
+                ' it has not learnt more than how frequent each piece is.'
+            )
     return lines
 
 
@@ -128,7 +146,9 @@ def told(value: Any) -> str:
     """A value of environment.json in words."""
     if isinstance(value, Mapping):
         return ', '.join(f'{key} {told(item)}' for key, item in value.items())
-    return shlex.join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return shlex.join(map(str, value))
+    return {True: 'yes', False: 'no', None: 'unknown'}[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def provenance(study: Study, folder: Path, stand: Mapping[str, RunState]) -> str:

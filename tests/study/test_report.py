@@ -49,7 +49,7 @@ def test_the_report_says_how_its_numbers_came_about(study, finished):
     report(study, finished)
     text = (finished / 'report.md').read_text()
     assert text.startswith('# Distillation | one table\n\nWhat a teacher is worth.\n\n|')
-    assert 'Task accuracy (%): always giving the commonest label scores 52.3.' in text
+    assert 'Task accuracy (%): on the test split; always giving the commonest label scores 52.3.' in text
     assert '1 MB is 1e6 bytes' in text
     assert '±: the sample standard deviation over n seeds.' in text
     assert '| `student` | done | teacher | beef | 0 | 1,500 | 1 h 02 min |' in text
@@ -58,6 +58,7 @@ def test_the_report_says_how_its_numbers_came_about(study, finished):
     assert '- Devices: `platform cpu, count 1`\n' in text
     assert '- Versions: `jax 0.10.2`\n' in text
     assert '- Python: `not recorded`' in text
+    assert '- Uncommitted changes: `no`' in text
     assert '![' in text
     assert '\u2014 for' not in text
 
@@ -113,6 +114,14 @@ def test_a_score_of_chance_is_said(study, finished, finish):
     assert text.count('no better than') == 1
 
 
+def test_a_loss_that_frequencies_alone_reach_is_said(study, finished, finish):
+    finish(finished, study, 'scratch', 6.21)
+    report(study, finished)
+    text = (finished / 'report.md').read_text()
+    assert '`scratch` has a held-out MLM loss of 6.210, not below the unigram entropy of 6.210' in text
+    assert text.count('not below the unigram') == 1
+
+
 def test_the_report_of_another_study_is_refused(study, finished, tmp_path_factory):
     with pytest.raises(UserError, match="holds study 'distillation'"):
         report(dataclasses.replace(study, name='other'), finished)
@@ -127,24 +136,28 @@ def test_the_terminal_table_is_plain_where_there_is_no_terminal(study, finished,
     assert '\x1b' not in said
     assert '**' not in said
     assert '92.0 ± 1.4 (n=2)' in said
-    assert 'holds — held-out MLM loss of student is below that of scratch: 2.701 against 2.900' in said
+    assert 'holds — held-out MLM loss of Student is below that of Scratch: 2.701 against 2.900' in said
 
 
 def test_one_seed_is_said_to_have_no_spread(study, finished):
     left, right = ('student', 'metrics:dev/mlm'), ('scratch', 'metrics:dev/mlm')
     found = claimed(study, finished, left, right)
-    assert found.startswith('**holds** — student is below scratch: 2.701 against 2.900 (one seed on a side: no spread')
-    assert claimed(study, finished, right, left) == '**does not hold** — scratch is below student: 2.900 against 2.701'
+    assert found.startswith('**holds** — Student is below Scratch: 2.701 against 2.900 (one seed on a side: no spread')
+    assert claimed(study, finished, right, left) == '**does not hold** — Scratch is below Student: 2.900 against 2.701'
     assert claimed(study, finished, left, left).startswith('**does not hold**')
+
+
+def test_a_claim_names_rows_by_title_and_other_runs_by_name(study, finished):
+    key = 'metrics:test/label_accuracy'
+    found = claimed(study, finished, ('scratch-task-0', key), (('teacher-task-0', 'teacher-task-1'), key))
+    assert '— scratch-task-0 is below Teacher: 85.0 against 92.0 ± 1.4 (n=2) (one seed on a side' in found
 
 
 def test_claims_over_seeds_must_stand_out_of_the_spread(study, finished, finish):
     key = 'metrics:test/label_accuracy'
     left, right = (('scratch-task-0', 'scratch-task-1'), key), (('student-task-0', 'student-task-1'), key)
     found = claimed(study, finished, left, right)
-    assert found.startswith(
-        '**does not hold** — scratch-task-0, scratch-task-1 is below student-task-0, student-task-1: 85.5 ± 0.8 (n=2)'
-    )
+    assert found.startswith('**does not hold** — Scratch is below Student: 85.5 ± 0.8 (n=2)')
     assert 'within the spread of seeds' in found
     finish(finished, study, 'scratch-task-0', 0.6)
     finish(finished, study, 'scratch-task-1', 0.61)
@@ -160,11 +173,11 @@ def test_claims_over_seeds_must_stand_out_of_the_spread(study, finished, finish)
 def test_nothing_is_claimed_of_missing_or_broken_numbers(study, finished, finish):
     left, right = ('student', 'metrics:dev/mlm'), ('scratch', 'metrics:dev/mlm')
     finish(finished, study, 'student', float('nan'))
-    assert claimed(study, finished, left, right) == '**does not hold** — student is below scratch: nan against 2.900'
+    assert claimed(study, finished, left, right) == '**does not hold** — Student is below Scratch: nan against 2.900'
     (finished / 'student' / 'result.json').unlink()
     assert (
         claimed(study, finished, left, right)
-        == '**not known** — student is below scratch: student has no number (unfinished)'
+        == '**not known** — Student is below Scratch: student has no number (unfinished)'
     )
 
 
@@ -235,3 +248,11 @@ def test_the_figure_is_the_same_for_the_same_numbers_and_another_for_others(stud
     assert first == figure.draw(study, finished, states(study, finished))
     finish(finished, study, 'student', 2.6)
     assert first != figure.draw(study, finished, states(study, finished))
+
+
+def test_a_figure_of_far_sizes_and_scores_near_chance_is_drawn_without_a_warning(study, finished, finish):
+    finish(finished, study, 'scratch', 2.9, parameters={'encoder': 80_000_000})
+    far = figure.draw(study, finished, states(study, finished))
+    for seed in (0, 1):
+        finish(finished, study, f'scratch-task-{seed}', 0.53 + seed / 100)
+    assert far != figure.draw(study, finished, states(study, finished))
