@@ -90,7 +90,7 @@ def get_study(size: str = 'small') -> Study:
         name='quickstart',
         runs={**pretrained, **tasks},
         table=Table('Four small encoders on the embedded corpus', rows),
-        note='One seed, one corpus of documentation, minutes of training: the chain works, which says little of how the methods compare.',
+        note='One seed, one corpus of documentation, minutes of training: it shows the chain, not how the methods compare.',
         claims=(
             Claim(
                 'distillation helps at equal steps: the held-out MLM loss of {a} is below that of {b}',

@@ -14,9 +14,7 @@ from research.study.graph import Claim, Row, Study, Table
 from research.study.ledger import enter
 
 
-def _experiment(
-    name: str, seed: int = 0, start: str = '', teacher: str = '', tokenizer: str = 'wordpiece'
-) -> Experiment:
+def _experiment(name: str, seed: int = 0, start: str = '', teacher: str = '', tokenizer: str = 'wordpiece') -> Experiment:
     plain = Experiment(name=name, seed=seed, start=start, teacher=teacher)
     return dataclasses.replace(plain, data=dataclasses.replace(plain.data, tokenizer=tokenizer))
 
@@ -47,9 +45,7 @@ def study() -> Study:
             ('scratch', 'metrics:dev/mlm'),
         ),
     )
-    return Study(
-        'distillation', runs, Table('Distillation | one table', tuple(rows)), 'What a teacher is worth.', claims
-    )
+    return Study('distillation', runs, Table('Distillation | one table', tuple(rows)), 'What a teacher is worth.', claims)
 
 
 def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any) -> None:
@@ -86,8 +82,7 @@ def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any
     lines = [{'step': 10, 'seconds': 1.0, 'train/loss': 9.0}]
     if not task:
         lines += [
-            {'step': step, 'seconds': step / 3, 'dev/mlm': number + 5 * math.exp(-step / 200)}
-            for step in range(100, 1501, 100)
+            {'step': step, 'seconds': step / 3, 'dev/mlm': number + 5 * math.exp(-step / 200)} for step in range(100, 1501, 100)
         ]
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
 

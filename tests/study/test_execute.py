@@ -71,9 +71,7 @@ def test_a_failure_blocks_what_starts_from_it_and_nothing_else(study, finish, tm
     ]
     told = str(caught.value)
     assert '\n' not in told
-    assert told.startswith(
-        '4 of 9 runs have no result (the same command tries them again): student failed: no teacher logits;'
-    )
+    assert told.startswith('4 of 9 runs have no result (the same command tries them again): student failed: no teacher logits;')
     assert "student-task-0 blocked, because it starts from 'student', which has no result" in told
     assert 'scratch-task-0 failed: ValueError: NaN (all of it in' in told
     assert '[2/9] student: failed: no teacher logits' in capsys.readouterr().out
@@ -112,9 +110,7 @@ def test_a_run_that_leaves_no_result_has_failed(study, tmp_path):
 
 
 def test_the_folder_of_another_study_is_refused_before_anything_runs(study, finished):
-    other = dataclasses.replace(
-        study, runs={name: dataclasses.replace(x, seed=x.seed + 5) for name, x in study.runs.items()}
-    )
+    other = dataclasses.replace(study, runs={name: dataclasses.replace(x, seed=x.seed + 5) for name, x in study.runs.items()})
     run, called = runner(other, None, finished)
     with pytest.raises(UserError, match=r'teacher\.seed: 0 -> 5'):
         run_study(other, finished, run)

@@ -82,9 +82,7 @@ def test_check_names_the_keys_in_which_a_begun_run_differs(study, tmp_path):
 def test_check_names_at_most_a_few_differences(study, tmp_path):
     enter(study, tmp_path)
     begin(tmp_path, 'teacher')
-    model = dataclasses.replace(
-        study.runs['teacher'].model, layers=1, width=8, heads=1, inner=9, embedding=7, vocabulary=99
-    )
+    model = dataclasses.replace(study.runs['teacher'].model, layers=1, width=8, heads=1, inner=9, embedding=7, vocabulary=99)
     with pytest.raises(UserError, match='; and 1 more'):
         check(changed(study, 'teacher', model=model), tmp_path)
 

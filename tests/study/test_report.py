@@ -175,10 +175,7 @@ def test_nothing_is_claimed_of_missing_or_broken_numbers(study, finished, finish
     finish(finished, study, 'student', float('nan'))
     assert claimed(study, finished, left, right) == '**does not hold** — Student is below Scratch: nan against 2.900'
     (finished / 'student' / 'result.json').unlink()
-    assert (
-        claimed(study, finished, left, right)
-        == '**not known** — Student is below Scratch: student has no number (unfinished)'
-    )
+    assert claimed(study, finished, left, right) == '**not known** — Student is below Scratch: student has no number (unfinished)'
 
 
 def test_best_compares_what_is_printed():
@@ -207,9 +204,7 @@ def test_exact_numbers_that_agree_show_no_spread():
 def test_keys_are_paths_with_colons():
     result = {'metrics': {'dev/mlm': 2, 'flag': True}, 'steps': None}
     assert look_up(result, 'metrics:dev/mlm') == 2.0
-    assert [
-        look_up(result, key) for key in ('metrics', 'metrics:flag', 'metrics:dev', 'steps', 'metrics:dev/mlm:x')
-    ] == [None] * 5
+    assert [look_up(result, key) for key in ('metrics', 'metrics:flag', 'metrics:dev', 'steps', 'metrics:dev/mlm:x')] == [None] * 5
 
 
 def test_durations_are_readable():

@@ -1,0 +1,96 @@
+"""Heads: what they read, and the shapes of their logits."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.models.architecture import Architecture
+from research.models.heads import HEADS, Model, encode, initialise, score
+
+ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
+
+
+@pytest.fixture(scope='module')
+def batch(make_batch: Callable) -> dict[str, np.ndarray]:
+    return make_batch(rows=4)
+
+
+@pytest.fixture(scope='module')
+def model(small: Architecture) -> Model:
+    return Model(small, ALL)
+
+
+@pytest.fixture(scope='module')
+def params(model: Model) -> Any:
+    return initialise(model, jax.random.key(0))
+
+
+def logits(model: Model, params: Any, batch: Any, head: str, positions: Any = None, key: Any = None) -> jax.Array:
+    return score(model, params, head, encode(model, params, batch), positions, key)
+
+
+def test_every_head_has_a_case() -> None:
+    assert [name for name, _ in ALL] == list(HEADS)
+
+
+@pytest.mark.parametrize(
+    ('head', 'shape'), [('mlm', (4, 16, 64)), ('pair', (4, 2)), ('label', (4, 3)), ('span', (4, 16, 2)), ('choice', (4, 1))]
+)
+def test_logits_have_their_shape_in_float32(model: Model, params: Any, batch: Any, head: str, shape: tuple[int, ...]) -> None:
+    assert logits(model, params, batch, head).shape == shape
+    half = Model(dataclasses.replace(model.architecture, dtype='bfloat16'), ALL)
+    assert logits(half, params, batch, head).dtype == jnp.float32
+
+
+def test_the_vocabulary_is_scored_at_the_positions_asked_for(model: Model, params: Any, batch: Any) -> None:
+    everywhere = logits(model, params, batch, 'mlm')
+    there = logits(model, params, batch, 'mlm', batch['masked_positions'])
+    expected = np.take_along_axis(np.asarray(everywhere), batch['masked_positions'][:, :, None], axis=1)
+    np.testing.assert_allclose(there, expected, atol=1e-5)
+
+
+def test_the_vocabulary_is_scored_with_the_word_embeddings(model: Model, params: Any, batch: Any) -> None:
+    """Where ids lack a piece, its embedding moves its own logits and no other's."""
+    assert not (batch['ids'] == 3).any()
+    moved = jax.tree.map(lambda x: x, params)
+    moved['encoder']['word'] = moved['encoder']['word'].at[3, 0].add(1.0)
+    change = np.asarray(logits(model, moved, batch, 'mlm') - logits(model, params, batch, 'mlm'))
+    assert np.abs(change[..., 3]).max() > 0.1
+    assert np.abs(np.delete(change, 3, axis=-1)).max() < 1e-5
+    assert 'output' in params['mlm'] and set(params['mlm']['output']) == {'bias'}
+
+
+def test_a_label_head_without_a_pooler_brings_distilberts(small: Architecture, batch: Any) -> None:
+    model = Model(dataclasses.replace(small, pooler=False), (('label', 3),))
+    params = initialise(model, jax.random.key(0))
+    hidden = encode(model, params, batch).hidden[:, 0]
+    dense, output = params['label']['dense'], params['label']['output']
+    expected = np.maximum(hidden @ dense['kernel'] + dense['bias'][None], 0) @ output['kernel'] + output['bias'][None]
+    np.testing.assert_allclose(logits(model, params, batch, 'label'), expected, atol=1e-4)
+
+
+def test_the_label_head_drops_what_it_reads(small: Architecture, batch: Any) -> None:
+    model = Model(dataclasses.replace(small, head_dropout=0.5), (('label', 3),))
+    params = initialise(model, jax.random.key(0))
+    quiet = logits(model, params, batch, 'label')
+    assert np.abs(quiet - logits(model, params, batch, 'label', key=jax.random.key(1))).max() > 0.01
+
+
+def test_fresh_parameters_of_a_key_are_the_same_and_of_another_are_not(model: Model, params: Any) -> None:
+    again, other = initialise(model, jax.random.key(0)), initialise(model, jax.random.key(1))
+    jax.tree.map(np.testing.assert_array_equal, params, again)
+    assert np.abs(params['encoder']['word'] - other['encoder']['word']).max() > 0.1
+
+
+def test_no_two_fresh_kernels_are_alike(params: Any) -> None:
+    firsts = [
+        float(leaf.ravel()[0])
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if float(jnp.abs(leaf).max()) not in (0, 1)
+    ]
+    assert len(firsts) > 12 and len(set(firsts)) == len(firsts)

@@ -1,0 +1,527 @@
+"""The laws of the design page: the direction of imports, the wire, exactness over devices, kills, prices and numbers."""
+
+import ast
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import launch
+from research import experiment, parallel, train
+from research import run as runs
+from research.checkpoint import read_params
+from research.experiment import Experiment, from_wire, override, squeeze, to_wire
+from research.models.architecture import Architecture
+from research.models.heads import Model
+from research.objectives.losses import Losses, Match, Plain, Soft, View, terms
+from research.optim import Optimizer
+from research.study.graph import order
+
+ROOT = Path(__file__).parent.parent
+RESEARCH = sorted((ROOT / 'research').rglob('*.py'))
+
+
+def code() -> list[Path]:
+    """Every Python file of ours."""
+    folders = ('research', 'configs', 'experiments', 'benchmarks', 'tests')
+    return [ROOT / 'launch.py', *(path for folder in folders for path in sorted((ROOT / folder).rglob('*.py')))]
+
+
+CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+STUDIES = sorted((ROOT / 'experiments').glob('*.py'))
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it; `from a import b` as 'a.b' where that is a module of ours."""
+    found = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f'{path}: relative import'
+            package = (ROOT / node.module.replace('.', '/')).is_dir()
+            found |= {f'{node.module}.{alias.name}' if package else node.module for alias in node.names}
+    return found
+
+
+def foreign(path: Path) -> set[str]:
+    """The third-party packages that a file imports."""
+    tops = {name.partition('.')[0] for name in imports(path)}
+    return tops - set(sys.stdlib_module_names) - {'research', 'launch', 'configs', 'experiments', '__future__'}
+
+
+def own(path: Path) -> set[str]:
+    return {name for name in imports(path) if name.partition('.')[0] == 'research'}
+
+
+def within(names: set[str], allowed: tuple[str, ...]) -> set[str]:
+    """The names that lie outside of all allowed modules."""
+    return {name for name in names if not any(name == each or name.startswith(each + '.') for each in allowed)}
+
+
+def files(*places: str) -> list[Path]:
+    found = []
+    for place in places:
+        path = ROOT / 'research' / place
+        found += sorted(path.rglob('*.py')) if path.is_dir() else [path]
+    assert all(path.is_file() for path in found)
+    return found
+
+
+# ---- 1. The direction of imports ----------------------------------------------------------------------------------------------
+
+OURS = {  # who may import which of our modules
+    'models': ('research.models', 'research.errors', 'research.terms'),
+    'objectives': ('research.objectives', 'research.models', 'research.errors', 'research.terms'),
+    'data': ('research.data', 'research.errors'),
+    'terms.py': (),
+    'errors.py': (),
+    'optim.py': ('research.errors',),
+    'parallel.py': ('research.errors',),
+    'checkpoint.py': ('research.errors', 'research.train'),
+    'train.py': ('research.models', 'research.objectives', 'research.optim', 'research.terms', 'research.errors'),
+    'evaluate.py': ('research.models', 'research.objectives', 'research.terms', 'research.errors'),
+    'surgery.py': ('research.models', 'research.errors'),
+}
+
+
+@pytest.mark.parametrize('place', OURS)
+def test_our_modules_import_only_what_lies_below_them(place: str) -> None:
+    for path in files(place):
+        assert not within(own(path), OURS[place]), f'{path.name} imports {within(own(path), OURS[place])}'
+
+
+@pytest.mark.parametrize(
+    'place', ['models', 'objectives', 'optim.py', 'parallel.py', 'train.py', 'terms.py', 'evaluate.py', 'surgery.py']
+)
+def test_the_step_needs_nothing_but_jax_flax_optax_and_numpy(place: str) -> None:
+    for path in files(place):
+        assert foreign(path) <= {'jax', 'flax', 'optax', 'numpy'}, path
+
+
+def test_data_is_prepared_without_jax() -> None:
+    for path in files('data'):
+        assert not foreign(path) & {'jax', 'flax', 'optax', 'jaxlib', 'tensorflow'}, path
+
+
+@pytest.mark.parametrize(('package', 'home'), [('absl', 'launch.py'), ('orbax', 'research/checkpoint.py')])
+def test_one_file_alone_knows(package: str, home: str) -> None:
+    who = {str(path.relative_to(ROOT)) for path in code() if package in foreign(path) and path.parts[len(ROOT.parts)] != 'tests'}
+    assert who == {home}
+
+
+def test_only_parallel_names_devices() -> None:
+    names = {'devices', 'local_devices', 'device_count', 'local_device_count', 'pmap', 'shard_map', 'make_mesh', 'Mesh'}
+    for path in [*RESEARCH, ROOT / 'launch.py', *CONFIGS, *STUDIES]:
+        used = {
+            node.attr
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == 'jax'
+        }
+        assert path.name == 'parallel.py' or not used & names, f'{path}: jax.{used & names}'
+
+
+def test_no_file_is_called_utils() -> None:
+    assert not [path for path in code() if path.stem in ('util', 'utils', 'helpers', 'common', 'misc')]
+
+
+def test_nothing_is_suppressed() -> None:
+    pattern = re.compile('#.*(' + '|'.join(('no' + 'qa', 'type: ' + 'ignore', 'pyright' + ':', 'fmt: ' + 'off')) + ')')
+    for path in code():
+        assert not pattern.search(path.read_text()), path
+
+
+def test_every_config_field_is_read() -> None:
+    read = set()
+    for path in RESEARCH:
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                read.add(node.attr)
+    # Fields that are read by `getattr` over a tuple of their names.
+    listed = {
+        constant.value
+        for path in RESEARCH
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.For | ast.comprehension)
+        for constant in ast.walk(node.iter)
+        if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+    }
+    fields = {key.rpartition('.')[2] for key in experiment.keys(Experiment)}
+    assert len(fields) > 60
+    assert not fields - read - listed
+
+
+def test_no_config_is_asked_with_a_default() -> None:
+    fields = {part for key in experiment.keys(Experiment) for part in key.split('.')}
+    holders = {'x', 'wire', 'config', 'experiment', 'self', *fields}
+    for path in [*RESEARCH, ROOT / 'launch.py', *CONFIGS, *STUDIES]:
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == 'get':
+                key, holder = node.args[0], node.func.value
+                literal = isinstance(key, ast.Constant) and key.value in fields
+                config = isinstance(holder, ast.Name) and holder.id in holders
+                assert not (literal or config), f'{path}:{node.lineno}: .get on a config'
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'getattr':
+                assert len(node.args) == 2, f'{path}:{node.lineno}: getattr with a default'
+
+
+# ---- 2. Every config, every study ---------------------------------------------------------------------------------------------
+
+
+def sizes(path: Path) -> list[str]:
+    return list(launch.module(str(path)).SIZES)
+
+
+@pytest.mark.parametrize(('path', 'size'), [pytest.param(p, s, id=f'{p.stem}:{s}') for p in CONFIGS for s in sizes(p)])
+def test_a_config_comes_back_from_the_wire_unchanged(path: Path, size: str) -> None:
+    wire = launch.module(str(path)).get_config(size)
+    x = from_wire(wire)
+    assert wire.is_locked
+    assert to_wire(x) == wire
+    assert from_wire(json.loads(json.dumps(to_wire(x).to_dict()))) == x
+    assert from_wire(to_wire(squeeze(x))) == squeeze(x)
+    axes = [name for name in vars(launch.module(str(path))) if name.startswith('sweep_')]
+    for axis in axes:
+        for point in getattr(launch.module(str(path)), axis)():
+            assert from_wire(to_wire(override(x, point))) == override(x, point)
+
+
+@pytest.mark.parametrize(('path', 'size'), [pytest.param(p, s, id=f'{p.stem}:{s}') for p in STUDIES for s in sizes(p)])
+def test_the_runs_of_a_study_come_back_from_the_wire_unchanged(path: Path, size: str) -> None:
+    for x in launch.module(str(path)).get_study(size).runs.values():
+        assert from_wire(json.loads(json.dumps(to_wire(x).to_dict()))) == x
+
+
+def learned(workdir: Path, steps: int) -> dict[str, Any]:
+    """The result of a run that took real steps: finite numbers, a gradient and a rate above zero, and a checkpoint."""
+    result = json.loads((workdir / 'result.json').read_text())
+    assert result['steps'] == steps
+    assert all(np.isfinite(value) for value in result['metrics'].values()) and result['metrics']
+    last = [line for line in runs.read_metrics(workdir) if 'train/loss' in line][-1]
+    assert last['step'] == steps and last['train/gradient_norm'] > 0 and last['train/learning_rate'] > 0
+    assert read_params(workdir / 'checkpoints', 'the run')[0] == steps
+    return result
+
+
+def test_the_bert_recipe_takes_real_steps(teacher: Path) -> None:
+    result = learned(teacher, 2)
+    assert set(result['metrics']) == {'dev/mlm', 'dev/mlm_accuracy', 'dev/nsp', 'dev/nsp_accuracy'}
+
+
+def test_the_albert_recipe_takes_real_steps(tiny: Callable[..., Experiment], tmp_path: Path) -> None:
+    runs.run(tiny('albert'), tmp_path / 'run')
+    result = learned(tmp_path / 'run', 2)
+    assert set(result['metrics']) == {'dev/mlm', 'dev/mlm_accuracy', 'dev/sop', 'dev/sop_accuracy'}
+
+
+@pytest.mark.usefixtures('one_device')
+def test_the_distilbert_recipe_takes_real_steps(tiny: Callable[..., Experiment], teacher: Path, tmp_path: Path) -> None:
+    runs.run(tiny('distilbert', {'teacher': str(teacher)}), tmp_path / 'run')
+    learned(tmp_path / 'run', 2)
+    last = [line for line in runs.read_metrics(tmp_path / 'run') if 'train/loss' in line][-1]
+    weighted = 5 * last['train/soft'] + 2 * last['train/mlm'] + last['train/cosine']
+    assert last['train/loss'] == pytest.approx(weighted, rel=1e-5)
+
+
+@pytest.mark.usefixtures('one_device')
+def test_the_finetuning_recipe_takes_real_steps(
+    tiny: Callable[..., Experiment], examples: dict[str, Any], teacher: Path, tmp_path: Path
+) -> None:
+    runs.run(tiny('finetune', {**examples, 'start': str(teacher)}), tmp_path / 'run')
+    result = learned(tmp_path / 'run', 2)
+    assert result['labels'] == ['a', 'b', 'c'] and result['selected']['by'] == 'dev/label_accuracy'
+
+
+def test_every_recipe_has_a_test_of_its_steps() -> None:
+    assert {path.stem for path in CONFIGS} == {'albert', 'bert', 'distilbert', 'finetune'}
+
+
+@pytest.mark.usefixtures('one_device')
+@pytest.mark.parametrize('path', [pytest.param(path, id=path.stem) for path in STUDIES])
+def test_the_first_run_of_a_study_takes_real_steps(path: Path, text: dict[str, Any], tmp_path: Path) -> None:
+    study = launch.module(str(path)).get_study()
+    first = order(study)[0]
+    runs.run(override(squeeze(study.runs[first]), text), tmp_path / first)
+    learned(tmp_path / first, 2)
+
+
+# ---- 3. jit, pmap and accumulation ---------------------------------------------------------------------------------------------
+
+# The rate is 1 at every step and the direction is the gradient: parameters differ by exactly what gradients differ.
+PLAIN = Optimizer(name='sgd', lr=1.0, warmup=0.0, power=0.0, weight_decay=0.0, clip=0.0)
+TAUGHT = Losses(mlm=Plain(2.0), sop=Plain(1.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0, at='masked'))
+HEADS = (('mlm', 64), ('pair', 2))
+STEPS = 3
+
+
+@pytest.fixture(scope='module')
+def pupil(small: Architecture) -> Model:
+    return Model(small, HEADS)
+
+
+@pytest.fixture(scope='module')
+def beginning(pupil: Model) -> train.State:
+    return train.initial_state(pupil, PLAIN, 0)
+
+
+@pytest.fixture(scope='module')
+def master(pupil: Model) -> dict[str, Any]:
+    return {'teacher': train.initial_state(pupil, PLAIN, 1).params}
+
+
+@pytest.fixture(scope='module')
+def walk(
+    pupil: Model, beginning: train.State, master: dict[str, Any], make_batch: Callable
+) -> Callable[..., tuple[Any, dict[str, float]]]:
+    """walk(parallel, devices, accumulate) -> the parameters after some steps, and the last step's numbers."""
+
+    def walk(kind: str, devices: int, accumulate: int) -> tuple[Any, dict[str, float]]:
+        plan = parallel.PARALLEL[kind](jax.devices()[:devices])
+        step = plan.compile(train.make_step(pupil, pupil, TAUGHT, PLAIN, STEPS, accumulate))
+        state, frozen, metrics = plan.put_state(beginning), plan.put_state(master), {}
+        for number in range(STEPS):
+            state, metrics = step(state, frozen, plan.put_batch(make_batch(seed=number)))
+        return jax.device_get(state.params), {name: float(term.mean()) for name, term in metrics.items()}
+
+    return walk
+
+
+@pytest.fixture(scope='module')
+def alone(walk: Callable) -> tuple[Any, dict[str, float]]:
+    """One device, one batch: what every other way must agree with."""
+    return walk('jit', 1, 1)
+
+
+TOLERANCE = 2e-6
+
+
+def furthest(a: Any, b: Any) -> float:
+    return max(jax.tree.leaves(jax.tree.map(lambda x, y: float(np.abs(np.asarray(x) - np.asarray(y)).max()), a, b)))
+
+
+@pytest.mark.parametrize(
+    ('kind', 'devices', 'accumulate'),
+    [('jit', 8, 1), ('pmap', 8, 1), ('jit', 1, 4), ('jit', 8, 2), ('pmap', 8, 2), ('pmap', 1, 1)],
+)
+def test_every_way_to_be_parallel_computes_one_update(
+    walk: Callable, alone: tuple[Any, dict[str, float]], beginning: train.State, kind: str, devices: int, accumulate: int
+) -> None:
+    params, metrics = walk(kind, devices, accumulate)
+    assert furthest(params, beginning.params) > 0.1
+    assert furthest(params, alone[0]) < TOLERANCE
+    assert metrics == pytest.approx(alone[1], rel=1e-5)
+
+
+def test_every_row_of_parallel_is_compared() -> None:
+    assert set(parallel.PARALLEL) == {'jit', 'pmap'}
+
+
+def test_the_mean_of_means_is_another_update(
+    pupil: Model, beginning: train.State, master: dict[str, Any], make_batch: Callable
+) -> None:
+    weights = {name: getattr(TAUGHT, name).weight for name in ('mlm', 'sop', 'soft', 'cosine')}
+
+    def local(params: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+        found = terms(TAUGHT, View(pupil, params, batch), View(pupil, master['teacher'], batch), batch)
+        return jnp.sum(jnp.stack([weights[name] * term.mean() for name, term in found.items()]))
+
+    def gradients(batch: Any) -> Any:
+        each = jax.vmap(jax.grad(local), in_axes=(None, 0))(beginning.params, batch)
+        return jax.tree.map(lambda g: g.mean(0), each)
+
+    batch = jax.tree.map(jnp.asarray, make_batch())
+    compiled = jax.jit(gradients)
+    exact = compiled(jax.tree.map(lambda x: x[None], batch))
+    naive = compiled(jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), batch))
+    assert furthest(exact, naive) > 1000 * TOLERANCE
+
+
+# ---- 4. Kills -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures('one_device')
+def test_a_killed_run_continues_bit_for_bit(tiny: Callable[..., Experiment], teacher: Path, tmp_path: Path) -> None:
+    """Dropout, masking and a teacher, on one device; the kill falls wherever it falls after the first checkpoint."""
+    asked = {'teacher': str(teacher), 'run.steps': 24, 'run.checkpoint_every': 3, 'run.evaluate_every': 10}
+    x = tiny('distilbert', asked)
+    assert x.model.dropout > 0 and x.losses.soft.weight > 0
+
+    killed = tmp_path / 'killed'
+    killed.mkdir()
+    wire = json.dumps(to_wire(x).to_dict())
+    (killed / 'experiment.json').write_text(wire)
+    command = [sys.executable, str(ROOT / 'launch.py'), f'--workdir={killed}']
+    settings = {
+        **os.environ,
+        'JAX_NUM_CPU_DEVICES': '1',
+        'JAX_COMPILATION_CACHE_DIR': str(ROOT / '.jax_cache'),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+    }
+    process = subprocess.Popen(command, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not any(path.name.isdigit() for path in killed.glob('checkpoints/*')):
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed / 'result.json').exists()
+    shutil.copytree(killed, tmp_path / 'as the kill left it')
+
+    runs.run(x, tmp_path / 'whole')
+    again = subprocess.run(command, env=settings, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert 'continues from the checkpoint of step' in (killed / 'log.txt').read_text()
+
+    one, two = (read_params(folder / 'checkpoints', 'run') for folder in (tmp_path / 'whole', killed))
+    assert one[0] == two[0] == 24
+    jax.tree.map(np.testing.assert_array_equal, one[1], two[1])
+
+    def told(folder: Path) -> list[dict[str, float]]:
+        timed = ('seconds', 'train/tokens_per_second')
+        return [{name: line[name] for name in line if name not in timed} for line in runs.read_metrics(folder)]
+
+    assert told(killed) == told(tmp_path / 'whole')
+
+
+# ---- 6. Numbers -----------------------------------------------------------------------------------------------------------------
+
+LEARN = Optimizer(lr=1e-2, warmup=0.0, power=0.0)
+DISTIL = Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0))
+# One row a step: loss, gradient norm, mlm, soft, cosine. They change when the mathematics does: see what changed them before
+# they are printed anew.
+PINNED = (
+    (11.645864, 4.287550, 4.131024, 0.464880, 1.059419),
+    (11.980398, 4.335985, 4.487929, 0.401481, 0.997137),
+    (11.681570, 3.441352, 4.467225, 0.355599, 0.969126),
+)
+
+
+@pytest.fixture(scope='module')
+def numbers(small: Architecture, make_batch: Callable) -> Callable[..., list[list[float]]]:
+    """numbers(temperature, shift) -> loss, gradient norm and each term of the first three steps of a distillation with dropout.
+
+    `shift` is added to one weight of the model before the first step.
+    """
+    student = Model(dataclasses.replace(small, layers=1, dropout=0.1, attention_dropout=0.1), (('mlm', 64),))
+    teacher = Model(small, (('mlm', 64),))
+    first = train.initial_state(student, LEARN, 0)
+    frozen = {'teacher': train.initial_state(teacher, LEARN, 1).params}
+    compiled: dict[float, Any] = {}
+
+    def numbers(temperature: float = 2.0, shift: float = 0.0) -> list[list[float]]:
+        losses = dataclasses.replace(DISTIL, soft=dataclasses.replace(DISTIL.soft, temperature=temperature))
+        if temperature not in compiled:
+            step = train.make_step(student, teacher, losses, LEARN, 3)
+            compiled[temperature] = jax.jit(lambda state, batch: step(state, frozen, batch, None))
+        params = jax.tree.map(lambda x: x, first.params)
+        params['encoder']['attention']['value']['kernel'] = (
+            params['encoder']['attention']['value']['kernel'].at[0, 0, 0, 0].add(shift)
+        )
+        state, told = train.with_params(first, params, LEARN), []
+        for number in range(3):
+            state, metrics = compiled[temperature](state, make_batch(seed=number))
+            told.append([float(metrics[name].mean()) for name in ('loss', 'gradient_norm', 'mlm', 'soft', 'cosine')])
+        return told
+
+    return numbers
+
+
+def test_the_first_steps_have_the_pinned_numbers(numbers: Callable[..., list[list[float]]]) -> None:
+    np.testing.assert_allclose(numbers(), PINNED, rtol=1e-4)
+
+
+@pytest.mark.parametrize('mutant', [{'temperature': 2.02}, {'shift': 0.02}])
+def test_a_planted_mutant_misses_the_pinned_numbers(numbers: Callable[..., list[list[float]]], mutant: dict[str, float]) -> None:
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(numbers(**mutant), PINNED, rtol=1e-4)
+
+
+# ---- 7. Prices ------------------------------------------------------------------------------------------------------------------
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Every equation of a jaxpr, those of inner programs included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, 'eqns') or hasattr(x, 'jaxpr')):
+            if hasattr(inner, 'jaxpr'):
+                yield from equations(inner.jaxpr)
+            elif hasattr(inner, 'eqns'):
+                yield from equations(inner)
+
+
+def program(losses: Losses, small: Architecture, batch: Any, taught: bool) -> tuple[Any, Any, Any]:
+    """(jaxpr, shapes of the teacher's parameters, lowered program) of a step, with a teacher at hand or without."""
+    student, teacher = Model(small, HEADS), Model(dataclasses.replace(small, inner=40), HEADS)
+    state = jax.eval_shape(lambda: train.initial_state(student, LEARN, 0))
+    frozen = {'teacher': jax.eval_shape(lambda: train.initial_state(teacher, LEARN, 0)).params} if taught else {}
+    step = train.make_step(student, teacher if taught else None, losses, LEARN, 10)
+
+    def whole(state: train.State, frozen: Any, batch: Any) -> Any:
+        return step(state, frozen, batch, None)
+
+    return jax.make_jaxpr(whole)(state, frozen, batch), frozen, jax.jit(whole).lower(state, frozen, batch)
+
+
+UNTAUGHT = Losses(mlm=Plain(1.0), sop=Plain(1.0))
+
+
+def test_a_loss_of_weight_zero_costs_nothing(small: Architecture, make_batch: Callable) -> None:
+    batch = make_batch()
+    with_zero = dataclasses.replace(UNTAUGHT, soft=Soft(0.0), cosine=Match(0.0), mse=Match(0.0))
+    plain, _, lowered = program(UNTAUGHT, small, batch, taught=False)
+    zero, frozen, lowered_zero = program(with_zero, small, batch, taught=True)
+    paid, _, lowered_paid = program(dataclasses.replace(UNTAUGHT, soft=Soft(1.0)), small, batch, taught=True)
+
+    assert [str(e.primitive) for e in equations(zero.jaxpr)] == [str(e.primitive) for e in equations(plain.jaxpr)]
+    flops = [one.cost_analysis()['flops'] for one in (lowered, lowered_zero, lowered_paid)]
+    assert flops[0] == flops[1] < 0.7 * flops[2]
+
+    def used(closed: Any) -> int:
+        inputs = set(closed.jaxpr.invars)
+        return len({v for e in closed.jaxpr.eqns for v in e.invars if not hasattr(v, 'val') and v in inputs})
+
+    assert used(zero) == used(plain) == len(zero.jaxpr.invars) - len(jax.tree.leaves(frozen)) - unread(plain)
+    assert used(paid) > used(plain)
+
+
+def unread(closed: Any) -> int:
+    """How many inputs of a program no equation reads (labels of other losses, say)."""
+    read = {v for e in closed.jaxpr.eqns for v in e.invars if not hasattr(v, 'val')}
+    return len([v for v in closed.jaxpr.invars if v not in read])
+
+
+@pytest.mark.parametrize(
+    ('losses', 'everywhere'),
+    [
+        (UNTAUGHT, False),
+        (Losses(soft=Soft(1.0, at='masked'), cosine=Match(1.0)), False),
+        (Losses(mse=Match(1.0, at='masked')), False),
+        (Losses(soft=Soft(1.0, at='attended')), True),
+    ],
+)
+def test_the_vocabulary_is_scored_only_where_a_loss_asks(
+    small: Architecture, make_batch: Callable, losses: Losses, everywhere: bool
+) -> None:
+    batch = make_batch()
+    found, _, _ = program(losses, small, batch, taught=True)
+    shapes = {tuple(out.aval.shape) for e in equations(found.jaxpr) for out in e.outvars}
+    assert (16, 3, 64) in shapes
+    assert ((16, 16, 64) in shapes) == everywhere

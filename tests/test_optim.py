@@ -1,0 +1,221 @@
+"""Optimizers against references and by hand; schedules computed by hand."""
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from research.errors import UserError
+from research.optim import OPTIMIZERS, Optimizer, build, decayed, schedule, stacked, validate
+
+# Two stacked groups of one kernel, and of what is neither decayed nor trust-scaled; then a kernel that stands alone.
+SHAPES = {
+    'encoder': {
+        'attention': {'query': {'kernel': (2, 4, 3), 'bias': (2, 3)}, 'norm': {'scale': (2, 4), 'bias': (2, 4)}},
+        'word': (7, 4),
+    },
+    'label': {'output': {'kernel': (4, 3), 'bias': (3,)}},
+}
+
+
+def draw(seed: int, scale: float = 1.0) -> Any:
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda shape: jnp.asarray(scale * generator.normal(size=shape), jnp.float32),
+        SHAPES,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
+
+
+def walk(x: Optimizer, steps: int, gradient: Any, params: Any, state: Any = None, first: int = 0) -> tuple[Any, Any]:
+    """`steps` updates at the rate x.lr, of gradients that `gradient(params, step)` gives."""
+    rule = build(x)
+    state = rule.init(params) if state is None else state
+    for step in range(first, first + steps):
+        direction, state = rule.update(gradient(params, step), state, params, step=jnp.asarray(step))
+        params = jax.tree.map(lambda p, d: p - x.lr * d, params, direction)
+    return params, state
+
+
+def random_gradients(params: Any, step: int) -> Any:
+    return draw(100 + step, 0.3)
+
+
+def assert_close(one: Any, two: Any, rtol: float, atol: float = 0.0) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), one, two)
+
+
+@pytest.mark.parametrize('name', OPTIMIZERS)
+def test_an_optimizer_descends_a_quadratic(name: str) -> None:
+    target = draw(1)
+    x = Optimizer(name=name, lr=0.05 if name != 'lamb' else 0.02, weight_decay=0.0, clip=0.0)
+
+    def distance(params: Any) -> float:
+        return sum(float(jnp.square(p - t).sum()) for p, t in zip(jax.tree.leaves(params), jax.tree.leaves(target), strict=True))
+
+    start = draw(0)
+    rule = build(x)
+
+    @jax.jit
+    def step(params: Any, state: Any, number: jax.Array) -> tuple[Any, Any]:
+        direction, state = rule.update(jax.tree.map(jnp.subtract, params, target), state, params, step=number)
+        return jax.tree.map(lambda p, d: p - x.lr * d, params, direction), state
+
+    params, state = start, rule.init(start)
+    for number in range(200):
+        params, state = step(params, state, jnp.asarray(number))
+    assert distance(params) < 0.01 * distance(start)
+
+
+@pytest.mark.parametrize('name', OPTIMIZERS)
+def test_an_optimizer_resumes_exactly(name: str) -> None:
+    x = Optimizer(name=name, lr=0.1)
+    whole, _ = walk(x, 4, random_gradients, draw(0))
+    half, state = walk(x, 2, random_gradients, draw(0))
+    resumed, _ = walk(x, 2, random_gradients, half, state, first=2)
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+
+
+def kernels_only(mask: Any = None) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, _: decayed(path), draw(0))
+
+
+def test_adamw_is_optaxs() -> None:
+    x = Optimizer(lr=0.1, clip=0.0)
+    reference = optax.adamw(0.1, 0.9, 0.999, eps=1e-6, weight_decay=0.01, mask=kernels_only())
+    params, state = draw(0), reference.init(draw(0))
+    for step in range(4):
+        updates, state = reference.update(random_gradients(None, step), state, params)
+        params = optax.apply_updates(params, updates)
+    assert_close(walk(x, 4, random_gradients, draw(0))[0], params, rtol=1e-5, atol=1e-6)
+
+
+def test_lamb_on_blocks_that_stand_alone_is_optaxs() -> None:
+    """A stack of groups is taken apart for the reference: the trust ratio of a block is as if it stood alone."""
+
+    def apart(tree: Any) -> dict[str, Any]:
+        leaves = {}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            name = '/'.join(str(key.key) for key in path)
+            if not decayed(path):
+                continue
+            for group in range(2) if stacked(path) else (None,):
+                leaves[f'{name}/{group}'] = leaf if group is None else leaf[group]
+        return leaves
+
+    x = Optimizer(name='lamb', lr=0.1, clip=0.0)
+    reference = optax.lamb(0.1, 0.9, 0.999, eps=1e-6, weight_decay=0.01)
+    params: Any = apart(draw(0))
+    state = reference.init(params)
+    for step in range(4):
+        updates, state = reference.update(apart(random_gradients(None, step)), state, params)
+        params = optax.apply_updates(params, updates)
+    assert len(params) == 4
+    assert_close(apart(walk(x, 4, random_gradients, draw(0))[0]), params, rtol=1e-4, atol=1e-6)
+
+
+def test_a_trust_ratio_of_zero_weights_is_one() -> None:
+    zeros = jax.tree.map(jnp.zeros_like, draw(0))
+    plain, trusted = (walk(Optimizer(name=name, lr=0.1, clip=0.0), 1, random_gradients, zeros)[0] for name in ('adamw', 'lamb'))
+    assert_close(plain, trusted, rtol=1e-6)
+
+
+def test_decay_and_trust_skip_biases_and_layer_norm() -> None:
+    names = {
+        '/'.join(str(key.key) for key in path): (decayed(path), stacked(path))
+        for path, _ in jax.tree_util.tree_leaves_with_path(draw(0))
+    }
+    assert names == {
+        'encoder/attention/query/kernel': (True, True),
+        'encoder/attention/query/bias': (False, True),
+        'encoder/attention/norm/scale': (False, True),
+        'encoder/attention/norm/bias': (False, True),
+        'encoder/word': (True, False),
+        'label/output/kernel': (True, False),
+        'label/output/bias': (False, False),
+    }
+    still = walk(Optimizer(name='sgd', lr=1.0, weight_decay=0.25), 1, lambda p, s: jax.tree.map(jnp.zeros_like, p), draw(0))[0]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.tree.map(lambda a, b: a / b, still, draw(0))):
+        np.testing.assert_allclose(leaf, 0.75 if decayed(path) else 1.0, rtol=1e-6)
+    plain, trusted = (walk(Optimizer(name=name, lr=0.1, clip=0.0), 1, random_gradients, draw(0))[0] for name in ('adamw', 'lamb'))
+    for (path, one), two in zip(jax.tree_util.tree_leaves_with_path(plain), jax.tree.leaves(trusted), strict=True):
+        assert (np.abs(one - two).max() > 1e-3) == decayed(path)
+
+
+@pytest.mark.parametrize('corrected', [True, False])
+def test_adams_direction_is_its_formula(corrected: bool) -> None:
+    x = Optimizer(lr=0.1, beta1=0.8, beta2=0.95, epsilon=1e-3, weight_decay=0.02, bias_correction=corrected, clip=0.0)
+    first = second = 0.0
+    param = np.asarray(draw(0)['encoder']['word'], np.float64)
+    for step in range(3):
+        g = np.asarray(random_gradients(None, step)['encoder']['word'], np.float64)
+        first, second = 0.8 * first + 0.2 * g, 0.95 * second + 0.05 * g**2
+        a, b = (1 - 0.8 ** (step + 1), 1 - 0.95 ** (step + 1)) if corrected else (1, 1)
+        param = param - 0.1 * ((first / a) / (np.sqrt(second / b) + 1e-3) + 0.02 * param)
+    np.testing.assert_allclose(walk(x, 3, random_gradients, draw(0))[0]['encoder']['word'], param, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_is_clipped_by_its_global_norm() -> None:
+    gradient = random_gradients(None, 0)
+    norm = float(optax.tree.norm(gradient))
+    x = Optimizer(name='sgd', lr=1.0, weight_decay=0.0, clip=norm / 4)
+    moved = jax.tree.map(jnp.subtract, draw(0), walk(x, 1, lambda p, s: gradient, draw(0))[0])
+    assert float(optax.tree.norm(moved)) == pytest.approx(norm / 4, rel=1e-4)
+    free = walk(dataclasses.replace(x, clip=0.0), 1, lambda p, s: gradient, draw(0))[0]
+    assert float(optax.tree.norm(jax.tree.map(jnp.subtract, draw(0), free))) == pytest.approx(norm, rel=1e-4)
+
+
+# ---- Schedules ------------------------------------------------------------------------------------------------------------------
+
+
+def rates(steps: int, at: tuple[int, ...], **changes: Any) -> list[float]:
+    rate = schedule(Optimizer(lr=1.0, **changes), steps)
+    return [float(rate(jnp.asarray(step))) for step in at]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'at', 'expected'),
+    [
+        # Warm-up over 4 steps, then a line to 0 at step 20.
+        ({'warmup': 4.0}, (0, 1, 3, 4, 8, 12, 19, 20, 25), (0, 0.25, 0.75, 1, 0.75, 0.5, 1 / 16, 0, 0)),
+        ({'warmup': 0.2}, (0, 2, 4, 12), (0, 0.5, 1, 0.5)),
+        ({'warmup': 0.0}, (0, 5, 10), (1, 0.75, 0.5)),
+        ({'warmup': 0.0, 'power': 0.0}, (0, 10, 19, 20), (1, 1, 1, 1)),
+        ({'warmup': 4.0, 'power': 2.0}, (4, 12), (1, 0.25)),
+        # Google's: after the warm-up the rate is where a decay from step 0 on would be.
+        ({'warmup': 4.0, 'decay_from_start': True}, (0, 2, 3, 4, 10, 20), (0, 0.5, 0.75, 0.8, 0.5, 0)),
+        ({'warmup': 20.0}, (0, 10, 19, 20), (0, 0.5, 0.95, 0)),
+    ],
+)
+def test_a_schedule_is_as_computed_by_hand(changes: dict[str, Any], at: tuple[int, ...], expected: tuple[float, ...]) -> None:
+    np.testing.assert_allclose(rates(20, at, **changes), expected, atol=1e-6)
+
+
+def test_a_warmup_longer_than_the_run_is_refused() -> None:
+    with pytest.raises(UserError, match=re.escape('optimizer.warmup=30.0 is longer than run.steps=20')):
+        schedule(Optimizer(warmup=30.0), 20)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'name': 'adam'}, "no optimizer named 'adam'; did you mean 'adamw'? (there are: adamw, lamb, sgd)"),
+        ({'lr': -1.0}, 'optimizer: lr=-1.0'),
+        ({'warmup': -1.0}, 'warmup=-1.0'),
+        ({'power': -1.0}, 'power=-1.0'),
+        ({'weight_decay': -1.0}, 'weight_decay=-1.0'),
+        ({'clip': -1.0}, 'clip=-1.0'),
+        ({'epsilon': 0.0}, 'epsilon=0.0 must be positive'),
+        ({'beta1': 1.0}, 'optimizer.beta1=1.0 and optimizer.beta2=0.999 lie in [0, 1)'),
+        ({'beta2': -0.1}, 'optimizer.beta1=0.9 and optimizer.beta2=-0.1 lie in [0, 1)'),
+    ],
+)
+def test_an_impossible_optimizer_is_refused(changes: dict[str, Any], message: str) -> None:
+    validate(Optimizer())
+    with pytest.raises(UserError, match=re.escape(message)):
+        validate(Optimizer(**changes))

@@ -1,0 +1,321 @@
+"""Runs: what a folder holds, what is refused before it begins, what continues, and what test is read for."""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from research import accounting, donors, experiment
+from research import run as runs
+from research.checkpoint import Checkpoints
+from research.errors import UserError
+from research.experiment import Experiment, override
+from research.models.heads import Model
+from research.surgery import Donor
+from research.train import initial_state
+
+Tiny = Callable[..., Experiment]
+
+
+def test_a_run_folder_holds_what_a_report_needs(teacher: Path, tiny: Tiny) -> None:
+    x = experiment.from_wire(json.loads((teacher / 'experiment.json').read_text()))
+    assert x == tiny('bert')
+    result = json.loads((teacher / 'result.json').read_text())
+    fields = (
+        'name steps metrics selected parameters flops_per_token flops_per_step checkpoint_bytes train_seconds tokens_per_second '
+        'peak_memory_bytes latency_seconds unigram_entropy labels baseline'
+    )
+    assert set(result) == set(fields.split())
+    heads = (('mlm', 512), ('pair', 2))
+    assert result['name'] == 'bert-base' and result['steps'] == 2 and result['selected'] is None and result['labels'] is None
+    assert result['parameters'] == accounting.summary(x.model, heads)
+    assert result['checkpoint_bytes'] == 4 * result['parameters']['total']
+    assert result['flops_per_token'] * 32 == accounting.forward_flops(x.model, 32, 5)
+    assert result['flops_per_step'] == 8 * 3 * accounting.forward_flops(x.model, 32, 5)
+    for name in ('train_seconds', 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds', 'unigram_entropy'):
+        assert result[name] > 0
+    environment = json.loads((teacher / 'environment.json').read_text())
+    assert environment['devices']['count'] == 8 and environment['versions']['jax'] and environment['data']['fingerprint']
+    assert (teacher / 'tokenizer' / 'tokenizer.json').is_file()
+    assert list((teacher / 'tensorboard').iterdir())
+    text = (teacher / 'log.txt').read_text()
+    assert 'start: all parameters are random' in text and 'unigram entropy' in text
+
+
+def test_metrics_have_a_line_a_step(teacher: Path) -> None:
+    lines = runs.read_metrics(teacher)
+    assert [line['step'] for line in lines if 'train/loss' in line] == [1, 2]
+    for line in lines[:2]:
+        assert line['train/loss'] == pytest.approx(line['train/mlm'] + line['train/nsp'], rel=1e-5)
+    assert [line['step'] for line in lines if 'dev/mlm' in line] == [2]
+    assert lines[0]['train/learning_rate'] == 0 and lines[1]['train/learning_rate'] == pytest.approx(1e-4)
+    # Fresh logits are small, so the loss begins near that of an even guess.
+    assert lines[0]['train/mlm'] == pytest.approx(np.log(512), abs=0.2)
+
+
+def test_a_finished_run_is_never_run_again(teacher: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: path.stat().st_mtime_ns for path in teacher.rglob('*')}
+    monkeypatch.setattr(runs, 'load_data', lambda *_: pytest.fail('a finished run opened its data'))
+    assert runs.run(tiny('bert'), teacher) == json.loads((teacher / 'result.json').read_text())
+    assert {path: path.stat().st_mtime_ns for path in teacher.rglob('*')} == before
+
+
+def test_a_finished_run_is_measured_again_where_only_its_result_is_gone(teacher: Path, tiny: Tiny, tmp_path: Path) -> None:
+    shutil.copytree(teacher, tmp_path / 'bert')
+    (tmp_path / 'bert' / 'result.json').unlink()
+    before = json.loads((teacher / 'result.json').read_text())
+    after = runs.run(tiny('bert'), tmp_path / 'bert')
+    assert after['metrics'] == before['metrics'] and after['steps'] == before['steps']
+    assert runs.read_metrics(tmp_path / 'bert') == runs.read_metrics(teacher)
+
+
+# ---- Dev selects, test is read once ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def read(
+    tiny: Tiny, examples: dict[str, Any], teacher: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[tuple[str, Any]], dict[str, Any]]:
+    """A finished fine-tuning run whose dev accuracy is made to fall: (its folder, the splits that it measured, its result)."""
+    workdir = tmp_path_factory.mktemp('runs') / 'task'
+    changes = {'start': str(teacher), 'run.steps': 3, 'run.evaluate_every': 1, 'run.keep': 1, 'run.evaluate_batches': 0}
+    measured: list[tuple[str, Any]] = []
+    original = runs.measure_split
+
+    def falling(parts: runs.Parts, params: Any, split: str) -> dict[str, float]:
+        measured.append((split, np.asarray(params['label']['output']['bias'])))
+        found = original(parts, params, split)
+        if split == 'dev' and len(measured) <= 3:
+            found['dev/label_accuracy'] = (0.5, 0.9, 0.7)[len(measured) - 1]
+        return found
+
+    first = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, 'devices', lambda: first)
+        patch.setattr(runs, 'measure_split', falling)
+        result = runs.run(tiny('finetune', {**examples, **changes}), workdir)
+    return workdir, measured, result
+
+
+def test_the_best_on_dev_is_selected_and_test_is_read_once_by_it(
+    read: tuple[Path, list[tuple[str, Any]], dict[str, Any]],
+) -> None:
+    workdir, measured, result = read
+    assert result['selected'] == {'step': 2, 'by': 'dev/label_accuracy'}
+    assert [split for split, _ in measured].count('test') == 1
+    split, bias = measured[-1]
+    assert {split for split, _ in measured[3:]} == {'dev', 'test'}
+    selected = Checkpoints(workdir / 'checkpoints', read_only=True)
+    np.testing.assert_array_equal(bias, selected.params(2)['label']['output']['bias'])
+    selected.close()
+    np.testing.assert_array_equal(bias, measured[1][1])
+    assert np.abs(bias - measured[2][1]).max() > 0
+    assert {'dev/label', 'dev/label_accuracy', 'test/label', 'test/label_accuracy'} == set(result['metrics'])
+
+
+def test_the_best_of_dev_is_never_reported_as_test(read: tuple[Path, list[tuple[str, Any]], dict[str, Any]]) -> None:
+    workdir, _, result = read
+    assert result['metrics']['dev/label_accuracy'] != 0.9  # what selected is noise at its best: dev is measured anew
+    assert not [name for line in runs.read_metrics(workdir) for name in line if name.startswith('test/')]
+    assert 'test/label_accuracy' in (workdir / 'log.txt').read_text()
+
+
+def test_the_result_of_a_task_tells_its_baseline(read: tuple[Path, list[tuple[str, Any]], dict[str, Any]]) -> None:
+    _, _, result = read
+    assert set(result['baseline']) == {'train', 'dev', 'test'} and 1 / 3 <= result['baseline']['test'] <= 1
+    assert result['labels'] == ['a', 'b', 'c'] and result['unigram_entropy'] is None
+    assert result['parameters']['modules']['label'] == 33 * 3
+
+
+@pytest.mark.usefixtures('one_device')
+def test_a_run_without_held_out_documents_ends_with_a_checkpoint(tiny: Tiny, tmp_path: Path) -> None:
+    result = runs.run(tiny('bert', {'data.held_out': 0.0, 'losses.nsp.weight': 0.0, 'data.pairs': 'none'}), tmp_path / 'run')
+    assert result['metrics'] == {}
+    assert donors.open_donor(str(tmp_path / 'run'), tmp_path, 'start').label.endswith('(step 2)')
+
+
+# ---- What is refused, and leaves nothing behind ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_vocabulary(teacher: Path, tmp_path: Path) -> Path:
+    """A copy of the teacher's folder whose tokenizer has one more piece."""
+    folder = tmp_path / 'stranger'
+    shutil.copytree(teacher, folder)
+    path = folder / 'tokenizer' / 'tokenizer.json'
+    rules = json.loads(path.read_text())
+    rules['model']['vocab']['##qqq'] = max(rules['model']['vocab'].values()) + 1
+    path.write_text(json.dumps(rules))
+    return folder
+
+
+def test_a_teacher_with_another_vocabulary_is_refused(tiny: Tiny, teacher: Path, other_vocabulary: Path, tmp_path: Path) -> None:
+    asked = {'teacher': str(other_vocabulary), 'start': '', 'data.tokenizer': str(teacher)}
+    with pytest.raises(UserError, match="has another vocabulary than this run's tokenizer; give --config.data.tokenizer=teacher"):
+        runs.run(tiny('distilbert', asked), tmp_path / 'run')
+    asked = {'teacher': str(teacher), 'start': str(other_vocabulary)}
+    with pytest.raises(UserError, match='start=.*has another vocabulary.*give --config.data.tokenizer=start'):
+        runs.run(tiny('distilbert', asked), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'teacher': ''}, "loss 'soft' needs a teacher: give --config.teacher=RUN, or --config.losses.soft.weight=0"),
+        ({'teacher': './TEACHERS'}, 'there is no folder TEACHERS; train it first, or give another'),
+        ({'teacher': '@nobody'}, "'@nobody': there is no folder"),
+        ({'run.batch': 12}, 'run.batch=12 is not divided by 8 device(s)'),
+        ({'optimizer.warmup': 100.0}, 'optimizer.warmup=100.0 is longer than run.steps=2'),
+        ({'model.width': 64}, "loss 'cosine' compares hidden states, but the teacher's are 32 wide, not 64"),
+        ({'model.inner': 64}, 'start: encoder/feed_forward/'),
+        ({'model.positions': 64, 'data.length': 64}, 'data.length=64, but the teacher has 32 positions'),
+        (
+            {'losses.soft.weight': 0.0, 'losses.mlm.weight': 0.0, 'losses.mse.weight': 1.0, 'losses.mse.at': 'label'},
+            "loss 'mse' cannot be computed from these data",
+        ),
+        ({'data.source': 'text:/nowhere/*.txt'}, "no file matches '/nowhere/*.txt'"),
+        ({'data.source': 'txet:x'}, "no data.source named 'txet'; did you mean 'text'?"),
+        ({'data.tokenizer': 'start', 'start': ''}, "data.tokenizer='start', but there is no start with a tokenizer"),
+        ({'data.tokenizer': '@nobody'}, 'does not exist'),
+        ({'surgery.drop': ('labl',)}, "surgery.drop names 'labl', which the model does not have"),
+    ],
+)
+def test_a_run_that_is_impossible_leaves_nothing_behind(
+    tiny: Tiny, teacher: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        runs.run(tiny('distilbert', {'teacher': str(teacher), **changes}), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_the_nearest_sibling_of_a_missing_source_is_named(tiny: Tiny, teacher: Path) -> None:
+    with pytest.raises(UserError, match="no folder .*bret; did you mean 'bert'\\?"):
+        runs.run(tiny('distilbert', {'teacher': '@bret'}), teacher.parent / 'run')
+
+
+def test_a_source_that_is_neither_a_folder_nor_on_the_hub_is_told_as_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(source: str) -> Path:
+        raise UserError(f"'{source}' could not be fetched")
+
+    monkeypatch.setattr(donors, 'fetch', fetch)
+    monkeypatch.setattr(donors, 'is_hub_id', lambda source: True)
+    with pytest.raises(UserError, match="teacher='a/b': there is no folder a/b, and 'a/b' could not be fetched"):
+        donors.read_experiment('a/b', tmp_path, 'teacher')
+
+
+def test_a_source_that_is_no_run_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(UserError, match='is no run folder: it has no experiment.json'):
+        donors.read_experiment(str(tmp_path / 'empty'), tmp_path, 'teacher')
+    (tmp_path / 'empty' / 'experiment.json').write_text('{')
+    with pytest.raises(UserError, match='experiment.json is not JSON'):
+        donors.read_experiment(str(tmp_path / 'empty'), tmp_path, 'teacher')
+    (tmp_path / 'empty' / 'experiment.json').write_text('{}')
+    with pytest.raises(UserError, match='holds no checkpoints: train it first'):
+        donors.open_donor(str(tmp_path / 'empty'), tmp_path, 'teacher')
+
+
+def test_nothing_is_inherited_from_nothing(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='inherits the architecture of its start: give --config.start=RUN'):
+        donors.resolve(tiny('finetune', {'start': ''}), tmp_path)
+
+
+def test_a_sibling_is_found_by_its_name(tmp_path: Path) -> None:
+    assert donors.locate('@a', tmp_path / 'b') == tmp_path / 'a'
+    assert donors.locate('x/y', tmp_path / 'b') == Path('x/y')
+
+
+def test_an_inherited_architecture_is_the_donors(tiny: Tiny, teacher: Path, examples: dict[str, Any]) -> None:
+    x = override(tiny('finetune', {**examples, 'start': '@bert'}), {'model.dropout': 0.25, 'model.layers': 7})
+    found = donors.resolve(x, teacher.parent / 'task').model
+    assert found.dropout == 0.25 and found.layers == 2 and found.width == 32
+
+
+@pytest.mark.parametrize(('heads', 'message'), [((), 'has no label head'), ((('label', 2),), 'has 2 classes in its label head')])
+def test_a_teacher_without_the_head_is_refused(
+    tiny: Tiny, examples: dict[str, Any], teacher: Path, heads: Any, message: str
+) -> None:
+    x = tiny('finetune', {**examples, 'start': '', 'surgery.inherit': False, 'teacher': 'run', 'losses.soft.weight': 1.0})
+    x = override(x, {'losses.soft.at': 'label', 'data.tokenizer': str(teacher)})
+    feed = runs.load_data(x, teacher.parent / 'task', None, None)
+    donor = Donor('run (step 1)', x.model, heads, {}, None)
+    with pytest.raises(
+        UserError, match=re.escape(f"loss 'soft' compares the label logits (3 classes), but the teacher run (step 1) {message}")
+    ):
+        runs.check_donors(x, feed, None, donor)
+
+
+# ---- Folders that are taken ------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_another_experiment_names_the_keys_that_differ(teacher: Path, tiny: Tiny) -> None:
+    x = override(tiny('bert'), {'model.dropout': 0.3, 'seed': 9})
+    with pytest.raises(UserError, match=r'holds another experiment; it differs in seed: 0 -> 9; model.dropout: 0.1 -> 0.3'):
+        runs.run(x, teacher)
+
+
+def test_a_folder_that_is_no_run_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / 'thesis.tex').write_text('precious')
+    with pytest.raises(UserError, match='is in use, but is no run folder: it has no experiment.json; give another --workdir'):
+        runs.run(tiny('bert'), tmp_path)
+    with pytest.raises(UserError, match='is in use, but is no run folder'):
+        runs.run(tiny('bert'), tmp_path / 'thesis.tex')
+    assert (tmp_path / 'thesis.tex').read_text() == 'precious'
+
+
+@pytest.mark.parametrize('content', ['{', '{"modle": {}}'])
+def test_a_folder_whose_experiment_cannot_be_read_is_refused(tiny: Tiny, tmp_path: Path, content: str) -> None:
+    (tmp_path / 'experiment.json').write_text(content)
+    with pytest.raises(UserError, match='experiment.json cannot be read as an experiment'):
+        runs.run(tiny('bert'), tmp_path)
+
+
+def test_a_run_whose_data_have_changed_is_not_continued(tiny: Tiny, teacher: Path, tmp_path: Path) -> None:
+    shutil.copytree(teacher, tmp_path / 'run')
+    (tmp_path / 'run' / 'result.json').unlink()
+    path = tmp_path / 'run' / 'environment.json'
+    path.write_text(json.dumps({'data': {'fingerprint': 'other'}}))
+    with pytest.raises(UserError, match='the data have changed since .* began \\(other -> .*give another --workdir'):
+        runs.run(tiny('bert'), tmp_path / 'run')
+
+
+def test_a_kill_while_the_folder_begins_leaves_one_that_can_begin_again(tiny: Tiny, tmp_path: Path) -> None:
+    x = tiny('bert')
+    (tmp_path / 'experiment.json.part').write_text('{"na')
+    runs.claim(x, tmp_path)
+    (tmp_path / 'failure.json').write_text('{}')
+    runs.claim(x, tmp_path)
+
+
+def test_a_size_that_was_not_predicted_is_a_mistake_of_ours(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = tiny('bert')
+    monkeypatch.setattr(accounting, 'summary', lambda a, heads: {'total': 1})
+    with pytest.raises(AssertionError, match=r'parameters, but 1 were predicted'):
+        runs.first_state(Model(x.model, (('mlm', 512),)), x, None)
+
+
+def test_the_seed_decides_the_first_parameters(tiny: Tiny) -> None:
+    x = tiny('bert')
+    model = Model(x.model, (('mlm', 512),))
+    one, same, other = (initial_state(model, x.optimizer, seed).params['encoder']['word'] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 0
+
+
+def test_epochs_decide_the_steps_where_they_are_given(tiny: Tiny) -> None:
+    class Feed:
+        examples = 100
+
+    feed: Any = Feed()
+    x = tiny('bert')
+    assert runs.number_of_steps(x, feed) == 2
+    assert runs.number_of_steps(override(x, {'run.epochs': 2.5}), feed) == 32
+    assert dataclasses.replace(x.run, epochs=0.01).epochs and runs.number_of_steps(override(x, {'run.epochs': 0.01}), feed) == 1
