@@ -1,8 +1,9 @@
 # `make quickstart` and `make test` set up all they need on a machine that has Python 3.11 or newer, and do their job.
 PYTHON ?= python3
 BIN := .venv/bin
+PARITY := .venv-parity/bin
 
-.PHONY: quickstart test slow lint
+.PHONY: quickstart test slow lint parity
 
 quickstart: $(BIN)/.run
 	$(BIN)/python launch.py --config=experiments/quickstart.py
@@ -12,6 +13,10 @@ test: $(BIN)/.dev
 
 slow: $(BIN)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# Against transformers itself, in an environment of its own.
+parity: $(PARITY)/.parity
+	OMP_NUM_THREADS=1 $(PARITY)/python -m pytest tests/parity -p no:cacheprovider
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff check
@@ -29,3 +34,8 @@ $(BIN)/.run: requirements.txt | $(BIN)/python
 $(BIN)/.dev: requirements.txt requirements-dev.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@ $(BIN)/.run
+
+$(PARITY)/.parity: requirements.txt requirements-parity.txt
+	test -x $(PARITY)/python || $(PYTHON) -m venv .venv-parity
+	$(PARITY)/python -m pip install --quiet --disable-pip-version-check -r requirements-parity.txt
+	touch $@

@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
-        raise UserError(f'{message} ({self.format_usage().strip()})')
+        raise UserError(f'{message} ({" ".join(self.format_usage().split())})')
 
 
 def run_command(command: Callable[[list[str]], None], arguments: list[str]) -> int:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ def prepared(folder: Path, write: Callable[[Path], None]) -> Path:
         unfinished.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"data.cache: cannot make the folder '{folder.parent}' ({error.strerror})") from error
+    print(f'preparing {folder}: once, then it is read from there', file=sys.stderr, flush=True)
     try:
         write(unfinished)
         try:

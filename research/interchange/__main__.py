@@ -1,0 +1,137 @@
+"""python -m research.interchange import SOURCE RUN_DIR | export RUN_DIR TARGET_DIR"""
+
+import argparse
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import rich.console
+import rich.table
+
+from research import accounting, donors, experiment
+from research.checkpoint import Checkpoints
+from research.data.tokenizers import load_tokenizer, save_tokenizer
+from research.environment import environment
+from research.errors import Parser, UserError, run_command
+from research.interchange import reading, writing
+from research.interchange.weights import weight_files
+from research.run import write_json
+from research.surgery import Donor
+from research.train import State
+
+
+def main(arguments: list[str]) -> None:
+    """Runs one command line."""
+    parser = Parser(prog='python -m research.interchange', description='Hugging Face checkpoints in and out.')
+    commands = parser.add_subparsers(dest='command', required=True, parser_class=Parser)
+    inward = commands.add_parser('import', help='a Hugging Face folder, or a model of the hub, becomes a run folder')
+    inward.add_argument('source', help='a folder, or an id of the hub')
+    inward.add_argument('run', type=Path, help='the run folder to write')
+    outward = commands.add_parser('export', help='a run becomes a Hugging Face folder')
+    outward.add_argument('run', type=Path, help='a run folder')
+    outward.add_argument('target', type=Path, help='the folder to write')
+    outward.add_argument('--heads', help='the heads to take along, such as mlm,pair, or none; by default all')
+    outward.add_argument('--licence', default='unknown', help='for the model card, as the hub spells it, such as apache-2.0')
+    given = parser.parse_args(arguments)
+    if given.command == 'import':
+        import_run(given)
+    else:
+        export_run(given)
+
+
+def import_run(given: argparse.Namespace) -> None:
+    """Writes the run folder and prints what became of every tensor."""
+    run: Path = given.run
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise UserError(f"'{run}' is in use: give another folder, or remove it")
+    folder = donors.find(given.source, Path.cwd() / 'run', 'SOURCE')
+    donor, account = reading.open_folder(folder, given.source)
+    part = run.with_name(run.name + '.part')
+    shutil.rmtree(part, ignore_errors=True)
+    write_run(donor, folder, part, run.name)
+    if run.exists():
+        run.rmdir()
+    part.rename(run)
+    console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console.print(table(account))
+    total = accounting.summary(donor.architecture, donor.heads)['total']
+    console.print(
+        f'{given.source} -> {run}: {total:,} parameters, heads: {", ".join(name for name, _ in donor.heads) or "none"}',
+        soft_wrap=True,
+    )
+    if donor.tokenizer is None:
+        console.print('The folder has no tokenizer: whatever reads text with this run has to be given one.', soft_wrap=True)
+
+
+def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
+    """The files of a finished run called `name` that holds `donor`, read from `folder`, whose parameters it consumes."""
+    run.mkdir(parents=True)
+    write_json(run / 'experiment.json', experiment.to_wire(donors.from_architecture(name, donor.architecture)).to_dict())
+    if donor.tokenizer is not None:
+        save_tokenizer(load_tokenizer(donor.tokenizer), run / 'tokenizer')
+    checkpoints = Checkpoints(run / 'checkpoints')
+    checkpoints.save(State(step=jnp.zeros((), jnp.int32), key=jax.random.key(0), params=donor.params, moments={}))
+    donor.params.clear()  # what is being saved is a copy: the model need not lie in memory twice
+    checkpoints.close()
+    origin = {'source': donor.label, 'fingerprint': fingerprint(weight_files(folder))}
+    write_json(run / 'environment.json', environment(origin))
+    write_json(run / 'result.json', result(donor, name))
+
+
+def result(donor: Donor, name: str) -> dict[str, Any]:
+    """The result.json of a run that was never trained here."""
+    a = donor.architecture
+    summary = accounting.summary(a, donor.heads)
+    unknown = ('selected', 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds', 'unigram_entropy', 'baseline')
+    return {
+        'name': name,
+        'steps': 0,
+        'metrics': {},
+        'parameters': summary,
+        'flops_per_token': accounting.forward_flops(a, a.positions) / a.positions,
+        'flops_per_step': 0,
+        'checkpoint_bytes': 4 * summary['total'],
+        'train_seconds': 0.0,
+        **dict.fromkeys(unknown),
+        'labels': list(donor.labels) or None,
+    }
+
+
+def fingerprint(files: list[Path]) -> str:
+    """Of the bytes of the weight files."""
+    content = hashlib.sha256()
+    for file in files:
+        with file.open('rb') as stream:
+            while chunk := stream.read(1 << 20):
+                content.update(chunk)
+    return content.hexdigest()[:16]
+
+
+def table(account: list[tuple[str, str, int, int]]) -> rich.table.Table:
+    """The account of an import: what was loaded, left random and ignored."""
+    found = rich.table.Table('', 'what', 'tensors', 'parameters')
+    for became, what, tensors, parameters in account:
+        found.add_row(became, what, f'{tensors:,}' if tensors else '', f'{parameters:,}' if tensors else '')
+    return found
+
+
+def export_run(given: argparse.Namespace) -> None:
+    """Writes the Hugging Face folder and says how the model is told there."""
+    if not (given.run / 'experiment.json').is_file():
+        raise UserError(f"'{given.run}' is no run folder: it has no experiment.json")
+    donor = donors.open_donor(str(given.run), Path.cwd() / 'run', 'RUN_DIR')
+    heads = None if given.heads is None else tuple(name for name in given.heads.split(',') if name != 'none')
+    form = writing.export(donor, given.run, given.target, heads, given.licence)
+    print(f'{given.run} -> {given.target}: {form.class_name} (model type {form.kind})')
+    for note in form.notes:
+        print(f'note: {note}')
+    if donor.tokenizer is None:
+        print('note: the run has no tokenizer, so neither has the export')
+
+
+if __name__ == '__main__':
+    sys.exit(run_command(main, sys.argv[1:]))

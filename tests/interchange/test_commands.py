@@ -1,0 +1,294 @@
+"""Import and export as commands: what they write, what they say, and what they refuse."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import jax
+import numpy as np
+import pytest
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors.numpy import load_file
+
+from research import donors, experiment
+from research import run as runs
+from research.data.tokenizers import load_tokenizer
+from research.errors import UserError, run_command
+from research.interchange import __main__ as interchange
+from research.interchange import hub, reading, writing
+from research.interchange.names import flat
+from research.models.architecture import Architecture
+from research.models.heads import Model, initialise
+from research.surgery import Donor
+
+
+def donor_of(fields, heads, seed=0) -> Donor:
+    """A tiny model of ours, its parameters random."""
+    small = Architecture(vocabulary=32, layers=4, width=8, heads=2, inner=12, embedding=8, positions=16)
+    a = dataclasses.replace(small, **fields)
+    classes = {'mlm': 32, 'pair': 2, 'label': 3, 'span': 2, 'choice': 1}
+    named = tuple((head, classes[head]) for head in heads)
+    generator = np.random.default_rng(seed)
+    params = initialise(Model(a, named), jax.random.key(seed))
+    noisy = jax.tree.map(lambda x: np.asarray(x) + generator.normal(0, 0.3, x.shape).astype(np.float32), params)
+    return Donor('mine', a, named, noisy, None)
+
+
+def outputs(donor: Donor) -> dict[str, np.ndarray]:
+    """What it computes of one batch, by name; layers included."""
+    network = Model(dataclasses.replace(donor.architecture, unroll=1), donor.heads)
+    ids = np.random.default_rng(0).integers(5, 32, (3, 9)).astype(np.int32)
+    mask = (np.arange(9)[None] < np.array([[9], [4], [1]])).astype(np.int32)
+    types = (np.arange(9)[None] > 3) * mask if donor.architecture.types else mask * 0
+    given = ids, types.astype(np.int32), mask
+
+    def forward(params):
+        out: Any = network.apply({'params': params}, *given, frozenset({'layers'}))
+        return {'layers': out.layers} | {
+            name: network.apply({'params': params}, name, out, method='logits') for name, _ in donor.heads
+        }
+
+    return {name: np.asarray(x) for name, x in jax.jit(forward)(donor.params).items()}
+
+
+@pytest.mark.parametrize(
+    ('fields', 'heads', 'kind', 'albert', 'note'),
+    [
+        ({'sharing': 'attention'}, ('mlm', 'pair'), 'albert', (4, 4, 1), 'with 4 groups computes the same, with copies'),
+        ({'sharing': 'ffn'}, ('label',), 'albert', (4, 4, 1), 'with 4 groups computes the same, with copies'),
+        ({'sharing': 'cycle', 'groups': 2}, ('mlm',), 'albert', (2, 1, 2), 'the identity'),
+        ({'sharing': 'cycle', 'groups': 3}, ('mlm',), 'albert', (4, 4, 1), 'with 4 groups computes the same, with copies'),
+        ({'sharing': 'groups', 'groups': 2, 'embedding': 6}, ('span',), 'albert', (4, 2, 1), 'the pooler is left out'),
+        ({'sharing': 'table', 'table': ((0, 0), (1, 0), (0, 0), (1, 1))}, ('choice',), 'albert', (4, 4, 1), 'with copies'),
+        ({'embedding': 6}, ('mlm', 'pair'), 'albert', (4, 4, 1), 'BERT has no embeddings of another size: an ALBERT with 4 groups'),
+        ({'types': 0}, ('mlm', 'pair'), 'bert', None, 'token types are added, all zero'),
+        ({'position_kind': 'sinusoidal'}, ('label',), 'bert', None, 'the sinusoidal positions are a table'),
+        ({'pooler': False}, (), 'bert', None, 'BertModel.from_pretrained(…, add_pooling_layer=False)'),
+        ({'types': 0, 'pooler': False, 'position_kind': 'sinusoidal'}, ('label',), 'distilbert', None, ''),
+    ],
+)
+def test_every_model_of_ours_is_said_in_a_class_that_computes_the_same(fields, heads, kind, albert, note, tmp_path):
+    donor = donor_of(fields, heads)
+    form = writing.export(donor, tmp_path / 'run', tmp_path / 'out', None, 'mit')
+    assert form.kind == kind
+    assert albert is None or form.albert == albert
+    assert any(note in each for each in form.notes) or not note
+    again, account = reading.open_folder(tmp_path / 'out', 'out')
+    assert all(became == 'loaded' or 'sinusoids' in what for became, what, *_ in account)
+    expected, found = outputs(donor), outputs(again)
+    assert expected.keys() == found.keys()
+    for name, x in expected.items():
+        np.testing.assert_allclose(found[name], x, rtol=0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'heads', 'asked', 'told'),
+    [
+        ({}, ('mlm', 'label'), None, r'no bert class has the heads mlm \+ label; choose with --heads \(there are: none, mlm'),
+        ({}, ('mlm',), ('label',), r'mine has no label head \(it has: mlm\)'),
+        ({'pooler': False}, ('label',), None, 'the label head reads the first position without a pooler, which no bert class does'),
+    ],
+)
+def test_a_model_that_no_class_computes_is_refused(fields, heads, asked, told, tmp_path):
+    with pytest.raises(UserError, match=told):
+        writing.export(donor_of(fields, heads), tmp_path / 'run', tmp_path / 'out', asked, 'mit')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_import_and_export_as_commands(model, tmp_path, capsys):
+    folder = model('BertLabel')
+    assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'run')]) == 0
+    told = capsys.readouterr().out
+    assert '│ loaded │ encoder/pooler' in told
+    size = sum(x.size for x in load_file(folder / 'model.safetensors').values())
+    assert told.splitlines()[-1].endswith(f'{size:,} parameters, heads: label')
+    assert {path.name for path in (tmp_path / 'run').iterdir()} == {
+        'experiment.json',
+        'environment.json',
+        'result.json',
+        'tokenizer',
+        'checkpoints',
+    }
+    donor = donors.open_donor(str(tmp_path / 'run'), tmp_path / 'x', 'start')
+    direct, _ = reading.open_folder(folder, 'direct')
+    assert donor.architecture == direct.architecture
+    assert donor.labels == ('bad', 'fine', 'good')
+    left, right = flat(donor.params), flat(direct.params)
+    assert left.keys() == right.keys()
+    assert all(left[path].tobytes() == right[path].tobytes() for path in left)
+    assert runs.run(donors.read_experiment(str(tmp_path / 'run'), tmp_path / 'x', 'start'), tmp_path / 'run')['steps'] == 0
+
+    assert run_command(interchange.main, ['export', str(tmp_path / 'run'), str(tmp_path / 'out'), '--licence=mit']) == 0
+    assert 'BertForSequenceClassification (model type bert)' in capsys.readouterr().out
+    config = json.loads((tmp_path / 'out' / 'config.json').read_text())
+    assert config['id2label'] == {'0': 'bad', '1': 'fine', '2': 'good'}
+    assert config['label2id'] == {'bad': 0, 'fine': 1, 'good': 2}
+    again, _ = reading.open_folder(tmp_path / 'out', 'out')
+    assert all(flat(again.params)[path].tobytes() == right[path].tobytes() for path in right)
+    assert again.tokenizer is not None
+    assert donor.tokenizer is not None
+    assert load_tokenizer(again.tokenizer).to_str() == load_tokenizer(donor.tokenizer).to_str()
+
+
+def test_the_card_says_where_a_model_comes_from(teacher, tmp_path):
+    assert run_command(interchange.main, ['export', str(teacher), str(tmp_path / 'out'), '--heads=mlm', '--licence=mit']) == 0
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    environment, result = (json.loads((teacher / name).read_text()) for name in ('environment.json', 'result.json'))
+    facts = json.loads((teacher / 'tokenizer' / 'facts.json').read_text())
+    assert card.startswith('---\nlicense: mit\n')
+    for told in (
+        environment['data']['fingerprint'],
+        facts['fingerprint'],
+        f'{result["metrics"]["dev/mlm"]:.4f}',
+        f'{result["parameters"]["encoder"]:,} in the encoder',
+        'The pooler is left out',
+        '| Command | `python ',
+        '| layers | 2 |',
+    ):
+        assert told in card
+
+
+def test_a_card_of_a_run_that_says_little(tmp_path):
+    writing.export(donor_of({}, ('mlm',)), tmp_path / 'run', tmp_path / 'out', None, 'unknown')
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    assert '| Data fingerprint | not recorded |' in card
+    assert 'The run recorded none.' in card
+
+
+def test_folders_in_use_are_left_alone(model, tmp_path, capsys):
+    folder = model()
+    (tmp_path / 'used').mkdir()
+    (tmp_path / 'used' / 'file').write_text('')
+    assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'used')]) == 2
+    assert f"error: '{tmp_path / 'used'}' is in use" in capsys.readouterr().err
+    with pytest.raises(UserError, match='is in use: give another folder'):
+        writing.export(donor_of({}, ('mlm',)), tmp_path / 'run', tmp_path / 'used', None, 'unknown')
+    (tmp_path / 'empty').mkdir()
+    assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'empty')]) == 0
+    (tmp_path / 'empty too').mkdir()
+    assert run_command(interchange.main, ['export', str(tmp_path / 'empty'), str(tmp_path / 'empty too')]) == 0
+
+
+def test_mistakes_are_one_line_and_status_2(model, tmp_path, capsys):
+    (folder := model()).joinpath('vocab.txt').unlink()
+    assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'run')]) == 0
+    assert 'The folder has no tokenizer' in capsys.readouterr().out
+    for arguments, told in (
+        (
+            ['import', str(tmp_path / 'nowhere'), str(tmp_path / 'x')],
+            "SOURCE='" + str(tmp_path / 'nowhere') + "': there is no folder",
+        ),
+        (['import', str(tmp_path), str(tmp_path / 'x')], 'holds no config.json'),
+        (['export', str(folder), str(tmp_path / 'x')], 'is no run folder: it has no experiment.json'),
+        (['convert'], "invalid choice: 'convert'"),
+        ([], 'the following arguments are required: command'),
+        (['import', str(folder)], 'the following arguments are required: run'),
+    ):
+        assert run_command(interchange.main, arguments) == 2
+        told_there = capsys.readouterr().err
+        assert told in told_there
+        assert told_there.startswith('error: ')
+        assert told_there.count('\n') == 1
+
+
+# ---- Sources ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('source', 'is_id'),
+    [
+        ('bert-base-uncased', True),
+        ('google-bert/bert-base-uncased', True),
+        ('research/bert', False),
+        ('./bert', False),
+        ('a/b/c', False),
+        ('@teacher', False),
+        ('/tmp/x', False),
+    ],
+)
+def test_ids_of_the_hub_are_told_from_paths(source, is_id, root, monkeypatch):
+    monkeypatch.chdir(root)
+    assert hub.is_hub_id(source) == is_id
+
+
+def test_a_model_of_the_hub_is_fetched(model, tmp_path, monkeypatch):
+    folder, asked = model('BertBin'), []
+
+    def download(source, allow_patterns):
+        asked.append((source, allow_patterns))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
+    donor = donors.open_donor('owner/model', tmp_path / 'x', 'start')
+    assert donor.heads == (('mlm', 32),)
+    assert [source for source, _ in asked] == ['owner/model'] * 2
+    assert 'model-*.safetensors' in asked[0][1]
+    assert 'pytorch_model-*.bin' in asked[1][1]
+    (folder / 'pytorch_model.bin').unlink()
+    with pytest.raises(UserError, match="the hub's 'owner/model' holds no weights"):
+        hub.fetch('owner/model')
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        LocalEntryNotFoundError('no network\nat all'),
+        RepositoryNotFoundError.__new__(RepositoryNotFoundError, '404'),  # without the response that its __init__ asks for
+        HFValidationError('no such name'),
+        OSError('broken'),
+        OSError(),
+    ],
+)
+def test_a_hub_that_gives_nothing_is_one_line(error, tmp_path, monkeypatch):
+    def download(source, allow_patterns):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
+    with pytest.raises(
+        UserError, match="start='owner/model': there is no folder owner/model, and 'owner/model' could not be fetched"
+    ) as told:
+        donors.open_donor('owner/model', tmp_path / 'x', 'start')
+    assert '\n' not in str(told.value)
+
+
+def test_a_folder_that_is_neither_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r'is no run folder: it has no experiment.json \(nor the config.json'):
+        donors.read_experiment(str(tmp_path), tmp_path / 'x', 'start')
+    (tmp_path / 'experiment.json').write_text('{')
+    with pytest.raises(UserError, match=r'experiment.json is not JSON'):
+        donors.read_experiment(str(tmp_path), tmp_path / 'x', 'start')
+
+
+def fine_tuning(tiny, folder: Path, examples, **changes) -> experiment.Experiment:
+    """The fine-tuning recipe on a small task, started from `folder`."""
+    given = {'start': str(folder), 'data.length': 16, 'surgery.inherit': True, **examples, **changes}
+    return tiny('finetune', given)
+
+
+@pytest.mark.parametrize('name', ['BertPretraining', 'DistilBertMlm', 'AlbertPretraining'])
+def test_a_run_starts_from_a_hugging_face_folder(name, model, tiny, examples, tmp_path):
+    result = runs.run(fine_tuning(tiny, model(name), examples), tmp_path / 'run')
+    assert set(result['metrics']) >= {'dev/label', 'test/label_accuracy'}
+    log = (tmp_path / 'run' / 'log.txt').read_text()
+    assert 'start: random: label/' in log
+    assert load_tokenizer(tmp_path / 'run' / 'tokenizer').token_to_id('sailor') == 9
+
+
+def test_fine_tuning_with_another_tokenizer_is_refused(model, tiny, examples, tmp_path):
+    folder = model()
+    other = model('BertModel')
+    (other / 'vocab.txt').write_text((other / 'vocab.txt').read_text().replace('sailor', 'pirate'))
+    x = fine_tuning(tiny, folder, examples, **{'data.tokenizer': str(other / 'vocab.txt')})
+    with pytest.raises(UserError, match="has another vocabulary than this run's tokenizer; give --config.data.tokenizer=start"):
+        runs.run(x, tmp_path / 'run')
+    told = experiment.override(x, {'surgery.drop': ('word',)})
+    assert runs.run(told, tmp_path / 'run')['steps'] > 0
+
+
+def test_a_hugging_face_folder_teaches(model, tiny, tmp_path):
+    folder = model('BertPretraining')
+    shape = {'vocabulary': 32, 'width': 8, 'embedding': 8, 'inner': 12, 'positions': 16}
+    x = tiny('distilbert', {'teacher': str(folder), 'data.length': 16, **{f'model.{field}': size for field, size in shape.items()}})
+    assert runs.run(x, tmp_path / 'run')['steps'] == 2

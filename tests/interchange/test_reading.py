@@ -1,0 +1,278 @@
+"""Hugging Face folders: every form that is read, and every mistake that is told."""
+
+import json
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from research.errors import UserError
+from research.interchange import configuration, reading
+from research.interchange.names import flat
+from research.models.sharing import layout
+
+
+def change(folder: Path, edit) -> None:
+    """Applies `edit` to the dict of a folder's tensors."""
+    tensors = load_file(folder / 'model.safetensors')
+    edit(tensors)
+    save_file(tensors, folder / 'model.safetensors')
+
+
+def fails(folder: Path, told: str) -> None:
+    """The folder is refused, in one line that holds `told`."""
+    with pytest.raises(UserError, match=re.escape(told)) as raised:
+        reading.open_folder(folder, 'model')
+    assert '\n' not in str(raised.value)
+
+
+def same(a, b) -> bool:
+    """Whether two donors have the same parameters, bit for bit."""
+    left, right = flat(a.params), flat(b.params)
+    return left.keys() == right.keys() and all(left[path].tobytes() == right[path].tobytes() for path in left)
+
+
+@pytest.mark.parametrize('name', ['BertPretraining', 'AlbertPretraining', 'DistilBertMlm'])
+def test_old_names_bare_names_buffers_and_tied_copies_are_read_alike(name, model):
+    folder = model(name)
+    plain, _ = reading.open_folder(folder, 'plain')
+    kind = configuration.read_config(folder)['model_type']
+
+    def old(tensors):
+        for given in list(tensors):
+            new = (
+                given.removeprefix(f'{kind}.')
+                .replace('LayerNorm.weight', 'LayerNorm.gamma')
+                .replace('LayerNorm.bias', 'LayerNorm.beta')
+            )
+            tensors[new] = tensors.pop(given)
+        tensors['embeddings.position_ids'] = np.arange(16)[None]
+        decoder = {'bert': 'cls.predictions.decoder', 'albert': 'predictions.decoder', 'distilbert': 'vocab_projector'}[kind]
+        tensors[f'{decoder}.weight'] = tensors['embeddings.word_embeddings.weight']
+
+    change(folder, old)
+    found, account = reading.open_folder(folder, 'old')
+    assert same(plain, found)
+    assert sorted(what for became, what, *_ in account if became == 'ignored') == sorted(
+        [
+            'embeddings.position_ids (a constant)',
+            {'bert': 'cls.predictions.decoder', 'albert': 'predictions.decoder', 'distilbert': 'vocab_projector'}[kind]
+            + '.weight (tied, and equal)',
+        ]
+    )
+
+
+def test_a_tied_bias_may_go_by_its_other_name(model):
+    folder = model()
+    plain, _ = reading.open_folder(folder, 'plain')
+    change(folder, lambda tensors: tensors.update({'cls.predictions.decoder.bias': tensors.pop('cls.predictions.bias')}))
+    assert same(plain, reading.open_folder(folder, 'renamed')[0])
+
+
+def test_shards_are_read_as_one(model):
+    folder = model()
+    plain, _ = reading.open_folder(folder, 'plain')
+    tensors = load_file(folder / 'model.safetensors')
+    (folder / 'model.safetensors').unlink()
+    names = sorted(tensors)
+    parts = {'model-00001-of-00002.safetensors': names[::2], 'model-00002-of-00002.safetensors': names[1::2]}
+    for file, members in parts.items():
+        save_file({name: tensors[name] for name in members}, folder / file)
+    index = {'weight_map': {name: file for file, members in parts.items() for name in members}}
+    (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
+    assert same(plain, reading.open_folder(folder, 'shards')[0])
+    (folder / 'model-00002-of-00002.safetensors').unlink()
+    fails(folder, 'lacks model-00002-of-00002.safetensors, one of 2 shards')
+    (folder / 'model.safetensors.index.json').write_text('{}')
+    fails(folder, 'it has no weight_map')
+
+
+def test_fields_that_the_file_does_not_say_are_those_of_the_class():
+    assert configuration.architecture_of({'model_type': 'albert'}, True).width == 4096
+    bert = configuration.architecture_of({'model_type': 'bert'}, True)
+    assert (bert.layers, bert.activation, bert.head_dropout, bert.span_dropout) == (12, 'gelu', 0.1, 0.0)
+    distilled = configuration.architecture_of({'model_type': 'distilbert', 'num_hidden_layers': 3}, False)
+    assert (distilled.layers, distilled.types, distilled.head_dropout, distilled.span_dropout) == (3, 0, 0.2, 0.1)
+
+
+def test_every_field_of_a_config_has_its_effect():
+    given = {
+        'model_type': 'bert',
+        'vocab_size': 99,
+        'num_hidden_layers': 3,
+        'hidden_size': 24,
+        'num_attention_heads': 3,
+        'intermediate_size': 7,
+        'max_position_embeddings': 20,
+        'type_vocab_size': 4,
+        'hidden_act': 'relu',
+        'hidden_dropout_prob': 0.2,
+        'attention_probs_dropout_prob': 0.3,
+        'classifier_dropout': 0.4,
+        'layer_norm_eps': 1e-5,
+        'initializer_range': 0.5,
+    }
+    a = configuration.architecture_of(given, True)
+    written = configuration.config_of('bert', a, ('mlm',), (3, 3, 1))
+    assert given == {name: written[name] for name in given}
+    for name, value in given.items():
+        if name != 'model_type':
+            assert configuration.architecture_of({key: x for key, x in given.items() if key != name}, True) != a, (name, value)
+
+
+@pytest.mark.parametrize(
+    ('layers', 'groups', 'inner', 'sharing', 'order'),
+    [
+        (4, 1, 1, 'all', [0, 0, 0, 0]),
+        (4, 4, 1, 'none', [0, 1, 2, 3]),
+        (4, 2, 1, 'groups', [0, 0, 1, 1]),
+        (5, 3, 1, 'groups', [0, 0, 1, 1, 2]),
+        (2, 1, 2, 'cycle', [0, 1, 0, 1]),
+        (2, 2, 2, 'none', [0, 1, 2, 3]),
+        (4, 2, 2, 'table', [0, 1, 0, 1, 2, 3, 2, 3]),
+        (1, 1, 1, 'all', [0]),
+    ],
+)
+def test_groups_and_inner_blocks_are_sharing(layers, groups, inner, sharing, order):
+    config = {'model_type': 'albert', 'num_hidden_layers': layers, 'num_hidden_groups': groups, 'inner_group_num': inner}
+    a = configuration.architecture_of(config, True)
+    assert a.sharing == sharing
+    assert [pair[0] for pair in layout(a)] == order
+    assert [pair[1] for pair in layout(a)] == order
+
+
+@pytest.mark.parametrize(
+    ('config', 'told'),
+    [
+        ({'model_type': 'bart'}, 'has model_type "bart"; did you mean \'bert\'?; the supported types are bert, distilbert, albert'),
+        ({'hidden_act': 'silu'}, "hidden_act='silu', which is not supported (there are: gelu"),
+        (
+            {'position_embedding_type': 'relative_key'},
+            'position_embedding_type="relative_key", which is not supported (only "absolute")',
+        ),
+        ({'is_decoder': True}, 'is_decoder=true, which is not supported'),
+        ({'add_cross_attention': True}, 'add_cross_attention=true'),
+        ({'pruned_heads': {'0': [1]}}, 'pruned_heads={"0": [1]}'),
+        ({'quantization_config': {'bits': 4}}, 'quantization_config={"bits": 4}'),
+        ({'hidden_size': '8'}, 'hidden_size="8"; it must be of type int'),
+        ({'num_attention_heads': 3}, 'a model that cannot be built: model.width=8 is not a multiple of model.heads=3'),
+        ({'intermediate_size': 20}, 'intermediate.dense.bias has shape (12,) in the weights, but config.json asks for (20,)'),
+        ({'num_hidden_layers': 3}, 'lacks bert.encoder.layer.2.attention.self.key.bias and 15 more tensors of the encoder'),
+        (
+            {'vocab_size': 40},
+            'bert.embeddings.word_embeddings.weight has shape (32, 8) in the weights, but config.json asks for (40, 8)',
+        ),
+    ],
+)
+def test_a_config_that_cannot_be_honoured_is_refused(config, told, model):
+    fails(model(**config), told)
+
+
+def test_groups_that_no_layer_uses_are_refused(model):
+    fails(model('AlbertPretraining', num_hidden_groups=3), 'num_hidden_groups=3 and inner_group_num=1 with num_hidden_layers=2')
+
+
+@pytest.mark.parametrize(
+    ('labels', 'told'),
+    [
+        ({'0': 'a', '1': 'b'}, 'classifier.weight has shape (3, 8) in the weights, but config.json has 2 labels'),
+        ({'0': 'a', '2': 'b'}, 'it must number the labels 0, 1, …'),
+        (['a', 'b'], 'it must number the labels 0, 1, …'),
+    ],
+)
+def test_labels_that_contradict_the_weights_are_refused(labels, told, model):
+    fails(model('BertLabel', id2label=labels), told)
+
+
+def test_labels_are_named_or_numbered(model):
+    assert reading.open_folder(model('BertLabel'), 'model')[0].labels == ('bad', 'fine', 'good')
+    assert reading.open_folder(model('AlbertLabel', id2label=None), 'model')[0].labels == ('LABEL_0', 'LABEL_1', 'LABEL_2')
+
+
+def test_several_labels_at_once_are_refused(model):
+    fails(model('BertLabel', problem_type='multi_label_classification'), 'one label an input')
+
+
+def test_heads_that_are_missing_are_left_random_and_said_to_be(model):
+    folder = model()
+    change(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith('cls.predictions.transform')])
+    donor, account = reading.open_folder(folder, 'model')
+    assert donor.heads == (('pair', 2),)
+    assert ('random', 'mlm: the file has no cls.predictions.transform.dense.weight', 0, 0) in account
+    assert ('ignored', 'cls.predictions.bias', 1, 32) in account
+
+
+def test_a_head_for_every_position_is_ignored(model):
+    donor, account = reading.open_folder(model('BertLabel', architectures=['BertForTokenClassification']), 'model')
+    assert not donor.heads
+    assert {what for became, what, *_ in account if became == 'ignored'} == {'classifier.weight', 'classifier.bias'}
+
+
+def test_a_part_of_the_encoder_that_is_missing_is_refused(model):
+    folder = model()
+    change(folder, lambda tensors: tensors.pop('bert.encoder.layer.1.output.dense.bias'))
+    fails(folder, 'lacks bert.encoder.layer.1.output.dense.bias of the encoder')
+
+
+def test_a_classifier_without_its_pooler_is_refused(model):
+    folder = model('BertLabel')
+    change(folder, lambda tensors: [tensors.pop(f'bert.pooler.dense.{leaf}') for leaf in ('weight', 'bias')])
+    fails(folder, 'lack the pooler (pooler.dense.weight) that the label head reads')
+
+
+def test_an_untied_vocabulary_is_refused(model):
+    folder = model(tie_word_embeddings=False)
+    fails(folder, 'tie_word_embeddings=false, but the weights have no cls.predictions.decoder.weight')
+    change(folder, lambda tensors: tensors.update({'cls.predictions.decoder.weight': np.zeros((32, 8), np.float32)}))
+    fails(folder, 'cls.predictions.decoder.weight differs from encoder/word, but the two are one here: tie_word_embeddings=false')
+
+
+def test_two_tensors_of_one_name_are_refused(model):
+    folder = model()
+    change(folder, lambda tensors: tensors.update({'pooler.dense.bias': np.zeros(8, np.float32)}))
+    fails(folder, 'hold bert.pooler.dense.bias twice')
+
+
+def test_quantised_weights_are_refused(model):
+    folder = model()
+    change(folder, lambda tensors: tensors.update({'bert.pooler.dense.bias': np.zeros(8, np.int8)}))
+    fails(folder, 'bert.pooler.dense.bias holds int8 numbers')
+
+
+def test_positions_that_are_no_sinusoids_are_learned(model):
+    folder = model('DistilBertSinusoidal')
+    assert reading.plan(folder).architecture.position_kind == 'sinusoidal'
+    change(folder, lambda tensors: tensors['distilbert.embeddings.position_embeddings.weight'].__iadd__(0.1))
+    donor, _ = reading.open_folder(folder, 'model')
+    assert donor.architecture.position_kind == 'learned'
+    assert 'position' in donor.params['encoder']
+
+
+def test_a_folder_without_its_files_is_refused(model, tmp_path):
+    folder = model()
+    (folder / 'model.safetensors').unlink()
+    fails(folder, 'holds no weights: there is no model.safetensors or pytorch_model.bin')
+    (folder / 'config.json').write_text('{')
+    fails(folder, "config.json' is not JSON")
+    (folder / 'config.json').write_text('[]')
+    fails(folder, 'holds no JSON object')
+    fails(tmp_path, 'holds no config.json')
+
+
+def test_a_truncated_safetensors_file_is_refused(model):
+    folder = model()
+    content = (folder / 'model.safetensors').read_bytes()
+    header = struct.unpack('<Q', content[:8])[0]
+    for size in (0, 5, 100, 8 + header + 40, len(content) - 1):
+        (folder / 'model.safetensors').write_bytes(content[:size])
+        fails(folder, "model.safetensors' is truncated or no safetensors file")
+
+
+def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(model):
+    folder = model()
+    with (folder / 'vocab.txt').open('a') as stream:
+        stream.write('one\nmore\n')
+    fails(folder, 'has 34 pieces, config.json only vocab_size=32')

@@ -1,0 +1,75 @@
+"""Models of transformers, read without it, give what it gave."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from research.interchange import reading, writing
+from research.interchange.names import flat
+from research.models.heads import Model
+from research.surgery import Donor
+from tests.interchange.conftest import REFERENCES
+
+NAMES = sorted(folder.name for folder in REFERENCES.iterdir())
+
+
+def outputs(donor: Donor, expected: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Hidden states, pooled positions and logits on the reference's input."""
+    network = Model(dataclasses.replace(donor.architecture, unroll=1), donor.heads)
+    given = [expected[name] for name in ('ids', 'types', 'mask')]
+
+    def forward(params):
+        out: Any = network.apply({'params': params}, *given, frozenset({'layers'}))
+        logits = {name: network.apply({'params': params}, name, out, method='logits') for name, _ in donor.heads}
+        return {'hidden': out.layers, 'pooled': out.pooled} | logits
+
+    return {name: np.asarray(x) for name, x in jax.jit(forward)(donor.params).items() if x is not None}
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_outputs_are_those_of_transformers(name):
+    donor, account = reading.open_folder(REFERENCES / name, name)
+    assert all(became == 'loaded' or 'sinusoids' in what for became, what, *_ in account)
+    with np.load(REFERENCES / name / 'expected.npz') as arrays:
+        expected = dict(arrays)
+    found = outputs(donor, expected)
+    told = set(expected) - {'ids', 'types', 'mask'}
+    assert told >= {'hidden', *(head for head, _ in donor.heads)}
+    for key in told:
+        np.testing.assert_allclose(found[key], expected[key], rtol=0, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize('name', ['BertPretraining', 'AlbertPretraining', 'AlbertInner', 'DistilBertMlm'])
+def test_the_comparison_would_notice(name):
+    """A reference test that one changed weight of any kind does not fail would be none."""
+    with np.load(REFERENCES / name / 'expected.npz') as arrays:
+        expected = dict(arrays)
+    donor, _ = reading.open_folder(REFERENCES / name, name)
+    for path in flat(donor.params):
+        if path[-2:] == ('key', 'bias'):  # shifts all scores of a query alike, which softmax does not see
+            continue
+        damaged, _ = reading.open_folder(REFERENCES / name, name)
+        leaf = flat(damaged.params)[path]
+        leaf += np.linspace(0.01, 0.02, leaf.size, dtype=np.float32).reshape(leaf.shape)
+        found = outputs(damaged, expected)
+        assert any(np.abs(found[key] - expected[key]).max() > 1e-5 for key in set(expected) & set(found)), path
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_import_export_import_keeps_every_byte(name, tmp_path):
+    donor, _ = reading.open_folder(REFERENCES / name, name)
+    form = writing.export(donor, tmp_path / 'run', tmp_path / 'export', None, 'unknown')
+    again, account = reading.open_folder(tmp_path / 'export', 'export')
+    assert not form.notes
+    assert again.heads == donor.heads
+    assert again.labels == donor.labels
+    assert dataclasses.replace(again.architecture, sharing='', groups=0) == dataclasses.replace(
+        donor.architecture, sharing='', groups=0
+    )
+    before, after = flat(donor.params), flat(again.params)
+    assert before.keys() == after.keys()
+    assert all(before[path].tobytes() == after[path].tobytes() for path in before)
+    assert all(became == 'loaded' or 'sinusoids' in what for became, what, *_ in account)
