@@ -18,7 +18,7 @@ from research.study.graph import Claim, Row, Study, Table
 from research.surgery import Surgery
 
 # Steps of pretraining, steps of fine-tuning: 'small' learns something, 'tiny' shows in a minute that everything runs.
-SIZES = {'small': (1000, 300), 'tiny': (20, 10)}
+SIZES = {'small': (800, 200), 'tiny': (20, 10)}
 
 
 def get_study(size: str = 'small') -> Study:

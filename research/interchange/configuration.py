@@ -255,16 +255,3 @@ def config_of(kind: str, a: Architecture, heads: tuple[str, ...], albert: tuple[
     if kind == 'albert':
         config |= dict(zip(('num_hidden_layers', 'num_hidden_groups', 'inner_group_num'), albert, strict=True))
     return {**config, 'tie_word_embeddings': True, 'dtype': 'float32'}
-
-
-def known_fields(kind: str) -> set[str]:
-    """The fields of config.json that are read here."""
-    extra = {
-        'classifier_dropout',
-        'sinusoidal_pos_embds',
-        'num_hidden_groups',
-        'inner_group_num',
-        'id2label',
-        'tie_word_embeddings',
-    }
-    return {name for name, _ in FIELDS[kind].values()} | set(ONLY) | extra | {'model_type', 'architectures', 'problem_type'}

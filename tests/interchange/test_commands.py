@@ -193,6 +193,25 @@ def test_mistakes_are_one_line_and_status_2(model, tmp_path, capsys):
         assert told_there.count('\n') == 1
 
 
+@pytest.mark.parametrize(
+    ('error', 'status', 'told'),
+    [
+        (UserError('a mistake'), 2, 'error: a mistake\n'),
+        (PermissionError(13, 'Permission denied', 'file'), 2, 'error: Permission denied: file\n'),
+        (OSError('odd'), 2, 'error: odd\n'),
+        (KeyboardInterrupt(), 130, 'interrupted\n'),
+        (None, 0, ''),
+    ],
+)
+def test_a_command_ends_with_one_line_and_a_status(error, status, told, capsys):
+    def command(arguments):
+        if error is not None:
+            raise error
+
+    assert run_command(command, []) == status
+    assert capsys.readouterr().err == told
+
+
 # ---- Sources ------------------------------------------------------------------------------------------------------------------
 
 
