@@ -25,7 +25,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
     return to_wire(
         Experiment(
             name=f'distilbert-{size}',
-            model=Architecture(layers=6, types=0, pooler=False, activation='gelu', head_dropout=0.2),
+            model=Architecture(layers=6, types=0, pooler=False, activation='gelu', head_dropout=0.2, span_dropout=0.1),
             data=Data(length=512, tokenizer='teacher'),
             losses=Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0)),
             start='teacher',

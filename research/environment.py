@@ -20,6 +20,7 @@ PACKAGES = (
     'array-record',
     'tokenizers',
     'ml-collections',
+    'safetensors',
 )
 ROOT = Path(__file__).parent.parent
 
