@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from research.errors import UserError, choose, nearest
+from research.errors import UserError, choose, nearest, run_command
 from research.experiment import Experiment, from_wire, override
 from research.study.graph import Study
 from research.study.sweep import sweep
@@ -32,18 +32,7 @@ flags.DEFINE_bool('dry', False, 'print what would run, its parameters, FLOPs and
 
 def main(arguments: list[str]) -> int:
     """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
-    try:
-        launch(arguments)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'error: {error.strerror or error}{f": {error.filename}" if error.filename else ""}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('interrupted; the same command continues from the last checkpoint', file=sys.stderr)
-        return 130
-    return 0
+    return run_command(launch, arguments, 'interrupted; the same command continues from the last checkpoint')
 
 
 def launch(arguments: list[str]) -> None:

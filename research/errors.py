@@ -33,8 +33,8 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f'{message} ({" ".join(self.format_usage().split())})')
 
 
-def run_command(command: Callable[[list[str]], None], arguments: list[str]) -> int:
-    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+def run_command(command: Callable[[list[str]], None], arguments: list[str], interrupted: str = 'interrupted') -> int:
+    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 when stopped (and says so)."""
     try:
         command(arguments)
     except UserError as error:
@@ -44,6 +44,6 @@ def run_command(command: Callable[[list[str]], None], arguments: list[str]) -> i
         print(f'error: {error.strerror or error}{f": {error.filename}" if error.filename else ""}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         return 130
     return 0

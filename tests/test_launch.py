@@ -112,7 +112,7 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
         (('--config=Makefile',), 'Makefile is not a Python file'),
         (('--config=research/terms.py',), 'defines neither get_config nor get_study: it is no file of configs/ or experiments/'),
         (('--config=configs/bert.py:tinny',), "named 'tinny'; did you mean 'tiny'? (there are: base, large, tiny"),
-        (('--config=experiments/quickstart.py:big',), "named 'big' (there are: small, tiny"),
+        (('--config=experiments/quickstart.py:big',), "named 'big' (there are: small, medium, tiny"),
         (('--config=configs/bert.py', '--confg.seed=1'), "unknown argument '--confg.seed=1'"),
         (('--config=configs/bert.py', '--workdr=x'), "unknown argument '--workdr=x'; did you mean 'workdir'? (flags: --config"),
         (('--config=configs/bert.py', 'run'), "unknown argument 'run'"),
