@@ -19,7 +19,7 @@ from research.optim import Optimizer
 from research.study.graph import Claim, Column, Row, Study, Table
 
 # Steps of the teacher, steps of everything else, batch, layers, width.
-SIZES = {'tiny': (20, 20, 8, 2, 32), 'small': (8000, 3000, 8, 4, 128), 'medium': (40_000, 20_000, 64, 6, 256)}
+SIZES = {'tiny': (20, 20, 8, 2, 32), 'small': (24_000, 6000, 8, 4, 128), 'medium': (40_000, 20_000, 64, 6, 256)}
 
 
 def run(steps: int, batch: int) -> Run:

@@ -21,7 +21,7 @@ from pathlib import Path
 from research.data.cache import fingerprint, prepared
 from research.errors import UserError
 
-# The distributions of requirements.txt that are read; one that is not installed is left out.
+# The distributions of requirements.txt that are read.
 DISTRIBUTIONS = (
     'absl-py',
     'array_record',
@@ -39,7 +39,6 @@ DISTRIBUTIONS = (
     'safetensors',
     'scikit-learn',
     'scipy',
-    'submitit',
     'tensorboardX',
     'tensorflow-datasets',
     'tokenizers',
@@ -89,8 +88,11 @@ def stamp() -> dict[str, str]:
     for name in DISTRIBUTIONS:
         try:
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        except importlib.metadata.PackageNotFoundError as error:
+            raise UserError(
+                f"the embedded corpus reads the docstrings of '{name}', which is not installed; "
+                'run: pip install -r requirements.txt'
+            ) from error
     return versions
 
 
@@ -171,10 +173,7 @@ def texts() -> Iterator[tuple[str, str, str]]:
         yield 'stdlib', f'pydoc_data.topics:{topic}', text
     yield from modules('stdlib', library, sorted(path.relative_to(library) for path in library.rglob('*.py')))
     for name in DISTRIBUTIONS:
-        try:
-            distribution = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        distribution = importlib.metadata.distribution(name)
         paths = sorted(Path(str(path)) for path in distribution.files or () if path.suffix == '.py' and '..' not in path.parts)
         yield from modules('', Path(str(distribution.locate_file(''))), paths)
 

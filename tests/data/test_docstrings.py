@@ -1,6 +1,7 @@
 """The embedded corpus is English, each paragraph once, and the task made of it leaks nothing."""
 
 import importlib.metadata
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -106,6 +107,18 @@ def test_the_corpus_is_large_and_has_no_paragraph_twice(passages):
     assert not [paragraph for paragraph in paragraphs if '>>>' in paragraph or '  ' in paragraph or '\n' in paragraph]
 
 
+def test_what_is_read_is_what_the_requirements_install():
+    root = Path(__file__).parents[2]
+    required = {re.split('[<>=]', line)[0] for line in (root / 'requirements.txt').read_text('utf-8').splitlines()}
+    assert {name.replace('_', '-') for name in docstrings.DISTRIBUTIONS} <= required
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr(docstrings, 'DISTRIBUTIONS', ('no-such-package',))
+    with pytest.raises(UserError, match="'no-such-package', which is not installed; run: pip install"):
+        docstrings.stamp()
+
+
 def test_the_manual_and_every_package_are_in_it(passages):
     assert any(passage.module == 'pydoc_data.topics:assert' for passage in passages)
     assert set(LABELS) <= {passage.package for passage in passages}
@@ -151,11 +164,9 @@ def test_the_order_and_the_text_are_fixed(cache, tmp_path, monkeypatch):
     assert found == [('b.c', ('One fine day it rained all day.',)), ('a', ('It was not a fine day.',))]
 
 
-def test_the_stamp_names_versions_and_leaves_out_what_is_not_installed(monkeypatch):
-    before = docstrings.stamp()
-    assert before['jax'] == importlib.metadata.version('jax')
-    monkeypatch.setattr(docstrings, 'DISTRIBUTIONS', ('jax', 'no-such-distribution'))
-    assert set(docstrings.stamp()) == {'python', 'rules', 'jax'}
+def test_the_stamp_names_versions():
+    assert docstrings.stamp()['jax'] == importlib.metadata.version('jax')
+    assert set(docstrings.stamp()) == {'python', 'rules', *docstrings.DISTRIBUTIONS}
 
 
 def test_sources_without_docstrings(tmp_path, monkeypatch):
