@@ -4,6 +4,8 @@ python launch.py --config=configs/bert.py:tiny --workdir=runs/bert-tiny --config
 python launch.py --config=configs/albert.py:base --sweep=layers,sharing
 python launch.py --config=configs/albert.py:base --sweep='model.layers=3,6,12' --dry
 python launch.py --config=experiments/quickstart.py
+python launch.py --config=experiments/albert_sharing.py:small --list --only='E=128*'
+python launch.py --config=experiments/albert_sharing.py:paper --executor=slurm --partition=gpu --gpus=8 --nodes=4 --time=1-00
 python launch.py --workdir=runs/bert-tiny        (once more, or on from where it stopped: as its folder says)
 """
 
@@ -19,6 +21,7 @@ from absl import flags
 from research.errors import UserError, choose, nearest, run_command
 from research.experiment import Experiment, from_wire, override
 from research.study.graph import Study
+from research.study.how import Cluster, How, validate
 from research.study.sweep import sweep
 
 FLAGS = flags.FLAGS
@@ -28,6 +31,25 @@ flags.DEFINE_multi_string(
     'sweep', [], "axes that multiply: names that the config file defines, or 'key=value,value'; may be repeated"
 )
 flags.DEFINE_bool('dry', False, 'print what would run, its parameters, FLOPs and memory, as one JSON object, and train nothing')
+flags.DEFINE_bool('list', False, 'print the runs, their overrides, parameters, FLOPs and estimated times, and train nothing')
+flags.DEFINE_string(
+    'only', '', 'run only the runs of a study that match a glob (several: separated by commas), and what they start from'
+)
+flags.DEFINE_string('executor', 'local', 'who runs a study: local, this machine; slurm, a cluster')
+flags.DEFINE_integer('jobs', 0, 'runs of a study at once; 0 = one a device here, or as many as the cluster lets')
+flags.DEFINE_integer('retries', 1, 'how often a run of a study that crashed is tried again')
+flags.DEFINE_string('partition', '', "Slurm's partition")
+flags.DEFINE_string('time', '60', "a job's time limit: minutes, H:MM:SS or D-HH; a longer run is requeued and continues")
+flags.DEFINE_integer('gpus', 0, 'GPUs a node')
+flags.DEFINE_integer('nodes', 1, 'nodes a run')
+flags.DEFINE_integer('cpus', 0, 'cores a process; 0 = as the cluster gives')
+flags.DEFINE_string('memory', '', "memory a node, such as 64G; '' = as the cluster gives")
+flags.DEFINE_string('account', '', "Slurm's account")
+flags.DEFINE_string('qos', '', "Slurm's quality of service")
+flags.DEFINE_string('constraint', '', 'features that a node must have')
+flags.DEFINE_multi_string('sbatch', [], "any other option of sbatch, as 'option=value'; may be repeated")
+OURS = ['config', 'workdir', 'sweep', 'dry', 'list', 'only', 'executor', 'jobs', 'retries']
+CLUSTER = ['partition', 'time', 'gpus', 'nodes', 'cpus', 'memory', 'account', 'qos', 'constraint', 'sbatch']
 
 
 def main(arguments: list[str]) -> int:
@@ -49,21 +71,44 @@ def launch(arguments: list[str]) -> None:
         asked = override(asked, changes)
         if FLAGS.sweep:
             asked = sweep(asked, FLAGS.sweep, module(FLAGS.config) if FLAGS.config else types.ModuleType('none'))
+    how = execution()
+    validate(how)
     workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
     # jax takes seconds to load, so a mistake in the command line is told before that.
     from research import preview, run
-    from research.study import execute, report
+    from research.study import execute, listing, report
 
+    if not isinstance(asked, Study) and (how != How() or FLAGS.list):
+        raise UserError('--list, --only, --executor and their like are of studies: give a file of experiments/, or a --sweep')
     if FLAGS.dry:
         print(json.dumps(preview.preview(asked, workdir), indent=2))
-    elif isinstance(asked, Study):
-        try:
-            execute.run_study(asked, workdir, run.run)
-        finally:
-            if (workdir / 'study.json').exists():  # what there is so far is worth reading, also when a run failed
-                report.report(asked, workdir)
-    else:
+    elif not isinstance(asked, Study):
         run.run(asked, workdir)
+    elif FLAGS.list:
+        listing.show(asked, workdir, execute.select(asked, how.only))
+    else:
+        execute.prepare(asked, workdir, how)
+        try:
+            execute.run_study(asked, workdir, how)
+        finally:  # what there is so far is worth reading, also when a run failed
+            report.report(workdir)
+
+
+def execution() -> How:
+    """How the flags say that a study is executed."""
+    cluster = Cluster(
+        partition=FLAGS.partition,
+        time=FLAGS.time,
+        gpus=FLAGS.gpus,
+        nodes=FLAGS.nodes,
+        cpus=FLAGS.cpus,
+        memory=FLAGS.memory,
+        account=FLAGS.account,
+        qos=FLAGS.qos,
+        constraint=FLAGS.constraint,
+        extra=tuple(FLAGS.sbatch),
+    )
+    return How(FLAGS.executor, FLAGS.jobs, FLAGS.retries, FLAGS.only, cluster)
 
 
 def parse(arguments: list[str]) -> dict[str, str]:
@@ -78,7 +123,8 @@ def parse(arguments: list[str]) -> dict[str, str]:
         name, equals, value = given.removeprefix('--').partition('=')
         if not given.startswith('--config.'):
             raise UserError(
-                f"unknown argument '{given}'{nearest(name, FLAGS)} (flags: --config, --config.KEY, --workdir, --sweep, --dry)"
+                f"unknown argument '{given}'{nearest(name, [*OURS, *CLUSTER])} (flags: --config.KEY, --"
+                f'{", --".join(OURS)}; for Slurm: --{", --".join(CLUSTER)})'
             )
         if not equals:
             if not rest or rest[0].startswith('--'):

@@ -82,7 +82,7 @@ def get_study(size: str = 'small') -> Study:
     return Study(
         name='distillation',
         runs=runs,
-        table=Table('Teaching, starting and sharing at equal steps', rows, columns, score=key),
+        table=Table('Teaching, starting and sharing at equal steps', rows, columns, score='MLM loss (nats)'),
         claims=(
             Claim('distillation helps: the held-out MLM loss of {a} is below that of {b}', ('distilled', key), ('alone', key)),
             Claim('teaching alone helps: {a} is below {b}', ('taught-only', key), ('alone', key)),

@@ -13,7 +13,8 @@ import tensorboardX
 class Log:
     """The voice of one run. On a terminal the progress is one live line; elsewhere it is a plain line at a time."""
 
-    def __init__(self, folder: Path, steps: int, first: int) -> None:
+    def __init__(self, folder: Path, steps: int, first: int, began: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._text = (folder / 'log.txt').open('a')
         self._metrics = (folder / 'metrics.jsonl').open('a')
         self._events = tensorboardX.SummaryWriter(str(folder / 'tensorboard'), purge_step=first)
@@ -28,9 +29,13 @@ class Log:
         )
         self._name = folder.name
         self._task = self._live.add_task(folder.name, total=steps, completed=first, said='')
-        self._steps, self._first, self._begin = steps, first, time.monotonic()
+        self._steps, self._first, self._begin, self._began = steps, first, time.monotonic(), began
         if self._console.is_terminal:
             self._live.start()
+
+    def wall(self) -> float:
+        """The seconds since the run began, the time between its sessions left out."""
+        return time.monotonic() - self._began
 
     def line(self, text: str) -> None:
         """Says one line."""
@@ -40,7 +45,7 @@ class Log:
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """Records the numbers of one step under their names."""
-        self._metrics.write(json.dumps({'step': step, **values}) + '\n')
+        self._metrics.write(json.dumps({'step': step, 'wall': round(self.wall(), 3), **values}) + '\n')
         self._metrics.flush()
         for name, value in values.items():
             self._events.add_scalar(name, value, step)

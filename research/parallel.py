@@ -1,11 +1,15 @@
 """How all devices take part in a step: PARALLEL. The only file that names devices."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from research.errors import UserError, choose
 
@@ -19,7 +23,13 @@ class Plan(NamedTuple):
     devices: int
     compile: Callable[..., Callable]  # (function(first, frozen, batch, axis), donate) -> compiled function(first, frozen, batch)
     put_state: Callable[[Any], Any]  # a tree of host or device arrays -> the same on all devices
-    put_batch: Callable[[Any], Any]  # this process's rows of a batch -> the batch on all devices
+    put_batch: Callable[[Any], Any]  # a whole batch, the same in all processes -> each device's rows on it
+
+
+def _mine(x: Any) -> Any:
+    """This process's rows of an array that all processes hold."""
+    rows = x.shape[0] // jax.process_count()
+    return x[jax.process_index() * rows : (jax.process_index() + 1) * rows]
 
 
 def jit(devices: Devices) -> Plan:
@@ -36,7 +46,7 @@ def jit(devices: Devices) -> Plan:
         )
 
     def put_batch(batch: Any) -> Any:
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(divided, x), batch)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(divided, _mine(x)), batch)
 
     return Plan(len(devices), compiled, lambda tree: jax.device_put(tree, whole), put_batch)
 
@@ -72,6 +82,8 @@ def plan(name: str, batch: int, accumulate: int) -> Plan:
     """
     devices = jax.devices()
     choose('run.parallel', name, PARALLEL)
+    if jax.process_count() > 1 and name != 'jit':
+        raise UserError(f"run.parallel='{name}' serves one process, and this run has {jax.process_count()}; give 'jit'")
     parts = len(devices) * accumulate
     if batch % parts:
         fit = max(batch // parts, 1) * parts
@@ -95,10 +107,81 @@ def describe() -> dict[str, Any]:
 
 def peak_memory() -> int | None:
     """The most bytes that were in use on the first device; None where the platform does not tell (a CPU)."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     return None if stats is None else int(stats['peak_bytes_in_use'])
 
 
 def use_simulated(count: int) -> None:
     """Splits the CPU into `count` devices; only before jax is first used."""
     jax.config.update('jax_num_cpu_devices', count)
+
+
+# ---- Several processes: one run over several nodes ------------------------------------------------------------------------------
+
+
+def join() -> None:
+    """Joins the other processes of this run, where Slurm's `srun` started several; before jax is first used."""
+    if int(os.environ.get('SLURM_STEP_NUM_TASKS', '1')) > 1 and not jax.distributed.is_initialized():
+        jax.distributed.initialize()
+
+
+def process() -> int:
+    """The number of this process among those of its run."""
+    return jax.process_index()
+
+
+def chief() -> bool:
+    """Whether this process is the one that writes."""
+    return process() == 0
+
+
+@contextlib.contextmanager
+def chief_first() -> Iterator[None]:
+    """The body in the first process, then in the others: what the first prepares, they find."""
+    if not chief():
+        multihost_utils.sync_global_devices('the first process is through')
+    yield
+    if chief() and jax.process_count() > 1:
+        multihost_utils.sync_global_devices('the first process is through')
+
+
+# ---- Several runs: each its part of this machine --------------------------------------------------------------------------------
+
+
+class Slot(NamedTuple):
+    """What one of several simultaneous runs may use of this machine."""
+
+    settings: dict[str, str]  # environment variables
+    cores: tuple[int, ...]
+
+
+def accelerators() -> list[str]:
+    """The GPUs of this machine by the names that CUDA_VISIBLE_DEVICES takes; jax is not started, which would take their memory."""
+    named = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if named is not None:
+        return [each for each in named.split(',') if each and each != '-1']
+    try:
+        told = subprocess.run(['nvidia-smi', '-L'], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [str(number) for number, line in enumerate(line for line in told.splitlines() if line.startswith('GPU '))]
+
+
+def slots(jobs: int) -> list[Slot]:
+    """This machine divided into `jobs` parts, or as many as it has GPUs (one without any) where that is 0.
+
+    Each has one GPU, shared where there are more jobs than GPUs, and its share of the cores.
+    """
+    devices, cores = accelerators(), sorted(os.sched_getaffinity(0))
+    parts = jobs or max(1, len(devices))
+    found = []
+    for part in range(parts):
+        mine = cores[part * len(cores) // parts : (part + 1) * len(cores) // parts] or [cores[part % len(cores)]]
+        settings = {}
+        if devices:
+            sharers = len(range(part % len(devices), parts, len(devices)))
+            settings['CUDA_VISIBLE_DEVICES'] = devices[part % len(devices)]
+            if sharers > 1:
+                settings['XLA_PYTHON_CLIENT_MEM_FRACTION'] = f'{0.9 / sharers:.3f}'
+        found.append(Slot(settings, tuple(mine)))
+    return found

@@ -1,5 +1,6 @@
 """One run: an experiment becomes a folder. It may be killed at any time; the same call continues it."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import accounting, checkpoint, donors, experiment, optim, parallel, train
+from research import accounting, checkpoint, donors, experiment, lock, optim, parallel, smoothness, train
 from research.data import loading, tasks, tokenizers
 from research.environment import environment
 from research.errors import UserError
@@ -24,6 +25,7 @@ from research.log import Log, rewind
 from research.models.heads import Model, encode, score
 from research.objectives import losses
 from research.parallel import Plan
+from research.records import read_record, write_record
 from research.surgery import Donor, transplant
 from research.train import State
 
@@ -50,34 +52,46 @@ class Parts:
 def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     """Runs `x` in `workdir`, from its last checkpoint where it has one, and returns its result.json.
 
-    Raises UserError for what the user has to mend; a run that was never possible leaves nothing behind.
+    Raises UserError for what the user has to mend; a run that was never possible leaves nothing behind. Where several processes
+    make one run, each calls this; the first alone writes in `workdir`, and the others' logs lie in its `processes/`.
     """
+    began = time.monotonic()
+    parallel.join()
     x = donors.resolve(x, workdir)
     experiment.validate(x)
-    claim(x, workdir)
-    done = read_result(workdir)
-    if done is not None:
-        print(f'{workdir.name}: done before: {workdir / "result.json"}')
-        return done
-    plan = parallel.plan(x.run.parallel, x.run.batch, x.run.accumulate)
-    key = 'teacher' if x.start == 'teacher' else 'start'
-    start = donors.open_donor(donors.source_of_start(x), workdir, key) if x.start else None
-    teacher = donors.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
-    feed = load_data(x, workdir, start, teacher)
-    check_donors(x, feed, start, teacher)
-    steps = number_of_steps(x, feed)
-    optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
-    model = Model(x.model, student_heads(x))
-    state, account = first_state(model, x, start)
-    begin_folder(x, workdir, feed)
+    with lock.hold(workdir) if parallel.chief() else contextlib.nullcontext():
+        return perform(x, workdir, began)
+
+
+def perform(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
+    """Runs `x` in `workdir`, of which no other process makes use."""
+    with parallel.chief_first():
+        claim(x, workdir)
+        done = read_record(workdir / 'result.json')
+        if done is not None:
+            print(f'{workdir.name}: done before: {workdir / "result.json"}')
+            return done
+        plan = parallel.plan(x.run.parallel, x.run.batch, x.run.accumulate)
+        key = 'teacher' if x.start == 'teacher' else 'start'
+        start = donors.open_donor(donors.source_of_start(x), workdir, key) if x.start else None
+        teacher = donors.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
+        feed = load_data(x, workdir, start, teacher)
+        check_donors(x, feed, start, teacher)
+        steps = number_of_steps(x, feed)
+        optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
+        model = Model(x.model, student_heads(x))
+        state, account = first_state(model, x, start)
+        begin_folder(x, workdir, feed, steps)
 
     checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints', x.run.keep)
     state = plan.put_state(state)
     first = checkpoints.latest() or 0
     if first:
         state = plan.put_state(checkpoints.restore(first, state))
-    rewind(workdir, first)
-    log = Log(workdir, steps, first)
+    said = workdir if parallel.chief() else workdir / 'processes' / str(parallel.process())
+    before = wall_so_far(said)
+    rewind(said, first)
+    log = Log(said, steps, first, began - before)
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     parts = Parts(x, workdir, plan, model, teacher, feed, steps, checkpoints, log, measure)
     try:
@@ -119,21 +133,6 @@ def claim(x: Experiment, workdir: Path) -> None:
         raise UserError(
             f'{workdir} holds another experiment; it differs in {"; ".join(changed)}. Give another --workdir, or remove the folder'
         )
-
-
-def read_result(workdir: Path) -> dict[str, Any] | None:
-    """The result.json of a finished run, else None."""
-    try:
-        return json.loads((workdir / 'result.json').read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_name(path.name + '.part')
-    part.write_text(json.dumps(value, indent=2) + '\n')
-    part.replace(path)
 
 
 def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor | None) -> loading.Feed:
@@ -194,7 +193,7 @@ def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State
     return train.with_params(state, params, x.optimizer), account.lines()
 
 
-def begin_folder(x: Experiment, workdir: Path, feed: loading.Feed) -> None:
+def begin_folder(x: Experiment, workdir: Path, feed: loading.Feed, steps: int) -> None:
     """Writes what a run folder begins with; for a run that continues, raises UserError where its data have changed."""
     path = workdir / 'environment.json'
     if path.exists():
@@ -205,9 +204,9 @@ def begin_folder(x: Experiment, workdir: Path, feed: loading.Feed) -> None:
             )
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / 'experiment.json', experiment.to_wire(x).to_dict())
+    write_record(workdir / 'experiment.json', experiment.to_wire(x).to_dict())
     tokenizers.save_tokenizer(feed.tokenizer, workdir / 'tokenizer')
-    write_json(path, environment(feed.facts))
+    write_record(path, environment(feed.facts) | {'steps': steps})
 
 
 def introduce(parts: Parts, first: int, account: list[str]) -> None:
@@ -298,10 +297,21 @@ def seconds_so_far(workdir: Path) -> float:
     return max((line['seconds'] for line in read_metrics(workdir)), default=0.0)
 
 
+def wall_so_far(folder: Path) -> float:
+    """The seconds that earlier sessions of the run took, up to the last that they said: compilation and evaluation included."""
+    return max((line['wall'] for line in read_metrics(folder)), default=0.0)
+
+
 def read_metrics(workdir: Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl."""
     path = workdir / 'metrics.jsonl'
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:  # cut short by a kill
+            continue
+    return found
 
 
 def finish(parts: Parts, state: State) -> dict[str, Any]:
@@ -343,9 +353,11 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
         ),
         'checkpoint_bytes': sum(leaf.nbytes for leaf in jax.tree.leaves(state.params)),
         'train_seconds': seconds_so_far(parts.workdir),
+        'wall_seconds': parts.log.wall(),
         'tokens_per_second': statistics.median(speeds) if speeds else None,
         'peak_memory_bytes': parallel.peak_memory() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         'latency_seconds': latency(parts.model, state.params, x.data.length),
+        'smoothness': None if x.data.task else smooth(parts, state.params),
         'unigram_entropy': feed.facts['unigram_entropy'],
         'labels': feed.facts['labels'],
         'baseline': feed.facts['majority_accuracy'],
@@ -353,9 +365,19 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
     for name, value in metrics.items():
         if not name.startswith('dev/'):
             parts.log.line(f'{name} {value:.4f}, read once')
-    write_json(parts.workdir / 'result.json', result)
+    if parallel.chief():
+        write_record(parts.workdir / 'result.json', result)
     parts.log.line(f'done: {parts.workdir / "result.json"}')
     return result
+
+
+def smooth(parts: Parts, params: Any) -> dict[str, list[float]] | None:
+    """How far each layer moves what passes through it, over the first held-out batches; None where nothing is held out."""
+    if 'dev' not in parts.feed.evaluation:
+        return None
+    batches = itertools.islice(parts.feed.evaluation['dev'], smoothness.BATCHES)
+    measure = parts.plan.compile(smoothness.make_measure(parts.model))
+    return smoothness.by_layer(evaluate(measure, parts.plan.put_batch, params, batches), parts.x.model.layers)
 
 
 def latency(model: Model, params: Any, length: int) -> float:

@@ -29,8 +29,8 @@ def test_a_run_folder_holds_what_a_report_needs(teacher: Path, tiny: Tiny) -> No
     assert x == tiny('bert')
     result = json.loads((teacher / 'result.json').read_text())
     fields = (
-        'name steps metrics selected parameters flops_per_token flops_per_step checkpoint_bytes train_seconds tokens_per_second '
-        'peak_memory_bytes latency_seconds unigram_entropy labels baseline'
+        'name steps metrics selected parameters flops_per_token flops_per_step checkpoint_bytes train_seconds wall_seconds '
+        'tokens_per_second peak_memory_bytes latency_seconds smoothness unigram_entropy labels baseline'
     )
     assert set(result) == set(fields.split())
     heads = (('mlm', 512), ('pair', 2))
@@ -41,7 +41,10 @@ def test_a_run_folder_holds_what_a_report_needs(teacher: Path, tiny: Tiny) -> No
     assert result['flops_per_step'] == 8 * 3 * accounting.forward_flops(x.model, 32, 5)
     for name in ('train_seconds', 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds', 'unigram_entropy'):
         assert result[name] > 0
+    assert result['wall_seconds'] > result['train_seconds']
+    assert [len(result['smoothness'][key]) for key in ('l2', 'degrees')] == [2, 2]
     environment = json.loads((teacher / 'environment.json').read_text())
+    assert environment['steps'] == 2
     assert environment['devices']['count'] == 8 and environment['versions']['jax'] and environment['data']['fingerprint']
     assert (teacher / 'tokenizer' / 'tokenizer.json').is_file()
     assert list((teacher / 'tensorboard').iterdir())

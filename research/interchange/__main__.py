@@ -19,7 +19,7 @@ from research.environment import environment
 from research.errors import Parser, UserError, run_command
 from research.interchange import reading, writing
 from research.interchange.weights import weight_files
-from research.run import write_json
+from research.records import write_record
 from research.surgery import Donor
 from research.train import State
 
@@ -70,7 +70,7 @@ def import_run(given: argparse.Namespace) -> None:
 def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
     """The files of a finished run called `name` that holds `donor`, read from `folder`, whose parameters it consumes."""
     run.mkdir(parents=True)
-    write_json(run / 'experiment.json', experiment.to_wire(donors.from_architecture(name, donor.architecture)).to_dict())
+    write_record(run / 'experiment.json', experiment.to_wire(donors.from_architecture(name, donor.architecture)).to_dict())
     if donor.tokenizer is not None:
         save_tokenizer(load_tokenizer(donor.tokenizer), run / 'tokenizer')
     checkpoints = Checkpoints(run / 'checkpoints')
@@ -78,8 +78,8 @@ def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
     donor.params.clear()  # what is being saved is a copy: the model need not lie in memory twice
     checkpoints.close()
     origin = {'source': donor.label, 'fingerprint': fingerprint(weight_files(folder))}
-    write_json(run / 'environment.json', environment(origin))
-    write_json(run / 'result.json', result(donor, name))
+    write_record(run / 'environment.json', environment(origin))
+    write_record(run / 'result.json', result(donor, name))
 
 
 def result(donor: Donor, name: str) -> dict[str, Any]:

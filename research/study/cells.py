@@ -1,22 +1,37 @@
 """The numbers of a table's cells, read from run folders."""
 
 import dataclasses
+import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from research.study.graph import Column, Format, Row
-from research.study.ledger import RunState, read_record
+from research.errors import UserError
+from research.experiment import Experiment, differences, from_wire
+from research.records import read_record
+from research.study.graph import Column, Format, Row, Study, needs
+from research.study.ledger import RunState, states
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What the folder of one run says; a file that is not there, or half-written, is None."""
+
+    state: RunState
+    result: Mapping[str, Any] | None
+    environment: Mapping[str, Any] | None
+    wire: Mapping[str, Any] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The numbers of the seeds of one experiment, and for each run that has none: why."""
+    """The numbers of the seeds of one experiment; for each run that has none, why; and what the others mix that they must not."""
 
     values: tuple[float, ...]
     missing: Mapping[str, str]
+    mixed: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -30,8 +45,17 @@ class Cell:
 
     @property
     def comparable(self) -> bool:
-        """Whether all seeds are here and all are numbers."""
-        return bool(self.values) and not self.missing and all(map(math.isfinite, self.values))
+        """Whether all seeds are here, all are numbers, and all are seeds of one experiment, by one code, on the same data."""
+        return bool(self.values) and not self.missing and not self.mixed and all(map(math.isfinite, self.values))
+
+
+def gather(study: Study, folder: Path) -> dict[str, Evidence]:
+    """What every run of the study says, in running order."""
+    files = ('result', 'environment', 'experiment')
+    return {
+        name: Evidence(state, *(read_record(folder / name / f'{file}.json') for file in files))
+        for name, state in states(study, folder).items()
+    }
 
 
 def look_up(record: Mapping[str, Any], key: str) -> float | None:
@@ -44,38 +68,109 @@ def look_up(record: Mapping[str, Any], key: str) -> float | None:
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
-def read_cell(names: tuple[str, ...], key: str, folder: Path, stand: Mapping[str, RunState]) -> Cell:
-    """The Cell of the runs `names`, whose states are in `stand`."""
-    values: list[float] = []
-    missing: dict[str, str] = {}
-    for name in names:
-        result = read_record(folder / name / 'result.json')
-        value = None if result is None else look_up(result, key)
-        if value is not None:
-            values.append(value)
-        elif result is not None:
-            missing[name] = f"its result has no number '{key}'"
-        else:
-            missing[name] = f'{stand[name].state}: {stand[name].reason}' if stand[name].reason else stand[name].state
-    return Cell(tuple(values), missing)
+def number(name: str, key: str, evidence: Mapping[str, Evidence]) -> tuple[float | None, str]:
+    """(the number that a run has at `key`, or None; why it has none)."""
+    found = evidence[name]
+    if found.result is None:
+        return None, f'{found.state.state}: {found.state.reason}' if found.state.reason else found.state.state
+    value = look_up(found.result, key)
+    return value, '' if value is not None else f"its result has no number '{key}'"
 
 
-def row_cell(row: Row, column: Column, folder: Path, stand: Mapping[str, RunState]) -> Cell:
+def read_cell(study: Study, names: tuple[str, ...], key: str, evidence: Mapping[str, Evidence]) -> Cell:
+    """The Cell of the runs `names`."""
+    found = {name: number(name, key, evidence) for name in names}
+    values = tuple(value for value, _ in found.values() if value is not None)
+    missing = {name: why for name, (value, why) in found.items() if value is None}
+    return Cell(values, missing, mixed(study, names, evidence))
+
+
+def row_cell(study: Study, row: Row, column: Column, evidence: Mapping[str, Evidence]) -> Cell:
     """The Cell at `row` and `column`; an empty one where the row has no run in the column's role."""
-    return read_cell(row.runs.get(column.role, ()), column.key, folder, stand)
+    if column.of:
+        cell = _average(study, row, [each for each in study.table.columns if each.title in column.of], evidence)
+    else:
+        cell = read_cell(study, row.runs[column.role], column.key, evidence) if column.role in row.runs else Cell((), {})
+    if not column.relative:
+        return cell
+    base = next(each for each in study.table.rows if each.title == column.relative)
+    whole = row_cell(study, base, dataclasses.replace(column, relative=''), evidence)
+    if not whole.comparable or whole.mean == 0:
+        return Cell((), {**cell.missing, **whole.missing}, cell.mixed)
+    return dataclasses.replace(cell, values=tuple(value / whole.mean for value in cell.values))
 
 
-def baseline(name: str, column: Column, folder: Path) -> float | None:
+def _average(study: Study, row: Row, columns: list[Column], evidence: Mapping[str, Evidence]) -> Cell:
+    """The mean of other columns, seed by seed: the first seed of each, the second of each …"""
+    parts = [row.runs[column.role] if column.role in row.runs else () for column in columns]
+    values, missing = [], {}
+    for names in zip(*parts, strict=False):
+        found = {name: number(name, column.key, evidence) for name, column in zip(names, columns, strict=True)}
+        numbers = [value for value, _ in found.values() if value is not None]
+        missing |= {name: why for name, (value, why) in found.items() if value is None}
+        if len(numbers) == len(columns):
+            values.append(statistics.fmean(numbers))
+    different = [what for names in parts for what in mixed(study, names, evidence)]
+    return Cell(tuple(values), missing, tuple(dict.fromkeys(different)))
+
+
+def mixed(study: Study, names: tuple[str, ...], evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
+    """In what the finished runs of one cell differ that seeds must not: 'configs', 'code', 'data'."""
+    runs = [name for name in names if evidence[name].result is not None]
+    kinds = {
+        'configs': {_config(study, evidence[name]) for name in runs}
+        | {'' for name in runs if _redefined(study, name, evidence[name])},
+        'code': {_chosen(evidence[name].environment, ('commit', 'uncommitted_changes', 'versions')) for name in runs},
+        'data': {_data(evidence, name, study) for name in runs},
+    }
+    return tuple(kind for kind, different in kinds.items() if len(different) > 1)
+
+
+def _chosen(record: Mapping[str, Any] | None, keys: Iterable[str]) -> str:
+    return json.dumps(None if record is None else {key: record[key] for key in keys if key in record}, sort_keys=True)
+
+
+def _data(evidence: Mapping[str, Evidence], name: str, study: Study) -> str:
+    """The fingerprints of what a run and those it starts from learnt from."""
+    environment = evidence[name].environment
+    mine = _chosen(environment['data'] if environment is not None else None, ('fingerprint', 'tokenizer_fingerprint'))
+    return mine + ''.join(_data(evidence, needed, study) for needed in needs(study.runs[name]))
+
+
+def _config(study: Study, found: Evidence) -> str:
+    """A wire without what seeds of one experiment differ in: the seed, the name, and which seed of a start they have."""
+    if found.wire is None:
+        return ''
+    wire = {key: value for key, value in found.wire.items() if key not in ('seed', 'name')}
+    for key in ('start', 'teacher'):
+        if str(wire[key])[:1] == '@':
+            wire[key] = '@'
+    return json.dumps(wire, sort_keys=True)
+
+
+def _redefined(study: Study, name: str, found: Evidence) -> bool:
+    """Whether a run folder holds another experiment than the study defines, a model that the run inherits aside."""
+    try:
+        held = Experiment() if found.wire is None else from_wire(found.wire)
+    except UserError:
+        return True
+    defined = study.runs[name]
+    if defined.surgery.inherit:
+        held = dataclasses.replace(held, model=defined.model)
+    return found.wire is not None and bool(differences(held, defined))
+
+
+def baseline(name: str, column: Column, evidence: Mapping[str, Evidence]) -> float | None:
     """What always giving the commonest label scores; None unless the column is one of accuracy and the run done."""
     split, _, metric = column.key.removeprefix('metrics:').partition('/')
-    result = read_record(folder / name / 'result.json')
-    return look_up(result, f'baseline:{split}') if result is not None and metric == 'label_accuracy' else None
+    result = evidence[name].result
+    return look_up(result, f'baseline:{split}') if result is not None and metric.endswith('accuracy') else None
 
 
-def baselines(rows: tuple[Row, ...], column: Column, folder: Path) -> list[float]:
+def baselines(rows: tuple[Row, ...], column: Column, evidence: Mapping[str, Evidence]) -> list[float]:
     """The different baselines of a column's runs: one number for each different test set."""
-    names = [name for row in rows for name in row.runs.get(column.role, ())]
-    return sorted({share for name in names if (share := baseline(name, column, folder)) is not None})
+    names = [name for row in rows if column.role in row.runs for name in row.runs[column.role]]
+    return sorted({share for name in names if (share := baseline(name, column, evidence)) is not None})
 
 
 def show(value: float, form: Format) -> str:

@@ -1,63 +1,59 @@
-"""Run a study on this machine, one run after the other, and continue it when asked again."""
+"""Run a study, or a part of it, by one of EXECUTORS, and continue it when asked again."""
 
-import time
-import traceback
+import fnmatch
 from collections.abc import Callable
 from pathlib import Path
 
-from research.errors import UserError
-from research.experiment import Experiment
-from research.study.graph import Study, needs, order
-from research.study.ledger import enter, run_state, write_record
+from research.errors import UserError, choose, nearest
+from research.study import local, slurm
+from research.study.graph import Study, needs, order, with_origins
+from research.study.how import How, validate
+from research.study.ledger import enter, states
+
+EXECUTORS: dict[str, Callable[[Study, Path, list[str], How], None]] = {'local': local.execute, 'slurm': slurm.execute}
 
 
-def attempt(experiment: Experiment, workdir: Path, run: Callable[[Experiment, Path], object]) -> str:
-    """Run one experiment: '' when it left a result, else the reason in one line, which its failure.json keeps."""
-    failure = workdir / 'failure.json'
-    attempts = run_state(workdir).attempts + 1
-    failure.unlink(missing_ok=True)
-    trace = ''
-    try:
-        run(experiment, workdir)
-        reason = '' if run_state(workdir).state == 'done' else 'it ended without a result.json'
-    except UserError as error:
-        reason = str(error)
-    except Exception as error:
-        trace = traceback.format_exc()
-        reason = f'{type(error).__name__}: {(str(error).strip().splitlines() or [""])[0]} (all of it in {failure})'
-    if reason:
-        write_record(failure, {'reason': reason, 'attempts': attempts, 'traceback': trace})
-    return reason
+def select(study: Study, only: str) -> list[str]:
+    """The runs that `only` names and all that they start from, in running order; UserError where it names none."""
+    if not only:
+        return order(study)
+    chosen = [name for name in study.runs if any(fnmatch.fnmatchcase(name, glob) for glob in split(only))]
+    if not chosen:
+        raise UserError(f"--only='{only}' matches no run{nearest(only, study.runs)} (there are: {', '.join(study.runs)})")
+    return with_origins(study, chosen)
 
 
-def run_study(study: Study, folder: Path, run: Callable[[Experiment, Path], object]) -> None:
-    """Run what is not done, each in `folder/NAME` after what it starts from; `run` continues what it finds begun.
+def split(only: str) -> list[str]:
+    """The globs of --only. The commas of a sweep's names are no separators: a whole that is a run's name stays whole."""
+    return [only, *only.split(',')]
+
+
+def prepare(study: Study, folder: Path, how: How) -> list[str]:
+    """Makes `folder` the study's, or refuses it before anything is written, and returns the runs that are asked for."""
+    choose('executor', how.executor, EXECUTORS)
+    validate(how)
+    names = select(study, how.only)
+    enter(study, folder)
+    return names
+
+
+def run_study(study: Study, folder: Path, how: How) -> None:
+    """Runs what is asked for and not done, each in `folder/NAME` after what it starts from.
 
     A failure blocks the runs that start from it and lets the others go on; a UserError at the end names them all.
     """
-    names = order(study)
-    enter(study, folder)
-    problems: dict[str, str] = {}
-
-    def say(name: str, what: str) -> None:
-        print(f'[{names.index(name) + 1}/{len(names)}] {name}: {what}', flush=True)
-
-    for name in names:
-        before = run_state(folder / name)
-        missing = [needed for needed in needs(study.runs[name]) if needed in problems]
-        if before.state == 'done':
-            say(name, 'done before, kept')
-        elif missing:
-            problems[name] = f"blocked, because it starts from '{missing[0]}', which has no result"
-            say(name, problems[name])
-        else:
-            again = {'waiting': 'starts', 'unfinished': 'continues', 'failed': f'tries again after: {before.reason}'}
-            say(name, again[before.state])
-            began = time.monotonic()
-            reason = attempt(study.runs[name], folder / name, run)
-            if reason:
-                problems[name] = f'failed: {reason}'
-            say(name, problems[name] if reason else f'done in {time.monotonic() - began:.0f} s')
+    names = prepare(study, folder, how)
+    EXECUTORS[how.executor](study, folder, names, how)
+    stand = states(study, folder)
+    problems = [name for name in names if stand[name].state != 'done']
     if problems:
-        told = '; '.join(f'{name} {what}' for name, what in problems.items())
-        raise UserError(f'{len(problems)} of {len(names)} runs have no result (the same command tries them again): {told}')
+        told = []
+        for name in problems:
+            reason = f': {stand[name].reason}' if stand[name].reason else ''
+            blocked = [needed for needed in needs(study.runs[name]) if stand[needed].state != 'done']
+            told.append(
+                f"{name} blocked, because it starts from '{blocked[0]}'" if blocked else f'{name} {stand[name].state}{reason}'
+            )
+        raise UserError(
+            f'{len(problems)} of {len(names)} runs have no result (the same command tries them again): {"; ".join(told)}'
+        )

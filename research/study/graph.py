@@ -2,13 +2,14 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from research.errors import UserError, choose, nearest
 from research.experiment import Experiment
 
 BETTER = ('max', 'min', '')
-FILES = ('study.json', 'report.md', 'report.png')  # of a study folder, beside one folder a run
+# What lies in a study folder beside one folder a run.
+FILES = ('study.json', 'report.md', 'report.html', 'table.tex', 'table.csv', 'figures')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +31,20 @@ FORMATS = {
     'percent': Format(100, 1),
     'millions': Format(1e-6, 2, exact=True),
     'megabytes': Format(1e-6, 1, exact=True),
+    'memory': Format(1e-6, 0),
+    'minutes': Format(1 / 60, 1),
     'milliseconds': Format(1e3, 2),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One number of each row: `key` of the results of the row's runs in `role`.
+    """One number of each row: `key` of the results of the row's runs in `role`, or the mean of other columns.
 
     A key is the path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/label_accuracy'.
-    Where 'max' or 'min' is `better`, the best is set in bold. The table's caption says `note`.
+    Where 'max' or 'min' is `better`, the best is set in bold. The table's caption says `note`. A column with `of`, the titles
+    of others, has neither role nor key: it is their mean, seed by seed. `relative` to a row, by its title, it is a share of
+    that row's mean.
     """
 
     title: str
@@ -48,6 +53,8 @@ class Column:
     format: str = 'plain'
     better: str = ''
     note: str = ''
+    of: tuple[str, ...] = ()
+    relative: str = ''
 
     def __post_init__(self) -> None:
         choose(f"format of column '{self.title}'", self.format, FORMATS)
@@ -56,10 +63,16 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of a table: the runs in each role; several runs in a role are seeds of one experiment."""
+    """One line of a table: the runs in each role; several runs in a role are seeds of one experiment.
+
+    `published` holds what a paper prints for the row, by column title and in the column's unit; `facts` what the row is, in
+    words, by the title of a column of its own in front of the numbers.
+    """
 
     title: str
     runs: Mapping[str, tuple[str, ...]]
+    published: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 COLUMNS = {
@@ -90,6 +103,10 @@ COLUMNS = {
     'mlm': Column('MLM loss (nats)', 'pretrain', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents'),
     'mlm_accuracy': Column('MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'),
     'task': Column('Task accuracy (%)', 'task', 'metrics:test/label_accuracy', 'percent', 'max', 'on the test split'),
+    'time': Column(
+        'Time (min)', 'pretrain', 'wall_seconds', 'minutes', 'min', 'of pretraining, compilation and evaluation included'
+    ),
+    'memory': Column('Memory (MB)', 'pretrain', 'peak_memory_bytes', 'memory', 'min', 'the most that was in use in pretraining'),
     'speed': Column('Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'in pretraining, a teacher included'),
     'latency': Column(
         'Latency (ms)',
@@ -104,13 +121,16 @@ COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What a study is run for. The figure draws the column with key `score` against the one with key `size`."""
+    """What a study is run for. Figures draw the column titled `score` against what a row costs and what shape it has.
+
+    `source` is the paper and its table that the rows' published numbers are from.
+    """
 
     title: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...] = tuple(COLUMNS.values())
-    score: str = 'metrics:test/label_accuracy'
-    size: str = 'parameters:encoder'
+    score: str = 'Task accuracy (%)'
+    source: str = ''
 
 
 Quantity = tuple[str | tuple[str, ...], str]
@@ -157,8 +177,17 @@ class Study:
                 for name in names:
                     choose(f"run (role '{role}' of row '{row.title}')", name, self.runs)
         roles = {role: None for row in self.table.rows for role in row.runs}
+        titles = [column.title for column in self.table.columns]
         for column in self.table.columns:
-            choose(f"role (column '{column.title}')", column.role, roles)
+            if not column.of:
+                choose(f"role (column '{column.title}')", column.role, roles)
+            for title in column.of:
+                choose(f"column (averaged by '{column.title}')", title, titles)
+            if column.relative:
+                choose(f"row (column '{column.title}')", column.relative, [row.title for row in self.table.rows])
+        for row in self.table.rows:
+            for title in row.published:
+                choose(f"column (published for row '{row.title}')", title, titles)
         for claim in self.claims:
             for names, _ in claim.sides():
                 for name in names:
@@ -193,3 +222,13 @@ def order(study: Study) -> list[str]:
     for name in study.runs:
         place(name, ())
     return placed
+
+
+def with_origins(study: Study, chosen: Iterable[str]) -> list[str]:
+    """The chosen runs and all that they start from, in running order."""
+    wanted = set(chosen)
+    names = order(study)
+    for name in reversed(names):
+        if name in wanted:
+            wanted.update(needs(study.runs[name]))
+    return [name for name in names if name in wanted]

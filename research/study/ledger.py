@@ -3,46 +3,28 @@
 import dataclasses
 import hashlib
 import json
-import os
+import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from research import lock
 from research.errors import UserError
 from research.experiment import Experiment, differences, from_wire, to_wire
-from research.study.graph import Study, needs, order
+from research.records import read_record, write_record
+from research.study.graph import Claim, Column, Row, Study, Table, needs, order
 
 SHOWN = 5  # differences named in a refusal
 
 
 @dataclasses.dataclass(frozen=True)
 class RunState:
-    """Where a run stands: 'waiting', 'unfinished', 'done', 'failed' or 'blocked', and why."""
+    """Where a run stands: 'waiting', 'running', 'interrupted', 'done', 'failed' or 'blocked', and why."""
 
     state: str
     reason: str = ''
     attempts: int = 0  # failed ones
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`; None when the file is missing, half-written or holds something else."""
-    try:
-        record = json.loads(path.read_text(encoding='utf-8'))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write `path` so that a reader, or a kill, sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a JSON object, whole."""
-    write_whole(path, (json.dumps(record, indent=2, ensure_ascii=False) + '\n').encode())
+    again: bool = True  # whether a failed one may fare better next time: a crash may, a mistake in the definition may not
 
 
 def begun(workdir: Path) -> bool:
@@ -51,15 +33,25 @@ def begun(workdir: Path) -> bool:
 
 
 def run_state(workdir: Path) -> RunState:
-    """The state of one run, from its folder alone; that another run blocks it is not known there."""
-    if read_record(workdir / 'result.json') is not None:
-        return RunState('done')
+    """The state of one run, from its folder and its lock alone; that another run blocks it is not known there."""
     failure = read_record(workdir / 'failure.json')
+    attempts = failure['attempts'] if failure is not None else 0
+    if read_record(workdir / 'result.json') is not None:
+        return RunState('done', attempts=attempts)
+    holder = lock.holder(workdir)
+    if holder is not None:
+        return RunState('running', lock.told(holder), attempts)
     if failure is not None:
-        return RunState('failed', failure['reason'], failure['attempts'])
+        return RunState('failed', failure['reason'], attempts, failure['again'])
     if (workdir / 'result.json').exists():
-        return RunState('unfinished', 'its result.json is half-written')
-    return RunState('unfinished' if begun(workdir) else 'waiting')
+        return RunState('interrupted', 'its result.json is half-written')
+    return RunState('interrupted' if begun(workdir) else 'waiting')
+
+
+def record_failure(workdir: Path, reason: str, trace: str = '', again: bool = True) -> None:
+    """Write why an attempt failed beside how many did."""
+    attempts = run_state(workdir).attempts + 1
+    write_record(workdir / 'failure.json', {'reason': reason, 'attempts': attempts, 'again': again, 'traceback': trace})
 
 
 def states(study: Study, folder: Path) -> dict[str, RunState]:
@@ -68,9 +60,14 @@ def states(study: Study, folder: Path) -> dict[str, RunState]:
     for name in order(study):
         found[name] = run_state(folder / name)
         stopped = [needed for needed in needs(study.runs[name]) if found[needed].state in ('failed', 'blocked')]
-        if stopped and found[name].state != 'done':
-            found[name] = RunState('blocked', f"it starts from '{stopped[0]}', which is {found[stopped[0]].state}")
+        if stopped and found[name].state not in ('done', 'running'):
+            first = found[stopped[0]]
+            why = f': {first.reason}' if first.state == 'failed' else ''
+            found[name] = RunState('blocked', f"it starts from '{stopped[0]}', which is {first.state}{why}")
     return found
+
+
+# ---- study.json -----------------------------------------------------------------------------------------------------------------
 
 
 def wire(experiment: Experiment) -> dict[str, Any]:
@@ -79,14 +76,53 @@ def wire(experiment: Experiment) -> dict[str, Any]:
 
 
 def definition(study: Study) -> dict[str, Any]:
-    """What study.json holds: the name, and each run's wire with a hash of it and of the hashes of its origins."""
+    """What study.json holds: all of the study, each run's wire with a hash of it and of the hashes of its origins."""
     runs: dict[str, dict[str, Any]] = {}
     for name in order(study):
         experiment = wire(study.runs[name])
         origins = [runs[needed]['hash'] for needed in needs(study.runs[name])]
         hashed = hashlib.sha256(json.dumps([experiment, origins], sort_keys=True).encode()).hexdigest()
         runs[name] = {'hash': hashed[:16], 'experiment': experiment}
-    return {'name': study.name, 'runs': runs}
+    claims = [dataclasses.asdict(claim) for claim in study.claims]
+    told = {'name': study.name, 'note': study.note, 'table': dataclasses.asdict(study.table), 'claims': claims, 'left_out': []}
+    return json.loads(json.dumps({**told, 'runs': runs}))
+
+
+def read_study(folder: Path) -> Study:
+    """The study that `folder` holds, from its study.json."""
+    path = folder / 'study.json'
+    stored = read_record(path)
+    if stored is None:
+        what = 'its study.json is no JSON object' if path.exists() else 'it has no study.json'
+        raise UserError(f'{folder} holds no study ({what}): give the folder that launch.py names, or run the study there first')
+    try:
+        runs = {name: from_wire(run['experiment']) for name, run in stored['runs'].items() if name not in stored['left_out']}
+        table = stored['table']
+        rows = tuple(
+            Row(row['title'], {role: tuple(names) for role, names in row['runs'].items()}, row['published'], row['facts'])
+            for row in table['rows']
+        )
+        columns = tuple(_record(Column, column) for column in table['columns'])
+        claims = tuple(Claim(each['text'], _quantity(each['left']), _quantity(each['right'])) for each in stored['claims'])
+        return Study(
+            stored['name'], runs, Table(table['title'], rows, columns, table['score'], table['source']), stored['note'], claims
+        )
+    except (KeyError, TypeError, AttributeError, UserError) as error:
+        raise UserError(
+            f'{path} is from another version of this code ({type(error).__name__}: {error}):'
+            ' run the study again, which writes it anew'
+        ) from None
+
+
+def _record(kind: Any, values: Mapping[str, Any]) -> Any:
+    """A flat dataclass from JSON, whose lists are its tuples."""
+    names = typing.get_type_hints(kind)
+    return kind(**{name: tuple(values[name]) if isinstance(values[name], list) else values[name] for name in names})
+
+
+def _quantity(stored: list[Any]) -> tuple[str | tuple[str, ...], str]:
+    runs, key = stored
+    return (tuple(runs) if isinstance(runs, list) else runs), key
 
 
 def changes(study: Study, stored: dict[str, Any], path: Path) -> dict[str, list[str]]:
@@ -134,10 +170,16 @@ def check(study: Study, folder: Path) -> dict[str, Any] | None:
 
 
 def enter(study: Study, folder: Path) -> None:
-    """Make `folder` this study's, or refuse it; runs that the study no longer has stay in its study.json."""
+    """Make `folder` this study's, or refuse it; runs that the study no longer has stay in its study.json, marked as left out.
+
+    Raises UserError too where `folder` is a run's.
+    """
+    if (folder / 'experiment.json').exists():
+        raise UserError(f'{folder} is the folder of a run, not of a study: choose another --workdir')
     stored = check(study, folder)
     wanted = definition(study)
     if stored is not None:
-        wanted['runs'] = {**stored['runs'], **wanted['runs']}
+        wanted['left_out'] = [name for name in stored['runs'] if name not in wanted['runs']]
+        wanted['runs'] = {**{name: stored['runs'][name] for name in wanted['left_out']}, **wanted['runs']}
     if wanted != stored:
         write_record(folder / 'study.json', wanted)

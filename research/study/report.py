@@ -1,26 +1,28 @@
-"""What a study found, read from its run folders alone: a table, a figure, its claims judged, and how it was made."""
+"""What a study found, read from its folder alone: tables, figures, its claims judged, and how the numbers came about."""
 
+import base64
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas
 import rich.box
-import rich.console
 import rich.table
 import rich.text
-import scipy.stats
 
-from research.errors import UserError
-from research.study.cells import Cell, baseline, baselines, best, look_up, read_cell, row_cell, show
-from research.study.figure import draw
-from research.study.graph import FORMATS, Claim, Format, Study, needs
-from research.study.ledger import RunState, check, read_record, states, write_whole
+from research.records import write_whole
+from research.study.cells import Cell, Evidence, baseline, baselines, best, gather, look_up, read_cell, row_cell, show
+from research.study.claims import cell_text, judge, order_of_published
+from research.study.figure import Drawn
+from research.study.figures import draw
+from research.study.graph import FORMATS, Column, Study, needs
+from research.study.ledger import read_study
+from research.study.progress import console, duration
+from research.study.sheet import Entry, Sheet, inline, latex, markdown, plain, web
 
 MISSING = '—'
 ARROWS = {'max': ' ↑', 'min': ' ↓', '': ''}
-SIGNIFICANCE = 0.05
 ENVIRONMENT = {
     'command': 'Command',
     'commit': 'Commit',
@@ -30,116 +32,115 @@ ENVIRONMENT = {
     'python': 'Python',
     'versions': 'Versions',
 }
-FIGURE = '![Held-out MLM loss over steps; score against size](report.png)'
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: left; white-space: nowrap; }
+th { border-bottom: 2px solid #1a1a1a; } .n { text-align: right; font-variant-numeric: tabular-nums; }
+img { max-width: 100%; } code { background: #f4f4f4; padding: 0 .2em; white-space: normal; }
+"""
 
 
-def cell_text(cell: Cell, form: Format, bold: bool) -> tuple[str, str]:
-    """(the number, its remark): ('83.1 ± 0.4', ' (n=2 of 3)'), with the number between ** when bold."""
-    seeds = len(cell.values) + len(cell.missing)
-    if not cell.values:
-        return MISSING, ''
-    number, remark = show(cell.mean, form), ''
-    if seeds > 1 and not (form.exact and len(set(cell.values)) == 1 and not cell.missing):
-        spread = f' ± {show(cell.deviation, form)}' if len(cell.values) > 1 else ''
-        remark = f' (n={len(cell.values)} of {seeds})' if cell.missing else f' (n={seeds})'
-        number += spread
-    return (f'**{number}**' if bold else number), remark
+def published(study: Study, column: Column) -> bool:
+    """Whether a row has a published number for the column."""
+    return any(column.title in row.published for row in study.table.rows)
 
 
-def markdown_table(titles: list[str], rows: list[list[str]], left: int) -> str:
-    """A GitHub table whose columns after the first `left` are numbers, aligned right."""
-    marks = [':---'] * left + ['---:'] * (len(titles) - left)
-    return '\n'.join('| ' + ' | '.join(text.replace('|', r'\|') for text in line) + ' |' for line in (titles, marks, *rows))
+def main_sheet(study: Study, cells: list[list[Cell]]) -> Sheet:
+    """The study's table; a column with published numbers is followed by these and by the difference."""
+    columns, rows = study.table.columns, study.table.rows
+    facts = list(dict.fromkeys(title for row in rows for title in row.facts))
+    titles = ['', *facts]
+    for column in columns:
+        titles.append(column.title + ARROWS[column.better])
+        titles += ['published', 'Δ'] if published(study, column) else []
+    bold = [best([line[place] for line in cells], column.better, FORMATS[column.format]) for place, column in enumerate(columns)]
+    lines = []
+    for index, (row, line) in enumerate(zip(rows, cells, strict=True)):
+        entries = [Entry(row.title), *(Entry(row.facts[title] if title in row.facts else '') for title in facts)]
+        for place, (column, cell) in enumerate(zip(columns, line, strict=True)):
+            form = FORMATS[column.format]
+            entries.append(Entry(*cell_text(cell, form), bold=bold[place][index]))
+            if published(study, column):
+                known = row.published[column.title] if column.title in row.published else None
+                entries.append(Entry(MISSING if known is None else f'{known:,.{form.digits}f}'))
+                apart = MISSING if known is None or not cell.values else f'{cell.mean * form.scale - known:+,.{form.digits}f}'
+                entries.append(Entry(apart.replace('-', '−')))
+        lines.append(tuple(entries))
+    return Sheet(tuple(titles), tuple(lines), 1 + len(facts))
 
 
-def duration(seconds: float) -> str:
-    """'2 h 05 min', '3 min 20 s' or '12 s'."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    if hours:
-        return f'{hours} h {left:02d} min'
-    return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'
+def numbers(study: Study, cells: list[list[Cell]]) -> pandas.DataFrame:
+    """The table for machines: means, deviations, seeds, published numbers and differences, in the units that the table prints."""
+    records = []
+    for row, line in zip(study.table.rows, cells, strict=True):
+        record: dict[str, Any] = {'row': row.title, **row.facts}
+        for column, cell in zip(study.table.columns, line, strict=True):
+            scale = FORMATS[column.format].scale
+            record[column.title] = cell.mean * scale if cell.values else None
+            record[f'{column.title} sd'] = cell.deviation * scale if len(cell.values) > 1 else None
+            record[f'{column.title} n'] = len(cell.values)
+            record[f'{column.title} missing'] = len(cell.missing)
+            record[f'{column.title} mixed'] = ' '.join(cell.mixed)
+            if published(study, column):
+                known = row.published[column.title] if column.title in row.published else None
+                record[f'{column.title} published'] = known
+                record[f'{column.title} difference'] = cell.mean * scale - known if cell.values and known is not None else None
+        records.append(record)
+    return pandas.DataFrame(records)
 
 
-def subject(names: tuple[str, ...], study: Study) -> str:
-    """What a claim calls some runs: the title of the row that has just these in one role, else their names."""
-    for row in study.table.rows:
-        if names in row.runs.values():
-            return row.title
-    return ', '.join(names)
-
-
-def judge(claim: Claim, study: Study, folder: Path, stand: Mapping[str, RunState]) -> str:
-    """The line of a claim: 'holds', 'does not hold' or 'not known', the sentence, both numbers and their spread."""
-    cells = [read_cell(names, key, folder, stand) for names, key in claim.sides()]
-    formats = {column.key: FORMATS[column.format] for column in study.table.columns}
-    shown = []
-    for (_, key), cell in zip(claim.sides(), cells, strict=True):
-        form = formats[key] if key in formats else FORMATS['plain']
-        shown.append(' '.join(''.join(cell_text(cell, form, bold=False)).split()))
-    subjects = [subject(names, study) for names, _ in claim.sides()]
-    text = claim.text.replace('{a}', subjects[0]).replace('{b}', subjects[1])
-    both = f'{text}: {shown[0]} against {shown[1]}'
-    missing = {name: why for cell in cells for name, why in cell.missing.items()}
-    if missing:
-        return f'**not known** — {text}: ' + '; '.join(f'{name} has no number ({why})' for name, why in missing.items())
-    left, right = cells
-    if not (left.comparable and right.comparable) or left.mean >= right.mean:
-        return f'**does not hold** — {both}'
-    if min(len(left.values), len(right.values)) < 2:
-        return f'**holds** — {both} (one seed on a side: no spread is known, so chance is not excluded)'
-    if left.deviation == right.deviation == 0:
-        return f'**holds** — {both} (no spread over seeds)'
-    test = scipy.stats.ttest_ind_from_stats(
-        *(number for cell in cells for number in (cell.mean, cell.deviation, len(cell.values))),
-        equal_var=False,
-        alternative='less',
-    )
-    chance = f"Welch's one-sided t-test, p = {test.pvalue:.2g}"
-    if test.pvalue < SIGNIFICANCE:
-        return f'**holds** — {both} ({chance})'
-    return f'**does not hold** — {both} (below in the mean, but within the spread of seeds: {chance})'
-
-
-def caption(study: Study, cells: list[list[Cell]], folder: Path) -> list[str]:
+def caption(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Evidence]) -> list[str]:
     """What a reader must know to read the table."""
     columns, rows = study.table.columns, study.table.rows
     lines = []
     for column in columns:
-        shares = ' or '.join(show(share, FORMATS[column.format]) for share in baselines(rows, column, folder))
+        shares = ' or '.join(show(share, FORMATS[column.format]) for share in baselines(rows, column, evidence))
         chance = f'always giving the commonest label scores {shares}' if shares else ''
-        if column.note or chance:
-            lines.append(f'{column.title}: {"; ".join(part for part in (column.note, chance) if part)}.')
+        mean = f'the mean of {", ".join(column.of)}' if column.of else ''
+        share = f"relative to '{column.relative}'" if column.relative else ''
+        told = '; '.join(part for part in (column.note, mean, share, chance) if part)
+        lines += [f'{column.title}: {told}.'] if told else []
     if any(column.better for column in columns):
-        lines.append('Bold: the best of the column (↑ more is better, ↓ less is), among cells that lack no seed.')
+        lines.append('Bold: the best of the column (↑ more is better, ↓ less is), among cells that lack no seed and mix nothing.')
     if any(len(cell.values) > 1 for line in cells for cell in line):
         lines.append('±: the sample standard deviation over n seeds.')
     else:
         lines.append('One seed a cell: no spread is known.')
+    if any(published(study, column) for column in columns):
+        lines.append(f'Published: {study.table.source}; Δ: measured minus published.')
+    if any(cell.mixed for line in cells for cell in line):
+        lines.append('†: the runs of the cell differ in more than their seed; see below.')
     return lines
 
 
-def remarks(study: Study, cells: list[list[Cell]], folder: Path, stand: Mapping[str, RunState]) -> list[str]:
-    """What is wrong with the table: runs that are not done, numbers that a result lacks, models that learnt nothing."""
+def remarks(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Evidence]) -> list[str]:
+    """What is wrong with the table: runs not done, cells that mix, numbers that a result lacks, models that learnt nothing."""
     missing = dict.fromkeys(pair for line in cells for cell in line for pair in cell.missing.items())
     lines = [f'{MISSING} for `{name}`: {why}.' for name, why in missing]
     told_of = {name for name, _ in missing}
-    others = [name for name, state in stand.items() if state.state != 'done' and name not in told_of]
-    lines += [f'Not done either: {", ".join(f"`{name}` ({stand[name].state})" for name in others)}.'] if others else []
+    others = [name for name, found in evidence.items() if found.state.state != 'done' and name not in told_of]
+    lines += [f'Not done either: {", ".join(f"`{name}` ({evidence[name].state.state})" for name in others)}.'] if others else []
+    for row, line in zip(study.table.rows, cells, strict=True):
+        for column, cell in zip(study.table.columns, line, strict=True):
+            if cell.mixed:
+                names = ', '.join(f'`{name}`' for name in row.runs[column.role]) if column.role in row.runs else row.title
+                lines.append(f'† {row.title}, {column.title}: mixed {" and ".join(cell.mixed)} among {names}.')
     for column in study.table.columns:
-        for name in [name for row in study.table.rows for name in row.runs.get(column.role, ())]:
-            chance, cell = baseline(name, column, folder), read_cell((name,), column.key, folder, stand)
-            if chance is not None and cell.comparable and cell.mean <= chance:
+        for name in [name for row in study.table.rows if column.role in row.runs for name in row.runs[column.role]]:
+            chance, cell = baseline(name, column, evidence), read_cell(study, (name,), column.key, evidence)
+            if chance is not None and cell.values and cell.mean <= chance:
                 lines.append(f'`{name}` scores no better than the commonest label: it has learnt nothing of its task.')
-    for name in stand:
-        result = read_record(folder / name / 'result.json')
-        entropy, loss = (None if result is None else look_up(result, key) for key in ('unigram_entropy', 'metrics:dev/mlm'))
+    for name, found in evidence.items():
+        entropy, loss = (
+            None if found.result is None else look_up(found.result, key) for key in ('unigram_entropy', 'metrics:dev/mlm')
+        )
         if entropy is not None and loss is not None and loss >= entropy:
             lines.append(
                 f'`{name}` has a held-out MLM loss of {loss:.3f}, not below the unigram entropy of {entropy:.3f}:'
                 ' it has not learnt more than how frequent each piece is.'
             )
-    return lines
+    return list(dict.fromkeys(lines))
 
 
 def told(value: Any) -> str:
@@ -151,86 +152,134 @@ def told(value: Any) -> str:
     return {True: 'yes', False: 'no', None: 'unknown'}[value] if value is None or isinstance(value, bool) else str(value)
 
 
-def provenance(study: Study, folder: Path, stand: Mapping[str, RunState]) -> str:
+def provenance(study: Study, evidence: Mapping[str, Evidence]) -> tuple[Sheet, list[str]]:
     """How the numbers came about: a table of the runs, then what their environments say and where they differ."""
-    lines, environments = [], {}
-    for name, state in stand.items():
-        wire, environment, result = (
-            read_record(folder / name / f'{file}.json') for file in ('experiment', 'environment', 'result')
+    lines = []
+    for name, found in evidence.items():
+        data = MISSING if found.environment is None else told(found.environment['data']['fingerprint'])
+        seed = MISSING if found.wire is None else told(found.wire['seed'])
+        steps, training, wall = (
+            None if found.result is None else look_up(found.result, key) for key in ('steps', 'train_seconds', 'wall_seconds')
         )
-        environments |= {} if environment is None else {name: environment}
-        data = MISSING if environment is None else told(environment['data']['fingerprint'])
-        seed = MISSING if wire is None else told(wire['seed'])
-        steps, seconds = (None if result is None else look_up(result, key) for key in ('steps', 'train_seconds'))
-        numbers = [MISSING if steps is None else f'{steps:,.0f}', MISSING if seconds is None else duration(seconds)]
-        origins = ', '.join(needs(study.runs[name])) or MISSING
-        lines.append([f'`{name}`', state.state, origins, data, seed, *numbers])
-    parts = [markdown_table(['Run', 'State', 'From', 'Data', 'Seed', 'Steps', 'Training time'], lines, left=4)]
+        texts = [f'`{name}`', found.state.state, ', '.join(needs(study.runs[name])) or MISSING, data, seed]
+        texts.append(MISSING if steps is None else f'{steps:,.0f}')
+        texts += [MISSING if seconds is None else duration(seconds) for seconds in (training, wall)]
+        lines.append(tuple(map(Entry, texts)))
+    titles = ('Run', 'State', 'From', 'Data', 'Seed', 'Steps', 'Training', 'All of it')
     facts = []
     for key, title in ENVIRONMENT.items():
         holders: dict[str, list[str]] = {}
-        for name, environment in environments.items():
-            holders.setdefault(told(environment[key]) if key in environment else 'not recorded', []).append(name)
+        for name, found in evidence.items():
+            if found.environment is not None:
+                value = told(found.environment[key]) if key in found.environment else 'not recorded'
+                holders.setdefault(value, []).append(name)
         for value, names in holders.items():
-            facts.append(f'- {title}: `{value}`' + (f' (of {", ".join(names)})' if len(holders) > 1 else ''))
-    return '\n\n'.join([*parts, '\n'.join(facts)]) if facts else parts[0]
+            facts.append(f'{title}: `{value}`' + (f' (of {", ".join(names)})' if len(holders) > 1 else ''))
+    return Sheet(titles, tuple(lines), left=4), facts
 
 
-def show_table(study: Study, texts: list[list[tuple[str, str]]], lines: list[str]) -> None:
+def show_table(title: str, sheet: Sheet, lines: list[str]) -> None:
     """The table on the terminal: without colours, and as wide as it needs, where the output is none."""
-    terminal = sys.stdout.isatty()
-    console = rich.console.Console(file=sys.stdout, force_terminal=terminal, width=None if terminal else 240, highlight=False)
-    shown = rich.table.Table(title=rich.text.Text(study.table.title), title_justify='left', box=rich.box.SIMPLE_HEAD)
-    shown.add_column('', no_wrap=True)
-    for column in study.table.columns:
-        shown.add_column(rich.text.Text(column.title + ARROWS[column.better]), justify='right')
-    for row, line in zip(study.table.rows, texts, strict=True):
-        found = [
-            rich.text.Text.assemble((number.strip('*'), 'bold' if number.startswith('**') else ''), remark)
-            for number, remark in line
-        ]
-        shown.add_row(rich.text.Text(row.title), *found)
-    console.print(shown)
+    out = console()
+    shown = rich.table.Table(title=rich.text.Text(title), title_justify='left', box=rich.box.SIMPLE_HEAD)
+    for place, column in enumerate(sheet.titles):
+        shown.add_column(rich.text.Text(column), justify='left' if place < sheet.left else 'right', no_wrap=place == 0)
+    for line in sheet.lines:
+        shown.add_row(*(rich.text.Text.assemble((each.text, 'bold' if each.bold else ''), each.remark) for each in line))
+    if sheet.titles:
+        out.print(shown)
     for line in lines:
-        console.print(line.replace('**', '').replace('`', ''), markup=False, soft_wrap=True)
+        out.print(plain(line), markup=False, soft_wrap=True)
 
 
-def report(study: Study, folder: Path) -> Path:
-    """Write report.md and report.png into `folder`, print the table and the claims, and return the path of report.md.
+def report(folder: Path) -> Path:
+    """Writes report.md, report.html, table.tex, table.csv and figures/ into the folder of a study; the path of report.md.
 
-    Run folders are all that is read, whatever their states; a UserError where `folder` is not this study's.
+    The folder is all that is read, whatever the states of its runs. Prints the table, the remarks and the claims. UserError where
+    `folder` holds no study.
     """
-    if check(study, folder) is None:
-        raise UserError(f"{folder} holds no study (it has no study.json): run study '{study.name}' there first")
-    stand = states(study, folder)
-    columns, rows = study.table.columns, study.table.rows
-    cells = [[row_cell(row, column, folder, stand) for column in columns] for row in rows]
-    bold = [best([line[place] for line in cells], column.better, FORMATS[column.format]) for place, column in enumerate(columns)]
-    texts = [
-        [
-            cell_text(cell, FORMATS[column.format], bold[place][line])
-            for place, (cell, column) in enumerate(zip(found, columns, strict=True))
-        ]
-        for line, found in enumerate(cells)
-    ]
-    table = markdown_table(
-        ['', *(column.title + ARROWS[column.better] for column in columns)],
-        [[row.title, *(number + remark for number, remark in line)] for row, line in zip(rows, texts, strict=True)],
-        left=1,
+    study = read_study(folder)
+    evidence = gather(study, folder)
+    cells = [[row_cell(study, row, column, evidence) for column in study.table.columns] for row in study.table.rows]
+    sheet = main_sheet(study, cells)
+    notes, wrong = caption(study, cells, evidence), remarks(study, cells, evidence)
+    sections = {
+        'The order of the published numbers': order_of_published(study, evidence),
+        'Claims': [judge(claim, study, evidence) for claim in study.claims],
+    }
+    figures = draw(study, evidence, folder)
+    write_figures(folder / 'figures', figures)
+    runs, facts = provenance(study, evidence)
+    write_whole(folder / 'table.csv', numbers(study, cells).to_csv(index=False).encode())
+    write_whole(folder / 'table.tex', latex(sheet, study.table.title, notes).encode())
+    write_whole(folder / 'report.html', as_html(study, sheet, notes, wrong, sections, figures, runs, facts).encode())
+    write_whole(folder / 'report.md', as_markdown(study, sheet, notes, wrong, sections, figures, runs, facts).encode())
+    show_table(
+        study.table.title,
+        sheet,
+        [*wrong, *(line for lines in sections.values() for line in lines), f'report: {folder / "report.md"}'],
     )
-    notes = remarks(study, cells, folder, stand)
-    claims = [judge(claim, study, folder, stand) for claim in study.claims]
-    picture = draw(study, folder, stand)
-    if picture is None:
-        (folder / 'report.png').unlink(missing_ok=True)
-    else:
-        write_whole(folder / 'report.png', picture)
-    parts = [f'# {study.table.title}', study.note.strip(), table, ' '.join(caption(study, cells, folder))]
-    parts += ['\n'.join(f'- {note}' for note in notes)]
-    parts += ['## Figure', FIGURE] if picture is not None else []
-    parts += ['## Claims', '\n'.join(f'- {claim}' for claim in claims)] if claims else []
-    parts += ['## How these numbers came about', provenance(study, folder, stand)]
-    path = folder / 'report.md'
-    write_whole(path, ('\n\n'.join(part for part in parts if part) + '\n').encode())
-    show_table(study, texts, [*notes, *claims, f'report: {path}'])
-    return path
+    return folder / 'report.md'
+
+
+def write_figures(folder: Path, figures: list[Drawn]) -> None:
+    """Each figure as NAME.png and NAME.pdf; those of an earlier report that are no more are taken away."""
+    wanted = {f'{each.name}.{kind}': content for each in figures for kind, content in (('png', each.png), ('pdf', each.pdf))}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in wanted:
+            path.unlink()
+    for name, content in wanted.items():
+        write_whole(folder / name, content)
+
+
+def as_markdown(
+    study: Study,
+    sheet: Sheet,
+    notes: list[str],
+    wrong: list[str],
+    sections: Mapping[str, list[str]],
+    figures: list[Drawn],
+    runs: Sheet,
+    facts: list[str],
+) -> str:
+    """report.md."""
+
+    def items(lines: list[str]) -> str:
+        return '\n'.join(f'- {line}' for line in lines)
+
+    parts = [f'# {study.table.title}', study.note.strip(), markdown(sheet), ' '.join(notes), items(wrong)]
+    for title, lines in sections.items():
+        parts += [f'## {title}', items(lines)] if lines else []
+    parts += ['## Figures', *(f'![{each.title}](figures/{each.name}.png)' for each in figures)] if figures else []
+    parts += ['## How these numbers came about', markdown(runs), items(facts)]
+    return '\n\n'.join(part for part in parts if part) + '\n'
+
+
+def as_html(
+    study: Study,
+    sheet: Sheet,
+    notes: list[str],
+    wrong: list[str],
+    sections: Mapping[str, list[str]],
+    figures: list[Drawn],
+    runs: Sheet,
+    facts: list[str],
+) -> str:
+    """report.html: one file, with its figures inside."""
+
+    def items(lines: list[str]) -> str:
+        return '<ul>\n' + ''.join(f'<li>{inline(line)}</li>\n' for line in lines) + '</ul>' if lines else ''
+
+    title = inline(study.table.title)
+    parts = [f'<h1>{title}</h1>', f'<p>{inline(study.note.strip())}</p>' if study.note.strip() else '', web(sheet)]
+    parts += [f'<p>{inline(" ".join(notes))}</p>', items(wrong)]
+    for heading, lines in sections.items():
+        parts += [f'<h2>{inline(heading)}</h2>', items(lines)] if lines else []
+    parts += ['<h2>Figures</h2>'] if figures else []
+    for each in figures:
+        image = base64.b64encode(each.png).decode()
+        parts.append(f'<h3>{inline(each.title)}</h3>\n<img alt="{inline(each.title)}" src="data:image/png;base64,{image}">')
+    parts += ['<h2>How these numbers came about</h2>', web(runs), items(facts)]
+    body = '\n'.join(part for part in parts if part)
+    head = f'<meta charset="utf-8">\n<title>{title}</title>\n<style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'

@@ -1,8 +1,9 @@
 """A sweep: an experiment times its axes becomes a study."""
 
+import dataclasses
 import itertools
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from research.errors import UserError, choose
@@ -42,17 +43,30 @@ def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Stud
         if name_of(point) in runs:
             raise UserError(f"the sweep has two runs '{name_of(point)}': its axes set the same keys")
         runs[name_of(point)] = override(x, point)
-    metric = 'metrics:test/label_accuracy' if x.data.task else 'metrics:dev/mlm'
+    if x.data.task:
+        score = Column('Accuracy (%)', 'run', 'metrics:test/label_accuracy', 'percent', 'max', 'on the test split')
+    else:
+        score = Column('MLM loss (nats)', 'run', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents')
     columns = (
         Column('Parameters (M)', 'run', 'parameters:total', 'millions', 'min'),
         Column('FLOPs a token (M)', 'run', 'flops_per_token', 'millions', 'min'),
-        Column('Accuracy (%)', 'run', metric, 'percent', 'max')
-        if x.data.task
-        else Column('MLM loss (nats)', 'run', metric, 'plain', 'min'),
+        score,
+        Column('Time (min)', 'run', 'wall_seconds', 'minutes', 'min'),
+        Column('Memory (MB)', 'run', 'peak_memory_bytes', 'memory', 'min'),
         Column('Training (tokens/s)', 'run', 'tokens_per_second', 'count', 'max'),
         Column('Latency (ms)', 'run', 'latency_seconds', 'milliseconds', 'min'),
     )
-    rows = tuple(Row(name, {'run': (name,)}) for name in runs)
-    return Study(
-        f'{x.name}-sweep', runs, Table(f'{x.name}: {" × ".join(texts)}', rows, columns, score=metric, size='parameters:total')
-    )
+    rows = tuple(Row(title, {'run': names}) for title, names in seeds_together(runs).items())
+    return Study(f'{x.name}-sweep', runs, Table(f'{x.name}: {" × ".join(texts)}', rows, columns, score=score.title))
+
+
+def seeds_together(runs: Mapping[str, Experiment]) -> dict[str, tuple[str, ...]]:
+    """Row title -> the runs that differ in nothing but their seed."""
+    found: dict[Experiment, list[str]] = {}
+    for name, x in runs.items():
+        found.setdefault(dataclasses.replace(x, seed=0), []).append(name)
+    titles = {}
+    for names in found.values():
+        parts = [part for part in names[0].split(',') if len(names) == 1 or not part.startswith('seed=')]
+        titles[','.join(parts) or 'all seeds'] = tuple(names)
+    return titles

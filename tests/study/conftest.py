@@ -63,6 +63,10 @@ def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any
         'flops_per_token': 2 * size,
         'checkpoint_bytes': 4 * size,
         'train_seconds': 200 if task else 3725,
+        'wall_seconds': 260.0 if task else 3800.0,
+        'peak_memory_bytes': 512_000_000,
+        'flops_per_step': 7_000_000,
+        'smoothness': None if task else {'l2': [3.0, 2.0, 1.0], 'degrees': [40.0, 20.0, 10.0]},
         'tokens_per_second': 12345.6,
         'latency_seconds': 0.00234,
         'unigram_entropy': None if task else 6.21,
@@ -75,14 +79,16 @@ def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any
         'devices': {'platform': 'cpu', 'count': 1},
         'versions': {'jax': '0.10.2'},
         'data': {'fingerprint': 'f00d' if task else 'beef'},
+        'steps': 1500,
     }
     (workdir / 'result.json').write_text(json.dumps(result | changes))
     (workdir / 'environment.json').write_text(json.dumps(environment))
     (workdir / 'experiment.json').write_text(json.dumps(to_wire(experiment).to_dict()))
-    lines = [{'step': 10, 'seconds': 1.0, 'train/loss': 9.0}]
+    lines: list[dict[str, float]] = [{'step': 10, 'wall': 1.5, 'seconds': 1.0, 'train/loss': 9.0}]
     if not task:
         lines += [
-            {'step': step, 'seconds': step / 3, 'dev/mlm': number + 5 * math.exp(-step / 200)} for step in range(100, 1501, 100)
+            {'step': step, 'wall': step / 2, 'seconds': step / 3, 'dev/mlm': number + 5 * math.exp(-step / 200)}
+            for step in range(100, 1501, 100)
         ]
     (workdir / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
 

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from research.errors import UserError
-from research.study.ledger import check, enter, read_record, run_state, states, write_record
+from research.records import read_record, write_record
+from research.study.ledger import check, enter, run_state, states
 
 
 def changed(study, name, **fields):
@@ -24,8 +25,8 @@ def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
     run.mkdir()
     assert run_state(run).state == 'waiting'
     begin(tmp_path, 'run2')
-    assert run_state(tmp_path / 'run2').state == 'unfinished'
-    write_record(run / 'failure.json', {'reason': 'no memory', 'attempts': 2, 'traceback': ''})
+    assert run_state(tmp_path / 'run2').state == 'interrupted'
+    write_record(run / 'failure.json', {'reason': 'no memory', 'attempts': 2, 'again': True, 'traceback': ''})
     assert (run_state(run).state, run_state(run).reason, run_state(run).attempts) == ('failed', 'no memory', 2)
     write_record(run / 'result.json', {'steps': 1})
     assert run_state(run).state == 'done'
@@ -35,17 +36,17 @@ def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
 def test_a_half_written_result_is_no_result(tmp_path, text):
     (tmp_path / 'result.json').write_bytes(text.encode('latin-1'))
     assert read_record(tmp_path / 'result.json') is None
-    assert run_state(tmp_path).state == 'unfinished'
+    assert run_state(tmp_path).state == 'interrupted'
     assert run_state(tmp_path).reason == 'its result.json is half-written'
 
 
 def test_states_block_what_starts_from_a_failure_but_not_what_is_done(study, finish, tmp_path):
-    write_record(tmp_path / 'teacher' / 'failure.json', {'reason': 'diverged', 'attempts': 1, 'traceback': ''})
+    write_record(tmp_path / 'teacher' / 'failure.json', {'reason': 'diverged', 'attempts': 1, 'again': True, 'traceback': ''})
     finish(tmp_path, study, 'scratch', 2.9)
     found = states(study, tmp_path)
     assert found['teacher'].state == 'failed'
     assert found['student'].state == 'blocked'
-    assert found['student'].reason == "it starts from 'teacher', which is failed"
+    assert found['student'].reason == "it starts from 'teacher', which is failed: diverged"
     assert found['student-task-0'].reason == "it starts from 'student', which is blocked"
     assert found['scratch'].state == 'done'
     assert found['scratch-task-0'].state == 'waiting'
@@ -89,7 +90,7 @@ def test_check_names_at_most_a_few_differences(study, tmp_path):
 
 def test_a_run_that_never_began_may_change_and_is_stored_anew(study, tmp_path):
     enter(study, tmp_path)
-    write_record(tmp_path / 'teacher' / 'failure.json', {'reason': 'impossible', 'attempts': 1, 'traceback': ''})
+    write_record(tmp_path / 'teacher' / 'failure.json', {'reason': 'impossible', 'attempts': 1, 'again': True, 'traceback': ''})
     enter(changed(study, 'teacher', seed=7), tmp_path)
     assert json.loads((tmp_path / 'study.json').read_text())['runs']['teacher']['experiment']['seed'] == 7
 

@@ -2,33 +2,48 @@
 
 import dataclasses
 import json
+import shutil
 import statistics
-import struct
+import subprocess
+import sys
+from pathlib import Path
 
+import pandas
 import pytest
 
 from research.errors import UserError
-from research.study import figure
-from research.study.cells import Cell, best, look_up
-from research.study.graph import COLUMNS, FORMATS, Claim
-from research.study.ledger import enter, states
-from research.study.report import cell_text, duration, judge, report
+from research.study import figures
+from research.study.cells import Cell, best, gather, look_up
+from research.study.claims import cell_text, judge, order_of_published
+from research.study.graph import COLUMNS, FORMATS, Claim, Column
+from research.study.ledger import enter
+from research.study.metrics import read_curve
+from research.study.progress import duration
+from research.study.report import report
+from research.study.sheet import Entry, Sheet, escape, latex
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """Figures cost seconds: they are drawn in the tests that are named after them, and left out of the other reports."""
+    if not any(word in request.node.name for word in ('figure', 'web_page', 'experiments_file')):
+        monkeypatch.setattr('research.study.report.draw', lambda *_: [])
 
 
 def table(folder):
     """Row title -> cells, of the first table in report.md."""
     lines = (folder / 'report.md').read_text().split('\n\n')[2].splitlines()
     split = [[cell.strip() for cell in line.strip('|').split(' | ')] for line in lines]
-    assert split[1] == [':---'] + ['---:'] * 8
+    assert split[1] == [':---'] + ['---:'] * 10
     return {line[0]: dict(zip(split[0][1:], line[1:], strict=True)) for line in split[2:]}
 
 
 def claimed(study, folder, left, right):
-    return judge(Claim('{a} is below {b}', left, right), study, folder, states(study, folder))
+    return judge(Claim('{a} is below {b}', left, right), study, gather(study, folder))
 
 
 def test_the_table_has_the_numbers_their_spread_and_the_best_in_bold(study, finished):
-    assert report(study, finished) == finished / 'report.md'
+    assert report(finished) == finished / 'report.md'
     found = table(finished)
     assert found['Teacher'] == {
         'Parameters (M) ↓': '4.40',
@@ -37,6 +52,8 @@ def test_the_table_has_the_numbers_their_spread_and_the_best_in_bold(study, fini
         'MLM loss (nats) ↓': '**2.500**',
         'MLM accuracy (%) ↑': '42.0',
         'Task accuracy (%) ↑': f'**92.0 ± {100 * statistics.stdev([0.91, 0.93]):.1f}** (n=2)',
+        'Time (min) ↓': '63.3',
+        'Memory (MB) ↓': '512',
         'Training (tokens/s) ↑': '12,346',
         'Latency (ms) ↓': '2.34',
     }
@@ -46,27 +63,26 @@ def test_the_table_has_the_numbers_their_spread_and_the_best_in_bold(study, fini
 
 
 def test_the_report_says_how_its_numbers_came_about(study, finished):
-    report(study, finished)
+    report(finished)
     text = (finished / 'report.md').read_text()
     assert text.startswith('# Distillation | one table\n\nWhat a teacher is worth.\n\n|')
     assert 'Task accuracy (%): on the test split; always giving the commonest label scores 52.3.' in text
     assert '1 MB is 1e6 bytes' in text
     assert '±: the sample standard deviation over n seeds.' in text
-    assert '| `student` | done | teacher | beef | 0 | 1,500 | 1 h 02 min |' in text
-    assert '| `student-task-1` | done | student | f00d | 1 | 1,500 | 3 min 20 s |' in text
+    assert '| `student` | done | teacher | beef | 0 | 1,500 | 1 h 02 min | 1 h 03 min |' in text
+    assert '| `student-task-1` | done | student | f00d | 1 | 1,500 | 3 min 20 s | 4 min 20 s |' in text
     assert '- Command: `launch.py --config=experiments/distillation.py`\n' in text
     assert '- Devices: `platform cpu, count 1`\n' in text
     assert '- Versions: `jax 0.10.2`\n' in text
     assert '- Python: `not recorded`' in text
     assert '- Uncommitted changes: `no`' in text
-    assert '![' in text
     assert '\u2014 for' not in text
 
 
 def test_environments_that_differ_are_told_apart(study, finished):
     path = finished / 'student' / 'environment.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | {'commit': 'ffff'}))
-    report(study, finished)
+    report(finished)
     text = (finished / 'report.md').read_text()
     assert '- Commit: `ffff` (of student)' in text
     assert '- Commit: `abc1234` (of teacher, scratch,' in text
@@ -75,40 +91,41 @@ def test_environments_that_differ_are_told_apart(study, finished):
 def test_missing_numbers_are_marked_with_their_reason_and_never_the_best(study, finished):
     (finished / 'teacher' / 'result.json').write_text('{"half')
     (finished / 'teacher-task-0' / 'result.json').unlink()
-    (finished / 'student-task-0' / 'failure.json').write_text('{"reason": "no memory", "attempts": 1}')
+    (finished / 'student-task-0' / 'failure.json').write_text('{"reason": "no memory", "attempts": 1, "again": true}')
     (finished / 'student-task-0' / 'result.json').unlink()
     (finished / 'student-task-1' / 'result.json').write_text('{"metrics": {}}')
-    report(study, finished)
+    report(finished)
     found, text = table(finished), (finished / 'report.md').read_text()
     assert found['Teacher']['MLM loss (nats) ↓'] == '—'
     assert found['Student']['MLM loss (nats) ↓'] == '**2.701**'
     assert found['Teacher']['Task accuracy (%) ↑'] == '93.0 (n=1 of 2)'
     assert found['Student']['Task accuracy (%) ↑'] == '—'
     assert found['Scratch']['Task accuracy (%) ↑'] == '85.5 ± 0.8 (n=2)'
-    assert '- — for `teacher`: unfinished: its result.json is half-written.\n' in text
-    assert '- — for `teacher-task-0`: unfinished.\n' in text
+    assert '- — for `teacher`: interrupted: its result.json is half-written.\n' in text
+    assert '- — for `teacher-task-0`: interrupted.\n' in text
     assert '- — for `student-task-0`: failed: no memory.\n' in text
     assert "- — for `student-task-1`: its result has no number 'metrics:test/label_accuracy'.\n" in text
 
 
 def test_a_study_without_results_is_reported_without_a_figure(study, tmp_path):
     enter(study, tmp_path)
-    (tmp_path / 'report.png').write_bytes(b'of yesterday')
-    report(study, tmp_path)
+    (tmp_path / 'figures').mkdir()
+    (tmp_path / 'figures' / 'curves.png').write_bytes(b'of yesterday')
+    report(tmp_path)
     assert {cell for row in table(tmp_path).values() for cell in row.values()} == {'—'}
-    assert not (tmp_path / 'report.png').exists()
-    assert '## Figure' not in (tmp_path / 'report.md').read_text()
+    assert not list((tmp_path / 'figures').iterdir())
+    assert '## Figures' not in (tmp_path / 'report.md').read_text()
 
 
 def test_runs_outside_the_table_are_not_forgotten(study, tmp_path):
-    enter(study, tmp_path)
-    report(dataclasses.replace(study, table=dataclasses.replace(study.table, rows=study.table.rows[:1])), tmp_path)
+    enter(dataclasses.replace(study, table=dataclasses.replace(study.table, rows=study.table.rows[:1])), tmp_path)
+    report(tmp_path)
     assert 'Not done either: `student` (waiting), `scratch` (waiting),' in (tmp_path / 'report.md').read_text()
 
 
 def test_a_score_of_chance_is_said(study, finished, finish):
     finish(finished, study, 'scratch-task-0', 0.523)
-    report(study, finished)
+    report(finished)
     text = (finished / 'report.md').read_text()
     assert '`scratch-task-0` scores no better than the commonest label' in text
     assert text.count('no better than') == 1
@@ -116,22 +133,20 @@ def test_a_score_of_chance_is_said(study, finished, finish):
 
 def test_a_loss_that_frequencies_alone_reach_is_said(study, finished, finish):
     finish(finished, study, 'scratch', 6.21)
-    report(study, finished)
+    report(finished)
     text = (finished / 'report.md').read_text()
     assert '`scratch` has a held-out MLM loss of 6.210, not below the unigram entropy of 6.210' in text
     assert text.count('not below the unigram') == 1
 
 
-def test_the_report_of_another_study_is_refused(study, finished, tmp_path_factory):
-    with pytest.raises(UserError, match="holds study 'distillation'"):
-        report(dataclasses.replace(study, name='other'), finished)
-    with pytest.raises(UserError, match="holds no study .*run study 'distillation' there first"):
-        report(study, tmp_path_factory.mktemp('empty'))
+def test_the_report_of_no_study_is_refused(tmp_path):
+    with pytest.raises(UserError, match='holds no study'):
+        report(tmp_path)
 
 
 def test_the_terminal_table_is_plain_where_there_is_no_terminal(study, finished, capsys, monkeypatch):
     monkeypatch.setenv('FORCE_COLOR', '1')
-    report(study, finished)
+    report(finished)
     said = capsys.readouterr().out
     assert '\x1b' not in said
     assert '**' not in said
@@ -175,7 +190,7 @@ def test_nothing_is_claimed_of_missing_or_broken_numbers(study, finished, finish
     finish(finished, study, 'student', float('nan'))
     assert claimed(study, finished, left, right) == '**does not hold** — Student is below Scratch: nan against 2.900'
     (finished / 'student' / 'result.json').unlink()
-    assert claimed(study, finished, left, right) == '**not known** — Student is below Scratch: student has no number (unfinished)'
+    assert claimed(study, finished, left, right) == '**not known** — Student is below Scratch: student has no number (interrupted)'
 
 
 def test_best_compares_what_is_printed():
@@ -195,10 +210,10 @@ def test_best_compares_what_is_printed():
 
 
 def test_exact_numbers_that_agree_show_no_spread():
-    assert cell_text(Cell((4.4e6, 4.4e6), {}), FORMATS['millions'], bold=True) == ('**4.40**', '')
-    assert cell_text(Cell((4.4e6, 4.6e6), {}), FORMATS['millions'], bold=False) == ('4.50 ± 0.14', ' (n=2)')
-    assert cell_text(Cell((0.5, 0.5), {}), FORMATS['percent'], bold=False) == ('50.0 ± 0.0', ' (n=2)')
-    assert cell_text(Cell((0.5, float('nan')), {}), FORMATS['percent'], bold=False) == ('nan ± nan', ' (n=2)')
+    assert cell_text(Cell((4.4e6, 4.4e6), {}), FORMATS['millions']) == ('4.40', '')
+    assert cell_text(Cell((4.4e6, 4.6e6), {}), FORMATS['millions']) == ('4.50 ± 0.14', ' (n=2)')
+    assert cell_text(Cell((0.5, 0.5), {}), FORMATS['percent']) == ('50.0 ± 0.0', ' (n=2)')
+    assert cell_text(Cell((0.5, float('nan')), {}), FORMATS['percent']) == ('nan ± nan', ' (n=2)')
 
 
 def test_keys_are_paths_with_colons():
@@ -221,33 +236,182 @@ def test_a_curve_survives_a_kill_and_a_continuation(tmp_path):
         '{"step": 400, "dev/m',
     ]
     (tmp_path / 'metrics.jsonl').write_text('\n'.join(lines))
-    assert figure.read_curve(tmp_path / 'metrics.jsonl', 'dev/mlm') == ([100, 200], [6.0, 4.0])
-    assert figure.read_curve(tmp_path / 'none.jsonl', 'dev/mlm') == ([], [])
+    assert read_curve(tmp_path / 'metrics.jsonl', 'dev/mlm') == ([100, 200], [6.0, 4.0])
+    assert read_curve(tmp_path / 'none.jsonl', 'dev/mlm') == ([], [])
 
 
-def size(path):
-    """(width, height) of a PNG."""
-    return struct.unpack('>II', path.read_bytes()[16:24])
+def drawn(study, folder):
+    return {each.name: each for each in figures.draw(study, gather(study, folder), folder)}
 
 
-def test_the_figure_has_the_panels_that_there_are_numbers_for(study, finished):
-    report(study, finished)
-    both = size(finished / 'report.png')
-    columns = tuple(column for column in COLUMNS.values() if column.role == 'pretrain')
-    report(dataclasses.replace(study, table=dataclasses.replace(study.table, columns=columns)), finished)
-    assert size(finished / 'report.png') == (both[0] // 2, both[1])
+def test_every_figure_is_written_as_png_and_pdf(study, finished):
+    report(finished)
+    assert sorted(path.name for path in (finished / 'figures').iterdir()) == [
+        'cost.pdf',
+        'cost.png',
+        'curves.pdf',
+        'curves.png',
+        'layers.pdf',
+        'layers.png',
+    ]
+    assert (finished / 'figures' / 'cost.pdf').read_bytes().startswith(b'%PDF')
+    text = (finished / 'report.md').read_text()
+    assert all(f'](figures/{name}.png)' in text for name in ('curves', 'cost', 'layers'))
 
 
-def test_the_figure_is_the_same_for_the_same_numbers_and_another_for_others(study, finished, finish):
-    first = figure.draw(study, finished, states(study, finished))
-    assert first == figure.draw(study, finished, states(study, finished))
+def test_figures_are_the_same_for_the_same_numbers_and_others_for_others(study, finished, finish):
+    first = drawn(study, finished)
+    assert first == drawn(study, finished)
     finish(finished, study, 'student', 2.6)
-    assert first != figure.draw(study, finished, states(study, finished))
+    assert first['curves'] != drawn(study, finished)['curves']
 
 
 def test_a_figure_of_far_sizes_and_scores_near_chance_is_drawn_without_a_warning(study, finished, finish):
     finish(finished, study, 'scratch', 2.9, parameters={'encoder': 80_000_000})
-    far = figure.draw(study, finished, states(study, finished))
+    far = drawn(study, finished)['cost']
     for seed in (0, 1):
         finish(finished, study, f'scratch-task-{seed}', 0.53 + seed / 100)
-    assert far != figure.draw(study, finished, states(study, finished))
+    assert far != drawn(study, finished)['cost']
+
+
+def test_the_shape_figure_appears_where_rows_differ_in_depth(study, finished):
+    assert 'shape' not in drawn(study, finished)
+    for name, layers in (('teacher', 12), ('student', 6), ('scratch', 6)):
+        path = finished / name / 'experiment.json'
+        wire = json.loads(path.read_text())
+        wire['model']['layers'] = layers
+        path.write_text(json.dumps(wire))
+    assert drawn(study, finished)['shape'].title == 'Task accuracy (%) against layers'
+
+
+def test_the_pareto_front_has_what_nothing_cheaper_beats():
+    found = [figures.Point(str(size), 0, size, Cell((score,), {})) for size, score in ((1, 5), (2, 4), (3, 7), (3, 6), (4, 7))]
+    assert [(each.size, each.score.mean) for each in figures.front(found, 'max')] == [(1, 5), (3, 7)]
+    assert [(each.size, each.score.mean) for each in figures.front(found, 'min')] == [(1, 5), (2, 4)]
+
+
+# ---- Mixed cells, published numbers, averages, the other files ------------------------------------------------------------------
+
+
+def rewrite(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ('file', 'changes', 'what'),
+    [
+        ('environment', {'commit': 'ffff'}, 'code'),
+        ('environment', {'versions': {'jax': '0.9'}}, 'code'),
+        ('environment', {'data': {'fingerprint': 'cafe'}}, 'data'),
+        ('experiment', {'seed': 7}, 'configs'),
+        ('experiment', {'data': None}, 'configs'),
+    ],
+)
+def test_a_cell_that_mixes_is_marked_and_never_the_best(study, finished, file, changes, what):
+    path = finished / 'teacher-task-1' / f'{file}.json'
+    if changes == {'data': None}:
+        changes = {'data': json.loads(path.read_text())['data'] | {'length': 64}}
+    rewrite(path, **changes)
+    report(finished)
+    text = (finished / 'report.md').read_text()
+    assert table(finished)['Teacher']['Task accuracy (%) ↑'] == '92.0 ± 1.4 (n=2) †'
+    assert table(finished)['Student']['Task accuracy (%) ↑'].startswith('**89.0')
+    assert f'- † Teacher, Task accuracy (%): mixed {what} among `teacher-task-0`, `teacher-task-1`.\n' in text
+    assert '†: the runs of the cell differ in more than their seed' in text
+
+
+def test_seeds_that_start_from_seeds_are_of_one_config(study, finished, finish, experiment):
+    runs = {**study.runs, 'teacher-1': dataclasses.replace(study.runs['teacher'], seed=1)}
+    runs['teacher-task-1'] = dataclasses.replace(study.runs['teacher-task-1'], start='@teacher-1')
+    both = dataclasses.replace(study, runs=runs)
+    enter(both, finished / 'both')
+    for name in runs:
+        finish(finished / 'both', both, name, 0.9)
+    report(finished / 'both')
+    assert '†' not in (finished / 'both' / 'report.md').read_text()
+
+
+def with_published(study):
+    columns = (
+        COLUMNS['mlm'],
+        COLUMNS['task'],
+        dataclasses.replace(COLUMNS['task'], title='Relative (%)', relative='Teacher'),
+        Column('Mean', '', '', 'percent', 'max', of=('Task accuracy (%)',)),
+    )
+    numbers = ({'Task accuracy (%)': 90.0}, {'Task accuracy (%)': 91.0}, {'Task accuracy (%)': 80.0})
+    rows = tuple(
+        dataclasses.replace(row, published=known, facts={'Layers': '6'})
+        for row, known in zip(study.table.rows, numbers, strict=True)
+    )
+    table = dataclasses.replace(study.table, rows=rows, columns=columns, source='Nobody et al. 2020, Table 1')
+    return dataclasses.replace(study, table=table)
+
+
+def test_published_numbers_stand_beside_the_measured_with_the_difference(study, finished):
+    enter(with_published(study), finished)
+    report(finished)
+    lines = (finished / 'report.md').read_text().split('\n\n')
+    titles = '| | Layers | MLM loss (nats) ↓ | Task accuracy (%) ↑ | published | Δ | Relative (%) ↑ | Mean ↑ |'
+    assert lines[2].splitlines()[0].replace('|  |', '| |') == titles
+    assert (
+        '| Teacher | 6 | **2.500** | **92.0 ± 1.4** (n=2) | 90.0 | +2.0 | **100.0 ± 1.5** (n=2) | **92.0 ± 1.4** (n=2) |'
+        in lines[2]
+    )
+    assert '| Student | 6 | 2.701 | 89.0 ± 1.4 (n=2) | 91.0 | −2.0 |' in lines[2]
+    assert 'Published: Nobody et al. 2020, Table 1; Δ: measured minus published.' in lines[3]
+    order = 'Task accuracy (%): 2 of 3 pairs of rows are in the published order; not: Teacher and Student.'
+    assert order_of_published(with_published(study), gather(with_published(study), finished)) == [order]
+    found = pandas.read_csv(finished / 'table.csv').set_index('row')
+    assert found.loc['Student', 'Task accuracy (%) difference'] == pytest.approx(-2)
+    assert found.loc['Teacher', 'Task accuracy (%) sd'] == pytest.approx(100 * statistics.stdev([0.91, 0.93]))
+    assert found.loc['Teacher', ['Layers', 'Task accuracy (%) n', 'MLM loss (nats) n', 'Mean missing']].tolist() == [6, 2, 1, 0]
+
+
+def test_an_average_lacks_the_seed_that_one_of_its_columns_lacks(study, finished):
+    (finished / 'teacher-task-1' / 'result.json').unlink()
+    enter(with_published(study), finished)
+    report(finished)
+    text = (finished / 'report.md').read_text()
+    assert '| Teacher | 6 | **2.500** | 91.0 (n=1 of 2) | 90.0 | +1.0 | — | 91.0 (n=1 of 2) |' in text
+
+
+def test_the_web_page_holds_all_and_needs_nothing(study, finished):
+    report(finished)
+    page = (finished / 'report.html').read_text()
+    assert page.count('<img alt=') == page.count('src="data:image/png;base64,') == 3
+    assert 'http' not in page and '<script' not in page and 'figures/' not in page
+    assert '<td class=n><b>92.0 ± 1.4</b> (n=2)</td>' in page
+    assert '<code>student-task-1</code>' in page and 'Distillation | one table' in page
+    assert '<b>holds</b> — held-out MLM loss of Student is below that of Scratch' in page
+
+
+def test_latex_is_escaped_and_set_by_booktabs(study, finished):
+    sheet = Sheet(('', 'A_1 (%) ↓'), ((Entry('50% & more', '', True), Entry('1.0 ± 0.1', ' (n=2)', True)),), 1)
+    text = latex(sheet, 'All #1', ['**bold** `x_y`'])
+    assert r'\caption{All \#1. bold x\_y}' in text and r'\begin{tabular}{lr}' in text
+    assert r' & A\_1 (\%) $\downarrow$ \\' in text
+    assert r'\textbf{50\% \& more} & \textbf{1.0 $\pm$ 0.1} (n=2) \\' in text
+    assert escape('a\\b~^{}$') == r'a\textbackslash{}b\textasciitilde{}\textasciicircum{}\{\}\$'
+    report(finished)
+    assert r'\toprule' in (finished / 'table.tex').read_text()
+
+
+def test_a_claim_with_some_seeds_is_judged_so_far(study, finished):
+    (finished / 'scratch-task-1' / 'result.json').unlink()
+    key = 'metrics:test/label_accuracy'
+    found = claimed(study, finished, (('scratch-task-0', 'scratch-task-1'), key), (('student-task-0', 'student-task-1'), key))
+    assert found.startswith('**holds** — Scratch is below Student: 85.0 (n=1 of 2) against 89.0 ± 1.4 (n=2)')
+    assert found.endswith('chance is not excluded; so far: scratch-task-1 has no number (interrupted))')
+
+
+def test_a_report_needs_neither_the_experiments_file_nor_anything_else(study, finished, tmp_path_factory):
+    report(finished)
+    copy = tmp_path_factory.mktemp('elsewhere') / 'study'
+    shutil.copytree(finished, copy)
+    names = ('report.md', 'table.tex', 'table.csv', 'report.html')
+    for name in names:
+        (copy / name).unlink()
+    command = [sys.executable, '-m', 'research.study', 'report', str(copy)]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent.parent)
+    assert found.returncode == 0 and 'holds — held-out MLM loss of Student' in found.stdout, found.stderr
+    assert all((copy / name).read_bytes() == (finished / name).read_bytes() for name in names)

@@ -1,0 +1,28 @@
+"""JSON objects in files that a kill never leaves half-written, and that a reader of a half-written one never trips over."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`; None when the file is missing, half-written or holds something else."""
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes `path` so that a reader, or a kill, sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Writes a JSON object, whole."""
+    write_whole(path, (json.dumps(record, indent=2, ensure_ascii=False) + '\n').encode())

@@ -1,0 +1,44 @@
+"""How far each layer moves what passes through it (Lan et al. 2020, Figure 1)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from research.models.heads import Model, encode
+from research.terms import Term, weigh
+
+BATCHES = 4  # of the held-out split: their thousands of positions settle a mean
+
+
+def make_measure(model: Model) -> Callable[..., dict[str, Term]]:
+    """The pure function `measure(params, frozen, batch, axis)` -> 'l2/i' and 'degrees/i' of each layer i, over attended positions.
+
+    L2 is the distance between a layer's input and its output, degrees the angle between the two.
+    """
+
+    def measure(params: Any, frozen: Mapping[str, Any], batch: Mapping[str, Any], axis: str | None) -> dict[str, Term]:
+        states = encode(model, params, batch, want=frozenset({'layers'})).layers
+        assert states is not None, 'they were asked for'
+        states = states.astype(jnp.float32)  # [L + 1, B, T, D]
+        before, after = states[:-1], states[1:]
+        lengths = jnp.linalg.norm(before, axis=-1) * jnp.linalg.norm(after, axis=-1)
+        cosine = jnp.sum(before * after, -1) / jnp.maximum(lengths, 1e-12)
+        values = {
+            'l2': jnp.linalg.norm(after - before, axis=-1),
+            'degrees': jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1))),
+        }
+        rows = batch['weight'] if 'weight' in batch else jnp.ones(batch['mask'].shape[0])
+        weights = batch['mask'].astype(jnp.float32) * rows[:, None]
+        found = {
+            f'{name}/{layer}': weigh(each[layer], weights) for name, each in values.items() for layer in range(states.shape[0] - 1)
+        }
+        return found if axis is None else jax.lax.psum(found, axis)
+
+    return measure
+
+
+def by_layer(means: Mapping[str, float], layers: int) -> dict[str, list[float]]:
+    """{'l2': […], 'degrees': […]}, from the first layer to the last, of the means of `measure`."""
+    return {name: [means[f'{name}/{layer}'] for layer in range(layers)] for name in ('l2', 'degrees')}

@@ -1,0 +1,60 @@
+"""How a study is executed: what the command line says of it, without jax."""
+
+import dataclasses
+import re
+
+from research.errors import UserError
+
+# The forms that `sbatch --time` takes, as (days, hours, minutes, seconds).
+TIMES = (
+    r'(?P<minutes>\d+)(:(?P<seconds>\d+))?',
+    r'(?P<hours>\d+):(?P<minutes>\d+):(?P<seconds>\d+)',
+    r'(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d+)(:(?P<seconds>\d+))?)?',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """What each job asks of Slurm; '' and 0 leave it to the cluster."""
+
+    partition: str = ''
+    time: str = '60'  # as `sbatch --time` takes it: minutes, H:MM:SS or D-HH; a run that needs longer is requeued and continues
+    gpus: int = 0  # a node
+    nodes: int = 1  # a run
+    cpus: int = 0  # a process
+    memory: str = ''  # a node, as `sbatch --mem` takes it
+    account: str = ''
+    qos: str = ''
+    constraint: str = ''
+    extra: tuple[str, ...] = ()  # any other option of sbatch, as 'option=value'
+
+
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How a study is executed."""
+
+    executor: str = 'local'  # a row of execute.EXECUTORS
+    jobs: int = 0  # runs at once; 0: as many as there are devices here, or as the cluster lets
+    retries: int = 1  # how often a run that crashed is tried again
+    only: str = ''  # globs of run names, separated by commas; '' is all
+    cluster: Cluster = Cluster()
+
+
+def minutes(text: str) -> int:
+    """The minutes, rounded up, of a time as `sbatch --time` takes it; UserError for another text."""
+    found = next((match for form in TIMES if (match := re.fullmatch(form, text))), None)
+    if found is None:
+        raise UserError(f"--time={text} is no time: give minutes ('90'), 'H:MM:SS' or 'D-HH'")
+    parts = {unit: int(number) for unit, number in found.groupdict().items() if number}
+    seconds = {'days': 86_400, 'hours': 3600, 'minutes': 60, 'seconds': 1}
+    return -(-sum(number * seconds[unit] for unit, number in parts.items()) // 60)
+
+
+def validate(how: How) -> None:
+    """Raises UserError for numbers that are out of range."""
+    minutes(how.cluster.time)
+    values = {'jobs': (how.jobs, 0), 'retries': (how.retries, 0)}
+    values |= {'gpus': (how.cluster.gpus, 0), 'nodes': (how.cluster.nodes, 1), 'cpus': (how.cluster.cpus, 0)}
+    for name, (value, least) in values.items():
+        if value < least:
+            raise UserError(f'--{name}={value}: it must be at least {least}')

@@ -1,0 +1,230 @@
+"""The executor of a cluster: runs become Slurm jobs, in arrays, that wait for the jobs of the runs they start from."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from research import lock
+from research.errors import UserError
+from research.records import read_record, write_record
+from research.study.attempt import start
+from research.study.graph import Study, needs
+from research.study.how import Cluster, How, minutes
+from research.study.ledger import RunState, record_failure, run_state, states
+from research.study.local import ROOT, may_start
+from research.study.progress import Monitor
+
+POLL = 3.0  # seconds between two looks at the queue
+COMMANDS = ('sbatch', 'squeue', 'scontrol', 'srun')
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a job does, as submitit pickles it; a job that is about to be stopped is requeued to do it again."""
+
+    folder: str
+
+    def __call__(self, name: str) -> None:
+        """Makes one attempt at a run; the job's exit status tells those that depend on it."""
+        status = start(Path(self.folder), name)
+        if status:
+            sys.exit(status)
+
+    def checkpoint(self, name: str) -> submitit.helpers.DelayedSubmission:
+        """The same again: the run continues from its own last checkpoint."""
+        return submitit.helpers.DelayedSubmission(self, name)
+
+
+def ask(*command: str) -> str:
+    """What a command of Slurm's answers; UserError with its words where it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except FileNotFoundError:
+        raise UserError(f"Slurm's {command[0]} is not on this machine: give --executor=local, or go to a login node") from None
+    except subprocess.CalledProcessError as error:
+        raise UserError(f'{command[0]} says: {" ".join((error.stderr or error.stdout).split())}') from None
+
+
+def queue() -> dict[str, tuple[str, str]]:
+    """My jobs in the queue: id, 'ARRAY_TASK' in an array -> (state, reason)."""
+    lines = ask('squeue', '--noheader', '--array', '--me', '--format=%i|%T|%r').splitlines()
+    return {job: (state, reason) for job, state, reason in (line.split('|', 2) for line in lines)}
+
+
+def job_file(folder: Path, name: str) -> Path:
+    """Where the launcher notes the job of a run."""
+    return folder / '.slurm' / 'jobs' / f'{name}.json'
+
+
+def jobs(study: Study, folder: Path, queued: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """The runs whose job is in the queue, with its id."""
+    noted = {name: record['job'] for name in study.runs if (record := read_record(job_file(folder, name))) is not None}
+    return {name: job for name, job in noted.items() if job in queued}
+
+
+def standing(study: Study, folder: Path, queued: Mapping[str, tuple[str, str]]) -> dict[str, RunState]:
+    """`states`, with what the queue knows of jobs that have not begun to work."""
+    stand = states(study, folder)
+    for name, job in jobs(study, folder, queued).items():
+        state, reason = queued[job]
+        if stand[name].state in ('done', 'running'):
+            continue
+        if state == 'PENDING':
+            stand[name] = RunState('waiting', f'Slurm job {job}: {reason}', run_state(folder / name).attempts)
+        else:
+            stand[name] = RunState('running', f'Slurm job {job}: {state.lower()}', run_state(folder / name).attempts)
+    return stand
+
+
+def look(study: Study, folder: Path) -> dict[str, RunState]:
+    """The state of every run of a study, with the queue's word where it went to a cluster that can be asked here."""
+    if (folder / '.slurm' / 'jobs').is_dir() and shutil.which('squeue'):
+        return standing(study, folder, queue())
+    return states(study, folder)
+
+
+def execute(study: Study, folder: Path, names: list[str], how: How) -> None:
+    """Submits `names` and watches them until none is in the queue; failures are submitted again as `local.execute` would.
+
+    Interrupted, it leaves the jobs where they are; the same command finds them there.
+    """
+    missing = [command for command in COMMANDS if shutil.which(command) is None]
+    if missing:
+        raise UserError(
+            f"executor 'slurm' needs {', '.join(missing)}, which this machine does not have: give --executor=local, "
+            'or go to a login node of the cluster'
+        )
+    stand = standing(study, folder, queue())
+    monitor = Monitor(study, folder, stand)
+    limits = {name: state.attempts + how.retries for name, state in stand.items()}
+    tried: set[str] = set()
+    try:
+        while True:
+            queued = queue()  # before the folders: what has left the queue has written its last word
+            settle(study, folder, queued)
+            stand = standing(study, folder, queued)
+            monitor.update(stand)
+            try:
+                with lock.hold(folder / 'submission'):
+                    for group, waited in groups(study, folder, stand, names, limits, tried, queued):
+                        for name in group:
+                            monitor.starts(name, run_state(folder / name))
+                        submit(study, folder, group, waited, how.jobs, how.cluster)
+                        tried.update(group)
+            except lock.HeldError:
+                pass  # another launcher submits: what it leaves is looked at again
+            if not jobs(study, folder, queue()):
+                if not groups(study, folder, states(study, folder), names, limits, tried, {}):
+                    break
+                continue
+            time.sleep(POLL)
+        settle(study, folder, queue())
+        monitor.update(states(study, folder))
+    except KeyboardInterrupt:
+        print(f'the jobs stay in the queue: the same command watches them, scancel --name={study.name} ends them', file=sys.stderr)
+        raise
+    finally:
+        monitor.close()
+
+
+def settle(study: Study, folder: Path, queued: Mapping[str, tuple[str, str]]) -> None:
+    """Writes down why a job left the queue that could not do so itself, and forgets the jobs that are over."""
+    for name in study.runs:
+        noted = read_record(job_file(folder, name))
+        if noted is None or noted['job'] in queued:
+            continue
+        state = run_state(folder / name)
+        ready = all(run_state(folder / needed).state == 'done' for needed in needs(study.runs[name]))
+        if state.state in ('waiting', 'interrupted') or (state.state == 'failed' and state.attempts == noted['attempts']):
+            if ready:  # else Slurm took it out because what it starts from failed
+                record_failure(folder / name, f'Slurm job {noted["job"]} ended without a result: {last_word(noted["job"])}')
+        elif state.state == 'running':
+            continue
+        job_file(folder, name).unlink(missing_ok=True)
+
+
+def pairs(texts: Iterable[str]) -> dict[str, str]:
+    """'name=value' texts as a dict; the value of one without '=' is ''."""
+    return {name: value for name, _, value in (text.partition('=') for text in texts)}
+
+
+def last_word(job: str) -> str:
+    """How a job ended, as Slurm remembers it."""
+    try:
+        told = pairs(ask('scontrol', '--oneliner', 'show', 'job', job).split())
+        return f'{told["JobState"]}, {told["Reason"]}, exit code {told["ExitCode"]}'
+    except (UserError, KeyError):
+        return 'Slurm has forgotten how'
+
+
+def groups(
+    study: Study,
+    folder: Path,
+    stand: Mapping[str, RunState],
+    names: list[str],
+    limits: Mapping[str, int],
+    tried: set[str],
+    queued: Mapping[str, tuple[str, str]],
+) -> list[tuple[list[str], tuple[str, ...]]]:
+    """The runs to submit now, those that wait for the same runs together, each group after those that it waits for."""
+    live = set(jobs(study, folder, queued))
+    found: dict[tuple[str, ...], list[str]] = {}
+    coming = set(live)
+    for name in names:
+        waits = tuple(needed for needed in needs(study.runs[name]) if stand[needed].state != 'done')
+        hopeful = dict(stand) | {needed: RunState('done') for needed in waits if needed in coming}
+        if hopeful[name].state == 'blocked' and all(needed in coming for needed in waits):
+            hopeful[name] = run_state(folder / name)
+        if name not in live and may_start(study, hopeful, name, limits[name], name in tried):
+            found.setdefault(waits, []).append(name)
+            coming.add(name)
+    return [(group, waits) for waits, group in found.items()]
+
+
+def submit(study: Study, folder: Path, names: list[str], waited: tuple[str, ...], jobs_at_once: int, cluster: Cluster) -> None:
+    """Submits `names` as one job array that begins when the jobs of `waited` have succeeded, and notes their jobs."""
+    executor = submitit.SlurmExecutor(folder=folder.absolute() / '.slurm' / '%j', max_num_timeout=1_000_000)
+    noted = [read_record(job_file(folder, needed)) for needed in waited]
+    ids = [record['job'] for record in noted if record is not None]
+    asked = {
+        'partition': cluster.partition,
+        'gpus_per_node': cluster.gpus,
+        'cpus_per_task': cluster.cpus,
+        'account': cluster.account,
+        'qos': cluster.qos,
+        'constraint': cluster.constraint,
+        'dependency': f'afterok:{":".join(ids)}' if ids else '',
+    }
+    executor.update_parameters(
+        job_name=study.name,
+        time=minutes(cluster.time),
+        nodes=cluster.nodes,
+        # jax takes one device a process where Slurm starts several, and all of them where it starts one.
+        ntasks_per_node=max(1, cluster.gpus) if cluster.nodes > 1 else 1,
+        array_parallelism=jobs_at_once or 256,
+        setup=[f'export PYTHONPATH={ROOT}${{PYTHONPATH:+:$PYTHONPATH}}'],
+        srun_args=['--kill-on-bad-exit=1'],
+        additional_parameters={
+            'requeue': True,
+            'kill-on-invalid-dep': 'yes',
+            **({'mem': cluster.memory} if cluster.memory else {}),
+            **{option: value if value else True for option, value in pairs(cluster.extra).items()},
+        },
+        **{option: value for option, value in asked.items() if value},
+    )
+    try:
+        found = executor.map_array(Work(str(folder.absolute())), names)
+    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+        words = ' '.join(line for line in str(error).splitlines() if 'sbatch: ' in line) or str(error)
+        raise UserError(
+            f'sbatch refused {len(names)} run(s) of {study.name}, {names[0]} first: {" ".join(words.split())}'
+        ) from None
+    for name, job in zip(names, found, strict=True):
+        write_record(job_file(folder, name), {'job': job.job_id, 'attempts': run_state(folder / name).attempts})
