@@ -361,6 +361,7 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
         'unigram_entropy': feed.facts['unigram_entropy'],
         'labels': feed.facts['labels'],
         'baseline': feed.facts['majority_accuracy'],
+        'score': next((metrics[key] for key in ('test/label_accuracy', 'dev/label_accuracy') if key in metrics), None),
     }
     for name, value in metrics.items():
         if not name.startswith('dev/'):

@@ -88,7 +88,8 @@ def read_cell(study: Study, names: tuple[str, ...], key: str, evidence: Mapping[
 def row_cell(study: Study, row: Row, column: Column, evidence: Mapping[str, Evidence]) -> Cell:
     """The Cell at `row` and `column`; an empty one where the row has no run in the column's role."""
     if column.of:
-        cell = _average(study, row, [each for each in study.table.columns if each.title in column.of], evidence)
+        titled = {each.title: each for each in study.table.columns}
+        cell = _average(study, row, [titled[title] for title in column.of], evidence)
     else:
         cell = read_cell(study, row.runs[column.role], column.key, evidence) if column.role in row.runs else Cell((), {})
     if not column.relative:
@@ -101,13 +102,13 @@ def row_cell(study: Study, row: Row, column: Column, evidence: Mapping[str, Evid
 
 
 def _average(study: Study, row: Row, columns: list[Column], evidence: Mapping[str, Evidence]) -> Cell:
-    """The mean of other columns, seed by seed: the first seed of each, the second of each …"""
+    """The mean of other columns, one named twice counting twice, seed by seed: the first seed of each, the second of each …"""
     parts = [row.runs[column.role] if column.role in row.runs else () for column in columns]
     values, missing = [], {}
     for names in zip(*parts, strict=False):
-        found = {name: number(name, column.key, evidence) for name, column in zip(names, columns, strict=True)}
-        numbers = [value for value, _ in found.values() if value is not None]
-        missing |= {name: why for name, (value, why) in found.items() if value is None}
+        found = [(name, *number(name, column.key, evidence)) for name, column in zip(names, columns, strict=True)]
+        numbers = [value for _, value, _ in found if value is not None]
+        missing |= {name: why for name, value, why in found if value is None}
         if len(numbers) == len(columns):
             values.append(statistics.fmean(numbers))
     different = [what for names in parts for what in mixed(study, names, evidence)]

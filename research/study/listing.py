@@ -18,7 +18,7 @@ from research.experiment import Experiment
 from research.objectives import losses
 from research.records import read_record
 from research.run import student_heads
-from research.study.graph import Study, needs
+from research.study.graph import Study, needs, order
 from research.study.ledger import states
 from research.study.progress import console, duration
 from research.surgery import inherit
@@ -59,17 +59,16 @@ def overrides(study: Study) -> dict[str, str]:
 def resolved(study: Study, folder: Path) -> dict[str, Experiment]:
     """The runs with the architecture of their starts filled in, whether these have begun or not."""
     found: dict[str, Experiment] = {}
-    for name, x in study.runs.items():
-        while x.surgery.inherit and (source := donors.source_of_start(x)):
-            if source[:1] == '@' and source[1:] in study.runs:
-                start = study.runs[source[1:]]
-                x = dataclasses.replace(x, model=inherit(x.model, start.model), surgery=start.surgery, start=start.start)
-                continue
+    for name in order(study):
+        x = study.runs[name]
+        source = donors.source_of_start(x)
+        if x.surgery.inherit and source[:1] == '@':
+            x = dataclasses.replace(x, model=inherit(x.model, found[source[1:]].model))
+        elif x.surgery.inherit:
             try:
                 x = donors.resolve(x, folder / name)
             except UserError:
-                x = dataclasses.replace(x, model=dataclasses.replace(x.model, layers=0))
-            break
+                x = dataclasses.replace(x, model=dataclasses.replace(x.model, layers=0))  # not known before the start is there
         found[name] = x
     return found
 
@@ -123,7 +122,7 @@ def lines(study: Study, folder: Path, names: list[str]) -> tuple[list[Line], str
         if not x.model.layers:
             found.append(Line(name, stand[name].state, said[name], None, None, steps, None))
             continue
-        experiment.validate(study.runs[name] if not x.surgery.inherit else x)
+        experiment.validate(x)
         parameters = accounting.summary(x.model, heads(x))['encoder']
         teacher = complete[x.teacher[1:]].model if x.teacher[1:] in complete else None
         flops = accounting.step_flops(x.model, teacher, x.losses, x.run.batch, x.data.length, x.data.masking.rate)

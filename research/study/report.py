@@ -97,7 +97,7 @@ def caption(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Eviden
     for column in columns:
         shares = ' or '.join(show(share, FORMATS[column.format]) for share in baselines(rows, column, evidence))
         chance = f'always giving the commonest label scores {shares}' if shares else ''
-        mean = f'the mean of {", ".join(column.of)}' if column.of else ''
+        mean = f'the mean of {", ".join(dict.fromkeys(column.of))}, each task counting once' if column.of else ''
         share = f"relative to '{column.relative}'" if column.relative else ''
         told = '; '.join(part for part in (column.note, mean, share, chance) if part)
         lines += [f'{column.title}: {told}.'] if told else []

@@ -1,0 +1,64 @@
+"""How large must the vocabulary's embeddings be? Lan et al. 2020, Table 3.
+
+    python launch.py --config=experiments/albert_embedding_size.py:small --config.data.source='jsonl:books.jsonl.xz'
+
+Hypothesis: with layers that share nothing larger embeddings are a little better; with all layers shared a small size is enough, and
+the best is not the largest. Refuted where the order of the published averages is not found again.
+"""
+
+import dataclasses
+
+from configs import albert, finetune
+from research.experiment import from_wire
+from research.study import papers
+from research.study.graph import Claim, Study
+from research.study.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+
+# Size -> the embedding sizes that stand for the paper's 64, 128, 256 and 768 (or, at tiny, for its first and its last).
+SIZES = {'tiny': (8, 32), 'small': (16, 32, 64, 128), 'paper': (64, 128, 256, 768)}
+PUBLISHED = {
+    'none': (
+        '89.9/82.9 80.1/77.8 82.9 91.5 66.7 81.3',
+        '89.9/82.8 80.3/77.3 83.7 91.5 67.9 81.7',
+        '90.2/83.2 80.3/77.4 84.1 91.9 67.3 81.8',
+        '90.4/83.2 80.4/77.6 84.5 92.8 68.2 82.3',
+    ),
+    'all': (
+        '88.7/81.4 77.5/74.8 80.8 89.4 63.5 79.0',
+        '89.3/82.3 80.0/77.1 81.6 90.3 64.0 80.1',
+        '88.8/81.5 79.1/76.3 81.5 90.3 63.4 79.6',
+        '88.6/81.5 79.2/76.6 82.0 90.6 63.3 79.8',
+    ),
+}
+TITLES = {'none': 'not shared', 'all': 'all shared'}
+
+
+def get_study(size: str = 'small') -> Study:
+    """Four embedding sizes, with layers that share nothing and with layers that share all."""
+    base = papers.scaled(from_wire(albert.get_config('base')), size)
+    sizes = SIZES[size]
+    variants = {}
+    for sharing, numbers in PUBLISHED.items():
+        for embedding, known in zip(sizes, numbers if len(sizes) == 4 else (numbers[0], numbers[-1]), strict=True):
+            model = dataclasses.replace(base.model, sharing=sharing, embedding=embedding)
+            variants[f'{sharing}-E{embedding}'] = Variant(
+                f'{TITLES[sharing]}, E={embedding}',
+                dataclasses.replace(base, model=model),
+                scores(ALBERT_COLUMNS, known),
+            )
+    least, most = (f'none-E{sizes[place]}' for place in (0, -1))
+    return papers.study(
+        'albert_embedding_size',
+        f'ALBERT, embedding size ({size})',
+        'Lan et al. 2020, Table 3',
+        variants,
+        papers.downstream(size, ALBERT_TASKS, 'albert', finetune),
+        papers.seeds(size),
+        claims=(
+            Claim(
+                'unshared, the largest embedding is better than the smallest: the held-out MLM loss of {a} is below that of {b}',
+                (most, 'metrics:dev/mlm'),
+                (least, 'metrics:dev/mlm'),
+            ),
+        ),
+    )

@@ -1,0 +1,54 @@
+"""How wide should a network be whose layers share all? Lan et al. 2020, Table 12.
+
+    python launch.py --config=experiments/albert_width.py:small --config.data.source='jsonl:books.jsonl.xz'
+
+Hypothesis: width helps with diminishing returns, and the widest is worse again. Refuted where the order of the published averages
+is not found again.
+"""
+
+import dataclasses
+
+from configs import albert, finetune
+from research.experiment import from_wire
+from research.study import papers
+from research.study.graph import Claim, Study
+from research.study.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+
+# Size -> (layers, widths, width of a head).
+SIZES = {
+    'tiny': (1, (32, 64), 16),
+    'small': (3, (64, 128, 256, 384), 32),
+    'paper': (3, (1024, 2048, 4096, 6144), 64),
+}
+PUBLISHED = (
+    '79.8/69.7 64.4/61.7 77.7 86.7 54.0 71.2',
+    '83.3/74.1 69.1/66.6 79.7 88.6 58.2 74.6',
+    '85.0/76.4 71.0/68.1 80.3 90.4 60.4 76.3',
+    '84.7/75.8 67.8/65.4 78.1 89.1 56.0 74.0',
+)
+
+
+def get_study(size: str = 'small') -> Study:
+    """Four widths of a network of three layers, the embedding size the same."""
+    layers, widths, head = SIZES[size]
+    base = papers.scaled(from_wire(albert.get_config('large')), size)
+    variants = {}
+    for width, known in zip(widths, PUBLISHED, strict=False):
+        model = dataclasses.replace(base.model, layers=layers, width=width, heads=width // head, inner=4 * width)
+        variants[f'H{width}'] = Variant(f'width {width}', dataclasses.replace(base, model=model), scores(ALBERT_COLUMNS, known))
+    first, second = list(variants)[:2]
+    return papers.study(
+        'albert_width',
+        f'ALBERT, width ({size})',
+        'Lan et al. 2020, Table 12',
+        variants,
+        papers.downstream(size, ALBERT_TASKS, 'albert', finetune),
+        papers.seeds(size),
+        claims=(
+            Claim(
+                'width helps: the held-out MLM loss of {a} is below that of {b}',
+                (second, 'metrics:dev/mlm'),
+                (first, 'metrics:dev/mlm'),
+            ),
+        ),
+    )
