@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARITY := .venv-parity/bin
 
-.PHONY: quickstart test slow lint parity
+.PHONY: quickstart test slow slurm lint parity
 
 quickstart: $(BIN)/.run
 	$(BIN)/python launch.py --config=experiments/quickstart.py
@@ -13,6 +13,10 @@ test: $(BIN)/.dev
 
 slow: $(BIN)/.dev
 	$(BIN)/python -m pytest -m slow || test $$? -eq 5 # 5: there is none
+
+# On a cluster: tests/slurm/cluster.sh start (as root) makes one of two nodes on this machine.
+slurm: $(BIN)/.dev
+	$(BIN)/python -m pytest -m slurm
 
 # Against transformers itself, in an environment of its own.
 parity: $(PARITY)/.parity

@@ -12,6 +12,8 @@ python launch.py --workdir=runs/bert-tiny        (once more, or on from where it
 import dataclasses
 import importlib.util
 import json
+import os
+import shlex
 import sys
 import types
 from pathlib import Path
@@ -87,6 +89,7 @@ def launch(arguments: list[str]) -> None:
     elif FLAGS.list:
         listing.show(asked, workdir, execute.select(asked, how.only))
     else:
+        os.environ['LAUNCHED_BY'] = shlex.join(arguments)  # what the runs' environment.json call their command
         execute.prepare(asked, workdir, how)
         try:
             execute.run_study(asked, workdir, how)

@@ -1,7 +1,9 @@
 """Where a run happened: what a reader needs to repeat it."""
 
 import importlib.metadata
+import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +40,7 @@ def environment(facts: dict[str, Any]) -> dict[str, Any]:
     return {
         'commit': _git('rev-parse', 'HEAD'),
         'uncommitted_changes': None if changed is None else bool(changed),
-        'command': sys.argv,
+        'command': shlex.split(os.environ['LAUNCHED_BY']) if 'LAUNCHED_BY' in os.environ else sys.argv,
         'python': platform.python_version(),
         'machine': f'{platform.system()} {platform.machine()}',
         'versions': {name: importlib.metadata.version(name) for name in PACKAGES},

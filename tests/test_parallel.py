@@ -1,6 +1,8 @@
 """Plans: what they put where, and batches that do not fit. That all rows compute one update is a law: tests/test_laws.py."""
 
+import os
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -46,3 +48,30 @@ def test_a_batch_that_does_not_fit_is_refused(name: str, batch: int, accumulate:
 def test_devices_are_described() -> None:
     assert parallel.describe() == {'platform': 'cpu', 'kind': 'cpu', 'count': 8, 'processes': 1}
     assert parallel.peak_memory() is None
+
+
+def test_a_run_over_several_processes_needs_jit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, 'process_count', lambda: 2)
+    with pytest.raises(UserError, match="run.parallel='pmap' serves one process, and this run has 2; give 'jit'"):
+        parallel.plan('pmap', 16, 1)
+
+
+def test_the_machine_is_divided_among_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 1, 2, 3, 4})
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    assert parallel.slots(0) == [parallel.Slot({}, (0, 1, 2, 3, 4))]
+    assert [slot.cores for slot in parallel.slots(2)] == [(0, 1), (2, 3, 4)]
+    assert [slot.cores for slot in parallel.slots(7)][:3] == [(0,), (0,), (1,)]
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '2,5')
+    assert [slot.settings for slot in parallel.slots(0)] == [{'CUDA_VISIBLE_DEVICES': '2'}, {'CUDA_VISIBLE_DEVICES': '5'}]
+    fractions = [slot.settings.get('XLA_PYTHON_CLIENT_MEM_FRACTION') for slot in parallel.slots(3)]
+    assert fractions == ['0.450', None, '0.450']
+
+
+def test_gpus_are_counted_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert parallel.accelerators() == []
+    (tmp_path / 'nvidia-smi').write_text('#!/bin/sh\necho "GPU 0: H200 (UUID: x)"\necho "GPU 1: H200 (UUID: y)"\n')
+    (tmp_path / 'nvidia-smi').chmod(0o755)
+    assert parallel.accelerators() == ['0', '1']

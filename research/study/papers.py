@@ -174,7 +174,8 @@ def study(
     shown += tuple(COLUMNS[key] for key in ('checkpoint', 'time', 'memory', 'speed', 'latency'))
     titles = {column.title for column in shown}
     for key, variant in variants.items():
-        mine = {'pretrain': (key,)} | ({roles[key]: (key,)} if roles is not None and key in roles else {})
+        mine: dict[str, tuple[str, ...]] = {'pretrain': (key,)}
+        mine |= {roles[key]: (key,)} if roles is not None and key in roles else {}
         for task, x in tasks.items():
             mine[task] = tuple(f'{key}-{task}-{seed}' for seed in range(seeds))
             for seed, run in enumerate(mine[task]):

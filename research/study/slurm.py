@@ -1,6 +1,8 @@
 """The executor of a cluster: runs become Slurm jobs, in arrays, that wait for the jobs of the runs they start from."""
 
+import contextlib
 import dataclasses
+import io
 import shutil
 import subprocess
 import sys
@@ -220,7 +222,8 @@ def submit(study: Study, folder: Path, names: list[str], waited: tuple[str, ...]
         **{option: value for option, value in asked.items() if value},
     )
     try:
-        found = executor.map_array(Work(str(folder.absolute())), names)
+        with contextlib.redirect_stderr(io.StringIO()):  # its words are told below
+            found = executor.map_array(Work(str(folder.absolute())), names)
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
         words = ' '.join(line for line in str(error).splitlines() if 'sbatch: ' in line) or str(error)
         raise UserError(

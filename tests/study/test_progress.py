@@ -1,0 +1,159 @@
+"""How far runs are, the list of what would run, and the commands on a folder."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from research.errors import UserError
+from research.experiment import Experiment, Run
+from research.records import write_record
+from research.study import __main__ as command
+from research.study import listing, slurm
+from research.study.ledger import enter, record_failure, states
+from research.study.metrics import last_lines
+from research.study.progress import Monitor, Progress, duration, progress, table
+
+
+def test_progress_is_read_off_the_folder_while_it_is_written(tmp_path: Path) -> None:
+    assert progress(tmp_path) == Progress()
+    write_record(tmp_path / 'environment.json', {'steps': 100})
+    lines = [{'step': step, 'wall': 2.0 * step, 'train/loss': 5.0, 'train/tokens_per_second': 900.0} for step in (10, 20)]
+    text = ''.join(json.dumps(line) + '\n' for line in [*lines, {'step': 20, 'wall': 41.0, 'dev/mlm': 4.0}]) + '{"step": 3'
+    (tmp_path / 'metrics.jsonl').write_text(text)
+    assert progress(tmp_path) == Progress(20, 100, 5.0, 900.0, 160.0)
+    assert len(last_lines(tmp_path / 'metrics.jsonl')) == 3 and last_lines(tmp_path / 'none.jsonl') == []
+    assert [duration(seconds) for seconds in (12.4, 200, 3725)] == ['12 s', '3 min 20 s', '1 h 02 min']
+
+
+def test_status_shows_every_run_with_its_reason(study, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (finished / 'teacher' / 'result.json').unlink()
+    record_failure(finished / 'teacher', 'no memory')
+    (finished / 'scratch-task-1' / 'result.json').unlink()
+    assert command.main(['status', str(finished)]) == 0
+    out = capsys.readouterr().out
+    assert 'distillation: 1 failed, 7 done, 1 interrupted' in out
+    assert any('teacher' in line and 'failed' in line and 'no memory' in line for line in out.splitlines())
+    assert table(study, finished, states(study, finished)).row_count == 9
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['status', '/nowhere'], '/nowhere holds no study (it has no study.json)'),
+        (['report', '/nowhere'], '/nowhere holds no study (it has no study.json)'),
+        (['sttus', '.'], "invalid choice: 'sttus'"),
+        (['run', 'FOLDER', 'techer'], "no run of FOLDER named 'techer'; did you mean 'teacher'?"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    finished: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([each.replace('FOLDER', str(finished)) for each in arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith('error: ') and err.count('\n') == 1 and message.replace('FOLDER', str(finished)) in err
+
+
+def test_on_a_terminal_one_live_table_says_it_all(study, finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setattr('sys.stdout.isatty', lambda: True)
+    monkeypatch.setenv('TERM', 'xterm')
+    monitor = Monitor(study, finished, states(study, finished))
+    monitor.say_output('teacher: step 1/2')
+    monitor.update(states(study, finished))
+    monitor.close()
+    out = capsys.readouterr().out
+    assert '9 done' in out and 'step 1/2' not in out and '[1/9]' not in out
+
+
+# ---- The list --------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_shows_overrides_parameters_flops_and_times(study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = dataclasses.replace(
+        study,
+        runs={
+            name: dataclasses.replace(x, optimizer=dataclasses.replace(x.optimizer, warmup=0.1)) for name, x in study.runs.items()
+        },
+    )
+    listing.show(study, tmp_path, list(study.runs)[:3])
+    out = capsys.readouterr().out
+    assert 'distillation: 3 runs in ' in out and '109,482,240' in out
+    assert 'data.tokenizer=@teacher' in out and 'for all of them one after the other; at ' in out
+    assert 'of a matrix product on this machine' in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_times_come_from_finished_runs_where_there_are_some(study, finished: Path) -> None:
+    found, basis = listing.lines(study, finished, ['teacher'])
+    assert found[0].seconds == 0.0 and 'that finished runs of this study reached' in basis
+    results = [json.loads((finished / name / 'result.json').read_text()) for name in study.runs]
+    work, wall = sum(each['flops_per_step'] * each['steps'] for each in results), sum(each['wall_seconds'] for each in results)
+    assert listing.seen_speed(study, finished) == pytest.approx(work / wall)
+
+
+def test_steps_that_follow_from_uncounted_text_are_not_guessed() -> None:
+    assert listing.number_of_steps(Experiment(run=Run(epochs=2.0))) is None
+    assert listing.number_of_steps(Experiment(run=Run(steps=7))) == 7
+    assert listing.total([listing.Line('a', 'waiting', '', None, None, None, None)], 'x').startswith('about 0 s for all of them')
+
+
+# ---- What is known of Slurm without one ----------------------------------------------------------------------------------------
+
+
+FAKE_SQUEUE = '#!/bin/sh\nprintf "5_0|PENDING|Dependency\\n6|RUNNING|None\\n"\n'
+
+
+@pytest.fixture
+def fake_slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder first on PATH with a squeue that knows two jobs."""
+    folder = tmp_path_factory.mktemp('bin')
+    (folder / 'squeue').write_text(FAKE_SQUEUE)
+    (folder / 'squeue').chmod(0o755)
+    (folder / 'scontrol').write_text('#!/bin/sh\necho "slurm_load_jobs error:\n Invalid job id specified" >&2\nexit 1\n')
+    (folder / 'scontrol').chmod(0o755)
+    monkeypatch.setenv('PATH', f'{folder}{os.pathsep}{os.environ["PATH"]}')
+    return folder
+
+
+@pytest.mark.usefixtures('fake_slurm')
+def test_the_queue_tells_what_folders_cannot(study, tmp_path: Path) -> None:
+    enter(study, tmp_path)
+    for name, job in (('teacher', '6'), ('student', '5_0'), ('scratch', '4')):
+        write_record(slurm.job_file(tmp_path, name), {'job': job, 'attempts': 0})
+    stand = slurm.look(study, tmp_path)
+    assert (stand['teacher'].state, stand['teacher'].reason) == ('running', 'Slurm job 6: running')
+    assert (stand['student'].state, stand['student'].reason) == ('waiting', 'Slurm job 5_0: Dependency')
+    slurm.settle(study, tmp_path, slurm.queue())
+    assert not slurm.job_file(tmp_path, 'scratch').exists() and slurm.job_file(tmp_path, 'teacher').exists()
+    assert states(study, tmp_path)['scratch'].state == 'waiting', 'its start is not done: Slurm took it out, it did not fail'
+
+
+@pytest.mark.usefixtures('fake_slurm')
+def test_a_job_that_ended_without_a_word_has_failed(study, finished: Path) -> None:
+    (finished / 'teacher' / 'result.json').unlink()
+    write_record(slurm.job_file(finished, 'teacher'), {'job': '4', 'attempts': 0})
+    slurm.settle(study, finished, slurm.queue())
+    state = states(study, finished)['teacher']
+    assert (state.state, state.reason) == ('failed', 'Slurm job 4 ended without a result: Slurm has forgotten how')
+    assert not slurm.job_file(finished, 'teacher').exists()
+
+
+def test_slurms_own_words_are_told(fake_slurm: Path) -> None:
+    with pytest.raises(UserError, match='^scontrol says: slurm_load_jobs error: Invalid job id specified$'):
+        slurm.ask('scontrol', 'show', 'job', '4')
+    with pytest.raises(UserError, match="Slurm's sbotch is not on this machine: give --executor=local"):
+        slurm.ask('sbotch')
+
+
+def test_runs_that_wait_for_the_same_runs_are_submitted_together(study, tmp_path: Path) -> None:
+    enter(study, tmp_path)
+    names = list(study.runs)
+    found = slurm.groups(study, tmp_path, states(study, tmp_path), names, dict.fromkeys(names, 1), set(), {})
+    assert found == [
+        (['teacher'], ()),
+        (['student', 'scratch', 'teacher-task-0', 'teacher-task-1'], ('teacher',)),
+        (['student-task-0', 'student-task-1'], ('student',)),
+        (['scratch-task-0', 'scratch-task-1'], ('scratch',)),
+    ]
