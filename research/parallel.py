@@ -32,6 +32,21 @@ def _mine(x: Any) -> Any:
     return x[jax.process_index() * rows : (jax.process_index() + 1) * rows]
 
 
+def _replicate(tree: Any, whole: jax.NamedSharding) -> Any:
+    """A tree that all processes hold, whole on all devices of all of them."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, whole)
+
+    def put(x: Any) -> Any:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return x
+        if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        return jax.make_array_from_process_local_data(whole, np.asarray(x))
+
+    return jax.tree.map(put, tree)
+
+
 def jit(devices: Devices) -> Plan:
     """One program over a mesh: the compiler divides the work by the batch axis."""
     mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
@@ -48,7 +63,7 @@ def jit(devices: Devices) -> Plan:
     def put_batch(batch: Any) -> Any:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(divided, _mine(x)), batch)
 
-    return Plan(len(devices), compiled, lambda tree: jax.device_put(tree, whole), put_batch)
+    return Plan(len(devices), compiled, lambda tree: _replicate(tree, whole), put_batch)
 
 
 def pmap(devices: Devices) -> Plan:
