@@ -179,11 +179,14 @@ def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn
                 [point.size for point in members],
                 [point.score.mean for point in members],
                 yerr=spread,
-                marker='o',
+                fmt='o',
                 markersize=5,
                 capsize=3,
-                **style(place),
+                color=style(place)['color'],
             )
+            sizes = sorted({point.size for point in members})
+            means = [statistics.fmean(point.score.mean for point in members if point.size == size) for size in sizes]
+            axes.plot(sizes, means, linewidth=1.5, **style(place))
             named = [f'{each} {value}' for each, value in zip(others, key, strict=True) if value]
             entries.add((', '.join(named), place))
         spread_axis(axes, [point.size for point in here])
