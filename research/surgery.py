@@ -24,6 +24,7 @@ class Surgery:
     ] = ()  # the donor's layer for each layer; () = evenly spaced (12 -> 6: 0, 2, 4, 7, 9, 11). A group takes the mean
     drop: tuple[str, ...] = ()  # paths that stay random, such as 'label' or 'encoder/position'
     inherit: bool = False  # the architecture is the donor's; of model.* only rates and compute settings count
+    keep: float = 1.0  # where the architecture is inherited: the share of the donor's layers that it has, if `layers` names none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +66,12 @@ class Account:
 OWN = ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout', 'deviation', 'dtype', 'unroll', 'remat')
 
 
-def inherit(model: Architecture, donor: Architecture) -> Architecture:
-    """The donor's architecture with this model's rates and compute settings."""
-    return dataclasses.replace(donor, **{field: getattr(model, field) for field in OWN})
+def inherit(model: Architecture, donor: Architecture, surgery: Surgery) -> Architecture:
+    """The donor's architecture with this model's rates and compute settings, and as many layers as `surgery` keeps."""
+    if not 0 < surgery.keep <= 1:
+        raise UserError(f"surgery.keep={surgery.keep} must be a share of the donor's layers: above 0, 1 at most")
+    layers = len(surgery.layers) or max(1, round(surgery.keep * donor.layers))
+    return dataclasses.replace(donor, layers=layers, **{field: getattr(model, field) for field in OWN})
 
 
 def donor_layers(surgery: Surgery, model: Architecture, donor: Architecture) -> tuple[int, ...]:
