@@ -22,7 +22,6 @@ SPECIAL = {
     'sep': ('[SEP]',),
     'mask': ('[MASK]',),
 }
-SAMPLE = 200_000_000  # characters that a tokenizer is trained on, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,22 +40,17 @@ class Vocabulary:
 
 
 def train_tokenizer(kind: str, texts: Iterable[str], size: int, lowercase: bool) -> Tokenizer:
-    """A tokenizer of at most `size` pieces, learned from the first SAMPLE characters of texts; the same texts give the same one.
+    """A tokenizer of at most `size` pieces, learned from texts; the same texts give the same one.
 
     kind: row of KINDS. Raises UserError if `size` leaves no room beside the special pieces or the texts hold nothing.
     """
     choose('tokenizer to train', kind, KINDS)
     if size < 64:
         raise UserError(f'a vocabulary of {size} pieces is too small to train a tokenizer; take 64 at least')
-    sample, characters = [], 0
-    for text in texts:
-        sample.append(text)
-        characters += len(text)
-        if characters > SAMPLE:
-            break
-    if not characters:
+    texts = list(texts)
+    if not any(texts):
         raise UserError('there is no text to train a tokenizer on')
-    return finished(KINDS[kind](sample, size, lowercase))
+    return finished(KINDS[kind](texts, size, lowercase))
 
 
 def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
