@@ -38,17 +38,18 @@ def builder(name: str, folder: str) -> Any:
     import tensorflow_datasets as tfds
 
     if Path(name).expanduser().is_dir():
-        try:
-            return tfds.builder_from_directory(Path(name).expanduser())
-        except FileNotFoundError as error:
-            raise UserError(f"'{name}' is no folder of a prepared TFDS dataset: it has no dataset_info.json") from error
+        if not (Path(name).expanduser() / 'dataset_info.json').is_file():
+            raise UserError(
+                f"'{name}' is no folder of a prepared TFDS dataset (DATA_DIR/NAME/VERSION): it has no dataset_info.json"
+            )
+        return tfds.builder_from_directory(Path(name).expanduser())
     dataset = name.partition('/')[0].partition(':')[0]
     if importlib.util.find_spec(f'tensorflow_datasets.text.{dataset}'):
         importlib.import_module(f'tensorflow_datasets.text.{dataset}')
     try:
         return tfds.builder(name, data_dir=folder or None, file_format='array_record')
     except tfds.core.DatasetNotFoundError as error:
-        close = nearest(dataset, tfds.list_builders())
+        close = nearest(dataset, tfds.list_builders(with_community_datasets=False))
         raise UserError(f"there is no TFDS dataset named '{dataset}'{close} (nor a folder of that name)") from error
     except Exception as error:  # a builder's own, for a config or a version that it does not have
         raise UserError(f'tfds:{name} cannot be opened: {" ".join(str(error).split())[:300]}') from error

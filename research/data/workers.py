@@ -6,7 +6,7 @@ import queue
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +45,7 @@ def chunks(found: Iterable[Found]) -> Iterator[Chunk]:
         yield share, documents
 
 
-def cuts(found: Iterable[Found], tool: Knife) -> Iterator[tuple[float, int, Cut]]:
+def cuts(found: Iterable[Found], tool: Knife) -> Generator[tuple[float, int, Cut]]:
     """(share of the source read, documents read, their Cut) of run after run, in the order of the source."""
     stream = chunks(found)
     for number, (share, documents) in enumerate(stream, start=1):

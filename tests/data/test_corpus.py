@@ -4,11 +4,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
-from research.data import corpus, sources
-from research.data.corpus import entropy, prepare, share, tokenizer_of
+from research.data import corpus, cutting, sources
+from research.data.corpus import Corpus, entropy, tokenizer_of
+from research.data.cutting import digest
+from research.data.settings import Data
 from research.data.tokenizers import vocabulary_of
 from research.errors import UserError
+
+
+def prepare(data: Data, tokenizer: Tokenizer) -> Corpus:
+    """The corpus of settings that name one source."""
+    (prepared,) = corpus.prepare(data, tokenizer)
+    return prepared
+
+
+def share(document: list[str]) -> float:
+    return float(cutting.share(np.uint64(digest(document))))
 
 
 def test_every_piece_is_stored_in_its_part(story_data):
@@ -29,7 +42,7 @@ def test_every_piece_is_stored_in_its_part(story_data):
 
 
 def test_long_documents_are_stored_in_sections(story_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, 'SECTION', 7)
+    monkeypatch.setattr(cutting, 'SECTION', 7)
     data = replace(story_data, cache=str(tmp_path))
     prepared = prepare(data, tokenizer_of(story_data, 200))
     part = prepared.train
@@ -46,7 +59,7 @@ def test_reopening_reads_no_text(story_data, monkeypatch):
     def refuse(*arguments):
         raise AssertionError('the source was read again')
 
-    monkeypatch.setattr(sources, 'documents', refuse)
+    monkeypatch.setattr(sources, 'read', refuse)
     assert prepare(story_data, tokenizer_of(story_data, 200)).facts == facts
 
 
@@ -93,17 +106,17 @@ def test_no_evaluation(story_data):
 
 def test_shares_that_leave_a_part_empty(story_data):
     tokenizer = tokenizer_of(story_data, 200)
-    with pytest.raises(UserError, match=r'holds out none of the 40 documents \(by their hashes, 0.0\d+ would') as caught:
+    with pytest.raises(UserError, match=r'holds out none of the 40 documents of .* \(by their hashes, 0.0\d+ would') as caught:
         prepare(replace(story_data, held_out=1e-9), tokenizer)
     needed = float(str(caught.value).split('hashes, ')[1].split()[0])
     assert prepare(replace(story_data, held_out=needed), tokenizer).facts['held_out_documents'] >= 1
-    with pytest.raises(UserError, match='leaves none of the 40 documents to train on'):
+    with pytest.raises(UserError, match='leaves none of the 40 documents of .* to train on'):
         prepare(replace(story_data, held_out=1 - 1e-9), tokenizer)
 
 
 def test_text_without_pieces(tmp_path, story_data):
     (tmp_path / 'a.txt').write_text('\u200b\n\n\u200b\n', encoding='utf-8')
-    with pytest.raises(UserError, match='leaves none of the 0 documents|holds out none of the 0'):
+    with pytest.raises(UserError, match='holds no text'):
         prepare(replace(story_data, source=f'text:{tmp_path}/a.txt'), tokenizer_of(story_data, 200))
 
 

@@ -7,7 +7,8 @@ import lzma
 import pytest
 
 from research.data import sources
-from research.data.sources import documents, sentences, stamp
+from research.data.settings import Data
+from research.data.sources import documents, stamp
 from research.errors import UserError
 
 
@@ -24,7 +25,7 @@ def test_json_lines_plain_and_compressed(tmp_path, name, opener):
         file.write(
             json.dumps({'body': 'One.\n\nTwo.'}) + '\n\n' + json.dumps({'body': ' '}) + '\n' + json.dumps({'body': 'Three.'})
         )
-    assert list(documents(f'jsonl:{tmp_path}/a*', 'body')) == [['One.', 'Two.'], ['Three.']]
+    assert list(documents(f'jsonl:{tmp_path}/a*', Data(field='body'))) == [['One.', 'Two.'], ['Three.']]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_bad_text_is_told_in_one_line(tmp_path, name, content, message):
     ('source', 'message'),
     [
         ('txt:a', "no data.source named 'txt'; did you mean 'text'"),
-        ('text', 'names no files; write text:GLOB'),
+        ('text', 'lacks what comes after the colon; for example text:corpus/'),
         ('text:/nowhere/*.txt', "no file matches '/nowhere/\\*.txt'"),
     ],
 )
@@ -76,22 +77,11 @@ def test_a_file_that_vanished(tmp_path):
 def test_stamp_changes_with_size_time_and_field(tmp_path):
     path = tmp_path / 'a.txt'
     path.write_text('One.')
-    stamps = [stamp(f'text:{path}', 'text', ''), stamp(f'text:{path}', 'other', '')]
-    path.write_text('Other.')
-    stamps.append(stamp(f'text:{path}', 'text', ''))
-    assert len({json.dumps(each) for each in stamps}) == 3
-
-
-def test_sentences():
-    text = 'Mr. Fox ran, e.g. to J. Smith. "Why?" she asked! He paid 3.50 dollars… Then (at last) it ended.) And? no'
-    expected = [
-        'Mr. Fox ran, e.g. to J. Smith.',
-        '"Why?" she asked!',
-        'He paid 3.50 dollars…',
-        'Then (at last) it ended.)',
-        'And? no',
+    stamps = [
+        stamp(f'text:{path}', Data()),
+        stamp(f'text:{path}', Data(field='other')),
+        stamp(f'text:{path}', Data(documents='files')),
     ]
-    assert sentences(text) == expected
-    assert ' '.join(sentences(text)) == text
-    assert sentences('') == []
-    assert sentences('One. ') == ['One.']
+    path.write_text('Other.')
+    stamps.append(stamp(f'text:{path}', Data()))
+    assert len({json.dumps(each) for each in stamps}) == 4
