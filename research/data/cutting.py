@@ -1,7 +1,6 @@
 """Documents cut into the ids of their sentences: the work of preparation, done by any number of processes."""
 
 import hashlib
-import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from research.data import cleaners
+from research.data import cleaners, words
 from research.data.tokenizers import Vocabulary, vocabulary_of
 
 SECTION = 16_384  # pieces of a record at most, so that a sequence is read without its whole book
@@ -33,6 +32,7 @@ class Knife:
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     cleaners: tuple[str, ...]
+    known: words.Memory | None  # words so far, for a tokenizer that cuts text word by word
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Cut:
 
 def knife(tokenizer: Tokenizer, names: tuple[str, ...]) -> Knife:
     """What cuts documents by a tokenizer, after the cleaners of these names."""
-    return Knife(tokenizer, vocabulary_of(tokenizer), names)
+    return Knife(tokenizer, vocabulary_of(tokenizer), names, words.memory() if words.is_wordwise(tokenizer) else None)
 
 
 def dtype_of(vocabulary: Vocabulary) -> str:
@@ -93,10 +93,9 @@ def encode(texts: list[str], knife: Knife) -> tuple[NDArray[Any], NDArray[np.int
     """(ids of all texts one after another, their numbers [len(texts)]); what a text itself calls '[SEP]' is unknown."""
     ids, lengths = [np.zeros(0, dtype_of(knife.vocabulary))], [np.zeros(0, np.int32)]
     for some in batches(texts):
-        encodings = knife.tokenizer.encode_batch_fast(some, add_special_tokens=False)
-        lengths.append(np.fromiter(map(len, encodings), np.int32, len(some)))
-        chain = itertools.chain.from_iterable(encoding.ids for encoding in encodings)
-        ids.append(np.fromiter(chain, ids[0].dtype, int(lengths[-1].sum())))
+        found, sizes = words.encode(some, knife.tokenizer, knife.known)
+        ids.append(found.astype(ids[0].dtype))
+        lengths.append(sizes)
     flat = np.concatenate(ids)
     flat[knife.vocabulary.special[flat]] = knife.vocabulary.unknown
     return flat, np.concatenate(lengths)
