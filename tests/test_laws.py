@@ -177,7 +177,7 @@ def test_no_config_is_asked_with_a_default() -> None:
     holders = {'x', 'wire', 'config', 'experiment', 'self', *fields}
     for path in [*RESEARCH, ROOT / 'launch.py', *CONFIGS, *STUDIES]:
         for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == 'get':
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == 'get' and node.args:
                 key, holder = node.args[0], node.func.value
                 literal = isinstance(key, ast.Constant) and key.value in fields
                 config = isinstance(holder, ast.Name) and holder.id in holders

@@ -17,7 +17,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from numpy.typing import NDArray
 
-from research.data.cutting import Cut, share
+from research.data.cutting import Cut, shares
 
 SHARD = 2**25  # pieces of a block: 64 MB where ids are uint16
 PARTS: tuple[str, ...] = ('train', 'held_out')
@@ -87,7 +87,7 @@ def write_block(
 
         for fraction, documents, cut in cuts:
             read += documents
-            draws = share(cut.hashes)
+            draws = shares(cut.hashes)
             fresh = np.ones(len(draws), bool) if seen is None else unseen(seen, cut.hashes)
             duplicates += int((~fresh).sum())
             smallest = min(smallest, float(draws.min(initial=1.0)))

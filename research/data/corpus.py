@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from research.data import blocks, cleaners, sources
 from research.data.blocks import PARTS
 from research.data.cache import fingerprint, prepared
-from research.data.cutting import digest, dtype_of, knife, share
+from research.data.cutting import dtype_of, knife, share
 from research.data.progress import progress
 from research.data.settings import Data
 from research.data.tokenizers import KINDS, load_tokenizer, save_tokenizer, train_tokenizer, vocabulary_of
@@ -113,7 +113,7 @@ def sample(data: Data) -> list[str]:
             if rank >= ceiling:
                 continue
             paragraphs = cleaners.clean(found, data.cleaners)
-            if paragraphs and share(np.uint64(digest(paragraphs))) >= data.held_out:
+            if paragraphs and share(paragraphs) >= data.held_out:
                 kept.append((rank, paragraphs))
                 size += sum(map(len, paragraphs))
             while size > 2 * room and ceiling > 1:

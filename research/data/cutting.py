@@ -61,9 +61,14 @@ def digest(paragraphs: Iterable[str]) -> int:
     return int.from_bytes(hashlib.sha256(' '.join(paragraphs).encode()).digest()[:8], 'big')
 
 
-def share(digests: Any) -> Any:
-    """Numbers in [0, 1), evenly spread, of digests: those below `held_out` are evaluated on."""
+def shares(digests: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Numbers in [0, 1), evenly spread, of digests [D]: those below `held_out` are evaluated on."""
     return (digests >> np.uint64(16)) / 2**48
+
+
+def share(document: list[str]) -> float:
+    """The number in [0, 1) of one document."""
+    return float(shares(np.array([digest(document)], np.uint64))[0])
 
 
 def cut(documents: list[list[str]], knife: Knife) -> Cut:

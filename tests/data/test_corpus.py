@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from research.data import blocks, corpus, cutting, sources
 from research.data.corpus import Corpus, entropy, tokenizer_of
-from research.data.cutting import digest
+from research.data.cutting import share
 from research.data.settings import Data
 from research.data.tokenizers import vocabulary_of
 from research.errors import UserError
@@ -25,10 +25,6 @@ def prepare(data: Data, tokenizer: Tokenizer) -> Corpus:
     """The corpus of settings that name one source."""
     (prepared,) = corpus.prepare(data, tokenizer)
     return prepared
-
-
-def share(document: list[str]) -> float:
-    return float(cutting.share(np.uint64(digest(document))))
 
 
 def test_every_piece_is_stored_in_its_part(story_data):

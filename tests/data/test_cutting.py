@@ -5,7 +5,7 @@ import pytest
 
 from research.data import cutting
 from research.data.corpus import tokenizer_of
-from research.data.cutting import Knife, arranged, batches, cut, digest, knife, sentences, share
+from research.data.cutting import Knife, arranged, batches, cut, digest, knife, sentences, shares
 
 
 @pytest.fixture(scope='module')
@@ -69,9 +69,9 @@ def test_batches_hold_all_texts_in_order(monkeypatch):
 
 def test_the_words_of_a_document_decide_its_share():
     assert digest(['a b', 'c']) == digest(['a b c']) != digest(['a b d'])
-    shares = share(np.array([digest([str(number)]) for number in range(2000)], np.uint64))
-    assert shares.min() >= 0 and shares.max() < 1
-    assert np.histogram(shares, 4, (0, 1))[0] == pytest.approx(500, rel=0.15)
+    drawn = shares(np.array([digest([str(number)]) for number in range(2000)], np.uint64))
+    assert drawn.min() >= 0 and drawn.max() < 1
+    assert np.histogram(drawn, 4, (0, 1))[0] == pytest.approx(500, rel=0.15)
 
 
 def test_special_pieces_of_a_text_are_unknown(tool):
