@@ -140,11 +140,11 @@ def test_evaluation_is_the_same_for_every_seed_and_batch_size(story_data, pairs)
 
 
 def test_the_last_evaluation_batch_is_filled(story_data):
-    split = feed(story_data, batch=63).evaluation['dev']
+    split = feed(story_data, batch=70).evaluation['dev']
     batch = split[len(split) - 1]
     filler = batch['weight'] == 0
     assert filler.any()
-    assert batch['ids'].shape == (63, 32)
+    assert batch['ids'].shape == (70, 32)
     assert (batch['mask'][filler, 0] == 1).all()
     assert not batch['mask'][filler, 1:].any()
     assert not batch['masked_weights'][filler].any()
