@@ -139,7 +139,7 @@ def check(data: Data, batch: int, seed: int) -> None:
 
 def masked(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, seed: int) -> tuple[dict[str, Split], dict[str, Any]]:
     """Pretraining: masked sequences of the corpus, train and, of the held-out documents, dev."""
-    corpus = prepare(data, tokenizer)
+    (corpus,) = prepare(data, tokenizer)
     make = partial(masked_batch, vocabulary=pieces, masking=data.masking, length=data.length, pairs=data.pairs)
     # Held-out sequences are cut by one seed for all runs, so that their losses are comparable.
     parts = {'train': (corpus.train, seed)} | ({'dev': (corpus.held_out, 0)} if data.held_out else {})

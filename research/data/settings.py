@@ -9,8 +9,14 @@ from research.data.masking import Masking
 class Data:
     """Text, tokenizer, and how sequences are made of them; with `task`, the examples of a supervised task instead."""
 
-    source: str = 'docstrings'  # row of SOURCES, with its argument after a colon: 'text:GLOB', 'jsonl:GLOB'
-    field: str = 'text'  # the field of a JSON line that holds a document
+    # Row of SOURCES, with its argument after a colon: 'jsonl:books/*.jsonl.xz'; or several: '0.7 jsonl:a.jsonl + 0.3 text:b.txt'
+    source: str = 'docstrings'
+    field: str = 'text'  # the field of jsonl, parquet and tfds that holds a document
+    documents: str = 'blank_lines'  # row of DOCUMENTS: what separates the documents of text files, blank lines or nothing but files
+    folder: str = ''  # where datasets lie: the data_dir of tfds, or the folder of a task's official files; '' is tfds' own
+    cleaners: tuple[str, ...] = ()  # rows of CLEANERS, applied in this order: wikitext, ascii_punctuation
+    deduplicate: bool = False  # whether a document that a source held before, word for word, is left out
+    changed: str = 'prepare'  # row of CHANGED: prepare anew, or refuse, when files changed since they were prepared
     tokenizer: str = 'wordpiece'  # row of KINDS, trained on the source; else the path of a vocab.txt, tokenizer.json or run folder
     lowercase: bool = True  # for a trained tokenizer or a vocab.txt; a tokenizer.json has its own rules
     length: int = 128  # T, pieces of a sequence, special ones included
