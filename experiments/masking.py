@@ -19,7 +19,7 @@ from research.optim import Optimizer
 from research.study.graph import Claim, Column, Row, Study, Table
 
 # Steps, batch, width.
-SIZES = {'tiny': (20, 8, 32), 'small': (1000, 32, 96), 'medium': (20_000, 64, 256)}
+SIZES = {'tiny': (20, 8, 32), 'small': (600, 32, 64), 'medium': (20_000, 64, 256)}
 POLICIES = ('token', 'whole_word', 'ngram')
 
 
@@ -29,7 +29,7 @@ def get_study(size: str = 'small') -> Study:
     token = Experiment(
         name='token',
         model=Architecture(
-            vocabulary=4096,
+            vocabulary=8192,
             layers=2,
             width=width,
             heads=width // 32,
@@ -54,7 +54,7 @@ def get_study(size: str = 'small') -> Study:
             if seen != trained:
                 # No step: what the other run left is measured under other masks.
                 name = f'{trained}-as-{seen}'
-                data = dataclasses.replace(token.data, masking=Masking(seen), tokenizer=f'@{trained}')
+                data = dataclasses.replace(token.data, masking=Masking(seen))
                 runs[name] = dataclasses.replace(
                     token, name=name, start=f'@{trained}', data=data, run=dataclasses.replace(token.run, steps=0)
                 )
