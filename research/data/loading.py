@@ -200,6 +200,8 @@ def check(data: Data, batch: int, seed: int) -> None:
             raise UserError(f'{name}={value} must be {least} at least')
     if not 8 <= data.length <= 65_536:
         raise UserError(f'data.length={data.length} must lie between 8 and 65536 pieces')
+    if not data.task:
+        masking.predictions(data.masking, data.length)
     if not 0 <= data.short <= 1:
         raise UserError(f'data.short={data.short} must be a share, between 0 and 1')
     if data.pairs != 'none' and (data.pack or data.fill != 'pieces'):
@@ -212,9 +214,7 @@ def check(data: Data, batch: int, seed: int) -> None:
             'data.pack keeps documents apart: it is for pretraining, and for data.fill=pieces or sentences; without it, give false'
         )
     if data.first_length and not 8 <= data.first_length < data.length:
-        raise UserError(
-            f'data.first_length={data.first_length} must lie between 8 and data.length={data.length}; 0 is no first stage'
-        )
+        raise UserError(f'data.first_length={data.first_length} must be 8 or more and below data.length={data.length}, or 0')
     if not 0 < data.first_share < 1:
         raise UserError(f'data.first_share={data.first_share} must be a share of the steps, between 0 and 1')
     if not 0 <= data.held_out < 1:
