@@ -235,9 +235,9 @@ def test_packed_runs_are_encoded_as_if_each_were_alone(small: Architecture) -> N
     segments = np.array([[1] * 7 + [2] * 4 + [0]], np.int32)
     positions = np.array([[*range(7), *range(4), 0]], np.int32)
     batch = {'ids': ids, 'types': np.zeros_like(ids), 'mask': (segments > 0).astype(np.int32)}
-    packed = encode(model, params, batch | {'segments': segments, 'positions': positions}).hidden[0]
+    packed = model_encode(model, params, batch | {'segments': segments, 'positions': positions}).hidden[0]
     for begin, end in ((0, 7), (7, 11)):
-        alone = encode(model, params, {name: array[:, begin:end] for name, array in batch.items()}).hidden[0]
+        alone = model_encode(model, params, {name: array[:, begin:end] for name, array in batch.items()}).hidden[0]
         np.testing.assert_allclose(packed[begin:end], alone, atol=2e-6)
-    blind = encode(model, params, batch).hidden[0]
+    blind = model_encode(model, params, batch).hidden[0]
     assert np.abs(blind[7:11] - packed[7:11]).max() > 1e-2
