@@ -19,7 +19,7 @@ class Plan(NamedTuple):
     devices: int
     compile: Callable[..., Callable]  # (function(first, frozen, batch, axis), donate) -> compiled function(first, frozen, batch)
     put_state: Callable[[Any], Any]  # a tree of host or device arrays -> the same on all devices
-    put_batch: Callable[[Any], Any]  # this process's rows of a batch -> the batch on all devices
+    put_batch: Callable[[Any], Any]  # the whole batch, made alike by every process -> the batch on all devices
 
 
 def jit(devices: Devices) -> Plan:
@@ -36,7 +36,7 @@ def jit(devices: Devices) -> Plan:
         )
 
     def put_batch(batch: Any) -> Any:
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(divided, x), batch)
+        return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, divided, lambda index: x[index]), batch)
 
     return Plan(len(devices), compiled, lambda tree: jax.device_put(tree, whole), put_batch)
 
@@ -54,10 +54,10 @@ def pmap(devices: Devices) -> Plan:
             donate_argnums=(0,) if donate else (),
         )
 
-    local = sum(device.process_index == jax.process_index() for device in devices)
+    mine = [number for number, device in enumerate(devices) if device.process_index == jax.process_index()]
 
     def put_batch(batch: Any) -> Any:
-        return jax.tree.map(lambda x: np.reshape(x, (local, -1, *x.shape[1:])), batch)
+        return jax.tree.map(lambda x: np.reshape(x, (len(devices), -1, *x.shape[1:]))[mine], batch)
 
     return Plan(len(devices), compiled, lambda tree: tree, put_batch)
 

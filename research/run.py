@@ -98,7 +98,7 @@ def student_heads(x: Experiment) -> tuple[tuple[str, int], ...]:
 
 def number_of_steps(x: Experiment, feed: loading.Feed) -> int:
     """How many steps the run takes: `epochs` decides where it is given."""
-    return math.ceil(x.run.epochs * feed.examples / x.run.batch) if x.run.epochs else x.run.steps
+    return loading.number_of_steps(x.run.steps, x.run.epochs, feed.examples, x.run.batch)
 
 
 def claim(x: Experiment, workdir: Path) -> None:
@@ -149,7 +149,7 @@ def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor 
             data = dataclasses.replace(data, tokenizer=str(donor.tokenizer))
     if data.tokenizer.startswith('@'):
         data = dataclasses.replace(data, tokenizer=str(donors.locate(data.tokenizer, workdir) / 'tokenizer'))
-    return loading.load(data, batch=x.run.batch, seed=x.seed, vocabulary=x.model.vocabulary)
+    return loading.load(data, batch=x.run.batch, seed=x.seed, vocabulary=x.model.vocabulary, steps=x.run.steps, epochs=x.run.epochs)
 
 
 def check_donors(x: Experiment, feed: loading.Feed, start: Donor | None, teacher: Donor | None) -> None:
@@ -247,7 +247,8 @@ def fit(parts: Parts, state: State, first: int) -> State:
             )
         tokens += values.pop('tokens')
         now = time.monotonic()
-        if step == first + 1:  # the first step is mostly compilation: it says nothing of the speed
+        # The first step of a length is mostly compilation: it says nothing of the speed.
+        if step in (first + 1, loading.boundary(x.data, parts.steps) + 1):
             tokens, window = 0.0, now
         if step % x.run.log_every == 0 or step == parts.steps:
             if tokens:
@@ -324,7 +325,8 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
     lines = read_metrics(parts.workdir)
     speeds = [line['train/tokens_per_second'] for line in lines if 'train/tokens_per_second' in line]
     a, heads = x.model, parts.model.heads
-    scored = accounting.vocabulary_positions(x.losses, x.data.length, x.data.masking.rate)
+    teacher = parts.teacher.architecture if parts.teacher else None
+    costs = accounting.costs(x.model, teacher, x.losses, x.data, x.run.batch)
     summary = accounting.summary(a, heads)
     result = {
         'name': x.name,
@@ -332,15 +334,8 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
         'metrics': metrics,
         'selected': selected,
         'parameters': summary,
-        'flops_per_token': accounting.forward_flops(a, x.data.length, scored) / x.data.length,
-        'flops_per_step': accounting.step_flops(
-            a,
-            parts.teacher.architecture if parts.teacher else None,
-            x.losses,
-            x.run.batch,
-            x.data.length,
-            x.data.masking.rate,
-        ),
+        'flops_per_token': costs['per_token'],
+        'flops_per_step': costs['per_step'],
         'checkpoint_bytes': sum(leaf.nbytes for leaf in jax.tree.leaves(state.params)),
         'train_seconds': seconds_so_far(parts.workdir),
         'tokens_per_second': statistics.median(speeds) if speeds else None,

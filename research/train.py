@@ -94,11 +94,19 @@ def make_step(
             **found,
             'learning_rate': Term(rate(state.step), one),
             'gradient_norm': Term(optax.tree.norm(gradients), one),
+            **({f'label_{label}': Term(_sum(count, axis), one) for label, count in labels(batch).items()}),
             'tokens': Term(_sum(batch['mask'].astype(jnp.float32).sum(), axis), one),
         }
         return dataclasses.replace(state, step=state.step + 1, params=params, moments=moments), metrics
 
     return step
+
+
+def labels(batch: Batch) -> dict[int, jax.Array]:
+    """How many pairs of a batch have each label; nothing where there are no pairs."""
+    if 'pair' not in batch:
+        return {}
+    return {label: ((batch['pair'] == label) * batch['weight']).sum() for label in (0, 1)}
 
 
 def _sum(tree: Any, axis: str | None) -> Any:

@@ -1,8 +1,9 @@
 """What a run learns from: the part of an experiment that `research.data` reads."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
-from research.data.masking import Masking
+from research.data.masking import Masking, predictions
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Data:
     lowercase: bool = True  # for a trained tokenizer or a vocab.txt; a tokenizer.json has its own rules
     length: int = 128  # T, pieces of a sequence, special ones included
     pairs: str = 'none'  # none; nsp: is B what follows A? (Devlin et al. 2019); sop: are A and B in order? (Lan et al. 2020)
+    fill: str = 'pieces'  # row of FILLS: single segments of pieces, of whole sentences, or of sentences across documents
+    pack: bool = False  # several short runs in one sequence, attention kept apart; for single segments
+    first_length: int = 0  # T of the first stage of training; 0 is one stage, all of it at `length`
+    first_share: float = 0.9  # share of the steps that the first stage has (Devlin et al. 2019, §A.2)
     short: float = 0.1  # with pairs, the share of sequences whose length is drawn anew between 2 and T (Devlin et al. 2019, §A.2)
     held_out: float = 0.05  # share of the documents that are evaluated on and never trained on, by the hash of their text
     masking: Masking = Masking()
@@ -35,3 +40,23 @@ class Data:
     dev_share: float = 0.1  # task `custom`: share of train's texts that become dev when there is no dev file
     cache: str = 'runs/cache'  # folder of prepared corpora and trained tokenizers; safe to delete
     prefetch: int = 8  # batches made ahead by threads while the model computes; 0 makes each when asked
+    workers: int = 4  # threads that make them
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the steps, whose sequences have one length."""
+
+    length: int  # T
+    share: float  # of the steps
+    masking: Masking
+
+
+def stages(data: Data) -> tuple[Stage, ...]:
+    """The lengths that training goes through: one, or two (Devlin et al. 2019, §A.2: 90 % of the steps at 128)."""
+    last = Stage(data.length, 1.0, data.masking)
+    if data.task or not data.first_length:
+        return (last,)
+    room = min(predictions(data.masking, data.length), math.ceil(data.masking.rate * data.first_length))
+    first = Stage(data.first_length, data.first_share, replace(data.masking, predictions=room))
+    return first, replace(last, share=1 - data.first_share)
