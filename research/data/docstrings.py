@@ -200,7 +200,7 @@ def modules(package: str, root: Path, paths: list[Path]) -> Iterator[tuple[str, 
             yield package or parts[0], '.'.join(parts), text
 
 
-BLOCKS = ('body', 'handlers', 'orelse', 'finalbody', 'cases')  # what holds statements
+BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)  # what can hold a docstring; most of a tree is expressions
 
 
 def docstrings(tree: ast.AST) -> Iterator[str]:
@@ -214,8 +214,8 @@ def docstrings(tree: ast.AST) -> Iterator[str]:
         for node in ast.walk(call):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and '\n' in node.value:
                 yield inspect.cleandoc(node.value)
-    for block in BLOCKS:  # of statements only: most of a tree is expressions
-        for node in getattr(tree, block, ()):
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, BLOCKS):
             yield from docstrings(node)
 
 
