@@ -136,9 +136,12 @@ def initialise(model: Model, key: jax.Array) -> dict[str, Any]:
 def encode(
     model: Model, params: Any, batch: Mapping[str, Any], key: jax.Array | None = None, want: frozenset[str] = frozenset()
 ) -> Outputs:
-    """The Outputs for the 'ids', 'types' and 'mask' of a batch; dropout is on exactly when there is a key."""
+    """The Outputs for the 'ids', 'types' and 'mask' of a batch, each [B, T], or [B, C, T]: the C candidates of a choice are then
+    sequences of their own, B · C in all. Dropout is on exactly when there is a key.
+    """
     rngs = None if key is None else {'dropout': key}
-    found = model.apply({'params': params}, batch['ids'], batch['types'], batch['mask'], want, rngs=rngs)
+    ids, types, mask = (batch[name].reshape(-1, batch[name].shape[-1]) for name in ('ids', 'types', 'mask'))
+    found = model.apply({'params': params}, ids, types, mask, want, rngs=rngs)
     return cast(Outputs, found)
 
 
