@@ -133,6 +133,12 @@ def override(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
     return x
 
 
+def override_sibling(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """As `override`, for a run of a study: a start, teacher or tokenizer that is another run of it ('@NAME') stays that."""
+    known = keys(Experiment)
+    return override(x, {key: new for key, new in changes.items() if key not in known or not str(value(x, key)).startswith('@')})
+
+
 def _override(x: Any, path: list[str], value: Any, key: str) -> Any:
     hints = typing.get_type_hints(type(x))
     name, *rest = path
