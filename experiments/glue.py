@@ -1,7 +1,7 @@
-"""GLUE: tasks × seeds × learning rates from one start, RTE, MRPC and STS-B from its MNLI run (Devlin et al. 2019; Lan et al. 2020).
+"""GLUE: tasks × seeds × learning rates from one start, RTE, MRPC and STS-B from its MNLI run too (Lan et al. 2020, §4.1).
 
-    python launch.py --config=experiments/glue.py:small --config.start=RUN_OR_HF_FOLDER --config.data.folder=…/glue --workdir=runs/glue
-    python -m research.glue table runs/glue          # the settings chosen by the part carved from train, and GLUE's one number
+    python launch.py --config=experiments/glue.py:small --config.start=RUN_OR_HF_FOLDER --config.data.folder=…/glue
+    python -m research.glue table runs/glue-small    # the settings chosen by the part carved from train, and GLUE's one number
 
 Hypothesis: starting RTE, MRPC and STS-B from a model fine-tuned on MNLI is better than starting them from the pretrained one (sizes
 'mnli-start' against 'rte', 'mrpc', 'stsb'); refuted where the spreads overlap. A size that names a task is that task alone, with

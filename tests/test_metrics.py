@@ -48,7 +48,16 @@ TOLD = {
     'none': '',
     'also none': 'something',
 }
-SURE = {'same': 0.1, 'articles': 0.9, 'punctuation': 0.2, 'several': 0.3, 'unicode': 0.5, 'spaces': 0.05, 'none': 0.8, 'also none': 0.4}
+SURE = {
+    'same': 0.1,
+    'articles': 0.9,
+    'punctuation': 0.2,
+    'several': 0.3,
+    'unicode': 0.5,
+    'spaces': 0.05,
+    'none': 0.8,
+    'also none': 0.4,
+}
 
 
 def test_squad_1_is_the_official_definition() -> None:
@@ -145,7 +154,17 @@ def test_a_collapse_is_seen() -> None:
 
 
 def test_the_glue_score_is_that_of_the_papers() -> None:
-    names = {'cola': 51.3, 'mnli': 82.2, 'mrpc': 87.5, 'qnli': 89.2, 'qqp': 88.5, 'rte': 59.9, 'sst2': 91.3, 'stsb': 86.9, 'wnli': 56.3}
+    names = {
+        'cola': 51.3,
+        'mnli': 82.2,
+        'mrpc': 87.5,
+        'qnli': 89.2,
+        'qqp': 88.5,
+        'rte': 59.9,
+        'sst2': 91.3,
+        'stsb': 86.9,
+        'wnli': 56.3,
+    }
     distilbert = {task: {'dev/score': value} for task, value in names.items()}
     assert round(metrics.glue_score('distilbert', distilbert), 1) == 77.0  # Sanh et al. 2019, Table 1
     bert: dict[str, dict[str, Any]] = {

@@ -166,7 +166,7 @@ def test_an_inherited_architecture_keeps_only_rates_and_compute_settings(small: 
         unroll=3,
         remat=True,
     )
-    assert inherit(mine, donor) == expected
+    assert inherit(Surgery(), mine, donor) == expected
 
 
 def test_the_evenly_spaced_layers_of_every_pair_of_depths_rise_and_keep_the_ends() -> None:

@@ -154,10 +154,7 @@ def test_records_of_tfds_are_read_as_files_are(monkeypatch: pytest.MonkeyPatch) 
         asked.append((name, split))
         known = split != 'test'
         return iter(
-            [
-                {'sentence1': b'a \xc3\xa9', 'sentence2': b'b', 'label': int(known) * (1 + i) - 1, 'idx': 7 + i}
-                for i in range(2)
-            ]
+            [{'sentence1': b'a \xc3\xa9', 'sentence2': b'b', 'label': int(known) * (1 + i) - 1, 'idx': 7 + i} for i in range(2)]
         )
 
     monkeypatch.setattr(prepared, 'records', records)
