@@ -17,7 +17,7 @@ from absl import flags
 
 from research.command import changes, load, module
 from research.errors import UserError, run_command
-from research.experiment import Experiment, from_wire, override
+from research.experiment import Experiment, from_wire, override, override_sibling
 from research.study.graph import Study
 from research.study.sweep import sweep
 
@@ -44,7 +44,7 @@ def launch(arguments: list[str]) -> None:
     if isinstance(asked, Study):
         if FLAGS.sweep:
             raise UserError(f'{FLAGS.config} is a study: it names its runs itself, so --sweep has nothing to multiply')
-        asked = dataclasses.replace(asked, runs={name: override(x, changed) for name, x in asked.runs.items()})
+        asked = dataclasses.replace(asked, runs={name: override_sibling(x, changed) for name, x in asked.runs.items()})
     else:
         asked = override(asked, changed)
         if FLAGS.sweep:

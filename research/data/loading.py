@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,18 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from research.data import masking, tasks
+from research.data import masking, supervised
+from research.data.buckets import Ranked, by_length
 from research.data.corpus import Corpus, entropy, prepare, tokenizer_of
 from research.data.flat import flat
-from research.data.pretraining import FILLS, PAIRS, Batch, assemble, filler, masked_batch, sequences
+from research.data.pretraining import FILLS, PAIRS, Batch, filler, masked_batch, sequences
 from research.data.settings import Data, Stage, stages
-from research.data.tokenizers import Vocabulary, encode, vocabulary_of
+from research.data.supervised import Questions
+from research.data.tokenizers import Vocabulary, vocabulary_of
 from research.errors import UserError, choose
 
 __all__ = ['Batch', 'Batches', 'Data', 'Feed', 'load']
 
 BLOCK = 64  # rows of an evaluation split that are made at once
 STRIDE = 1_000_003  # between the seeds of two stages
+ENDLESS = 2**40  # steps
 Make = Callable[[NDArray[np.int64], np.random.Generator], Batch]  # rows [B], generator -> the Batch of these rows
 
 
@@ -139,13 +142,14 @@ class Feed:
     """
 
     train: Steps
-    evaluation: dict[str, Batches]  # 'dev', and 'test' where a task has one
+    evaluation: Mapping[str, Batches | Ranked]  # 'dev', and of a task whatever it has
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     facts: dict[str, Any]  # JSON-able: fingerprints, sizes, unigram_entropy, labels, majority accuracies …
     examples: int  # sequences of an epoch; of the steps' mean epoch where there are two stages
     prefetch: int  # batches made ahead by `stream`
     workers: int  # threads that make them
+    questions: Mapping[str, Questions] = field(default_factory=dict)  # of a task, each evaluation split's: what answers are told of
 
     def stream(self, first_step: int = 0) -> Iterator[Batch]:
         """train[first_step], train[first_step + 1] …, made ahead by threads."""
@@ -174,7 +178,9 @@ def load(data: Data, *, batch: int, seed: int, vocabulary: int, steps: int = 0, 
             f"the tokenizer '{data.tokenizer}' has {pieces.size} pieces but the model has room for {vocabulary}; "
             f'give the model a vocabulary of {pieces.size} or more'
         )
-    train, evaluation, facts = (labelled if data.task else masked)(data, tokenizer, pieces, seed)
+    if data.task:
+        return taught(data, tokenizer, pieces, batch, seed)
+    train, evaluation, facts = masked(data, tokenizer, pieces, seed)
     examples = round(1 / sum(stage.share / split.rows for stage, split in zip(stages(data), train, strict=True)))
     datasets = [split.order(seed + STRIDE * number).batch(batch).random_map(split.make) for number, split in enumerate(train)]
     return Feed(
@@ -186,6 +192,30 @@ def load(data: Data, *, batch: int, seed: int, vocabulary: int, steps: int = 0, 
         examples=examples,
         prefetch=data.prefetch,
         workers=data.workers,
+    )
+
+
+def taught(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, batch: int, seed: int) -> Feed:
+    """The Feed of a task: batches of sequences of like length, and every other split whole. Without train it has no examples."""
+    splits, facts = supervised.read(data, tokenizer, pieces)
+    others = {name: split for name, split in splits.items() if name != 'train'}
+    rows, steps = 0, grain.MapDataset.range(1).map(lambda step: Batch())
+    if 'train' in splits:
+        train = splits['train']
+        rows = train.rows
+        shuffled = grain.MapDataset.range(rows).seed(seed % 2**32).shuffle().repeat()
+        chosen = by_length(shuffled, train, batch, seed)
+        steps = grain.MapDataset.range(ENDLESS).map(lambda step: train.make(chosen(step)))
+    return Feed(
+        train=Steps((steps,), 0),
+        evaluation={name: Ranked(split, batch) for name, split in others.items()},
+        tokenizer=tokenizer,
+        vocabulary=pieces,
+        facts=facts | {'tokenizer_fingerprint': pieces.fingerprint, 'pieces': pieces.size, 'examples': rows},
+        examples=rows,
+        prefetch=data.prefetch,
+        workers=data.workers,
+        questions=others,
     )
 
 
@@ -285,55 +315,3 @@ def joint_facts(data: Data, corpora: Sequence[Corpus], unigram_entropy: float) -
         'unigram_entropy': unigram_entropy,
         'sources': each,
     }
-
-
-def labelled(
-    data: Data, tokenizer: Tokenizer, pieces: Vocabulary, seed: int
-) -> tuple[list[Split], dict[str, Split], dict[str, Any]]:
-    """A task: its examples, each cut to the length that there is, the longer of two texts first."""
-    del seed
-    names = tasks.classes(data)
-    splits, majority, content, tokens, unknown = {}, {}, hashlib.sha256(), 0, 0
-    for name, members in tasks.examples(data).items():
-        texts = [[example.text for example in members], [example.pair for example in members]]
-        paired = any(texts[1])
-        ids = [encode(tokenizer, pieces, column) for column in (texts if paired else texts[:1])]
-        labels = np.array([names.index(example.label) for example in members], np.int32)
-        splits[name] = Split(((len(members), 1.0, partial(label_batch, ids, labels, data.length, pieces)),))
-        majority[name] = tasks.majority(members)
-        content.update(repr([(name, example.text, example.pair, example.label) for example in members]).encode())
-        tokens += sum(len(each) for column in ids for each in column)
-        unknown += sum(int((each == pieces.unknown).sum()) for column in ids for each in column)
-    facts = {
-        'fingerprint': content.hexdigest()[:16],
-        'source': data.task,
-        'documents': sum(split.rows for split in splits.values()),
-        'tokens': tokens,
-        'unknown_rate': unknown / max(1, tokens),
-        'unigram_entropy': None,
-        'labels': list(names),
-        'majority_accuracy': majority,
-    }
-    return [splits.pop('train')], splits, facts
-
-
-def label_batch(
-    ids: list[list[NDArray[np.int32]]],
-    labels: NDArray[np.int32],
-    length: int,
-    vocabulary: Vocabulary,
-    rows: NDArray[np.int64],
-    generator: np.random.Generator,
-) -> Batch:
-    """The Batch of examples `rows` [B] of one text or two: ids is a list of all examples for each text."""
-    del generator
-    segments = [[column[row] for row in rows] for column in ids]
-    if len(segments) == 1:
-        segments = [[one[: length - 2] for one in segments[0]]]
-    else:
-        # Each text keeps what the other leaves over, or half of the room.
-        room = length - 3
-        first = [one[: max(room - len(two), room - room // 2)] for one, two in zip(*segments, strict=True)]
-        segments = [first, [two[: room - len(one)] for one, two in zip(first, segments[1], strict=True)]]
-    array, types, mask = assemble(segments, length, vocabulary)
-    return {'ids': array, 'types': types, 'mask': mask, 'label': labels[rows], 'weight': np.ones(len(rows), np.float32)}

@@ -7,6 +7,17 @@ from research.data.masking import Masking, predictions
 
 
 @dataclass(frozen=True)
+class Answers:
+    """How answers are looked for in long contexts. The defaults are those of Devlin et al.'s released code."""
+
+    stride: int = 128  # pieces from one window over a long context to the next
+    question: int = 64  # pieces of a question, or of a question with a choice, at most
+    longest: int = 30  # pieces of an answer, at most
+    best: int = 20  # answers that are kept of each question
+    threshold: float = 0.0  # no answer is given where its logit leads by more; tuned on the part of train that selects, if any
+
+
+@dataclass(frozen=True)
 class Data:
     """Text, tokenizer, and how sequences are made of them; with `task`, the examples of a supervised task instead."""
 
@@ -30,14 +41,18 @@ class Data:
     held_out: float = 0.05  # share of the documents that are evaluated on and never trained on, by the hash of their text
     masking: Masking = Masking()
     task: str = ''  # '' is pretraining; else row of TASKS
-    train: str = ''  # task `custom`: a .tsv (with a header) or .jsonl file, plain, .gz or .xz
+    select: str = 'train'  # what selects checkpoints where dev is reported: a part of train, 'dev' itself, or nothing: 'last'
+    buckets: tuple[int, ...] = (16, 32, 64, 128, 256)  # a task's batches hold sequences of like length, padded to one of these
+    answers: Answers = Answers()
+    train: str = ''  # task `custom`: a .tsv or .csv (with a header) or .jsonl file, plain, .gz or .xz
     dev: str = ''  # task `custom`: '' carves it out of train
     test: str = ''  # task `custom`: '' for none
     text: str = 'sentence'  # task `custom`: the column of the text
     pair: str = ''  # task `custom`: the column of a second text, or '' for single texts
     label: str = 'label'  # task `custom`: the column of the label
-    labels: tuple[str, ...] = ()  # task `custom`: the labels in their order; () is those of train, sorted
-    dev_share: float = 0.1  # task `custom`: share of train's texts that become dev when there is no dev file
+    score: str = ''  # task `custom`: the column of a number to predict in place of a label
+    labels: tuple[str, ...] = ()  # the labels in their order; () is the task's own order, of `custom` those of train, sorted
+    dev_share: float = 0.1  # share of train's texts, by their hash, that is carved out where selection or dev needs it
     cache: str = 'runs/cache'  # folder of prepared corpora and trained tokenizers; safe to delete
     prefetch: int = 8  # batches made ahead by threads while the model computes; 0 makes each when asked
     workers: int = 4  # threads that make them

@@ -144,13 +144,14 @@ def initialise(model: Model, key: jax.Array) -> dict[str, Any]:
 def encode(
     model: Model, params: Any, batch: Mapping[str, Any], key: jax.Array | None = None, want: frozenset[str] = frozenset()
 ) -> Outputs:
-    """The Outputs for the 'ids', 'types' and 'mask' of a batch, and the 'segments' and 'positions' of a packed one.
+    """The Outputs for the 'ids', 'types' and 'mask' of a batch, and the 'segments' and 'positions' of a packed one, each [B, T].
 
-    Dropout is on exactly when there is a key.
+    With [B, C, T] the C candidates of a choice are sequences of their own, B · C in all. Dropout is on exactly when there is a key.
     """
     rngs = None if key is None else {'dropout': key}
+    ids, types, mask = (batch[name].reshape(-1, batch[name].shape[-1]) for name in ('ids', 'types', 'mask'))
     packed = {name: batch[name] for name in ('segments', 'positions') if name in batch}
-    found = model.apply({'params': params}, batch['ids'], batch['types'], batch['mask'], want, **packed, rngs=rngs)
+    found = model.apply({'params': params}, ids, types, mask, want, **packed, rngs=rngs)
     return cast(Outputs, found)
 
 

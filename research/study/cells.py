@@ -66,10 +66,9 @@ def row_cell(row: Row, column: Column, folder: Path, stand: Mapping[str, RunStat
 
 
 def baseline(name: str, column: Column, folder: Path) -> float | None:
-    """What always giving the commonest label scores; None unless the column is one of accuracy and the run done."""
-    split, _, metric = column.key.removeprefix('metrics:').partition('/')
+    """What always giving the commonest label scores; None unless the column is one of a task's metrics and the run done."""
     result = read_record(folder / name / 'result.json')
-    return look_up(result, f'baseline:{split}') if result is not None and metric == 'label_accuracy' else None
+    return None if result is None else look_up(result, f'baseline:majority:{column.key.removeprefix("metrics:")}')
 
 
 def baselines(rows: tuple[Row, ...], column: Column, folder: Path) -> list[float]:

@@ -38,7 +38,7 @@ FORMATS = {
 class Column:
     """One number of each row: `key` of the results of the row's runs in `role`.
 
-    A key is the path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/label_accuracy'.
+    A key is the path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/accuracy'.
     Where 'max' or 'min' is `better`, the best is set in bold. The table's caption says `note`.
     """
 
@@ -89,7 +89,7 @@ COLUMNS = {
     ),
     'mlm': Column('MLM loss (nats)', 'pretrain', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents'),
     'mlm_accuracy': Column('MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'),
-    'task': Column('Task accuracy (%)', 'task', 'metrics:test/label_accuracy', 'percent', 'max', 'on the test split'),
+    'task': Column('Task accuracy (%)', 'task', 'metrics:test/accuracy', 'percent', 'max', 'on the test split'),
     'speed': Column('Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'in pretraining, a teacher included'),
     'latency': Column(
         'Latency (ms)',
@@ -109,7 +109,7 @@ class Table:
     title: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...] = tuple(COLUMNS.values())
-    score: str = 'metrics:test/label_accuracy'
+    score: str = 'metrics:test/accuracy'
     size: str = 'parameters:encoder'
 
 

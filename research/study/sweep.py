@@ -42,11 +42,11 @@ def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Stud
         if name_of(point) in runs:
             raise UserError(f"the sweep has two runs '{name_of(point)}': its axes set the same keys")
         runs[name_of(point)] = override(x, point)
-    metric = 'metrics:test/label_accuracy' if x.data.task else 'metrics:dev/mlm'
+    metric = 'score' if x.data.task else 'metrics:dev/mlm'
     columns = (
         Column('Parameters (M)', 'run', 'parameters:total', 'millions', 'min'),
         Column('FLOPs a token (M)', 'run', 'flops_per_token', 'millions', 'min'),
-        Column('Accuracy (%)', 'run', metric, 'percent', 'max')
+        Column('Score of the task (%)', 'run', metric, 'percent', 'max')
         if x.data.task
         else Column('MLM loss (nats)', 'run', metric, 'plain', 'min'),
         Column('Training (tokens/s)', 'run', 'tokens_per_second', 'count', 'max'),

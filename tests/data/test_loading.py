@@ -271,7 +271,7 @@ def table(tmp_path):
     path = tmp_path / 'train.tsv'
     words = ['king', 'map', 'letter', 'garden', 'winter', 'rain']
     lines = [
-        f'the {words[n % 6]} {words[n // 6 % 6]} {words[n // 36]}\t{" and ".join(words[: n % 7])}\t{"ab"[n % 3 == 0]}'
+        f'the {words[n % 6]} {words[n // 6 % 6]} {words[n // 36]}\t{" and ".join(words[: n % 6 + 1])}\t{"ab"[n % 3 == 0]}'
         for n in range(100)
     ]
     path.write_text('\n'.join(['sentence\tsecond\tlabel', *lines]), encoding='utf-8')
