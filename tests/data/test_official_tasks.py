@@ -195,9 +195,17 @@ def test_a_data_set_that_is_not_prepared_names_the_command(monkeypatch: pytest.M
     module = types.SimpleNamespace(builder=lambda name, file_format: asked.append((name, file_format)) or builder)
     monkeypatch.setitem(__import__('sys').modules, 'tensorflow_datasets', module)
     monkeypatch.setattr(prepared, 'MODULES', {})
+    monkeypatch.setattr(prepared.socket, 'getaddrinfo', lambda host, port: [])
     with pytest.raises(UserError, match=r'no route to host.*run `tfds build glue/sst2 --file_format=array_record`') as caught:
         prepared.records('glue/sst2', 'train')
     assert asked == [('glue/sst2', 'array_record')] and '\n' not in str(caught.value)
+
+    def unknown(host: str, port: int) -> None:
+        raise OSError('no such host')
+
+    monkeypatch.setattr(prepared.socket, 'getaddrinfo', unknown)
+    with pytest.raises(UserError, match='is not prepared in /nowhere .no such host.'):
+        prepared.records('glue/sst2', 'train')
 
 
 # ---- SQuAD ----------------------------------------------------------------------------------------------------------------------

@@ -1,13 +1,17 @@
 """Tasks from TFDS, by name: `as_data_source` reads what was prepared as array_record, without TensorFlow."""
 
 import importlib
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 from research.errors import UserError
 
 # Builders that TFDS finds by name only once their module is imported, where there is no TensorFlow.
 MODULES = {'glue': 'tensorflow_datasets.text.glue'}
+
+HOST = 'storage.googleapis.com'  # where TFDS keeps what it knows of its data sets
 
 
 def records(name: str, split: str) -> Iterator[dict[str, Any]]:
@@ -20,13 +24,15 @@ def records(name: str, split: str) -> Iterator[dict[str, Any]]:
     top = name.partition('/')[0]
     if top in MODULES:
         importlib.import_module(MODULES[top])
-    builder = tfds.builder(name, file_format='array_record')
+    builder = cast(Any, tfds).builder(name, file_format='array_record')
     remedy = (
         f'where there is a network run `tfds build {name} --file_format=array_record` (TFDS_DATA_DIR says where to), '
         'or give the official files: --config.data.folder=FOLDER'
     )
     try:
-        cast(Any, builder).download_and_prepare()
+        if not (Path(builder.data_dir) / 'dataset_info.json').is_file():
+            socket.getaddrinfo(HOST, 443)  # TFDS itself would try for minutes where there is no network
+        builder.download_and_prepare()
         source = builder.as_data_source(split)
     except Exception as error:  # a download fails in a hundred ways, none of which TFDS names
         first = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
