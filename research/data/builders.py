@@ -2,17 +2,19 @@
 
 import importlib
 import importlib.util
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from research.errors import UserError, nearest
 
+HOST = 'storage.googleapis.com'  # where TFDS keeps what it knows of its datasets
 BATCH = 256  # examples read at once
 
 
-def opened(name: str, folder: str) -> Any:
-    """The builder of a dataset that is prepared, if need be now, as ArrayRecords with a split `train`.
+def opened(name: str, folder: str, split: str = 'train') -> Any:
+    """The builder of a dataset that is prepared, if need be now, as ArrayRecords with a split of that name.
 
     name: of a dataset, or the folder of a prepared one. folder: the data_dir; '' is tfds' own. Raises UserError with
     the command that prepares the dataset where it cannot be done here.
@@ -20,8 +22,8 @@ def opened(name: str, folder: str) -> Any:
     found = builder(name, folder)
     if not found.info.splits:
         prepare(found, name, folder)
-    if 'train' not in found.info.splits:
-        raise UserError(f"tfds:{name} has no split 'train' (there are: {', '.join(found.info.splits)})")
+    if split not in found.info.splits:
+        raise UserError(f"tfds:{name} has no split '{split}' (there are: {', '.join(found.info.splits)})")
     if found.info.file_format.value != 'array_record':
         raise UserError(
             f"tfds:{name} lies in '{found.data_dir}' as {found.info.file_format.value}, which needs TensorFlow to be read; "
@@ -60,6 +62,7 @@ def prepare(found: Any, name: str, folder: str) -> None:
     import tensorflow_datasets as tfds
 
     try:
+        socket.getaddrinfo(HOST, 443)  # TFDS itself would try for minutes where there is no network
         found.download_and_prepare(file_format='array_record', download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except Exception as error:  # whatever a network, a disk or a builder can raise
         reason = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'

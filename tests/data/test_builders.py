@@ -77,6 +77,7 @@ def test_a_dataset_that_cannot_be_prepared_names_the_command(tmp_path, monkeypat
         raise ConnectionError('no route to host')
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, 'download_and_prepare', unreachable)
+    monkeypatch.setattr(builders.socket, 'getaddrinfo', lambda host, port: [])
     with pytest.raises(UserError, match='could not be prepared here .ConnectionError: no route') as caught:
         list(documents('tfds:lm1b', Data(folder=str(tmp_path))))
     assert f'run: tfds build lm1b --file_format=array_record --data_dir={tmp_path}' in str(caught.value)

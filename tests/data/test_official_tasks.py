@@ -1,7 +1,6 @@
 """GLUE, SQuAD, RACE and IMDb from their official files: layouts, traps, and what is refused."""
 
 import json
-import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from research.data import tasks
+from research.data import builders, tasks
 from research.data.settings import Data
 from research.data.tasks import glue, prepared
 from research.data.tasks.glue import GLUE
@@ -186,29 +185,19 @@ def test_the_other_tasks_of_tfds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tasks.TASKS['imdb'].splits(Data(task='imdb'))['test'][0].label == 'positive'
 
 
-def test_a_data_set_that_is_not_prepared_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
-        raise OSError('no route to host\nand more')
-
-    builder = types.SimpleNamespace(download_and_prepare=fail, data_dir='/nowhere')
-    asked = []
-    module = types.SimpleNamespace(builder=lambda name, file_format: asked.append((name, file_format)) or builder)
-    monkeypatch.setitem(__import__('sys').modules, 'tensorflow_datasets', module)
-    monkeypatch.setattr(prepared, 'MODULES', {})
-    monkeypatch.setattr(prepared.socket, 'getaddrinfo', lambda host, port: [])
-    with pytest.raises(UserError, match=r'no route to host.*run `tfds build glue/sst2 --file_format=array_record`') as caught:
-        prepared.records('glue/sst2', 'train')
-    assert asked == [('glue/sst2', 'array_record')] and '\n' not in str(caught.value)
+def test_a_dataset_that_is_not_prepared_names_the_command_and_the_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = builders.builder
+    monkeypatch.setattr(builders, 'builder', lambda name, folder: real(name, str(tmp_path)))
 
     def unknown(host: str, port: int) -> None:
         raise OSError('no such host')
 
-    monkeypatch.setattr(prepared.socket, 'getaddrinfo', unknown)
-    with pytest.raises(UserError, match='is not prepared in /nowhere .no such host.'):
-        prepared.records('glue/sst2', 'train')
-
-
-# ---- SQuAD ----------------------------------------------------------------------------------------------------------------------
+    monkeypatch.setattr(builders.socket, 'getaddrinfo', unknown)
+    with pytest.raises(
+        UserError, match=r'run: tfds build imdb_reviews .*; or give the official files: --config.data.folder='
+    ) as caught:
+        prepared.records('imdb_reviews', 'train')
+    assert 'no such host' in str(caught.value) and '\n' not in str(caught.value)
 
 
 def write_squad(path: Path, questions: list[dict[str, Any]], context: str = 'The tower is 300 m high.') -> None:
