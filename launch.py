@@ -10,7 +10,6 @@ python launch.py --workdir=runs/bert-tiny        (once more, or on from where it
 """
 
 import dataclasses
-import importlib.util
 import json
 import os
 import shlex
@@ -20,8 +19,9 @@ from pathlib import Path
 
 from absl import flags
 
-from research.errors import UserError, choose, nearest, run_command
-from research.experiment import Experiment, from_wire, override
+from research.command import changes, load, module
+from research.errors import UserError, run_command
+from research.experiment import Experiment, from_wire, override, override_sibling
 from research.study.graph import Study
 from research.study.how import Cluster, How, validate
 from research.study.sweep import sweep
@@ -61,16 +61,16 @@ def main(arguments: list[str]) -> int:
 
 def launch(arguments: list[str]) -> None:
     """Reads the flags and runs, or shows, what they ask for."""
-    changes = parse(arguments)
+    changed = parse(arguments)
     if FLAGS.config is None and FLAGS.workdir is None:
         raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of a run to continue')
     asked = load(FLAGS.config) if FLAGS.config else reopen(Path(FLAGS.workdir))
     if isinstance(asked, Study):
         if FLAGS.sweep:
             raise UserError(f'{FLAGS.config} is a study: it names its runs itself, so --sweep has nothing to multiply')
-        asked = dataclasses.replace(asked, runs={name: override(x, changes) for name, x in asked.runs.items()})
+        asked = dataclasses.replace(asked, runs={name: override_sibling(x, changed) for name, x in asked.runs.items()})
     else:
-        asked = override(asked, changes)
+        asked = override(asked, changed)
         if FLAGS.sweep:
             asked = sweep(asked, FLAGS.sweep, module(FLAGS.config) if FLAGS.config else types.ModuleType('none'))
     how = execution()
@@ -120,48 +120,7 @@ def parse(arguments: list[str]) -> dict[str, str]:
         rest = FLAGS(arguments, known_only=True)[1:]
     except flags.Error as error:
         raise UserError(str(error).splitlines()[0]) from None
-    changes = {}
-    while rest:
-        given = rest.pop(0)
-        name, equals, value = given.removeprefix('--').partition('=')
-        if not given.startswith('--config.'):
-            raise UserError(
-                f"unknown argument '{given}'{nearest(name, [*OURS, *CLUSTER])} (flags: --config.KEY, --"
-                f'{", --".join(OURS)}; for Slurm: --{", --".join(CLUSTER)})'
-            )
-        if not equals:
-            if not rest or rest[0].startswith('--'):
-                raise UserError(f'{given} has no value: give {given}=VALUE')
-            value = rest.pop(0)
-        changes[name.removeprefix('config.')] = value
-    return changes
-
-
-def load(config: str) -> Experiment | Study:
-    """The Experiment or the Study that FILE[:size] defines."""
-    defined = module(config)
-    _, _, size = config.partition('.py:')
-    for function, read in (('get_study', lambda study: study), ('get_config', from_wire)):
-        if hasattr(defined, function):
-            if size:
-                choose(f'size of {defined.__name__}', size, defined.SIZES)
-            return read(getattr(defined, function)(*([size] if size else [])))
-    raise UserError(f'{defined.__name__} defines neither get_config nor get_study: it is no file of configs/ or experiments/')
-
-
-def module(config: str) -> types.ModuleType:
-    """The Python file of FILE[:size], imported."""
-    name, colon, _ = config.partition('.py:')
-    path = Path(name + '.py' if colon else config)
-    if not path.is_file():
-        files = [str(file) for folder in ('configs', 'experiments') for file in sorted(Path(folder).glob('*.py'))]
-        raise UserError(f"no config file '{path}'{nearest(str(path), files)} (there are: {', '.join(files)})")
-    spec = importlib.util.spec_from_file_location(str(path), path)
-    if spec is None or spec.loader is None:
-        raise UserError(f'{path} is not a Python file')
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    return changes(rest, [*OURS, *CLUSTER], f'--config.KEY, --{", --".join(OURS)}; for Slurm: --{", --".join(CLUSTER)}')
 
 
 def reopen(workdir: Path) -> Experiment:

@@ -40,14 +40,14 @@ def architecture(size: str) -> Architecture:
 
 
 def get_config(size: str = 'base') -> ml_collections.ConfigDict:
-    """The recipe of Tables 2 to 5: LAMB, 4,096 sequences of 512, 125,000 steps (App. A.1 and the released code)."""
+    """The recipe of Tables 2 to 5: LAMB, 4,096 sequences of 512, 125,000 steps, 3,125 of them warm-up (A.1, released code)."""
     return to_wire(
         Experiment(
             name=f'albert-{size}',
             model=architecture(size),
             data=Data(length=512, pairs='sop', tokenizer='unigram'),
             losses=Losses(mlm=Plain(1.0), sop=Plain(1.0)),
-            optimizer=Optimizer(name='lamb', lr=1.76e-3, warmup=3125, bias_correction=False, decay_from_start=True),
+            optimizer=Optimizer(name='lamb', lr=1.76e-3, warmup=0.025, bias_correction=False, decay_from_start=True),
             run=Run(
                 steps=125_000,
                 batch=4096,

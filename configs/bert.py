@@ -36,14 +36,14 @@ def architecture(size: str) -> Architecture:
 
 
 def get_config(size: str = 'base') -> ml_collections.ConfigDict:
-    """The recipe: 256 sequences of 512 for a million steps."""
+    """The recipe: 256 sequences of 512 for a million steps, the first 10,000 of them warming up (Devlin et al. 2019, §A.2)."""
     return to_wire(
         Experiment(
             name=f'bert-{size}',
             model=architecture(size),
             data=Data(length=512, pairs='nsp'),
             losses=Losses(mlm=Plain(1.0), nsp=Plain(1.0)),
-            optimizer=Optimizer(lr=1e-4, warmup=10_000),
+            optimizer=Optimizer(lr=1e-4, warmup=0.01),
             run=Run(steps=1_000_000, batch=256, log_every=100, evaluate_every=10_000, checkpoint_every=2_000),
         )
     )

@@ -1,11 +1,13 @@
 """DistilBERT (Sanh et al. 2019): as BERT, but half the layers, taught by it through three losses, and started from its layers.
 
     python launch.py --config=configs/distilbert.py --config.teacher=runs/bert-base --workdir=runs/distilbert-base
+    python launch.py --config=configs/distilbert.py:half --config.teacher=runs/bert-mini --workdir=runs/distil-mini
 
 Losses 5 · soft targets (T = 2) + 2 · MLM + 1 · cosine, as in the authors' README; layers 0, 2, 4, 7, 9, 11; no pooler, no token
-types, no pairs.
+types, no pairs. `half` is the same for a teacher of any shape, on one machine: half its layers, all else as it has it.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,32 +18,37 @@ from research.experiment import Experiment, Run, to_wire
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
+from research.surgery import Surgery
 
-SIZES = ('base',)
+SIZES = ('base', 'half')
 
 
 def get_config(size: str = 'base') -> ml_collections.ConfigDict:
     """The authors' recipe; a batch of about 4,000 sequences is reached by accumulation (§3)."""
-    return to_wire(
-        Experiment(
-            name=f'distilbert-{size}',
-            model=Architecture(layers=6, types=0, pooler=False, activation='gelu', head_dropout=0.2, span_dropout=0.1),
-            data=Data(length=512, tokenizer='teacher'),
-            losses=Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0)),
-            start='teacher',
-            teacher='runs/bert-base',
-            optimizer=Optimizer(lr=5e-4, warmup=0.05, weight_decay=0.0, beta2=0.98, clip=5.0),
-            run=Run(
-                steps=100_000,
-                epochs=3.0,
-                batch=4000,
-                accumulate=125,
-                log_every=10,
-                evaluate_every=1000,
-                checkpoint_every=200,
-            ),
-        )
+    base = Experiment(
+        name=f'distilbert-{size}',
+        model=Architecture(layers=6, types=0, pooler=False, activation='gelu', head_dropout=0.2, span_dropout=0.1),
+        data=Data(length=512, tokenizer='teacher'),
+        losses=Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0)),
+        start='teacher',
+        teacher='runs/bert-base',
+        optimizer=Optimizer(lr=5e-4, warmup=0.05, weight_decay=0.0, beta2=0.98, clip=5.0),
+        run=Run(
+            steps=100_000,
+            epochs=3.0,
+            batch=4000,
+            accumulate=125,
+            log_every=10,
+            evaluate_every=1000,
+            checkpoint_every=200,
+        ),
     )
+    half = dataclasses.replace(
+        base,
+        surgery=Surgery(inherit=True, keep=0.5),
+        run=dataclasses.replace(base.run, batch=64, accumulate=1),
+    )
+    return to_wire({'base': base, 'half': half}[size])
 
 
 def sweep_layers() -> Iterator[dict[str, Any]]:

@@ -1,12 +1,14 @@
-"""Fine-tuning (Devlin et al. 2019, §4): a classifier on top of any run, all weights trained.
+"""Fine-tuning: BERT's (Devlin et al. 2019, §4), DistilBERT's and ALBERT's hyperparameters for each task, from any model.
 
-    python launch.py --config=configs/finetune.py --config.start=runs/bert-tiny --workdir=runs/packages
-    python launch.py --config=configs/finetune.py:custom --config.start=runs/bert-tiny --config.data.train=train.tsv …
+    python launch.py --config=configs/finetune.py:sst2 --config.start=RUN_OR_HF_FOLDER --config.data.folder=…/glue --workdir=…
+    python launch.py --config=configs/finetune.py:albert-rte --config.start=… --config.data.folder=…/glue --workdir=…
+    python launch.py --config=configs/finetune.py:custom --config.start=… --config.data.train=train.tsv --workdir=…
 
-The architecture and the tokenizer are the start's. Checkpoints are selected on dev, which is a part of train unless you have one;
-test is read once, at the end.
+The architecture and the tokenizer are the start's. Without a folder TFDS is asked for the task by name. `--config.run.steps=0`
+evaluates the start alone. Checkpoints are selected on a part carved from train, and dev is read once (data.select).
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,25 +16,97 @@ import ml_collections
 
 from research.data.settings import Data
 from research.experiment import Experiment, Run, to_wire
+from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
 from research.surgery import Surgery
 
-SIZES = ('packages', 'custom')
+# Task -> the loss that it is learnt by.
+LOSS = {
+    'packages': 'label',
+    'custom': 'label',
+    'custom-score': 'regression',
+    **dict.fromkeys(('cola', 'sst2', 'mrpc', 'qqp', 'mnli', 'qnli', 'rte', 'wnli', 'ax', 'imdb'), 'label'),
+    'stsb': 'regression',
+    'squad': 'span',
+    'squad2': 'span',
+    'race': 'choice',
+}
+# Task -> (lr, batch, epochs, length) where it is not 5e-5, 32, 3 and 128. GLUE's are §4.1's, whose best of {5, 4, 3, 2}e-5 on
+# dev is --sweep=lr; SQuAD's are §4.2's and §4.3's.
+BERT = {
+    'squad': (5e-5, 32, 3.0, 384),
+    'squad2': (5e-5, 48, 2.0, 384),
+    'race': (5e-5, 32, 3.0, 512),
+    'imdb': (5e-5, 32, 3.0, 512),
+}
+# Task -> (lr, batch, dropout, steps, warm-up, length): Lan et al. 2020, Table 14.
+ALBERT = {
+    'cola': (1e-5, 16, 0.0, 5336, 320, 512),
+    'stsb': (2e-5, 16, 0.0, 3598, 214, 512),
+    'sst2': (1e-5, 32, 0.0, 20_935, 1256, 512),
+    'mnli': (3e-5, 128, 0.0, 10_000, 1000, 512),
+    'qnli': (1e-5, 32, 0.0, 33_112, 1986, 512),
+    'qqp': (5e-5, 128, 0.1, 14_000, 1000, 512),
+    'rte': (3e-5, 32, 0.1, 800, 200, 512),
+    'mrpc': (2e-5, 32, 0.0, 800, 200, 512),
+    'wnli': (2e-5, 16, 0.1, 2000, 250, 512),
+    'squad': (5e-5, 48, 0.0, 3649, 365, 384),
+    'squad2': (3e-5, 48, 0.0, 8144, 814, 512),
+    'race': (2e-5, 32, 0.1, 12_000, 1000, 512),
+}
+LOSSES = {
+    'label': Losses(mlm=Plain(0.0), label=Plain(1.0)),
+    'regression': Losses(mlm=Plain(0.0), regression=Plain(1.0)),
+    'choice': Losses(mlm=Plain(0.0), choice=Plain(1.0)),
+    'span': Losses(mlm=Plain(0.0), span=Plain(1.0)),
+}
+TASKS = tuple(LOSS)
+SIZES = (*TASKS, *(f'distilbert-{task}' for task in TASKS if task != 'ax'), *(f'albert-{task}' for task in ALBERT))
 
 
 def get_config(size: str = 'packages') -> ml_collections.ConfigDict:
-    """The paper's hyperparameters: 3 epochs of batches of 32 at 5e-5, with a warm-up of a tenth (the released code)."""
-    return to_wire(
-        Experiment(
-            name=f'finetune-{size}',
-            data=Data(task=size, tokenizer='start', length=128),
-            losses=Losses(mlm=Plain(0.0), label=Plain(1.0)),
-            start='runs/bert-base',
-            surgery=Surgery(inherit=True),
-            optimizer=Optimizer(lr=5e-5, warmup=0.1),
-            run=Run(epochs=3.0, batch=32, log_every=10, evaluate_every=100, evaluate_batches=0),
-        )
+    """One task's recipe: TASK is BERT's, distilbert-TASK and albert-TASK are theirs."""
+    family, dash, name = size.partition('-')
+    if not dash or family == 'custom':
+        return to_wire(bert(size))
+    return to_wire({'distilbert': distilbert, 'albert': albert}[family](name))
+
+
+def bert(task: str) -> Experiment:
+    """BERT's recipe, with a warm-up of a tenth (the released code)."""
+    lr, batch, epochs, length = BERT[task] if task in BERT else (5e-5, 32, 3.0, 128)
+    scored = task == 'custom-score'
+    return Experiment(
+        name=f'finetune-{task}',
+        data=Data(task=task.partition('-')[0], score='score' if scored else '', tokenizer='start', length=length),
+        losses=LOSSES[LOSS[task]],
+        start='runs/bert-base',
+        surgery=Surgery(inherit=True),
+        optimizer=Optimizer(lr=lr, warmup=0.1),
+        run=Run(epochs=epochs, batch=batch, log_every=10, evaluate_every=100, evaluate_batches=0)
+        if task != 'ax'
+        else Run(steps=0, batch=batch),
+    )
+
+
+def distilbert(task: str) -> Experiment:
+    """DistilBERT's: BERT's recipe with the dropout of its heads. The paper tells no other hyperparameters (Sanh et al. 2019)."""
+    model = Architecture(head_dropout=0.2, span_dropout=0.1)
+    return dataclasses.replace(bert(task), name=f'finetune-distilbert-{task}', model=model)
+
+
+def albert(task: str) -> Experiment:
+    """ALBERT's: fixed steps, the last checkpoint, and dropout in the heads alone for most tasks."""
+    lr, batch, dropout, steps, warmup, length = ALBERT[task]
+    x = bert(task)
+    return dataclasses.replace(
+        x,
+        name=f'finetune-albert-{task}',
+        model=Architecture(dropout=dropout, attention_dropout=dropout, head_dropout=0.1),
+        data=dataclasses.replace(x.data, length=length, select='last'),
+        optimizer=dataclasses.replace(x.optimizer, lr=lr, warmup=float(warmup)),
+        run=dataclasses.replace(x.run, steps=steps, epochs=0.0, batch=batch),
     )
 
 

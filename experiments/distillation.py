@@ -18,8 +18,12 @@ from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
 from research.study.graph import Claim, Column, Row, Study, Table
 
-# Steps of the teacher, steps of everything else, batch, layers, width.
-SIZES = {'tiny': (20, 20, 8, 2, 32), 'small': (24_000, 6000, 8, 4, 128), 'medium': (40_000, 20_000, 64, 6, 256)}
+# Steps of the teacher, steps it goes on for with the rate raised again, steps of everything else, batch, layers, width.
+SIZES = {
+    'tiny': (20, 10, 20, 8, 2, 32),
+    'small': (24_000, 16_000, 3000, 8, 4, 128),
+    'medium': (40_000, 40_000, 20_000, 64, 6, 256),
+}
 
 
 def run(steps: int, batch: int) -> Run:
@@ -30,7 +34,7 @@ def run(steps: int, batch: int) -> Run:
 
 def get_study(size: str = 'small') -> Study:
     """A teacher; four students of half its depth that differ in start and teaching; the teacher's shape with shared layers."""
-    teacher_steps, steps, batch, layers, width = SIZES[size]
+    first_steps, more_steps, steps, batch, layers, width = SIZES[size]
     teacher = Experiment(
         name='teacher',
         model=Architecture(
@@ -48,22 +52,25 @@ def get_study(size: str = 'small') -> Study:
         data=Data(length=128),
         losses=Losses(mlm=Plain(1.0)),
         optimizer=Optimizer(lr=1e-3, warmup=0.05),
-        run=run(teacher_steps, batch),
+        run=run(first_steps, batch),
     )
+    more = dataclasses.replace(teacher, name='teacher-more', start='@teacher', seed=1, run=run(more_steps, batch))
     alone = dataclasses.replace(
         teacher, name='alone', model=dataclasses.replace(teacher.model, layers=layers // 2), run=run(steps, batch)
     )
     taught = Losses(mlm=Plain(2.0), soft=Soft(5.0, at='masked'), cosine=Match(1.0))
     runs = {
         'teacher': teacher,
-        'distilled': dataclasses.replace(alone, name='distilled', teacher='@teacher', start='teacher', losses=taught),
+        'teacher-more': more,
+        'distilled': dataclasses.replace(alone, name='distilled', teacher='@teacher-more', start='teacher', losses=taught),
         'alone': alone,
         'shared': dataclasses.replace(alone, name='shared', model=dataclasses.replace(teacher.model, sharing='all')),
-        'taught-only': dataclasses.replace(alone, name='taught-only', teacher='@teacher', losses=taught),
-        'started-only': dataclasses.replace(alone, name='started-only', start='@teacher'),
+        'taught-only': dataclasses.replace(alone, name='taught-only', teacher='@teacher-more', losses=taught),
+        'started-only': dataclasses.replace(alone, name='started-only', start='@teacher-more'),
     }
     titles = {
         'teacher': f'teacher, {layers} layers',
+        'teacher-more': 'the same, trained on',
         'distilled': f'{layers // 2} layers, started from it and taught by it',
         'alone': f'{layers // 2} layers, alone',
         'taught-only': f'{layers // 2} layers, taught, random start',

@@ -18,7 +18,7 @@ from research.study.graph import Claim, Row, Study, Table
 from research.surgery import Surgery
 
 # Steps of pretraining, steps of fine-tuning: 'small' learns something within ten minutes, 'tiny' shows that everything runs.
-SIZES = {'small': (600, 150), 'medium': (800, 200), 'tiny': (20, 10)}
+SIZES = {'small': (500, 150), 'medium': (800, 200), 'tiny': (20, 10)}
 
 
 def get_study(size: str = 'small') -> Study:
@@ -73,7 +73,7 @@ def get_study(size: str = 'small') -> Study:
                 steps=task_steps,
                 batch=32,
                 log_every=max(task_steps // 10, 1),
-                evaluate_every=max(task_steps // 5, 1),
+                evaluate_every=max(task_steps // 3, 1),
                 evaluate_batches=0,
             ),
         )

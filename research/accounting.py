@@ -1,10 +1,11 @@
 """What an experiment costs, predicted from its definition alone: parameters, FLOPs, memory."""
 
-import math
 from typing import Any
 
 import jax
 
+from research.data.masking import predictions
+from research.data.settings import Data, stages
 from research.models.architecture import Architecture
 from research.models.encoder import projected
 from research.models.sharing import group_counts
@@ -64,20 +65,34 @@ def forward_flops(a: Architecture, length: int, logits: int = 0) -> int:
     )
 
 
-def vocabulary_positions(losses: Losses, length: int, rate: float, teacher: bool = False) -> int:
-    """At how many positions of a sequence the losses score the vocabulary: with the student, or with the teacher."""
+def vocabulary_positions(losses: Losses, length: int, room: int, teacher: bool = False) -> int:
+    """At how many positions of a sequence the losses score the vocabulary: with the student, or with the teacher.
+
+    room: how many positions of a sequence can be masked.
+    """
     rows = [(LOSSES[name], options) for name, options in active(losses).items()]
     at = {row.over(options) for row, options in rows if 'mlm' in row.heads(options) and (row.teacher or not teacher)}
-    return (length if 'attended' in at else 0) + (math.ceil(rate * length) if 'masked' in at else 0)
+    return (length if 'attended' in at else 0) + (room if 'masked' in at else 0)
 
 
-def step_flops(student: Architecture, teacher: Architecture | None, losses: Losses, batch: int, length: int, rate: float) -> int:
+def step_flops(student: Architecture, teacher: Architecture | None, losses: Losses, batch: int, length: int, room: int) -> int:
     """FLOPs of one training step: three forward passes of the student (four with remat), one of a teacher that is read."""
     passes = 4 if student.remat else 3
-    cost = passes * forward_flops(student, length, vocabulary_positions(losses, length, rate))
+    cost = passes * forward_flops(student, length, vocabulary_positions(losses, length, room))
     if teacher is not None and needs_teacher(losses):
-        cost += forward_flops(teacher, length, vocabulary_positions(losses, length, rate, teacher=True))
+        cost += forward_flops(teacher, length, vocabulary_positions(losses, length, room, teacher=True))
     return batch * cost
+
+
+def costs(student: Architecture, teacher: Architecture | None, losses: Losses, data: Data, batch: int) -> dict[str, float]:
+    """FLOPs `per_token` of a forward pass and `per_step` of training, means over the steps where these have two lengths."""
+    tokens, forward, step = 0.0, 0.0, 0.0
+    for stage in stages(data):
+        room = predictions(stage.masking, stage.length)
+        tokens += stage.share * stage.length
+        forward += stage.share * forward_flops(student, stage.length, vocabulary_positions(losses, stage.length, room))
+        step += stage.share * step_flops(student, teacher, losses, batch, stage.length, room)
+    return {'per_token': forward / tokens, 'per_step': round(step)}
 
 
 def memory(parameters: int, optimizer: Optimizer) -> dict[str, int]:

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from research.errors import UserError
-from research.train import State
+from research.train import State, evaluated
 
 # Orbax tells of every file it writes, and warns of each checkpoint without a score.
 logging.getLogger('absl').addFilter(lambda record: record.levelno >= logging.ERROR)
@@ -48,9 +48,11 @@ class Checkpoints:
     def save(self, state: State, score: float | None = None) -> None:
         """Begins to save `state` under its step; `score` (higher is better) makes it a candidate for the best."""
         training = {'step': state.step, 'key': state.key, 'moments': state.moments}
+        if state.average is not None:  # who wants the model wants the average; the run itself goes on from the others
+            training['params'] = state.params
         self._manager.save(
             int(state.step),
-            args=ocp.args.Composite(params=ocp.args.StandardSave(state.params), training=ocp.args.StandardSave(training)),
+            args=ocp.args.Composite(params=ocp.args.StandardSave(evaluated(state)), training=ocp.args.StandardSave(training)),
             metrics=None if score is None else {'score': score},
         )
 
@@ -67,11 +69,15 @@ class Checkpoints:
         """The State of `step`, placed as `like` is."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         training = {'step': abstract.step, 'key': abstract.key, 'moments': abstract.moments}
+        if abstract.average is not None:
+            training['params'] = abstract.params
         found = self._manager.restore(
             step,
             args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract.params), training=ocp.args.StandardRestore(training)),
         )
-        return State(params=found['params'], **found['training'])
+        if like.average is None:
+            return State(params=found['params'], **found['training'])
+        return State(average=found['params'], **found['training'])
 
     def params(self, step: int) -> Any:
         """The parameters of `step` alone, as a tree of numpy arrays."""

@@ -97,7 +97,7 @@ def resolve(x: Experiment, workdir: Path) -> Experiment:
     source = source_of_start(x)
     if not source:
         raise UserError('this experiment inherits the architecture of its start: give --config.start=RUN')
-    return dataclasses.replace(x, model=inherit(x.model, read_experiment(source, workdir, 'start').model))
+    return dataclasses.replace(x, model=inherit(x.surgery, x.model, read_experiment(source, workdir, 'start').model))
 
 
 def source_of_start(x: Experiment) -> str:

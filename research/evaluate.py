@@ -1,14 +1,22 @@
 """What a model is measured by, on batches that it was not trained on."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from research.models.heads import Model
-from research.objectives.losses import LOSSES, WEIGHTS, Batch, Losses, View
+from research.objectives.losses import LOSSES, TAUGHT, WEIGHTS, Batch, Losses, View
 from research.terms import Term, weigh
+
+
+class Measured(NamedTuple):
+    """What a split says of a model: means of Terms, and of a task each row's logits, for metrics that no mean can give."""
+
+    means: dict[str, float]
+    logits: list[np.ndarray]  # of each row of the split, in its order; [] where rows have no number
 
 
 def _hits(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -20,7 +28,6 @@ ACCURACIES: dict[str, tuple[Callable[[View, Batch], jax.Array], str]] = {
     'mlm': (lambda view, batch: _hits(view.logits('mlm', 'masked'), batch['masked_labels']), 'masked'),
     'nsp': (lambda view, batch: _hits(view.logits('pair'), batch['pair']), 'examples'),
     'sop': (lambda view, batch: _hits(view.logits('pair'), batch['pair']), 'examples'),
-    'label': (lambda view, batch: _hits(view.logits('label'), batch['label']), 'examples'),
 }
 
 
@@ -34,12 +41,18 @@ def measured(heads: Iterable[str], offered: frozenset[str]) -> tuple[str, ...]:
     )
 
 
-def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., dict[str, Term]]:
-    """The pure function `measure(params, frozen, batch, axis)` -> each loss in nats and its accuracy, without dropout."""
+def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., tuple[dict[str, Term], dict[str, jax.Array]]]:
+    """The pure function `measure(params, frozen, batch, axis)` -> each loss in nats and its accuracy, and what single rows say.
+
+    The latter are the 'row' numbers and their 'logits', of all devices, where the batch numbers its rows. There is no dropout.
+    """
     names = measured([name for name, _ in model.heads], offered)
     options = Losses()
+    head = next((TAUGHT[kind] for kind in TAUGHT if kind in offered), '')
 
-    def measure(params: Any, frozen: Mapping[str, Any], batch: Batch, axis: str | None) -> dict[str, Term]:
+    def measure(
+        params: Any, frozen: Mapping[str, Any], batch: Batch, axis: str | None
+    ) -> tuple[dict[str, Term], dict[str, jax.Array]]:
         view = View(model, params, batch)
         found = {}
         for name in names:
@@ -49,17 +62,22 @@ def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., dict[st
             if name in ACCURACIES:
                 hits, over = ACCURACIES[name]
                 found[f'{name}_accuracy'] = weigh(hits(view, batch), batch[WEIGHTS[over]])
-        return found if axis is None else jax.lax.psum(found, axis)
+        said = {'row': batch['row'], 'logits': view.logits(head)} if 'row' in batch else {}
+        if axis is None:
+            return found, said
+        return jax.lax.psum(found, axis), jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), said)
 
     return measure
 
 
-def evaluate(
-    measure: Callable[..., dict[str, Term]], put: Callable[[Any], Any], params: Any, batches: Iterable[Any]
-) -> dict[str, float]:
-    """The means over all `batches`; `measure` is compiled, `put` brings a batch to the devices."""
+def evaluate(measure: Callable[..., Any], put: Callable[[Any], Any], params: Any, batches: Iterable[Any]) -> Measured:
+    """What all `batches` say; `measure` is compiled, `put` brings a batch to the devices."""
     total: dict[str, Term] = {}
+    logits: dict[int, np.ndarray] = {}
     for batch in batches:
-        found = measure(params, {}, put(batch))
+        found, said = measure(params, {}, put(batch))
         total = {name: total[name] + term if name in total else term for name, term in found.items()}
-    return {name: float(term.mean()) for name, term in total.items()}
+        if said:
+            rows = zip(np.asarray(said['row']).tolist(), np.asarray(said['logits']), strict=True)
+            logits |= {row: each for row, each in rows if row >= 0}
+    return Measured({name: float(term.mean()) for name, term in total.items()}, [logits[row] for row in sorted(logits)])

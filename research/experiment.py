@@ -30,14 +30,15 @@ from research.surgery import Surgery
 class Run:
     """How long and how a run goes on, and what it leaves in its folder."""
 
-    steps: int = 1000
-    epochs: float = 0.0  # passes over the training examples; above 0 it decides the number of steps
+    steps: int = 1000  # 0 evaluates the start and trains nothing
+    epochs: float = 0.0  # passes over the training examples; above 0 it decides the number of steps, unless that is 0
     batch: int = 32  # sequences a step, over all devices
     accumulate: int = 1  # micro-batches a step
     parallel: str = 'jit'  # a row of PARALLEL
     log_every: int = 20  # steps
     evaluate_every: int = 0  # steps; 0 = at the end only
-    evaluate_batches: int = 32  # batches of the dev split, at most; 0 = all
+    evaluate_batches: int = 32  # of pretraining, batches of the dev split, at most; 0 = all. A task's splits are read whole
+    patience: int = 0  # evaluations without a better score after which a task's run stops; 0 = never
     checkpoint_every: int = 500  # steps; 0 = at the end only
     keep: int = 2  # of the newest checkpoints, beside the best
 
@@ -69,7 +70,9 @@ def validate(x: Experiment) -> None:
     layout(x.model)
     objectives.validate(x.losses, x.model, offered(x), x.teacher)
     optim.validate(x.optimizer)
-    if not x.run.epochs:
+    if x.run.steps == 0 and not (x.data.task and x.start):
+        raise UserError('run.steps=0 evaluates a model on a task: give --config.data.task=NAME and --config.start=RUN')
+    if x.run.steps and not x.run.epochs:
         optim.schedule(x.optimizer, x.run.steps)
     if x.data.length > x.model.positions:
         raise UserError(f'data.length={x.data.length} is longer than model.positions={x.model.positions}')
@@ -80,7 +83,7 @@ def validate(x: Experiment) -> None:
     for field in ('batch', 'accumulate', 'log_every', 'keep'):
         if getattr(x.run, field) < 1:
             raise UserError(f'run.{field}={getattr(x.run, field)}: it must be at least 1')
-    for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'checkpoint_every'):
+    for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every'):
         if getattr(x.run, field) < 0:
             raise UserError(f'run.{field}={getattr(x.run, field)}: it must not be negative')
     if x.start == 'teacher' and not x.teacher:
@@ -128,6 +131,12 @@ def override(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
     for key, value in changes.items():
         x = _override(x, key.split('.'), value, key)
     return x
+
+
+def override_sibling(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """As `override`, for a run of a study: a start, teacher or tokenizer that is another run of it ('@NAME') stays that."""
+    known = keys(Experiment)
+    return override(x, {key: new for key, new in changes.items() if key not in known or not str(value(x, key)).startswith('@')})
 
 
 def _override(x: Any, path: list[str], value: Any, key: str) -> Any:
@@ -212,7 +221,7 @@ def squeeze(x: Experiment) -> Experiment:
     return dataclasses.replace(
         x,
         model=model,
-        data=dataclasses.replace(x.data, length=32, prefetch=1),
+        data=dataclasses.replace(x.data, length=32, prefetch=1, buckets=()),
         surgery=dataclasses.replace(x.surgery, layers=()),
         run=dataclasses.replace(
             x.run,

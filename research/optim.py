@@ -26,6 +26,9 @@ class Optimizer:
     epsilon: float = 1e-6
     bias_correction: bool = True  # Google's code has none
     clip: float = 1.0  # of the gradient's global norm; 0 = none
+    layer_decay: float = 1.0  # each layer's rate is the one above's times this, the embeddings' lowest (Clark et al. 2020)
+    frozen: tuple[str, ...] = ()  # what never moves: 'embeddings', 'layer_0' …, or paths such as 'encoder' or 'encoder/pooler'
+    ema: float = 0.0  # of the moving average of the parameters that is evaluated and kept in their place; 0 = none
 
 
 def validate(x: Optimizer) -> None:
@@ -36,6 +39,10 @@ def validate(x: Optimizer) -> None:
             f'optimizer: lr={x.lr}, warmup={x.warmup}, power={x.power}, weight_decay={x.weight_decay}, clip={x.clip} must not be '
             f'negative, and epsilon={x.epsilon} must be positive'
         )
+    if not 0 < x.layer_decay <= 1:
+        raise UserError(f'optimizer.layer_decay={x.layer_decay} lies above 0 and not above 1, which is none')
+    if not 0 <= x.ema < 1:
+        raise UserError(f'optimizer.ema={x.ema} lies in [0, 1); 0 is none')
     if not (0 <= x.beta1 < 1 and 0 <= x.beta2 < 1):
         raise UserError(f'optimizer.beta1={x.beta1} and optimizer.beta2={x.beta2} lie in [0, 1)')
 
@@ -61,13 +68,72 @@ def decayed(path: tuple[Any, ...]) -> bool:
     return names[-1] != 'bias' and 'norm' not in names
 
 
+STACKED = ('attention', 'feed_forward')
+
+
 def stacked(path: tuple[Any, ...]) -> bool:
     """Whether the parameter at `path` holds one block per group along its first axis."""
-    return bool({'attention', 'feed_forward'} & set(_names(path)))
+    return bool(set(STACKED) & set(_names(path)))
 
 
 def _names(path: tuple[Any, ...]) -> list[str]:
     return jax.tree_util.keystr(path, simple=True, separator='/').split('/')
+
+
+EMBEDDINGS = ('word', 'position', 'type', 'norm', 'projection')
+Layers = tuple[tuple[int, int], ...]  # the (attention group, feed-forward group) of each layer
+
+
+def multipliers(x: Optimizer, params: Any, layers: Layers) -> Any:
+    """What the rate of each parameter is multiplied by, a tree like `params` of arrays that broadcast; 0 is frozen.
+
+    The heads and the pooler have 1, layer l of L has layer_decay^(L − l), the embeddings have layer_decay^(L + 1); a block that
+    layers share has that of the highest. None where all are 1. Raises UserError for a frozen name that nothing has, and for a
+    frozen layer that shares its block with one that is not.
+    """
+    if x.layer_decay == 1 and not x.frozen:
+        return None
+    names = ['/'.join(_names(path)) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    still = {int(name[6:]) for name in x.frozen if name.startswith('layer_') and name[6:].isdigit()}
+    tops = sorted({'/'.join(name.split('/')[:2]) if name.startswith('encoder/') else name.split('/')[0] for name in names})
+    for name in x.frozen:
+        known = (
+            name == 'embeddings'
+            or (name.startswith('layer_') and name[6:].isdigit() and int(name[6:]) < len(layers))
+            or any(f'{each}/'.startswith(f'{name}/') for each in names)
+        )
+        if not known:
+            raise UserError(
+                f"optimizer.frozen names '{name}', which the model does not have (it has: embeddings, layer_0 to "
+                f'layer_{len(layers) - 1}, encoder, {", ".join(tops)})'
+            )
+
+    def group(part: int, number: int) -> float:
+        users = [layer for layer, pair in enumerate(layers) if pair[part] == number]
+        if still & set(users) and not still >= set(users):
+            free = min(set(users) - still)
+            raise UserError(f'optimizer.frozen names layer_{min(still & set(users))}, whose block layer_{free} shares: name both')
+        return 0.0 if still >= set(users) else x.layer_decay ** (len(layers) - max(users))
+
+    def one(path: tuple[Any, ...], leaf: Any) -> Any:
+        parts = _names(path)
+        own = len(parts) > 1 and parts[0] == 'encoder'
+        embedding = own and parts[1] in EMBEDDINGS
+        if any(f'{"/".join(parts)}/'.startswith(f'{name}/') for name in x.frozen) or (embedding and 'embeddings' in x.frozen):
+            return jnp.zeros((1,) * leaf.ndim)
+        if own and parts[1] in STACKED:
+            found = jnp.array([group(STACKED.index(parts[1]), number) for number in range(leaf.shape[0])])
+            return found.reshape(-1, *(1,) * (leaf.ndim - 1))
+        return jnp.full((1,) * leaf.ndim, x.layer_decay ** (len(layers) + 1) if embedding else 1.0)
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def averaged(x: Optimizer, average: Any, params: Any, step: jax.Array) -> Any:
+    """The moving average after `step` (0 = the first): of the first steps, over fewer, so that it soon forgets where it began."""
+    n = jnp.asarray(step, jnp.float32) + 1
+    keep = jnp.minimum(x.ema, n / (n + 9))
+    return jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, average, params)
 
 
 def moments(x: Optimizer) -> optax.GradientTransformationExtraArgs:

@@ -23,13 +23,7 @@ class Plan(NamedTuple):
     devices: int
     compile: Callable[..., Callable]  # (function(first, frozen, batch, axis), donate) -> compiled function(first, frozen, batch)
     put_state: Callable[[Any], Any]  # a tree of host or device arrays -> the same on all devices
-    put_batch: Callable[[Any], Any]  # a whole batch, the same in all processes -> each device's rows on it
-
-
-def _mine(x: Any) -> Any:
-    """This process's rows of an array that all processes hold."""
-    rows = x.shape[0] // jax.process_count()
-    return x[jax.process_index() * rows : (jax.process_index() + 1) * rows]
+    put_batch: Callable[[Any], Any]  # the whole batch, made alike by every process -> the batch on all devices
 
 
 def _replicate(tree: Any, whole: jax.NamedSharding) -> Any:
@@ -61,7 +55,7 @@ def jit(devices: Devices) -> Plan:
         )
 
     def put_batch(batch: Any) -> Any:
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(divided, _mine(x)), batch)
+        return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, divided, lambda index: x[index]), batch)
 
     return Plan(len(devices), compiled, lambda tree: _replicate(tree, whole), put_batch)
 
@@ -79,10 +73,10 @@ def pmap(devices: Devices) -> Plan:
             donate_argnums=(0,) if donate else (),
         )
 
-    local = sum(device.process_index == jax.process_index() for device in devices)
+    mine = [number for number, device in enumerate(devices) if device.process_index == jax.process_index()]
 
     def put_batch(batch: Any) -> Any:
-        return jax.tree.map(lambda x: np.reshape(x, (local, -1, *x.shape[1:])), batch)
+        return jax.tree.map(lambda x: np.reshape(x, (len(devices), -1, *x.shape[1:]))[mine], batch)
 
     return Plan(len(devices), compiled, lambda tree: tree, put_batch)
 

@@ -24,7 +24,10 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer
 
 from research import donors
+from research.answers import Answer, candidates
+from research.data.settings import Answers
 from research.data.tokenizers import Vocabulary, encode, load_tokenizer, vocabulary_of
+from research.data.windows import windows
 from research.errors import Parser, UserError, choose, run_command
 from research.models.heads import Model
 from research.surgery import Donor
@@ -33,9 +36,6 @@ WINDOW = 1024  # inputs that are held at once; within a window they are batched 
 TOKENS = 4096  # pieces of a batch, padding included
 SHORTEST = 16  # pieces; batches are padded to this times a power of two, so few programs are compiled
 TOP = 5  # pieces that fill-mask tells
-STRIDE = 128  # pieces from one window over a long context to the next (Devlin et al. 2019, released code)
-QUESTION = 64  # pieces of a question, at most (the same)
-ANSWER = 30  # pieces of an answer, at most (the same)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +65,7 @@ class Reader:
     pieces: Vocabulary
     room: int  # T, at most, special pieces included
     types: bool  # whether there is a second token type
+    answers: Answers = Answers()
 
     def sequence(self, *segments: list[int]) -> tuple[list[int], list[int]]:
         """[CLS] A [SEP] or [CLS] A [SEP] B [SEP], the longer segment cut first where there is not enough room."""
@@ -125,22 +126,19 @@ def read_masked(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
 
 
 def read_question(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
-    """Each input's question with windows over its context, STRIDE pieces from one to the next."""
-    questions = reader.tokenizer.encode_batch([x.fields['question'] for x in inputs], add_special_tokens=False)
-    contexts = reader.tokenizer.encode_batch([x.fields['context'] for x in inputs], add_special_tokens=False)
-    found = []
-    for question, context in zip(questions, contexts, strict=True):
-        asked = question.ids[: min(QUESTION, (reader.room - 3) // 2)]
-        room = reader.room - 3 - len(asked)
-        windows = []
-        for begin in range(0, max(len(context.ids), 1), min(STRIDE, room)):
-            part = slice(begin, begin + room)
-            ids, types = reader.sequence(asked, context.ids[part])
-            windows.append(Sequence(ids, types, offsets=tuple(context.offsets[part]), first=len(asked) + 2))
-            if begin + room >= len(context.ids):
-                break
-        found.append(windows)
-    return found
+    """Each input's question with windows over its context."""
+    asked = [(x.fields['question'], x.fields['context']) for x in inputs]
+    return [
+        [
+            Sequence(
+                *reader.sequence(one.question.tolist(), one.part.tolist()),
+                offsets=one.offsets,
+                first=one.first,
+            )
+            for one in each
+        ]
+        for each in windows(reader.tokenizer, reader.pieces, asked, reader.room, reader.answers)
+    ]
 
 
 # ---- What each kind computes and tells ----------------------------------------------------------------------------------------
@@ -210,25 +208,10 @@ def tell_label(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence
 
 def tell_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
     """The most probable span of the context: its text, its characters [start, end), and its probability within its window."""
-    best = (-1.0, 0, 0)
-    for one, logits in rows:
-        part = slice(one.first, one.first + len(one.offsets))
-        if not one.offsets:
-            continue
-        # Probabilities are over [CLS], which stands for no answer, and the window's pieces of the context.
-        first, last = (softmax(np.concatenate([logits[:1, i], logits[part, i]]))[1:] for i in (0, 1))
-        scores = span_scores(first, last)
-        i, j = np.unravel_index(int(scores.argmax()), scores.shape)
-        if float(scores[i, j]) > best[0]:
-            best = (float(scores[i, j]), one.offsets[i][0], one.offsets[j][1])
-    score, start, end = best
-    return {'answer': x.fields['context'][start:end], 'start': start, 'end': end, 'score': number(max(score, 0.0))}
-
-
-def span_scores(first: NDArray[np.float32], last: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The probability of each span [start, end]; 0 for those that end before they start or hold more than ANSWER pieces."""
-    length = np.arange(len(last))[None, :] - np.arange(len(first))[:, None]
-    return np.where((length >= 0) & (length < ANSWER), np.outer(first, last), 0)
+    found = [each for one, logits in rows for each in candidates(logits, one.first, one.offsets, reader.answers.longest, 1)]
+    best = max(found, key=lambda each: each.probability, default=Answer(0, 0, 0.0, 0.0))
+    answer = x.fields['context'][best.start : best.end]
+    return {'answer': answer, 'start': best.start, 'end': best.end, 'score': number(best.probability)}
 
 
 def tell_vector(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:

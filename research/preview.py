@@ -39,8 +39,6 @@ def preview(asked: Experiment | Study, workdir: Path) -> dict[str, Any]:
         heads = tuple((name, 2) for name in losses.heads(x.losses))
         notes.append(f'the labels are not known yet ({error}): two are counted')
     summary = accounting.summary(x.model, heads)
-    length, rate = x.data.length, x.data.masking.rate
-    scored = accounting.vocabulary_positions(x.losses, length, rate)
     return {
         'experiment': experiment.to_wire(x).to_dict(),
         'parameters': summary,
@@ -48,10 +46,7 @@ def preview(asked: Experiment | Study, workdir: Path) -> dict[str, Any]:
             {'layer': layer, 'attention_group': attention, 'feed_forward_group': feed_forward}
             for layer, (attention, feed_forward) in enumerate(layout(x.model))
         ],
-        'flops': {
-            'per_token': accounting.forward_flops(x.model, length, scored) / length,
-            'per_step': accounting.step_flops(x.model, teacher, x.losses, x.run.batch, length, rate),
-        },
+        'flops': accounting.costs(x.model, teacher, x.losses, x.data, x.run.batch),
         'memory_bytes': accounting.memory(summary['total'], x.optimizer),
         'notes': notes,
     }

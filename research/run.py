@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import accounting, checkpoint, donors, experiment, lock, optim, parallel, smoothness, train
+from research import accounting, checkpoint, donors, experiment, lock, optim, parallel, scoring, smoothness, train
 from research.data import loading, tasks, tokenizers
 from research.environment import environment
 from research.errors import UserError
@@ -23,14 +23,12 @@ from research.evaluate import evaluate, make_measure
 from research.experiment import Experiment
 from research.log import Log, rewind
 from research.models.heads import Model, encode, score
+from research.models.sharing import layout
 from research.objectives import losses
 from research.parallel import Plan
 from research.records import read_record, write_record
-from research.surgery import Donor, transplant
+from research.surgery import Account, Donor, transplant, under
 from research.train import State
-
-# The kind of a task -> the number that its checkpoints are selected by, on the dev split. Pretraining selects nothing.
-SELECTED_BY = {'label': 'dev/label_accuracy'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +76,8 @@ def perform(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
         feed = load_data(x, workdir, start, teacher)
         check_donors(x, feed, start, teacher)
         steps = number_of_steps(x, feed)
-        optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
+        if steps:
+            optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
         model = Model(x.model, student_heads(x))
         state, account = first_state(model, x, start)
         begin_folder(x, workdir, feed, steps)
@@ -106,13 +105,20 @@ def student_heads(x: Experiment) -> tuple[tuple[str, int], ...]:
     """The heads that the losses read, with their numbers of classes."""
     found = losses.heads(x.losses)
     labels = len(tasks.classes(x.data)) if 'label' in found else 0
-    classes = {'mlm': x.model.vocabulary, 'pair': 2, 'span': 2, 'label': labels}
+    classes = {'mlm': x.model.vocabulary, 'pair': 2, 'span': 2, 'choice': 1, 'label': labels}
     return tuple((name, classes[name]) for name in found)
 
 
 def number_of_steps(x: Experiment, feed: loading.Feed) -> int:
-    """How many steps the run takes: `epochs` decides where it is given."""
-    return math.ceil(x.run.epochs * feed.examples / x.run.batch) if x.run.epochs else x.run.steps
+    """How many steps the run takes: `epochs` decides where it is given, unless there are to be none.
+
+    Raises UserError where the task has nothing to train on.
+    """
+    if not x.run.steps:
+        return 0
+    if not feed.examples:
+        raise UserError(f"the task '{x.data.task}' has no training examples: give --config.run.steps=0 to evaluate a model on it")
+    return loading.number_of_steps(x.run.steps, x.run.epochs, feed.examples, x.run.batch)
 
 
 def claim(x: Experiment, workdir: Path) -> None:
@@ -148,7 +154,7 @@ def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor 
             data = dataclasses.replace(data, tokenizer=str(donor.tokenizer))
     if data.tokenizer.startswith('@'):
         data = dataclasses.replace(data, tokenizer=str(donors.locate(data.tokenizer, workdir) / 'tokenizer'))
-    return loading.load(data, batch=x.run.batch, seed=x.seed, vocabulary=x.model.vocabulary)
+    return loading.load(data, batch=x.run.batch, seed=x.seed, vocabulary=x.model.vocabulary, steps=x.run.steps, epochs=x.run.epochs)
 
 
 def check_donors(x: Experiment, feed: loading.Feed, start: Donor | None, teacher: Donor | None) -> None:
@@ -161,6 +167,8 @@ def check_donors(x: Experiment, feed: loading.Feed, start: Donor | None, teacher
             raise UserError(
                 f"{key}='{donor.label}' has another vocabulary than this run's tokenizer; give --config.data.tokenizer={key}"
             )
+    if start is not None and x.data.task:
+        check_labels(x, start)
     if teacher is None:
         return
     if x.losses.cosine.weight and teacher.architecture.width != x.model.width:
@@ -180,6 +188,42 @@ def check_donors(x: Experiment, feed: loading.Feed, start: Donor | None, teacher
                 )
 
 
+def check_labels(x: Experiment, start: Donor) -> None:
+    """Raises UserError where the label head of the start tells other labels than the task has, or the same in another order.
+
+    Labels that a Hugging Face model only numbers say nothing.
+    """
+    if 'label' not in dict(student_heads(x)) or 'label' not in dict(start.heads) or 'label' in x.surgery.drop:
+        return
+    theirs, mine = start.labels, tasks.classes(x.data)
+    if not theirs or all(name == f'LABEL_{i}' for i, name in enumerate(theirs)):
+        return
+    spelled = {name.lower(): name for name in mine}
+    known = [name.lower() for name in theirs]
+    if known == list(spelled):
+        return
+    told = f"the label head of {start.label} tells {', '.join(theirs)}, but the task '{x.data.task}' has {', '.join(mine)}"
+    if sorted(known) == sorted(spelled):
+        raise UserError(f'{told}: give --config.data.labels={",".join(spelled[name] for name in known)}')
+    raise UserError(f'{told}: give the run of this task, or begin a new head with --config.surgery.drop=label')
+
+
+def check_account(x: Experiment, account: Account) -> None:
+    """Raises UserError where a task would be learnt or judged with weights that are random and should not be."""
+    encoder = [
+        path for path in account.random if path.startswith('encoder/') and not any(under(path, name) for name in x.surgery.drop)
+    ]
+    if encoder:
+        raise UserError(
+            f'start: the encoder would be random in {", ".join(encoder[:4])}{" …" if len(encoder) > 4 else ""}, which it lacks; '
+            f'give --config.surgery.inherit=True, or accept it with --config.surgery.drop={",".join(encoder[:4])}'
+        )
+    if not x.run.steps and account.random:
+        raise UserError(
+            f"run.steps=0, but the start lacks {', '.join(account.random)}: fine-tune it on '{x.data.task}' and start from that run"
+        )
+
+
 def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State, list[str]]:
     """The State of step 0, and what the log says of where its parameters come from."""
     state = train.initial_state(model, x.optimizer, x.seed)
@@ -188,8 +232,12 @@ def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State
     if size != predicted:
         raise AssertionError(f'{size} parameters, but {predicted} were predicted')
     if start is None:
+        optim.multipliers(x.optimizer, state.params, layout(x.model))
         return state, ['start: all parameters are random']
     params, account = transplant(model, state.params, start, x.surgery)
+    if x.data.task:
+        check_account(x, account)
+    optim.multipliers(x.optimizer, params, layout(x.model))  # refuses the name of a frozen part that is none
     return train.with_params(state, params, x.optimizer), account.lines()
 
 
@@ -218,6 +266,10 @@ def introduce(parts: Parts, first: int, account: list[str]) -> None:
         log.line(
             f'unigram entropy of the corpus: {facts["unigram_entropy"]:.3f} nats; an MLM loss that stays there is blind to context'
         )
+    if parts.x.data.task:
+        for line in facts['notices']:
+            log.line(line)
+        log.line(f'{facts["selection"]}; reported: {facts["reported"] or "nothing"}')
     for line in account if not first else [f'continues from the checkpoint of step {first}']:
         log.line(line)
 
@@ -225,6 +277,9 @@ def introduce(parts: Parts, first: int, account: list[str]) -> None:
 def fit(parts: Parts, state: State, first: int) -> State:
     """Trains from step `first` to the last, evaluating and saving on the way; the numbers of step k − 1 are read while k runs."""
     x, plan, log = parts.x, parts.plan, parts.log
+    watched, scores = watched_split(parts), earlier_scores(parts)
+    if not parts.steps or exhausted(x.run.patience, scores):
+        return state
     frozen = {'teacher': plan.put_state(jax.tree.map(jax.numpy.asarray, parts.teacher.params))} if parts.teacher else {}
     teacher = parts.teacher.model if parts.teacher else None
     step_function = train.make_step(parts.model, teacher, x.losses, x.optimizer, parts.steps, x.run.accumulate)
@@ -246,7 +301,8 @@ def fit(parts: Parts, state: State, first: int) -> State:
             )
         tokens += values.pop('tokens')
         now = time.monotonic()
-        if step == first + 1:  # the first step is mostly compilation: it says nothing of the speed
+        # The first step of a length is mostly compilation: it says nothing of the speed.
+        if step in (first + 1, loading.boundary(x.data, parts.steps) + 1):
             tokens, window = 0.0, now
         if step % x.run.log_every == 0 or step == parts.steps:
             if tokens:
@@ -263,33 +319,65 @@ def fit(parts: Parts, state: State, first: int) -> State:
             settle(*pending)
         pending = step, metrics
         last = step == parts.steps
-        scoring = 'dev' in parts.feed.evaluation and (last or bool(x.run.evaluate_every and step % x.run.evaluate_every == 0))
+        scoring = watched in parts.feed.evaluation and (last or bool(x.run.evaluate_every and step % x.run.evaluate_every == 0))
         if last or scoring or (x.run.checkpoint_every and step % x.run.checkpoint_every == 0):
             settle(*pending)
             pending, pause = None, time.monotonic()
             score = None
             if scoring:
-                found = measure_split(parts, state.params, 'dev')
+                found, _ = measure_split(parts, train.evaluated(state), watched)
                 log.numbers(step, {'seconds': before + pause - begin, **found})
                 log.line(f'step {step} ' + ' '.join(f'{name} {value:.4f}' for name, value in found.items()))
-                score = found.get(selected_by(x))
+                score = found[selected_by(parts)] if selected_by(parts) else None
+                scores += [score] if score is not None else []
             parts.checkpoints.save(state, score)
             window += time.monotonic() - pause
             begin += time.monotonic() - pause
+            if exhausted(x.run.patience, scores):
+                log.line(f'stops at step {step}: no better {selected_by(parts)} in {x.run.patience} evaluations')
+                break
     return state
 
 
-def selected_by(x: Experiment) -> str:
+def watched_split(parts: Parts) -> str:
+    """The split that is evaluated while training: dev of pretraining, of a task the one that selects; '' is none."""
+    return parts.feed.facts['selects'] if parts.x.data.task else 'dev'
+
+
+def selected_by(parts: Parts) -> str:
     """The number that the run's checkpoints are selected by; '' where nothing is selected."""
-    return SELECTED_BY[tasks.task(x.data).kind] if x.data.task else ''
+    x, split = parts.x, watched_split(parts)
+    return f'{split}/{tasks.task(x.data).selects}' if x.data.task and split else ''
 
 
-def measure_split(parts: Parts, params: Any, split: str) -> dict[str, float]:
-    """The means over one split, named 'split/loss'; of dev at most `run.evaluate_batches` are read."""
-    limit = parts.x.run.evaluate_batches if split == 'dev' else 0
+def earlier_scores(parts: Parts) -> list[float]:
+    """The scores that earlier sessions of the run selected by, oldest first."""
+    name = selected_by(parts)
+    return [line[name] for line in read_metrics(parts.workdir) if name in line] if name else []
+
+
+def exhausted(patience: int, scores: list[float]) -> bool:
+    """Whether none of the last `patience` scores is better than the best before them."""
+    return bool(patience) and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def measure_split(
+    parts: Parts, params: Any, split: str, threshold: float | None = None
+) -> tuple[dict[str, float], scoring.Verdict | None]:
+    """The numbers of one split, named 'split/loss', and of a task what the model says of each example.
+
+    Of pretraining's dev at most `run.evaluate_batches` are read. threshold: in place of data.answers.threshold.
+    """
+    x = parts.x
+    limit = x.run.evaluate_batches if not x.data.task else 0
     batches = itertools.islice(parts.feed.evaluation[split], limit or None)
     found = evaluate(parts.measure, parts.plan.put_batch, params, batches)
-    return {f'{split}/{name}': value for name, value in found.items()}
+    if not x.data.task:
+        return {f'{split}/{name}': value for name, value in found.means.items()}, None
+    questions = parts.feed.questions[split]
+    verdict = scoring.judge(x.data, questions, found.logits, x.data.answers.threshold if threshold is None else threshold)
+    means = found.means if questions.known else {}
+    return {f'{split}/{name}': value for name, value in {**means, **verdict.metrics}.items()}, verdict
 
 
 def seconds_so_far(workdir: Path) -> float:
@@ -315,57 +403,55 @@ def read_metrics(workdir: Path) -> list[dict[str, float]]:
 
 
 def finish(parts: Parts, state: State) -> dict[str, Any]:
-    """Measures the model that the run stands for, and writes result.json.
+    """Measures the model that the run stands for, writes what it says of each split of a task, and result.json.
 
-    Where checkpoints are selected on dev, the test split is read once, here, by the selected one.
+    The split that is reported is read once, here, by the checkpoint that another one selected.
     """
     x, feed = parts.x, parts.feed
     parts.checkpoints.wait()
-    best = parts.checkpoints.best() if selected_by(x) else None
-    selected = None
+    best = parts.checkpoints.best() if selected_by(parts) else None
+    selected, params = None, train.evaluated(state)
     if best is not None:
-        selected = {'step': best, 'by': selected_by(x)}
-        state = dataclasses.replace(
-            state, params=parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
-        )
-    metrics = {}
-    for split in feed.evaluation:
-        metrics |= measure_split(parts, state.params, split)
+        selected = {'step': best, 'by': selected_by(parts), 'how': feed.facts['selection']}
+        params = parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
+    metrics: dict[str, float] = {}
+    verdicts: dict[str, scoring.Verdict] = {}
+    threshold = None
+    for split in sorted(feed.evaluation, key=lambda name: name != 'selection'):
+        found, verdict = measure_split(parts, params, split, threshold)
+        metrics |= found
+        if verdict is not None:
+            verdicts[split] = verdict
+            if parallel.chief():
+                scoring.write(parts.workdir / split, verdict)
+            if split == 'selection' and verdict.threshold is not None:
+                threshold = verdict.threshold
+                parts.log.line(f'no answer where its logit leads by {threshold:.3f}, which gives the best F1 of {split}')
     lines = read_metrics(parts.workdir)
     speeds = [line['train/tokens_per_second'] for line in lines if 'train/tokens_per_second' in line]
     a, heads = x.model, parts.model.heads
-    scored = accounting.vocabulary_positions(x.losses, x.data.length, x.data.masking.rate)
+    teacher = parts.teacher.architecture if parts.teacher else None
+    costs = accounting.costs(x.model, teacher, x.losses, x.data, x.run.batch)
     summary = accounting.summary(a, heads)
     result = {
         'name': x.name,
-        'steps': parts.steps,
+        'steps': int(state.step),
         'metrics': metrics,
         'selected': selected,
         'parameters': summary,
-        'flops_per_token': accounting.forward_flops(a, x.data.length, scored) / x.data.length,
-        'flops_per_step': accounting.step_flops(
-            a,
-            parts.teacher.architecture if parts.teacher else None,
-            x.losses,
-            x.run.batch,
-            x.data.length,
-            x.data.masking.rate,
-        ),
-        'checkpoint_bytes': sum(leaf.nbytes for leaf in jax.tree.leaves(state.params)),
+        'flops_per_token': costs['per_token'],
+        'flops_per_step': costs['per_step'],
+        'checkpoint_bytes': sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
         'train_seconds': seconds_so_far(parts.workdir),
         'wall_seconds': parts.log.wall(),
         'tokens_per_second': statistics.median(speeds) if speeds else None,
         'peak_memory_bytes': parallel.peak_memory() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        'latency_seconds': latency(parts.model, state.params, x.data.length),
-        'smoothness': None if x.data.task else smooth(parts, state.params),
+        'latency_seconds': latency(parts.model, params, x.data.length),
+        'smoothness': None if x.data.task else smooth(parts, params),
         'unigram_entropy': feed.facts['unigram_entropy'],
         'labels': feed.facts['labels'],
-        'baseline': feed.facts['majority_accuracy'],
-        'score': next((metrics[key] for key in ('test/label_accuracy', 'dev/label_accuracy') if key in metrics), None),
+        **summarize(parts, metrics, verdicts),
     }
-    for name, value in metrics.items():
-        if not name.startswith('dev/'):
-            parts.log.line(f'{name} {value:.4f}, read once')
     if parallel.chief():
         write_record(parts.workdir / 'result.json', result)
     parts.log.line(f'done: {parts.workdir / "result.json"}')
@@ -378,7 +464,40 @@ def smooth(parts: Parts, params: Any) -> dict[str, list[float]] | None:
         return None
     batches = itertools.islice(parts.feed.evaluation['dev'], smoothness.BATCHES)
     measure = parts.plan.compile(smoothness.make_measure(parts.model))
-    return smoothness.by_layer(evaluate(measure, parts.plan.put_batch, params, batches), parts.x.model.layers)
+    return smoothness.by_layer(evaluate(measure, parts.plan.put_batch, params, batches).means, parts.x.model.layers)
+
+
+def summarize(parts: Parts, metrics: dict[str, float], verdicts: Mapping[str, scoring.Verdict]) -> dict[str, Any]:
+    """What result.json says of a task beside its metrics; the same is told, with what habit and chance would score.
+
+    `score` is the number of the reported split that the task is judged by. A `collapsed` split (1) was told one answer all through.
+    """
+    if not parts.x.data.task:
+        return {'baseline': None, 'reported': None, 'score': None, 'collapsed': None}
+    facts, log = parts.feed.facts, parts.log
+    judged = {split: verdict for split, verdict in verdicts.items() if verdict.metrics}
+    baseline = {
+        name: {f'{split}/{metric}': value for split, verdict in judged.items() for metric, value in verdict.baseline[name].items()}
+        for name in ('majority', 'random')
+    }
+    for split, verdict in judged.items():
+        how = f' ({facts["selection"]})' if split == facts['selects'] else ', read once'
+        for name in verdict.baseline['majority']:
+            key = f'{split}/{name}'
+            chance = f'majority {baseline["majority"][key]:.4f}, random {baseline["random"][key]:.4f}'
+            log.line(f'{key} {metrics[key]:.4f} ({chance}){how}')
+        if verdict.collapsed:
+            log.line(f'{split}: the model has collapsed: it tells one answer of all but every hundredth example')
+    collapses = {split: int(verdict.collapsed) for split, verdict in judged.items()}
+    headline = f'{facts["reported"]}/{tasks.task(parts.x.data).selects}'
+    if headline in metrics:
+        baseline = {name: {**values, 'score': values[headline]} for name, values in baseline.items()}
+    return {
+        'baseline': baseline,
+        'reported': facts['reported'] or None,
+        'score': metrics[headline] if headline in metrics else None,
+        'collapsed': collapses | ({'reported': collapses[facts['reported']]} if facts['reported'] in collapses else {}),
+    }
 
 
 def latency(model: Model, params: Any, length: int) -> float:

@@ -24,6 +24,8 @@ class Surgery:
     ] = ()  # the donor's layer for each layer; () = evenly spaced (12 -> 6: 0, 2, 4, 7, 9, 11). A group takes the mean
     drop: tuple[str, ...] = ()  # paths that stay random, such as 'label' or 'encoder/position'
     inherit: bool = False  # the architecture is the donor's; of model.* only rates and compute settings count
+    keep: float = 1.0  # with inherit, the share of the donor's layers that the model has
+    sharing: str = ''  # with inherit, a row of SHARING; '' = the donor's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +67,22 @@ class Account:
 OWN = ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout', 'deviation', 'dtype', 'unroll', 'remat')
 
 
-def inherit(model: Architecture, donor: Architecture) -> Architecture:
-    """The donor's architecture with this model's rates and compute settings."""
-    return dataclasses.replace(donor, **{field: getattr(model, field) for field in OWN})
+def inherit(surgery: Surgery, model: Architecture, donor: Architecture) -> Architecture:
+    """The donor's architecture with this model's rates and compute settings, and the depth and sharing that `surgery` names.
+
+    Raises UserError for another depth where the donor shares its layers by a table, which says nothing of other layers.
+    """
+    if not 0 < surgery.keep <= 1:
+        raise UserError(f"surgery.keep={surgery.keep} must be a share of the donor's layers: above 0, 1 at most")
+    found = dataclasses.replace(donor, **{field: getattr(model, field) for field in OWN})
+    if surgery.sharing:
+        found = dataclasses.replace(found, sharing=surgery.sharing, table=())
+    layers = max(1, round(surgery.keep * donor.layers))
+    if layers != donor.layers and found.sharing == 'table':
+        raise UserError(
+            f'surgery.keep={surgery.keep}, but the start shares its layers by a table: give --config.surgery.sharing too'
+        )
+    return dataclasses.replace(found, layers=layers)
 
 
 def donor_layers(surgery: Surgery, model: Architecture, donor: Architecture) -> tuple[int, ...]:
@@ -111,12 +126,12 @@ def transplant(model: Model, params: Any, donor: Donor, surgery: Surgery) -> tup
     mine: dict[str, Any] = traverse_util.flatten_dict(params, sep='/')
     theirs = {path: np.asarray(x) for path, x in traverse_util.flatten_dict(donor.params, sep='/').items()}
     for name in surgery.drop:
-        if not any(_under(path, name) for path in mine):
+        if not any(under(path, name) for path in mine):
             tops = sorted({'/'.join(path.split('/')[:2]) if path.startswith('encoder/') else path.split('/')[0] for path in mine})
             raise UserError(f"surgery.drop names '{name}', which the model does not have (it has: {', '.join(tops)})")
     found, taken, random = {}, [], []
     for path, x in mine.items():
-        if path not in theirs or any(_under(path, name) for name in surgery.drop):
+        if path not in theirs or any(under(path, name) for name in surgery.drop):
             random.append(path)
             found[path] = x
             continue
@@ -139,5 +154,6 @@ def transplant(model: Model, params: Any, donor: Donor, surgery: Surgery) -> tup
     return jax.tree.map(jnp.asarray, tree), Account(tuple(taken), tuple(random), ignored, layers)
 
 
-def _under(path: str, name: str) -> bool:
+def under(path: str, name: str) -> bool:
+    """Whether the parameter at `path` is what `name` names, or a part of it; 'encoder/' may be left out."""
     return any(f'{path}/'.startswith(f'{top}{name}/') for top in ('', 'encoder/'))

@@ -11,6 +11,7 @@ from flax import struct
 
 from research import optim
 from research.models.heads import Model, initialise
+from research.models.sharing import layout
 from research.objectives.losses import Batch, Losses, View, active, counts, needs_teacher, terms
 from research.optim import Optimizer
 from research.terms import Term
@@ -26,6 +27,12 @@ class State:
     key: jax.Array
     params: Any
     moments: Any  # the optimizer's own
+    average: Any = None  # the parameters' moving average, where the optimizer keeps one
+
+
+def evaluated(state: State) -> Any:
+    """The parameters that a run is judged by and leaves: their moving average, where the optimizer keeps one."""
+    return state.params if state.average is None else state.average
 
 
 def initial_state(model: Model, optimizer: Optimizer, seed: int) -> State:
@@ -36,7 +43,8 @@ def initial_state(model: Model, optimizer: Optimizer, seed: int) -> State:
 
 def with_params(state: State, params: Any, optimizer: Optimizer) -> State:
     """`state` with other parameters and an optimizer that has seen no gradient yet."""
-    return dataclasses.replace(state, params=params, moments=optim.build(optimizer).init(params))
+    average = jax.tree.map(jnp.copy, params) if optimizer.ema else None
+    return dataclasses.replace(state, params=params, moments=optim.build(optimizer).init(params), average=average)
 
 
 def divide(batch: Batch, parts: int) -> Batch:
@@ -54,6 +62,7 @@ def make_step(
     """
     rate = optim.schedule(optimizer, steps)
     update_rule = optim.build(optimizer)
+    layers = layout(student.architecture)
     weights = {name: options.weight for name, options in active(losses).items()}
 
     def step(state: State, frozen: Mapping[str, Any], batch: Batch, axis: str | None) -> tuple[State, Metrics]:
@@ -86,19 +95,33 @@ def make_step(
 
             ((loss, found), gradients), _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
         loss, found, gradients = _sum((loss, found, gradients), axis)
+        scale = optim.multipliers(optimizer, state.params, layers)
+        if scale is not None:  # what is frozen counts neither for the norm nor for what clips it
+            gradients = jax.tree.map(lambda g, s: jnp.where(s > 0, g, 0), gradients, scale)
         direction, moments = update_rule.update(gradients, state.moments, state.params, step=state.step)
+        if scale is not None:
+            direction = jax.tree.map(jnp.multiply, direction, scale)
         params = jax.tree.map(lambda p, d: p - rate(state.step) * d, state.params, direction)
+        average = optim.averaged(optimizer, state.average, params, state.step) if optimizer.ema else None
         one = jnp.ones(())
         metrics = {
             'loss': Term(loss, one),
             **found,
             'learning_rate': Term(rate(state.step), one),
             'gradient_norm': Term(optax.tree.norm(gradients), one),
+            **({f'label_{label}': Term(_sum(count, axis), one) for label, count in labels(batch).items()}),
             'tokens': Term(_sum(batch['mask'].astype(jnp.float32).sum(), axis), one),
         }
-        return dataclasses.replace(state, step=state.step + 1, params=params, moments=moments), metrics
+        return dataclasses.replace(state, step=state.step + 1, params=params, moments=moments, average=average), metrics
 
     return step
+
+
+def labels(batch: Batch) -> dict[int, jax.Array]:
+    """How many pairs of a batch have each label; nothing where there are no pairs."""
+    if 'pair' not in batch:
+        return {}
+    return {label: ((batch['pair'] == label) * batch['weight']).sum() for label in (0, 1)}
 
 
 def _sum(tree: Any, axis: str | None) -> Any:

@@ -212,22 +212,22 @@ def test_flops_agree_with_what_the_compiler_counts(small: Architecture) -> None:
 
 
 def test_vocabulary_positions_are_those_that_active_losses_score() -> None:
-    assert accounting.vocabulary_positions(Losses(), 100, 0.15) == 15
-    assert accounting.vocabulary_positions(Losses(soft=Soft(1.0, at='masked')), 100, 0.15) == 15
-    assert accounting.vocabulary_positions(Losses(soft=Soft(1.0)), 100, 0.15) == 115
-    assert accounting.vocabulary_positions(Losses(soft=Soft(1.0)), 100, 0.15, teacher=True) == 100
-    assert accounting.vocabulary_positions(Losses(mlm=Plain(0.0), cosine=Match(1.0)), 100, 0.15) == 0
-    assert accounting.vocabulary_positions(Losses(mlm=Plain(0.0), label=Plain(1.0)), 100, 0.15) == 0
+    assert accounting.vocabulary_positions(Losses(), 100, 15) == 15
+    assert accounting.vocabulary_positions(Losses(soft=Soft(1.0, at='masked')), 100, 15) == 15
+    assert accounting.vocabulary_positions(Losses(soft=Soft(1.0)), 100, 15) == 115
+    assert accounting.vocabulary_positions(Losses(soft=Soft(1.0)), 100, 15, teacher=True) == 100
+    assert accounting.vocabulary_positions(Losses(mlm=Plain(0.0), cosine=Match(1.0)), 100, 15) == 0
+    assert accounting.vocabulary_positions(Losses(mlm=Plain(0.0), label=Plain(1.0)), 100, 15) == 0
 
 
 def test_a_step_costs_three_passes_and_one_of_a_teacher_that_is_read(small: Architecture) -> None:
     teacher = dataclasses.replace(small, layers=4)
     one, other = accounting.forward_flops(small, 16, 3), accounting.forward_flops(teacher, 16)
-    assert accounting.step_flops(small, None, Losses(), 8, 16, 0.15) == 8 * 3 * one
-    assert accounting.step_flops(small, teacher, Losses(), 8, 16, 0.15) == 8 * 3 * one
-    assert accounting.step_flops(small, teacher, Losses(cosine=Match(1.0)), 8, 16, 0.15) == 8 * (3 * one + other)
+    assert accounting.step_flops(small, None, Losses(), 8, 16, 3) == 8 * 3 * one
+    assert accounting.step_flops(small, teacher, Losses(), 8, 16, 3) == 8 * 3 * one
+    assert accounting.step_flops(small, teacher, Losses(cosine=Match(1.0)), 8, 16, 3) == 8 * (3 * one + other)
     remat = dataclasses.replace(small, remat=True)
-    assert accounting.step_flops(remat, None, Losses(), 8, 16, 0.15) == 8 * 4 * one
+    assert accounting.step_flops(remat, None, Losses(), 8, 16, 3) == 8 * 4 * one
 
 
 @pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('sgd', 0)])

@@ -32,7 +32,8 @@ def test_a_measure_is_the_mean_over_all_that_counts(small: Architecture, make_ba
     params = initialise(model, jax.random.key(0))
     batches = [make_batch(rows=16, seed=seed) for seed in (1, 2)]
     plan = parallel.plan(kind, 16, 1)
-    found = evaluate(plan.compile(make_measure(model, OFFERED)), plan.put_batch, plan.put_state(params), batches)
+    found, logits = evaluate(plan.compile(make_measure(model, OFFERED)), plan.put_batch, plan.put_state(params), batches)
+    assert logits == []
 
     hits: dict[str, list[Any]] = {'mlm': [], 'sop': []}
     for batch in batches:
@@ -43,3 +44,22 @@ def test_a_measure_is_the_mean_over_all_that_counts(small: Architecture, make_ba
     assert set(found) == {'mlm', 'mlm_accuracy', 'sop', 'sop_accuracy'}
     assert found['mlm_accuracy'] == pytest.approx(np.mean(hits['mlm']), abs=1e-6)
     assert found['sop_accuracy'] == pytest.approx(np.mean(hits['sop']), abs=1e-6)
+
+
+@pytest.mark.parametrize('kind', parallel.PARALLEL)
+def test_the_logits_of_each_row_come_back_in_order(small: Architecture, make_batch: Callable, kind: str) -> None:
+    model = Model(small, (('label', 3),))
+    params = initialise(model, jax.random.key(0))
+    batches = [make_batch(rows=16, seed=seed) for seed in (1, 2)]
+    order = np.random.default_rng(0).permutation(30)
+    rows = [order[:16], np.concatenate([order[16:], [-1, -1]])]
+    plan = parallel.plan(kind, 16, 1)
+    numbered = [batch | {'row': row.astype(np.int32)} for batch, row in zip(batches, rows, strict=True)]
+    measure = plan.compile(make_measure(model, frozenset({'label'})))
+    found = evaluate(measure, plan.put_batch, plan.put_state(params), numbered)
+    assert len(found.logits) == 30 and set(found.means) == {'label'}
+    for batch, row in zip(batches, rows, strict=True):
+        expected = score(model, params, 'label', encode(model, params, batch))
+        for number, each in zip(row, np.asarray(expected), strict=True):
+            if number >= 0:
+                np.testing.assert_allclose(found.logits[number], each, atol=1e-5)

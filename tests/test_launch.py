@@ -125,7 +125,10 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
         (('--config=configs/bert.py', '--config.model.pooler=maybe'), 'model.pooler=maybe: give true or false'),
         (('--config=configs/bert.py', '--config.model.heads=7', '--dry'), 'model.width=768 is not a multiple of model.heads=7'),
         (('--config=configs/bert.py', '--config.losses.soft.weight=1', '--dry'), "loss 'soft' needs a teacher"),
-        (('--config=configs/bert.py', '--config.run.steps=5', '--dry'), 'optimizer.warmup=10000.0 is longer than run.steps=5'),
+        (
+            ('--config=configs/bert.py', '--config.run.steps=5', '--config.optimizer.warmup=6', '--dry'),
+            'optimizer.warmup=6.0 is longer than run.steps=5',
+        ),
         (('--config=configs/bert.py', '--config.run.epochs=inf', '--dry'), 'run.epochs=inf must be finite'),
         (('--config=configs/finetune.py', '--config.start=', '--dry'), 'inherits the architecture of its start'),
         (('--config=configs/bert.py', '--sweep=layrs', '--dry'), "no sweep axis named 'layrs'; did you mean 'layers'?"),

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from research.errors import UserError
-from research.optim import OPTIMIZERS, Optimizer, build, decayed, schedule, stacked, validate
+from research.optim import OPTIMIZERS, Optimizer, averaged, build, decayed, multipliers, schedule, stacked, validate
 
 # Two stacked groups of one kernel, and of what is neither decayed nor trust-scaled; then a kernel that stands alone.
 SHAPES = {
@@ -219,3 +219,78 @@ def test_an_impossible_optimizer_is_refused(changes: dict[str, Any], message: st
     validate(Optimizer())
     with pytest.raises(UserError, match=re.escape(message)):
         validate(Optimizer(**changes))
+
+
+# ---- Layers that move less, or not at all ----------------------------------------------------------------------------------------
+
+OWN = ((0, 0), (1, 1))  # two layers, each its own attention and feed-forward group
+SHARED = ((0, 0), (0, 0))
+
+
+def test_each_layer_moves_less_than_the_one_above() -> None:
+    found = multipliers(Optimizer(layer_decay=0.5), draw(0), OWN)
+    assert found['encoder']['word'].tolist() == [[0.125]]
+    assert found['encoder']['attention']['query']['kernel'].ravel().tolist() == [0.25, 0.5]
+    assert found['label']['output']['bias'].tolist() == [1.0]
+    shared = multipliers(Optimizer(layer_decay=0.5), draw(0), SHARED)  # a block that layers share moves as the highest of them
+    assert shared['encoder']['attention']['query']['kernel'].ravel()[0] == 0.5
+    assert multipliers(Optimizer(), draw(0), OWN) is None
+
+
+@pytest.mark.parametrize(
+    ('frozen', 'still'),
+    [
+        (('embeddings',), {'word': [0], 'query': [1, 1], 'label': [1]}),
+        (('layer_0',), {'word': [1], 'query': [0, 1], 'label': [1]}),
+        (('encoder',), {'word': [0], 'query': [0, 0], 'label': [1]}),
+        (('encoder/word', 'label'), {'word': [0], 'query': [1, 1], 'label': [0]}),
+    ],
+)
+def test_what_is_frozen(frozen: tuple[str, ...], still: dict[str, list[float]]) -> None:
+    found = multipliers(Optimizer(frozen=frozen), draw(0), OWN)
+    assert found['encoder']['word'].ravel().tolist() == still['word']
+    query = np.broadcast_to(found['encoder']['attention']['query']['kernel'], (2, 1, 1))
+    assert query.ravel().tolist() == still['query']
+    assert found['label']['output']['kernel'].ravel().tolist() == still['label']
+
+
+@pytest.mark.parametrize(
+    ('frozen', 'layers', 'message'),
+    [
+        (
+            ('layer_2',),
+            OWN,
+            "optimizer.frozen names 'layer_2', which the model does not have .it has: embeddings, layer_0 to layer_1",
+        ),
+        (('pooler',), OWN, "optimizer.frozen names 'pooler'"),
+        (('layer_0',), SHARED, 'optimizer.frozen names layer_0, whose block layer_1 shares: name both'),
+    ],
+)
+def test_what_cannot_be_frozen(frozen: tuple[str, ...], layers: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        multipliers(Optimizer(frozen=frozen), draw(0), layers)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'layer_decay': 0.0}, 'optimizer.layer_decay=0.0'),
+        ({'layer_decay': 1.1}, 'not above 1'),
+        ({'ema': 1.0}, 'optimizer.ema=1.0'),
+    ],
+)
+def test_rates_of_layers_and_averages_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        validate(Optimizer(**options))
+
+
+def test_the_average_follows_and_forgets_its_beginning() -> None:
+    x = Optimizer(ema=0.9)
+    average = {'a': jnp.zeros(())}
+    for step in range(300):
+        average = averaged(x, average, {'a': jnp.ones(())}, jnp.asarray(step))
+    assert float(average['a']) == pytest.approx(1.0, abs=1e-6)
+    first = averaged(x, {'a': jnp.zeros(())}, {'a': jnp.ones(())}, jnp.asarray(0))
+    assert float(first['a']) == pytest.approx(0.9)  # after one step over next to nothing: 1 / 10 of the beginning is left
+    late = averaged(x, {'a': jnp.zeros(())}, {'a': jnp.ones(())}, jnp.asarray(10_000))
+    assert float(late['a']) == pytest.approx(0.1)

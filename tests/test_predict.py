@@ -133,13 +133,6 @@ def test_the_best_window_answers(model: Callable) -> None:
     assert told['score'] == pytest.approx(max(scores)[0], abs=1e-6)
 
 
-def test_spans_neither_end_before_they_start_nor_are_long() -> None:
-    scores = predict.span_scores(np.full(50, 0.02, np.float32), np.full(50, 0.02, np.float32))
-    first, last = np.nonzero(scores)
-    assert (last - first).min() == 0
-    assert (last - first).max() == predict.ANSWER - 1
-
-
 def test_few_shapes_are_compiled(model: Callable) -> None:
     tokenizer = load_tokenizer(model())
     reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 512, True)

@@ -30,7 +30,7 @@ def test_a_run_folder_holds_what_a_report_needs(teacher: Path, tiny: Tiny) -> No
     result = json.loads((teacher / 'result.json').read_text())
     fields = (
         'name steps metrics selected parameters flops_per_token flops_per_step checkpoint_bytes train_seconds wall_seconds '
-        'tokens_per_second peak_memory_bytes latency_seconds smoothness unigram_entropy labels baseline score'
+        'tokens_per_second peak_memory_bytes latency_seconds smoothness unigram_entropy labels baseline reported score collapsed'
     )
     assert set(result) == set(fields.split())
     heads = (('mlm', 512), ('pair', 2))
@@ -58,7 +58,9 @@ def test_metrics_have_a_line_a_step(teacher: Path) -> None:
     for line in lines[:2]:
         assert line['train/loss'] == pytest.approx(line['train/mlm'] + line['train/nsp'], rel=1e-5)
     assert [line['step'] for line in lines if 'dev/mlm' in line] == [2]
-    assert lines[0]['train/learning_rate'] == 0 and lines[1]['train/learning_rate'] == pytest.approx(1e-4)
+    assert [line['train/learning_rate'] for line in lines[:2]] == pytest.approx(
+        [1e-4, 0.5e-4]
+    )  # a warm-up of 1 % is no step of two
     # Fresh logits are small, so the loss begins near that of an even guess.
     assert lines[0]['train/mlm'] == pytest.approx(np.log(512), abs=0.2)
 
@@ -92,12 +94,12 @@ def read(
     measured: list[tuple[str, Any]] = []
     original = runs.measure_split
 
-    def falling(parts: runs.Parts, params: Any, split: str) -> dict[str, float]:
+    def falling(parts: runs.Parts, params: Any, split: str, threshold: float | None = None) -> Any:
         measured.append((split, np.asarray(params['label']['output']['bias'])))
-        found = original(parts, params, split)
+        found, verdict = original(parts, params, split, threshold)
         if split == 'dev' and len(measured) <= 3:
-            found['dev/label_accuracy'] = (0.5, 0.9, 0.7)[len(measured) - 1]
-        return found
+            found['dev/accuracy'] = (0.5, 0.9, 0.7)[len(measured) - 1]
+        return found, verdict
 
     first = jax.devices()[:1]
     with pytest.MonkeyPatch.context() as patch:
@@ -111,7 +113,7 @@ def test_the_best_on_dev_is_selected_and_test_is_read_once_by_it(
     read: tuple[Path, list[tuple[str, Any]], dict[str, Any]],
 ) -> None:
     workdir, measured, result = read
-    assert result['selected'] == {'step': 2, 'by': 'dev/label_accuracy'}
+    assert result['selected'] == {'step': 2, 'by': 'dev/accuracy', 'how': 'selected on dev; test is reported'}
     assert [split for split, _ in measured].count('test') == 1
     split, bias = measured[-1]
     assert {split for split, _ in measured[3:]} == {'dev', 'test'}
@@ -120,21 +122,88 @@ def test_the_best_on_dev_is_selected_and_test_is_read_once_by_it(
     selected.close()
     np.testing.assert_array_equal(bias, measured[1][1])
     assert np.abs(bias - measured[2][1]).max() > 0
-    assert {'dev/label', 'dev/label_accuracy', 'test/label', 'test/label_accuracy'} == set(result['metrics'])
+    assert {f'{split}/{name}' for split in ('dev', 'test') for name in ('label', 'accuracy', 'score')} == set(result['metrics'])
 
 
 def test_the_best_of_dev_is_never_reported_as_test(read: tuple[Path, list[tuple[str, Any]], dict[str, Any]]) -> None:
     workdir, _, result = read
-    assert result['metrics']['dev/label_accuracy'] != 0.9  # what selected is noise at its best: dev is measured anew
+    assert result['metrics']['dev/accuracy'] != 0.9  # what selected is noise at its best: dev is measured anew
     assert not [name for line in runs.read_metrics(workdir) for name in line if name.startswith('test/')]
-    assert 'test/label_accuracy' in (workdir / 'log.txt').read_text()
+    assert 'test/accuracy' in (workdir / 'log.txt').read_text()
 
 
 def test_the_result_of_a_task_tells_its_baseline(read: tuple[Path, list[tuple[str, Any]], dict[str, Any]]) -> None:
     _, _, result = read
-    assert set(result['baseline']) == {'train', 'dev', 'test'} and 1 / 3 <= result['baseline']['test'] <= 1
+    assert set(result['baseline']) == {'majority', 'random'} and 1 / 3 <= result['baseline']['majority']['test/accuracy'] <= 1
+    assert result['reported'] == 'test' and result['score'] == result['metrics']['test/accuracy']
+    assert set(result['collapsed']) == {'dev', 'test', 'reported'}
     assert result['labels'] == ['a', 'b', 'c'] and result['unigram_entropy'] is None
     assert result['parameters']['modules']['label'] == 33 * 3
+
+
+def test_every_evaluated_split_leaves_its_predictions(read: tuple[Path, list[tuple[str, Any]], dict[str, Any]]) -> None:
+    workdir, _, result = read
+    for split, size in (('dev', 20), ('test', 12)):
+        lines = [json.loads(line) for line in (workdir / split / 'predictions.jsonl').read_text().splitlines()]
+        assert [line['id'] for line in lines] == [str(i) for i in range(size)]
+        right = sum(line['label'] == line['prediction'] for line in lines)
+        assert right / size == pytest.approx(result['metrics'][f'{split}/accuracy'])
+        assert all(line['prediction'] == max(line['probabilities'], key=line['probabilities'].get) for line in lines)
+
+
+@pytest.mark.usefixtures('one_device')
+def test_evaluation_alone_scores_what_the_run_did(
+    read: tuple[Path, list[tuple[str, Any]], dict[str, Any]], tiny: Tiny, examples: dict[str, Any], tmp_path: Path
+) -> None:
+    workdir, _, result = read
+    again = runs.run(tiny('finetune', {**examples, 'start': str(workdir), 'run.steps': 0, 'run.epochs': 3.0}), tmp_path / 'again')
+    assert again['steps'] == 0 and again['metrics'] == result['metrics'] and again['selected'] is None
+    other = {**examples, 'start': str(workdir), 'run.steps': 0, 'data.labels': ('c', 'b', 'a')}
+    with pytest.raises(UserError, match='tells a, b, c, but the task .custom. has c, b, a: give --config.data.labels=a,b,c'):
+        runs.run(tiny('finetune', other), tmp_path / 'refused')
+    with pytest.raises(UserError, match='run.steps=0, but the start lacks label/output/kernel, label/output/bias: fine-tune it'):
+        runs.run(tiny('finetune', {**other, 'surgery.drop': ('label',)}), tmp_path / 'refused')
+    names = {'a': 'x', 'b': 'y', 'c': 'z'}
+    for split in ('train', 'dev', 'test'):
+        lines = Path(examples[f'data.{split}']).read_text().splitlines()
+        text = '\n'.join([lines[0], *(f'{line[:-1]}{names[line[-1]]}' for line in lines[1:])])
+        (tmp_path / f'{split}.tsv').write_text(text)
+    files = {f'data.{split}': str(tmp_path / f'{split}.tsv') for split in ('train', 'dev', 'test')}
+    with pytest.raises(UserError, match='tells a, b, c, but .* has x, y, z: give the run of this task, or .*surgery.drop=label'):
+        runs.run(tiny('finetune', {**examples, **files, 'start': str(workdir)}), tmp_path / 'refused')
+    partly = {**examples, 'start': str(workdir), 'surgery.inherit': False, 'model.types': 0, 'model.positions': 32}
+    with pytest.raises(UserError, match='the encoder would be random in encoder/projection'):
+        runs.run(
+            tiny('finetune', {**partly, 'model.embedding': 16, 'surgery.drop': ('word', 'position', 'norm')}), tmp_path / 'refused'
+        )
+    assert not (tmp_path / 'refused').exists()
+
+
+@pytest.mark.usefixtures('one_device')
+def test_a_run_stops_when_nothing_gets_better(tiny: Tiny, examples: dict[str, Any], teacher: Path, tmp_path: Path) -> None:
+    changes = {'start': str(teacher), 'run.steps': 9, 'run.evaluate_every': 1, 'run.patience': 2, 'optimizer.lr': 0.0}
+    result = runs.run(tiny('finetune', {**examples, **changes}), tmp_path / 'run')
+    assert result['steps'] == 3
+    assert 'stops at step 3: no better dev/accuracy in 2 evaluations' in (tmp_path / 'run' / 'log.txt').read_text()
+    assert runs.exhausted(2, [0.5, 0.6, 0.6, 0.5]) and not runs.exhausted(2, [0.5, 0.6, 0.7]) and not runs.exhausted(0, [1, 0, 0])
+
+
+@pytest.mark.usefixtures('one_device')
+def test_the_moving_average_is_what_a_run_leaves_and_a_kill_does_not_change_it(
+    tiny: Tiny, examples: dict[str, Any], teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {'start': str(teacher), 'run.steps': 4, 'run.checkpoint_every': 2, 'optimizer.ema': 0.5, 'optimizer.lr': 1e-2}
+    x = tiny('finetune', {**examples, **changes, 'data.select': 'last'})
+    whole = runs.run(x, tmp_path / 'whole')
+    plain = runs.run(override(x, {'optimizer.ema': 0.0}), tmp_path / 'plain')
+    assert whole['metrics'] != plain['metrics']
+    shutil.copytree(tmp_path / 'whole', tmp_path / 'killed')
+    (tmp_path / 'killed' / 'result.json').unlink()
+    shutil.rmtree(tmp_path / 'killed' / 'checkpoints' / '4')
+    assert runs.run(x, tmp_path / 'killed')['metrics'] == whole['metrics']
+    kept = [donors.open_donor(str(tmp_path / name), tmp_path, 'start').params for name in ('whole', 'killed', 'plain')]
+    jax.tree.map(np.testing.assert_array_equal, kept[0], kept[1])
+    assert np.abs(kept[0]['label']['output']['kernel'] - kept[2]['label']['output']['kernel']).max() > 0
 
 
 @pytest.mark.usefixtures('one_device')

@@ -166,7 +166,15 @@ def test_an_inherited_architecture_keeps_only_rates_and_compute_settings(small: 
         unroll=3,
         remat=True,
     )
-    assert inherit(mine, donor) == expected
+    assert inherit(Surgery(), mine, donor) == expected
+    assert inherit(Surgery(keep=0.5), mine, donor) == dataclasses.replace(expected, layers=4)
+    assert inherit(Surgery(keep=0.01), mine, donor) == dataclasses.replace(expected, layers=1)
+
+
+@pytest.mark.parametrize('keep', [0.0, -0.5, 1.5])
+def test_the_share_of_layers_to_keep_is_a_share(small: Architecture, keep: float) -> None:
+    with pytest.raises(UserError, match=f'surgery.keep={keep} must be a share'):
+        inherit(Surgery(keep=keep), small, small)
 
 
 def test_the_evenly_spaced_layers_of_every_pair_of_depths_rise_and_keep_the_ends() -> None:

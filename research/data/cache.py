@@ -1,16 +1,21 @@
 """Folders that are either finished or absent."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
-import uuid
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
+
+STALE = 24 * 3600  # seconds after which an unfinished folder that nobody writes to is removed, though it could be continued
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fingerprint(value: Any) -> str:
@@ -18,27 +23,106 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def prepared(folder: Path, write: Callable[[Path], None]) -> Path:
+def prepared(folder: Path, write: Callable[[Path], None], continues: bool = False) -> Path:
     """`folder`, written by `write` unless it is there already.
 
-    `write` fills a neighbour that is then renamed, so that a killed process leaves nothing that looks finished, and
-    of two processes that prepare the same folder at once the slower one throws its copy away.
+    `write` fills a hidden neighbour, which is then renamed, so that a killed process leaves nothing that looks finished;
+    of several processes one writes and the others wait for it. With `continues`, what a killed or interrupted process
+    left is handed to the next `write`; else it is removed. Raises UserError if the disk is full.
     """
-    if folder.is_dir():
-        return folder
-    unfinished = folder.with_name(f'.{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}')
-    try:
-        unfinished.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"data.cache: cannot make the folder '{folder.parent}' ({error.strerror})") from error
-    print(f'preparing {folder}: once, then it is read from there', file=sys.stderr, flush=True)
+    unfinished = folder.with_name(f'.{folder.name}.unfinished')
+    while not folder.is_dir():
+        try:
+            unfinished.mkdir(parents=True, exist_ok=True)
+            lock = os.open(unfinished, os.O_RDONLY)
+        except FileNotFoundError:  # another process finished it, or gave it up, in between
+            continue
+        except OSError as error:
+            raise UserError(f"data.cache: cannot make the folder '{folder.parent}' ({error.strerror})") from error
+        try:
+            if not locked(lock, wait=False):
+                print(f'another process prepares {folder}; waiting for it', file=sys.stderr, flush=True)
+                locked(lock, wait=True)
+            if is_at(lock, unfinished):
+                sweep(folder.parent, unfinished)
+                fill(folder, unfinished, write, continues)
+        finally:
+            os.close(lock)
+    return folder
+
+
+def fill(folder: Path, unfinished: Path, write: Callable[[Path], None], continues: bool) -> None:
+    """Have `unfinished` written, by this process alone, and make it `folder`."""
+    begun = any(unfinished.iterdir())
+    if begun and not continues:
+        for path in unfinished.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    verb = 'going on with' if begun and continues else 'preparing'
+    print(f'{verb} {folder}: once, then it is read from there', file=sys.stderr, flush=True)
+    kept = False
     try:
         write(unfinished)
-        try:
-            os.rename(unfinished, folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
+        os.rename(unfinished, folder)
+    except KeyboardInterrupt:
+        kept = continues
+        raise
+    except (OSError, RuntimeError) as error:  # array_record raises RuntimeError, with the system's words
+        if not is_full(error):
+            raise
+        raise UserError(
+            f"the disk of '{folder.parent}' was full before {folder.name} was prepared; what was written is removed. "
+            'Make room, or name a folder on another disk: --config.data.cache=FOLDER'
+        ) from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+        if not kept:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def is_full(error: OSError | RuntimeError) -> bool:
+    """Whether an error says that no space is left."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return any(os.strerror(number) in str(error) for number in FULL)
+
+
+def locked(descriptor: int, wait: bool) -> bool:
+    """Lock a folder for this process until it closes it or ends. Returns False if another has it and `wait` is False."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f'data.cache: its file system cannot lock folders ({error.strerror}); '
+            'name a folder on another by --config.data.cache=FOLDER'
+        ) from error
+    return True
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open folder is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def sweep(parent: Path, ours: Path) -> None:
+    """Remove the unfinished folders of killed processes that nobody will go on with.
+
+    Those are of the settings of `ours` (its name up to the last '-') for a text that has changed since, and any that
+    are STALE.
+    """
+    for path in parent.glob('.*.unfinished'):
+        if path == ours:
+            continue
+        try:
+            lock = os.open(path, os.O_RDONLY)
+        except OSError:  # it was finished or removed in between
+            continue
+        try:
+            old = time.time() - os.fstat(lock).st_mtime > STALE
+            if (old or path.name.rpartition('-')[0] == ours.name.rpartition('-')[0]) and locked(lock, wait=False):
+                shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(lock)

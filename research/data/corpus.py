@@ -1,201 +1,337 @@
 """A corpus on disk: the ids of every document, cut by one tokenizer, prepared once and reopened in an instant.
 
-A folder `<cache>/corpus-<fingerprint>` holds, for each part (train, held_out), `<part>.arrayrecord` with one record
-for each section (a document, or at most SECTION pieces of a long one) and `<part>.npz` with the lengths of its
-sentences; and `counts.npy`, how often each piece occurs in train, and `facts.json`.
+A folder `<cache>/corpus-<settings>-<fingerprint>` holds, for each part (train, held_out), the shards
+`<part>-00000.arrayrecord` … with one record for each section (a document, or at most SECTION pieces of a long one) and
+its index `<part>.{lengths,starts,document}.npy`; and `counts.npy`, how often each piece occurs in train, and
+`facts.json`. Nothing in it depends on the length of sequences, on masks or on pairs.
 """
 
+import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from research.data import sources
+from research.data import blocks, cleaners, sources
+from research.data.blocks import PARTS
 from research.data.cache import fingerprint, prepared
+from research.data.cutting import dtype_of, knife, share
+from research.data.progress import progress
 from research.data.settings import Data
-from research.data.tokenizers import KINDS, Vocabulary, encode, load_tokenizer, save_tokenizer, train_tokenizer, vocabulary_of
-from research.errors import UserError
+from research.data.tokenizers import KINDS, load_tokenizer, save_tokenizer, train_tokenizer, vocabulary_of
+from research.data.workers import cuts
+from research.errors import UserError, choose
 
-FORMAT = 1  # raise it when what is written below changes
-SECTION = 16_384  # pieces of a record at most, so that a sequence is read without its whole book
-CHUNK = 256  # documents cut into pieces at once, by all cores
-PARTS: tuple[str, ...] = ('train', 'held_out')
+FORMAT = 2  # raise it when what is written below changes
+SAMPLE = 50_000_000  # characters that a tokenizer is trained on, at most
+OPEN = 256  # shards of a part that are open at once
+CHANGED = ('prepare', 'refuse')  # what is done when files changed since they were prepared
+INDEX = {'lengths': '<i4', 'starts': '<i8', 'document': '<i8'}
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The sections of one part of a corpus: R of them, with S sentences in all."""
+    """The sections of one part of a corpus: R of them, with S sentences in all. The arrays are mapped from disk."""
 
-    reader: Any  # ArrayRecordReader
+    reader: Callable[[int], Any]  # the ArrayRecordReader of a shard
+    first: NDArray[np.int64]  # [shards + 1] index of each shard's first section
     dtype: str
-    lengths: NDArray[np.int64]  # [S] pieces of each sentence
+    lengths: NDArray[np.int32]  # [S] pieces of each sentence
     starts: NDArray[np.int64]  # [R + 1] index of each section's first sentence
     document: NDArray[np.int64]  # [R] the document that a section belongs to, rising
 
     def read(self, sections: NDArray[np.int64]) -> list[NDArray[Any]]:
-        """The ids of some sections, in the order asked for."""
-        return [np.frombuffer(record, self.dtype) for record in self.reader.read(sections.tolist())]
+        """The ids of some sections, in the order asked for. Raises UserError if a shard is damaged."""
+        shards = np.searchsorted(self.first, sections, side='right') - 1
+        records: list[bytes] = [b''] * len(sections)
+        for shard in np.unique(shards).tolist():
+            places = np.flatnonzero(shards == shard)
+            try:
+                found = self.reader(shard).read((sections[places] - self.first[shard]).tolist())
+            except (RuntimeError, IndexError, OSError) as error:
+                raise UserError(
+                    f'a prepared corpus cannot be read ({str(error).splitlines()[0]}); remove its folder, and it is prepared anew'
+                ) from error
+            for place, record in zip(places.tolist(), found, strict=True):
+                records[place] = record
+        return [np.frombuffer(record, self.dtype) for record in records]
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """A prepared corpus."""
 
+    folder: Path
+    weight: float  # its share of the mixture
     facts: dict[str, Any]  # documents, tokens, sentences, unknown_rate, unigram_entropy, fingerprint …
     counts: NDArray[np.int64]  # [V] occurrences of each piece in train
     train: Part
     held_out: Part
 
 
-def share(document: list[str]) -> float:
-    """A number in [0, 1) that the text of a document alone decides, evenly spread."""
-    return int.from_bytes(hashlib.sha256('\n'.join(document).encode()).digest()[:6], 'big') / 2**48
+# ---- Tokenizers ---------------------------------------------------------------------------------------------------------------
 
 
 def tokenizer_of(data: Data, size: int) -> Tokenizer:
-    """The tokenizer that `data` names: loaded, or trained (once) on the documents of the source that are not held out."""
+    """The tokenizer that `data` names: loaded, or trained (once) on a sample of the documents that are not held out."""
     if data.tokenizer not in KINDS:
         return load_tokenizer(data.tokenizer, data.lowercase)
-    source = sources.stamp(data.source, data.field, data.cache)
-    key = fingerprint([FORMAT, source, data.tokenizer, size, data.lowercase, data.held_out])
+    check(data)
+    stamps = [[weight, sources.stamp(source, data)] for weight, source in sources.mixture(data.source)]
+    settings = fingerprint([FORMAT, data.source, data.tokenizer, size, data.lowercase, *wishes(data)])
+    folder = place(data, 'tokenizer', settings, fingerprint([stamps, data.tokenizer, size, data.lowercase, *wishes(data)]))
 
-    def write(folder: Path) -> None:
-        documents = sources.documents(data.source, data.field, data.cache)
-        texts = (paragraph for document in documents if share(document) >= data.held_out for paragraph in document)
-        save_tokenizer(train_tokenizer(data.tokenizer, texts, size, data.lowercase), folder)
+    def write(unfinished: Path) -> None:
+        save_tokenizer(train_tokenizer(data.tokenizer, sample(data), size, data.lowercase), unfinished)
 
-    return load_tokenizer(prepared(Path(data.cache) / f'tokenizer-{key}', write))
+    return load_tokenizer(prepared(folder, write))
 
 
-def prepare(data: Data, tokenizer: Tokenizer) -> Corpus:
-    """The corpus of `data.source` cut by `tokenizer`, from the cache when neither has changed.
+def sample(data: Data) -> list[str]:
+    """Paragraphs of at most SAMPLE characters of the documents that are not held out, in their order.
 
-    The documents are streamed: memory holds a few hundred of them and the lengths of all sentences.
-    Raises UserError if held_out leaves either part without a document.
+    Each source gives its share of them. Of one that has more, documents are drawn by their hashes, so that the sample
+    is spread over the whole source and is always the same.
     """
+    texts: list[str] = []
+    for weight, source in sources.mixture(data.source):
+        room = int(SAMPLE * weight)
+        kept: list[tuple[int, list[str]]] = []
+        size, ceiling = 0, 2**32
+        for _, found in sources.read(source, data):
+            rank = int.from_bytes(hashlib.blake2b('\n'.join(found).encode(), digest_size=4).digest(), 'big')
+            if rank >= ceiling:
+                continue
+            paragraphs = cleaners.clean(found, data.cleaners)
+            if paragraphs and share(paragraphs) >= data.held_out:
+                kept.append((rank, paragraphs))
+                size += sum(map(len, paragraphs))
+            while size > 2 * room and ceiling > 1:
+                ceiling //= 2
+                kept = [each for each in kept if each[0] < ceiling]
+                size = sum(len(paragraph) for _, paragraphs in kept for paragraph in paragraphs)
+        texts += within(kept, room)
+    return [text.replace(cleaners.UNTOLD, ' ') for text in texts]
+
+
+def within(documents: list[tuple[int, list[str]]], room: int) -> list[str]:
+    """Paragraphs of at most `room` characters, of the (rank, document) of least rank, in the order of the documents."""
+    taken: dict[int, list[str]] = {}
+    for number in sorted(range(len(documents)), key=lambda number: documents[number][0]):
+        taken[number] = []
+        for paragraph in documents[number][1]:
+            taken[number].append(paragraph[:room])
+            room -= len(taken[number][-1])
+        if room <= 0:
+            break
+    return [paragraph for number in sorted(taken) for paragraph in taken[number] if paragraph]
+
+
+# ---- Preparation --------------------------------------------------------------------------------------------------------------
+
+
+def prepare(data: Data, tokenizer: Tokenizer) -> tuple[Corpus, ...]:
+    """The corpora of the sources of `data.source` cut by `tokenizer`, from the cache when neither has changed.
+
+    The documents are streamed: whatever their number, memory holds some hundreds of them and the index of one block.
+    Which documents are held out is decided by their words alone, so that a text lies on one side in every source.
+    Raises UserError if held_out leaves either part of a source without a document.
+    """
+    check(data)
+    mixture = sources.mixture(data.source)
+    wanted = [(weight, source, place_of(source, data, tokenizer)) for weight, source in mixture]
+    return tuple(
+        opened(prepared(folder, functools.partial(write, source=source, data=data, tokenizer=tokenizer), continues=True), weight)
+        for weight, source, folder in wanted
+    )
+
+
+def check(data: Data) -> None:
+    """Raises UserError for settings that no corpus can have."""
+    choose('data.changed', data.changed, CHANGED)
+    if not 0 <= data.held_out < 1:
+        raise UserError(f'data.held_out={data.held_out} must be a share: 0 (no evaluation) or more, below 1')
+    sources.check(data)
+
+
+def wishes(data: Data) -> list[Any]:
+    """The settings, the source aside, that decide what a corpus is."""
+    return [data.field, data.documents, data.folder, data.cleaners, data.deduplicate, data.held_out]
+
+
+def place_of(source: str, data: Data, tokenizer: Tokenizer) -> Path:
+    """The folder of the corpus of one source."""
+    pieces = vocabulary_of(tokenizer).fingerprint
+    # A tokenizer that is trained changes with the text, so that its name and not its pieces belong to the settings.
+    named = [data.tokenizer, data.lowercase] if data.tokenizer in KINDS else [pieces]
+    settings = fingerprint([FORMAT, source, named, *wishes(data)])
+    return place(data, 'corpus', settings, fingerprint([FORMAT, sources.stamp(source, data), pieces, *wishes(data)]))
+
+
+def place(data: Data, kind: str, settings: str, content: str) -> Path:
+    """The folder in the cache for what these settings make of this text.
+
+    Says so when there is one of the same settings for another text, which is one that changed since; raises UserError
+    instead where `data.changed` is to refuse.
+    """
+    folder = Path(data.cache) / f'{kind}-{settings[:8]}-{content}'
+    others = sorted(each for each in folder.parent.glob(f'{kind}-{settings[:8]}-*') if each != folder)
+    if others and not folder.is_dir():
+        found = f"the text of data.source='{data.source}' has changed since '{others[-1]}' was prepared"
+        if data.changed == 'refuse':
+            raise UserError(f'{found}, and data.changed=refuse; bring the text back, or give --config.data.changed=prepare')
+        print(f'{found}; preparing it anew', file=sys.stderr, flush=True)
+    return folder
+
+
+def write(folder: Path, source: str, data: Data, tokenizer: Tokenizer) -> None:
+    """Cut the documents of a source and fill `folder`, going on after the blocks that are there."""
+    tool = knife(tokenizer, data.cleaners)
+    done = blocks.whole_blocks(folder)
+    seen = None
+    if data.deduplicate:
+        seen = blocks.Seen(np.zeros(0, np.uint64), set())
+        for number in range(len(done)):
+            seen.old = np.union1d(seen.old, blocks.load_block(folder, number)['hashes'])
+    before = sum(facts['read'] for facts in done)
+    stream = cuts(itertools.islice(sources.read(source, data), before, None), tool)
+    with progress(source) as report:
+        for number in itertools.count(len(done)):
+            read = 0
+            for read, fraction in blocks.write_block(folder, number, stream, data.held_out, tool.vocabulary.size, seen):
+                report(before + read, fraction)
+            if not read:
+                break
+            before += read
+    finish(folder, source, data, tokenizer)
+
+
+def finish(folder: Path, source: str, data: Data, tokenizer: Tokenizer) -> None:
+    """Make one corpus of the blocks in `folder`."""
     pieces = vocabulary_of(tokenizer)
-    source = sources.stamp(data.source, data.field, data.cache)
-    folder = Path(data.cache) / f'corpus-{fingerprint([FORMAT, source, pieces.fingerprint, data.held_out])}'
-    prepared(folder, lambda unfinished: write(unfinished, data, tokenizer, pieces))
-    facts = json.loads((folder / 'facts.json').read_text('utf-8'))
-    return Corpus(facts, np.load(folder / 'counts.npy'), *(open_part(folder, part, facts['dtype']) for part in PARTS))
-
-
-def open_part(folder: Path, name: str, dtype: str) -> Part:
-    """One part of a prepared corpus."""
-    with np.load(folder / f'{name}.npz') as index:
-        arrays = {key: index[key].astype(np.int64) for key in ('lengths', 'starts', 'document')}
-    # These options are those that array_record advises for random access.
-    reader = ArrayRecordReader(str(folder / f'{name}.arrayrecord'), 'readahead_buffer_size:0,max_parallelism:0')
-    return Part(reader, dtype, **arrays)
-
-
-def write(folder: Path, data: Data, tokenizer: Tokenizer, pieces: Vocabulary) -> None:
-    """Cut the documents of a source and fill `folder`."""
-    dtype = 'uint16' if pieces.size <= 2**16 else 'int32'
-    lengths: dict[str, list[NDArray[np.int32]]] = {part: [] for part in PARTS}
-    starts = {part: [0] for part in PARTS}
-    numbers: dict[str, list[int]] = {part: [] for part in PARTS}
-    documents = dict.fromkeys(PARTS, 0)
+    done = blocks.whole_blocks(folder)
+    records = {part: [facts['records'][part] for facts in done] for part in PARTS}
+    content = hashlib.sha256(json.dumps([pieces.fingerprint, data.held_out]).encode())
     counts = {part: np.zeros(pieces.size, np.int64) for part in PARTS}
-    content = hashlib.sha256(pieces.fingerprint.encode())
-    smallest = 1.0
-
-    with ExitStack() as stack:
-        # Ids do not compress much, and reading them at random is the hot path.
-        writers = {part: ArrayRecordWriter(str(folder / f'{part}.arrayrecord'), 'group_size:1,uncompressed') for part in PARTS}
-        for writer in writers.values():
-            stack.callback(writer.close)
-        for document, cut in encoded(sources.documents(data.source, data.field, data.cache), tokenizer, pieces):
-            draw = share(document)
-            smallest = min(smallest, draw)
-            part = 'held_out' if draw < data.held_out else 'train'
-            for section in sections(cut):
-                ids = np.concatenate(section)
-                writers[part].write(ids.astype(dtype).tobytes())
-                lengths[part].append(np.array([len(sentence) for sentence in section], np.int32))
-                starts[part].append(starts[part][-1] + len(section))
-                numbers[part].append(documents[part])
-                counts[part] += np.bincount(ids, minlength=pieces.size)
-            content.update(part.encode() + '\n'.join(document).encode() + b'\0')
-            documents[part] += 1
-    complain(data, documents, smallest)
+    histograms = {name: np.zeros(blocks.BINS, np.int64) for name in ('documents', 'sentences')}
+    totals = dict.fromkeys((f'{part}.{name}' for part in PARTS for name in ('lengths', 'sentences', 'sections')), 0)
+    for number in range(len(done)):
+        arrays = blocks.load_block(folder, number)
+        content.update(arrays['hashes'].tobytes())
+        for part in PARTS:
+            counts[part] += arrays[f'{part}.counts']
+        for name, total in histograms.items():
+            total += arrays[f'{name}.histogram']
+        for name in totals:
+            totals[name] += len(arrays[name])
+    documents = {part: totals[f'{part}.sections'] for part in PARTS}
+    complain(source, data, documents, min((facts['smallest'] for facts in done), default=1.0))
 
     for part in PARTS:
-        flat = np.concatenate([np.zeros(0, np.int32), *lengths[part]])
-        np.savez(
-            folder / f'{part}.npz',
-            lengths=flat,
-            starts=np.array(starts[part]),
-            document=np.array(numbers[part], np.int32),
-        )
+        write_index(folder, part, len(done), {name: totals[f'{part}.{name}'] for name in ('lengths', 'sentences')})
     np.save(folder / 'counts.npy', counts['train'])
+    for path in folder.glob('block-*'):
+        path.unlink()
     both = counts['train'] + counts['held_out']
     facts = {
         'fingerprint': content.hexdigest()[:16],
-        'source': data.source,
-        'dtype': dtype,
+        'source': source,
+        'dtype': dtype_of(pieces),
         'documents': documents['train'],
         'tokens': int(counts['train'].sum()),
-        'sentences': starts['train'][-1],
+        'sentences': totals['train.lengths'],
         'held_out_documents': documents['held_out'],
         'held_out_tokens': int(counts['held_out'].sum()),
+        'duplicates': sum(facts['duplicates'] for facts in done),
         'unknown_rate': float(both[pieces.unknown] / both.sum()),
         'unigram_entropy': entropy(counts['train'][~pieces.special]),
+        'lengths': {name: np.trim_zeros(total, 'b').tolist() for name, total in histograms.items()},
+        'records': records,
+        'sizes': {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
     }
     (folder / 'facts.json').write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
 
 
-def complain(data: Data, documents: dict[str, int], smallest: float) -> None:
+def write_index(folder: Path, part: str, count: int, totals: dict[str, int]) -> None:
+    """Lay the index of `count` blocks end to end; totals: sentences ('lengths') and sections ('sentences') of all."""
+    sentences, documents = 0, 0
+    with ExitStack() as stack:
+
+        def begin(name: str, size: int) -> IO[bytes]:
+            file = stack.enter_context(open(folder / f'{part}.{name}.npy', 'wb'))
+            np.lib.format.write_array_header_1_0(file, {'descr': INDEX[name], 'fortran_order': False, 'shape': (size,)})
+            return file
+
+        lengths = begin('lengths', totals['lengths'])
+        starts = begin('starts', totals['sentences'] + 1)
+        document = begin('document', totals['sentences'])
+        starts.write(np.zeros(1, INDEX['starts']).tobytes())
+        for number in range(count):
+            arrays = blocks.load_block(folder, number)
+            sections = arrays[f'{part}.sections']
+            lengths.write(arrays[f'{part}.lengths'].astype(INDEX['lengths']).tobytes())
+            starts.write((sentences + np.cumsum(arrays[f'{part}.sentences'])).astype(INDEX['starts']).tobytes())
+            document.write((documents + np.repeat(np.arange(len(sections)), sections)).astype(INDEX['document']).tobytes())
+            sentences += len(arrays[f'{part}.lengths'])
+            documents += len(sections)
+
+
+def complain(source: str, data: Data, documents: dict[str, int], smallest: float) -> None:
     """Raise a UserError if a part that is wanted has no document."""
     total = sum(documents.values())
+    if not total:
+        raise UserError(f"data.source='{source}' holds no text")
     if data.held_out and not documents['held_out']:
         raise UserError(
-            f'data.held_out={data.held_out} holds out none of the {total} documents (by their hashes, {smallest + 1e-3:.3f} '
-            'would hold out one; 0 goes without evaluation)'
+            f"data.held_out={data.held_out} holds out none of the {total} documents of '{source}' (by their hashes, "
+            f'{smallest + 1e-3:.3f} would hold out one; 0 goes without evaluation)'
         )
     if not documents['train']:
-        raise UserError(f'data.held_out={data.held_out} leaves none of the {total} documents to train on; lower it')
-
-
-def encoded(
-    documents: Iterable[list[str]], tokenizer: Tokenizer, pieces: Vocabulary
-) -> Iterator[tuple[list[str], list[NDArray[np.int32]]]]:
-    """Each document with the ids of its sentences; a document without a piece is left out."""
-    stream = iter(documents)
-    while chunk := list(itertools.islice(stream, CHUNK)):
-        split = [[sentence for paragraph in document for sentence in sources.sentences(paragraph)] for document in chunk]
-        flat = [sentence for document in split for sentence in document]
-        ids = iter(encode(tokenizer, pieces, flat))
-        for document, texts in zip(chunk, split, strict=True):
-            cut = list(itertools.islice(ids, len(texts)))
-            if any(map(len, cut)):
-                yield document, [sentence for sentence in cut if len(sentence)]
-
-
-def sections(sentences: list[NDArray[np.int32]]) -> Iterator[list[NDArray[np.int32]]]:
-    """A document's sentences in runs of at most SECTION pieces; a longer sentence is cut."""
-    section, size = [], 0
-    for sentence in sentences:
-        for piece in np.split(sentence, range(SECTION, len(sentence), SECTION)):
-            if size + len(piece) > SECTION:
-                yield section
-                section, size = [], 0
-            section.append(piece)
-            size += len(piece)
-    yield section
+        raise UserError(f"data.held_out={data.held_out} leaves none of the {total} documents of '{source}' to train on; lower it")
 
 
 def entropy(counts: NDArray[np.int64]) -> float:
     """The entropy in nats of pieces drawn as often as they were counted: the loss of a model that knows their frequencies alone."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
+
+
+# ---- Opening ------------------------------------------------------------------------------------------------------------------
+
+
+def opened(folder: Path, weight: float) -> Corpus:
+    """A prepared corpus. Raises UserError if a file of it is missing or has another size than it was written with."""
+    mend = f"; remove the folder '{folder}', and it is prepared anew"
+    try:
+        facts = json.loads((folder / 'facts.json').read_text('utf-8'))
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{folder / 'facts.json'}' cannot be read{mend}") from error
+    for name, size in facts['sizes'].items():
+        found = (folder / name).stat().st_size if (folder / name).is_file() else 0
+        if found != size:
+            raise UserError(f"'{folder / name}' has {found:,} bytes and was written with {size:,}: it is damaged{mend}")
+    return Corpus(folder, weight, facts, np.load(folder / 'counts.npy'), *(open_part(folder, part, facts) for part in PARTS))
+
+
+def open_part(folder: Path, part: str, facts: dict[str, Any]) -> Part:
+    """One part of a prepared corpus."""
+    arrays = {name: np.load(folder / f'{part}.{name}.npy', mmap_mode='r') for name in INDEX}
+
+    @functools.lru_cache(OPEN)
+    def reader(shard: int) -> Any:
+        # These options are those that array_record advises for random access.
+        path = str(folder / blocks.shard_name(part, shard))
+        return ArrayRecordReader(path, 'readahead_buffer_size:0,max_parallelism:0')
+
+    first = np.concatenate([[0], np.cumsum(np.array(facts['records'][part], np.int64))])
+    return Part(reader, first, facts['dtype'], **arrays)

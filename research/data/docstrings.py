@@ -200,18 +200,22 @@ def modules(package: str, root: Path, paths: list[Path]) -> Iterator[tuple[str, 
             yield package or parts[0], '.'.join(parts), text
 
 
+BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)  # what can hold a docstring; most of a tree is expressions
+
+
 def docstrings(tree: ast.AST) -> Iterator[str]:
     """The docstrings below a node in the order of the source, with those that `add_newdoc(…)` gives to compiled functions."""
     if isinstance(tree, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         text = ast.get_docstring(tree)
         if text:
             yield text
-    if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == 'add_newdoc':
-        for node in ast.walk(tree):
+    call = tree.value if isinstance(tree, ast.Expr) else None
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == 'add_newdoc':
+        for node in ast.walk(call):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and '\n' in node.value:
                 yield inspect.cleandoc(node.value)
     for node in ast.iter_child_nodes(tree):
-        if not isinstance(node, ast.expr) or isinstance(node, ast.Call):
+        if isinstance(node, BLOCKS):
             yield from docstrings(node)
 
 

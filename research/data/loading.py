@@ -1,8 +1,10 @@
 """From settings to batches: `load` gives a Feed, whose batch at a step is a pure function of (seed, step)."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,25 +13,68 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from research.data import masking, tasks
-from research.data.corpus import prepare, tokenizer_of
-from research.data.pretraining import PAIRS, Batch, assemble, filler, masked_batch, sequences
-from research.data.settings import Data
-from research.data.tokenizers import Vocabulary, encode, vocabulary_of
+from research.data import masking, supervised
+from research.data.buckets import Ranked, by_length
+from research.data.corpus import Corpus, entropy, prepare, tokenizer_of
+from research.data.flat import flat
+from research.data.pretraining import FILLS, PAIRS, Batch, filler, masked_batch, sequences
+from research.data.settings import Data, Stage, stages
+from research.data.supervised import Questions
+from research.data.tokenizers import Vocabulary, vocabulary_of
 from research.errors import UserError, choose
 
 __all__ = ['Batch', 'Batches', 'Data', 'Feed', 'load']
 
-THREADS = 4  # that make batches ahead; more only wait for the interpreter
+BLOCK = 64  # rows of an evaluation split that are made at once
+STRIDE = 1_000_003  # between the seeds of two stages
+ENDLESS = 2**40  # steps
 Make = Callable[[NDArray[np.int64], np.random.Generator], Batch]  # rows [B], generator -> the Batch of these rows
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The examples of a split, and how some of them become a Batch."""
+    """The examples of a split, and how some of them become a Batch: one member, or one for each source of a mixture."""
 
-    rows: int
-    make: Make
+    members: tuple[tuple[int, float, Make], ...]  # rows, share of the batches, and how some of the rows become a Batch
+
+    @property
+    def rows(self) -> int:
+        """All examples, those of the first member first."""
+        return sum(rows for rows, _, _ in self.members)
+
+    def make(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
+        """The Batch of some examples, in the order asked for."""
+        if len(self.members) == 1:
+            return self.members[0][2](rows, generator)
+        batch: Batch = {}
+        begin = 0
+        for size, _, make in self.members:
+            places = np.flatnonzero((rows >= begin) & (rows < begin + size))
+            if len(places):
+                for name, array in make(rows[places] - begin, generator).items():
+                    if name not in batch:
+                        batch[name] = np.zeros((len(rows), *array.shape[1:]), array.dtype)
+                    batch[name][places] = array
+            begin += size
+        return batch
+
+    def order(self, seed: int) -> grain.MapDataset[int]:
+        """The examples without end. Each member is gone through again and again, every time in an order of its own."""
+        orders, begin = [], 0
+        for number, (size, _, _) in enumerate(self.members):
+            orders.append(grain.MapDataset.range(begin, begin + size).seed((seed + number) % 2**32).shuffle().repeat())
+            begin += size
+        return orders[0] if len(orders) == 1 else grain.MapDataset.mix(orders, [share for _, share, _ in self.members])
+
+
+def boundary(data: Data, steps: int) -> int:
+    """The first step of the last stage."""
+    return round(steps * stages(data)[0].share) if len(stages(data)) > 1 else 0
+
+
+def number_of_steps(steps: int, epochs: float, examples: int, batch: int) -> int:
+    """How many steps a run takes: `epochs`, of so many examples, decides where it is given."""
+    return math.ceil(epochs * examples / batch) if epochs else steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +84,7 @@ class Batches:
     split: Split
     size: int  # B
     vocabulary: Vocabulary
+    kept: dict[int, Batch] = field(default_factory=dict)  # the block that was made last
 
     def __len__(self) -> int:
         return -(-self.split.rows // self.size)
@@ -47,12 +93,23 @@ class Batches:
         """Batch `index`, the last one filled up with rows of weight 0."""
         if not 0 <= index < len(self):
             raise IndexError(f'batch {index} of {len(self)}')
-        # Row by row, each with a generator of its own: masks must depend neither on the batch size nor on the run's
-        # seed.
-        numbers = range(index * self.size, min(self.split.rows, (index + 1) * self.size))
-        rows = [self.split.make(np.array([row]), np.random.default_rng([0, row])) for row in numbers]
-        whole = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        return filler(whole, self.size, self.vocabulary)
+        begin, end = index * self.size, min(self.split.rows, (index + 1) * self.size)
+        first = begin // BLOCK
+        blocks = [self.block(number) for number in range(first, -(-end // BLOCK))]
+        rows = {name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]}
+        return filler(
+            {name: array[begin - first * BLOCK : end - first * BLOCK] for name, array in rows.items()}, self.size, self.vocabulary
+        )
+
+    def block(self, number: int) -> Batch:
+        """BLOCK rows by a generator of their own: masks must depend neither on the batch size nor on the run's seed."""
+        if number not in self.kept:
+            rows = np.arange(number * BLOCK, min(self.split.rows, (number + 1) * BLOCK))
+            made = self.split.make(rows, np.random.default_rng([0, number]))
+            self.kept.clear()
+            self.kept[number] = made
+            return made
+        return self.kept[number]
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[index] for index in range(len(self)))
@@ -62,10 +119,16 @@ class Batches:
 class Steps:
     """The batches to train on, without end: batch `step` is a pure function of (seed, step)."""
 
-    dataset: grain.MapDataset[Batch]
+    stages: tuple[grain.MapDataset[Batch], ...]  # one or two, each counting its own steps from 0
+    boundary: int  # the first step of the last stage
+
+    def place(self, step: int) -> tuple[int, int]:
+        """The stage of a step, and its number there."""
+        return (0, step) if step < self.boundary else (len(self.stages) - 1, step - self.boundary)
 
     def __getitem__(self, step: int) -> Batch:
-        batch = self.dataset[step]
+        stage, number = self.place(step)
+        batch = self.stages[stage][number]
         assert batch is not None  # a MapDataset holds None only where something was filtered out
         return batch
 
@@ -79,26 +142,33 @@ class Feed:
     """
 
     train: Steps
-    evaluation: dict[str, Batches]  # 'dev', and 'test' where a task has one
+    evaluation: Mapping[str, Batches | Ranked]  # 'dev', and of a task whatever it has
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     facts: dict[str, Any]  # JSON-able: fingerprints, sizes, unigram_entropy, labels, majority accuracies …
-    examples: int  # sequences of an epoch
+    examples: int  # sequences of an epoch; of the steps' mean epoch where there are two stages
     prefetch: int  # batches made ahead by `stream`
+    workers: int  # threads that make them
+    questions: Mapping[str, Questions] = field(default_factory=dict)  # of a task, each evaluation split's: what answers are told of
 
     def stream(self, first_step: int = 0) -> Iterator[Batch]:
         """train[first_step], train[first_step + 1] …, made ahead by threads."""
-        options = grain.ReadOptions(num_threads=min(THREADS, self.prefetch), prefetch_buffer_size=max(1, self.prefetch))
-        iterator = iter(self.train.dataset.to_iter_dataset(options))
-        iterator.set_state({'next_index': first_step})
-        return iterator
+        options = grain.ReadOptions(num_threads=min(self.workers, self.prefetch), prefetch_buffer_size=max(1, self.prefetch))
+        stage, number = self.train.place(first_step)
+        for dataset in self.train.stages[stage:]:
+            iterator = iter(dataset.to_iter_dataset(options))
+            iterator.set_state({'next_index': number})
+            last = dataset is self.train.stages[-1]
+            yield from iterator if last else itertools.islice(iterator, self.train.boundary - number)
+            number = 0
 
 
-def load(data: Data, *, batch: int, seed: int, vocabulary: int) -> Feed:
+def load(data: Data, *, batch: int, seed: int, vocabulary: int, steps: int = 0, epochs: float = 0.0) -> Feed:
     """The Feed of `data`: batches of `batch` rows, in the order of `seed`.
 
-    vocabulary: how many pieces the model has room for, and a trained tokenizer gets. Evaluation is the same for every
-    seed and every batch size. Raises UserError for any mistake in the settings or in the text.
+    vocabulary: how many pieces the model has room for, and a trained tokenizer gets. steps or epochs: how long the run
+    is, which only a run of two lengths needs to know. Evaluation is the same for every seed and every batch size.
+    Raises UserError for any mistake in the settings or in the text.
     """
     check(data, batch, seed)
     tokenizer = tokenizer_of(data, vocabulary)
@@ -108,91 +178,140 @@ def load(data: Data, *, batch: int, seed: int, vocabulary: int) -> Feed:
             f"the tokenizer '{data.tokenizer}' has {pieces.size} pieces but the model has room for {vocabulary}; "
             f'give the model a vocabulary of {pieces.size} or more'
         )
-    splits, facts = (labelled if data.task else masked)(data, tokenizer, pieces, seed)
-    train = splits['train']
-    order = grain.MapDataset.range(train.rows).seed(seed % 2**32).shuffle().repeat()
+    if data.task:
+        return taught(data, tokenizer, pieces, batch, seed)
+    train, evaluation, facts = masked(data, tokenizer, pieces, seed)
+    examples = round(1 / sum(stage.share / split.rows for stage, split in zip(stages(data), train, strict=True)))
+    datasets = [split.order(seed + STRIDE * number).batch(batch).random_map(split.make) for number, split in enumerate(train)]
     return Feed(
-        train=Steps(order.batch(batch).random_map(train.make)),
-        evaluation={name: Batches(split, batch, pieces) for name, split in splits.items() if name != 'train'},
+        train=Steps(tuple(datasets), boundary(data, number_of_steps(steps, epochs, examples, batch))),
+        evaluation={name: Batches(split, batch, pieces) for name, split in evaluation.items()},
         tokenizer=tokenizer,
         vocabulary=pieces,
-        facts=facts | {'tokenizer_fingerprint': pieces.fingerprint, 'pieces': pieces.size, 'examples': train.rows},
-        examples=train.rows,
+        facts=facts | {'tokenizer_fingerprint': pieces.fingerprint, 'pieces': pieces.size, 'examples': examples},
+        examples=examples,
         prefetch=data.prefetch,
+        workers=data.workers,
+    )
+
+
+def taught(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, batch: int, seed: int) -> Feed:
+    """The Feed of a task: batches of sequences of like length, and every other split whole. Without train it has no examples."""
+    splits, facts = supervised.read(data, tokenizer, pieces)
+    others = {name: split for name, split in splits.items() if name != 'train'}
+    rows, steps = 0, grain.MapDataset.range(1).map(lambda step: Batch())
+    if 'train' in splits:
+        train = splits['train']
+        rows = train.rows
+        shuffled = grain.MapDataset.range(rows).seed(seed % 2**32).shuffle().repeat()
+        chosen = by_length(shuffled, train, batch, seed)
+        steps = grain.MapDataset.range(ENDLESS).map(lambda step: train.make(chosen(step)))
+    return Feed(
+        train=Steps((steps,), 0),
+        evaluation={name: Ranked(split, batch) for name, split in others.items()},
+        tokenizer=tokenizer,
+        vocabulary=pieces,
+        facts=facts | {'tokenizer_fingerprint': pieces.fingerprint, 'pieces': pieces.size, 'examples': rows},
+        examples=rows,
+        prefetch=data.prefetch,
+        workers=data.workers,
+        questions=others,
     )
 
 
 def check(data: Data, batch: int, seed: int) -> None:
     """Raise a UserError for a setting that is out of range, whatever the text."""
     choose('data.pairs', data.pairs, PAIRS)
+    choose('data.fill', data.fill, FILLS)
     masking.check(data.masking)
-    for name, value, least in (('batch', batch, 1), ('seed', seed, 0), ('data.prefetch', data.prefetch, 0)):
+    numbers = (('batch', batch, 1), ('seed', seed, 0), ('data.prefetch', data.prefetch, 0), ('data.workers', data.workers, 1))
+    for name, value, least in numbers:
         if value < least:
             raise UserError(f'{name}={value} must be {least} at least')
     if not 8 <= data.length <= 65_536:
         raise UserError(f'data.length={data.length} must lie between 8 and 65536 pieces')
+    if not data.task:
+        masking.predictions(data.masking, data.length)
     if not 0 <= data.short <= 1:
         raise UserError(f'data.short={data.short} must be a share, between 0 and 1')
+    if data.pairs != 'none' and (data.pack or data.fill != 'pieces'):
+        given = 'data.pack' if data.pack else f'data.fill={data.fill}'
+        raise UserError(
+            f'{given} is for single segments, but data.pairs={data.pairs}, whose segments are whole sentences; give none'
+        )
+    if data.pack and (data.task or data.fill == 'documents'):
+        raise UserError(
+            'data.pack keeps documents apart: it is for pretraining, and for data.fill=pieces or sentences; without it, give false'
+        )
+    if data.first_length and not 8 <= data.first_length < data.length:
+        raise UserError(f'data.first_length={data.first_length} must be 8 or more and below data.length={data.length}, or 0')
+    if not 0 < data.first_share < 1:
+        raise UserError(f'data.first_share={data.first_share} must be a share of the steps, between 0 and 1')
     if not 0 <= data.held_out < 1:
         raise UserError(f'data.held_out={data.held_out} must be a share: 0 (no evaluation) or more, below 1')
 
 
-def masked(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, seed: int) -> tuple[dict[str, Split], dict[str, Any]]:
-    """Pretraining: masked sequences of the corpus, train and, of the held-out documents, dev."""
-    corpus = prepare(data, tokenizer)
-    make = partial(masked_batch, vocabulary=pieces, masking=data.masking, length=data.length, pairs=data.pairs)
+def masked(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, seed: int) -> tuple[list[Split], dict[str, Split], dict[str, Any]]:
+    """Pretraining: masked sequences of the corpora, to train on (a Split for each stage) and, of held-out documents, dev."""
+    corpora = prepare(data, tokenizer)
+    counts = mixed_counts(corpora)
+    weights = masking.smoothed(counts, data.masking.smoothing) if data.masking.policy == 'frequency' else None
+
+    def split(part: str, stage: Stage, cuts: int) -> Split:
+        members = []
+        for corpus in corpora:
+            here = getattr(corpus, part)
+            source = sequences(
+                here,
+                flat(here, corpus.folder / f'{part}.ids'),
+                length=stage.length,
+                pairs=data.pairs,
+                short=data.short,
+                fill=data.fill,
+                pack=data.pack,
+                seed=cuts,
+            )
+            make = partial(
+                masked_batch,
+                source,
+                vocabulary=pieces,
+                masking=stage.masking,
+                weights=weights,
+                length=stage.length,
+                pairs=data.pairs,
+            )
+            members.append((len(source), corpus.weight, make))
+        return Split(tuple(members))
+
+    train = [split('train', stage, seed) for stage in stages(data)]
     # Held-out sequences are cut by one seed for all runs, so that their losses are comparable.
-    parts = {'train': (corpus.train, seed)} | ({'dev': (corpus.held_out, 0)} if data.held_out else {})
-    cut = {name: sequences(part, data.length, data.pairs, data.short, cuts) for name, (part, cuts) in parts.items()}
-    splits = {name: Split(len(source.first), partial(make, source)) for name, source in cut.items()}
-    return splits, corpus.facts | {'labels': None, 'majority_accuracy': None}
+    evaluation = {'dev': split('held_out', stages(data)[-1], 0)} if data.held_out else {}
+    facts = joint_facts(data, corpora, entropy(counts[~pieces.special]))
+    return train, evaluation, facts | {'labels': None, 'majority_accuracy': None}
 
 
-def labelled(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, seed: int) -> tuple[dict[str, Split], dict[str, Any]]:
-    """A task: its examples, each cut to the length that there is, the longer of two texts first."""
-    del seed
-    names = tasks.classes(data)
-    splits, majority, content, tokens, unknown = {}, {}, hashlib.sha256(), 0, 0
-    for name, members in tasks.examples(data).items():
-        texts = [[example.text for example in members], [example.pair for example in members]]
-        paired = any(texts[1])
-        ids = [encode(tokenizer, pieces, column) for column in (texts if paired else texts[:1])]
-        labels = np.array([names.index(example.label) for example in members], np.int32)
-        splits[name] = Split(len(members), partial(label_batch, ids, labels, data.length, pieces))
-        majority[name] = tasks.majority(members)
-        content.update(repr([(name, example.text, example.pair, example.label) for example in members]).encode())
-        tokens += sum(len(each) for column in ids for each in column)
-        unknown += sum(int((each == pieces.unknown).sum()) for column in ids for each in column)
-    facts = {
-        'fingerprint': content.hexdigest()[:16],
-        'source': data.task,
-        'documents': sum(split.rows for split in splits.values()),
-        'tokens': tokens,
-        'unknown_rate': unknown / max(1, tokens),
-        'unigram_entropy': None,
-        'labels': list(names),
-        'majority_accuracy': majority,
+def mixed_counts(corpora: Sequence[Corpus]) -> NDArray[Any]:
+    """How often each piece occurs in training, in as many pieces as all corpora have but mixed by their weights."""
+    if len(corpora) == 1:
+        return corpora[0].counts
+    total = sum(int(corpus.counts.sum()) for corpus in corpora)
+    return np.sum([total * corpus.weight * corpus.counts / corpus.counts.sum() for corpus in corpora], axis=0)
+
+
+def joint_facts(data: Data, corpora: Sequence[Corpus], unigram_entropy: float) -> dict[str, Any]:
+    """What is known of the corpora together; with several, those of each under `sources`."""
+    if len(corpora) == 1:
+        return corpora[0].facts
+    each = [corpus.facts | {'weight': corpus.weight} for corpus in corpora]
+    sums = {
+        name: sum(facts[name] for facts in each)
+        for name in ('documents', 'tokens', 'sentences', 'held_out_documents', 'held_out_tokens', 'duplicates')
     }
-    return splits, facts
-
-
-def label_batch(
-    ids: list[list[NDArray[np.int32]]],
-    labels: NDArray[np.int32],
-    length: int,
-    vocabulary: Vocabulary,
-    rows: NDArray[np.int64],
-    generator: np.random.Generator,
-) -> Batch:
-    """The Batch of examples `rows` [B] of one text or two: ids is a list of all examples for each text."""
-    del generator
-    segments = [[column[row] for row in rows] for column in ids]
-    if len(segments) == 1:
-        segments = [[one[: length - 2] for one in segments[0]]]
-    else:
-        # Each text keeps what the other leaves over, or half of the room.
-        room = length - 3
-        first = [one[: max(room - len(two), room - room // 2)] for one, two in zip(*segments, strict=True)]
-        segments = [first, [two[: room - len(one)] for one, two in zip(first, segments[1], strict=True)]]
-    array, types, mask = assemble(segments, length, vocabulary)
-    return {'ids': array, 'types': types, 'mask': mask, 'label': labels[rows], 'weight': np.ones(len(rows), np.float32)}
+    content = hashlib.sha256(repr([(facts['fingerprint'], facts['weight']) for facts in each]).encode())
+    return sums | {
+        'fingerprint': content.hexdigest()[:16],
+        'source': data.source,
+        'unknown_rate': sum(facts['weight'] * facts['unknown_rate'] for facts in each),
+        'unigram_entropy': unigram_entropy,
+        'sources': each,
+    }

@@ -1,31 +1,77 @@
 """What a run learns from: the part of an experiment that `research.data` reads."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
-from research.data.masking import Masking
+from research.data.masking import Masking, predictions
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How answers are looked for in long contexts. The defaults are those of Devlin et al.'s released code."""
+
+    stride: int = 128  # pieces from one window over a long context to the next
+    question: int = 64  # pieces of a question, or of a question with a choice, at most
+    longest: int = 30  # pieces of an answer, at most
+    best: int = 20  # answers that are kept of each question
+    threshold: float = 0.0  # no answer is given where its logit leads by more; tuned on the part of train that selects, if any
 
 
 @dataclass(frozen=True)
 class Data:
     """Text, tokenizer, and how sequences are made of them; with `task`, the examples of a supervised task instead."""
 
-    source: str = 'docstrings'  # row of SOURCES, with its argument after a colon: 'text:GLOB', 'jsonl:GLOB'
-    field: str = 'text'  # the field of a JSON line that holds a document
+    # Row of SOURCES, with its argument after a colon: 'jsonl:books/*.jsonl.xz'; or several: '0.7 jsonl:a.jsonl + 0.3 text:b.txt'
+    source: str = 'docstrings'
+    field: str = 'text'  # the field of jsonl, parquet and tfds that holds a document
+    documents: str = 'blank_lines'  # row of DOCUMENTS: what separates the documents of text files, blank lines or nothing but files
+    folder: str = ''  # where datasets lie: the data_dir of tfds, or the folder of a task's official files; '' is tfds' own
+    cleaners: tuple[str, ...] = ()  # rows of CLEANERS, applied in this order: wikitext, ascii_punctuation
+    deduplicate: bool = False  # whether a document that a source held before, word for word, is left out
+    changed: str = 'prepare'  # row of CHANGED: prepare anew, or refuse, when files changed since they were prepared
     tokenizer: str = 'wordpiece'  # row of KINDS, trained on the source; else the path of a vocab.txt, tokenizer.json or run folder
     lowercase: bool = True  # for a trained tokenizer or a vocab.txt; a tokenizer.json has its own rules
     length: int = 128  # T, pieces of a sequence, special ones included
     pairs: str = 'none'  # none; nsp: is B what follows A? (Devlin et al. 2019); sop: are A and B in order? (Lan et al. 2020)
+    fill: str = 'pieces'  # row of FILLS: single segments of pieces, of whole sentences, or of sentences across documents
+    pack: bool = False  # several short runs in one sequence, attention kept apart; for single segments
+    first_length: int = 0  # T of the first stage of training; 0 is one stage, all of it at `length`
+    first_share: float = 0.9  # share of the steps that the first stage has (Devlin et al. 2019, §A.2)
     short: float = 0.1  # with pairs, the share of sequences whose length is drawn anew between 2 and T (Devlin et al. 2019, §A.2)
     held_out: float = 0.05  # share of the documents that are evaluated on and never trained on, by the hash of their text
     masking: Masking = Masking()
     task: str = ''  # '' is pretraining; else row of TASKS
-    train: str = ''  # task `custom`: a .tsv (with a header) or .jsonl file, plain, .gz or .xz
+    select: str = 'train'  # what selects checkpoints where dev is reported: a part of train, 'dev' itself, or nothing: 'last'
+    buckets: tuple[int, ...] = (16, 32, 64, 128, 256)  # a task's batches hold sequences of like length, padded to one of these
+    answers: Answers = Answers()
+    train: str = ''  # task `custom`: a .tsv or .csv (with a header) or .jsonl file, plain, .gz or .xz
     dev: str = ''  # task `custom`: '' carves it out of train
     test: str = ''  # task `custom`: '' for none
     text: str = 'sentence'  # task `custom`: the column of the text
     pair: str = ''  # task `custom`: the column of a second text, or '' for single texts
     label: str = 'label'  # task `custom`: the column of the label
-    labels: tuple[str, ...] = ()  # task `custom`: the labels in their order; () is those of train, sorted
-    dev_share: float = 0.1  # task `custom`: share of train's texts that become dev when there is no dev file
+    score: str = ''  # task `custom`: the column of a number to predict in place of a label
+    labels: tuple[str, ...] = ()  # the labels in their order; () is the task's own order, of `custom` those of train, sorted
+    dev_share: float = 0.1  # share of train's texts, by their hash, that is carved out where selection or dev needs it
     cache: str = 'runs/cache'  # folder of prepared corpora and trained tokenizers; safe to delete
     prefetch: int = 8  # batches made ahead by threads while the model computes; 0 makes each when asked
+    workers: int = 4  # threads that make them
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the steps, whose sequences have one length."""
+
+    length: int  # T
+    share: float  # of the steps
+    masking: Masking
+
+
+def stages(data: Data) -> tuple[Stage, ...]:
+    """The lengths that training goes through: one, or two (Devlin et al. 2019, §A.2: 90 % of the steps at 128)."""
+    last = Stage(data.length, 1.0, data.masking)
+    if data.task or not data.first_length:
+        return (last,)
+    room = min(predictions(data.masking, data.length), math.ceil(data.masking.rate * data.first_length))
+    first = Stage(data.first_length, data.first_share, replace(data.masking, predictions=room))
+    return first, replace(last, share=1 - data.first_share)

@@ -1,80 +1,196 @@
-"""Where text comes from: documents, each a list of paragraphs."""
+"""Where text comes from: documents, each a list of paragraphs, of one source or of several in shares."""
 
 import glob
 import gzip
+import io
+import itertools
 import json
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from research.data import docstrings
+from research.data import builders, cleaners, docstrings
+from research.data.settings import Data
 from research.errors import UserError, choose, nearest
+
+# A document as it is found: the share of its source that is read, and its paragraphs, not cleaned yet and perhaps empty.
+Found = tuple[float, list[str]]
+DOCUMENTS = ('blank_lines', 'files')  # what separates the documents of a text file: blank lines, or nothing
+LONGEST = 2**26  # characters of a document at most: one is held in memory as a whole
 
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of text, as two functions of (argument after the colon, field, cache folder)."""
+    """A kind of text, as two functions of (argument after the colon, settings)."""
 
-    documents: Callable[[str, str, str], Iterator[list[str]]]  # never an empty document, nor an empty paragraph
-    stamp: Callable[[str, str, str], Any]  # JSON-able and cheap; while it stays the same, so does the text
+    documents: Callable[[str, Data], Iterator[Found]]
+    stamp: Callable[[str, Data], Any]  # JSON-able and cheap; while it stays the same, so does the text
+    example: str  # of an argument; '' where there is none
 
 
-def documents(source: str, field: str = 'text', cache: str = 'runs/cache') -> Iterator[list[str]]:
-    """The documents of a source ('docstrings', 'text:GLOB' or 'jsonl:GLOB'), each as its paragraphs.
+def mixture(source: str) -> tuple[tuple[float, str], ...]:
+    """(share, source) of each source of `data.source`; the shares are positive and sum to 1.
 
-    Raises UserError if there is no such source or file, nothing in it, or something that cannot be read.
+    Sources are separated by ' + ', each with a weight and a space before it, or none of them.
+    """
+    terms = [WEIGHTED.fullmatch(term.strip()) for term in re.split(r'\s\+\s', source)]
+    found = [(term['weight'], term['source']) for term in terms if term]
+    weighted = [weight for weight, _ in found if weight is not None]
+    if weighted and len(weighted) < len(found):
+        raise UserError(f"data.source='{source}' weighs some of its sources only; give each a number before it, or none")
+    weights = [1.0 if weight is None else float(weight) for weight, _ in found]
+    if min(weights) <= 0:
+        raise UserError(f"data.source='{source}': each weight must be above 0")
+    return tuple((weight / sum(weights), each) for weight, (_, each) in zip(weights, found, strict=True))
+
+
+WEIGHTED = re.compile(r'(?:(?P<weight>\d+(?:\.\d*)?|\.\d+)\s+)?(?P<source>.*)', re.DOTALL)
+
+
+def read(source: str, data: Data) -> Iterator[Found]:
+    """The documents of one source ('text:GLOB', say) as they are found; titles separate them where a cleaner says so.
+
+    Raises UserError if there is no such source or file, or something that cannot be read.
     """
     row, argument = parse(source)
-    empty = True
-    for document in row.documents(argument, field, cache):
-        paragraphs = [' '.join(paragraph.split()) for paragraph in document]
-        if any(paragraphs):
-            empty = False
-            yield [paragraph for paragraph in paragraphs if paragraph]
-    if empty:
+    titles = [title for title in (cleaners.CLEANERS[name].title for name in data.cleaners) if title]
+    found = row.documents(argument, data)
+    return regrouped(found, titles) if titles else found
+
+
+def documents(source: str, data: Data | None = None) -> Iterator[list[str]]:
+    """The documents of one source, each as its cleaned paragraphs; none of either is empty."""
+    settings = data or Data()
+    cleaned = (cleaners.clean(paragraphs, settings.cleaners) for _, paragraphs in read(source, settings))
+    present = filter(None, cleaned)
+    first = next(present, None)
+    if first is None:
         raise UserError(f"data.source='{source}' holds no text")
+    return itertools.chain([first], present)
 
 
-def stamp(source: str, field: str, cache: str) -> Any:
+def check(data: Data) -> None:
+    """Raises UserError for settings that no source can have."""
+    choose('data.documents', data.documents, DOCUMENTS)
+    cleaners.check(data.cleaners)
+    for _, source in mixture(data.source):
+        parse(source)
+
+
+def stamp(source: str, data: Data) -> Any:
     """What a source's text depends on (names, sizes and times of files, or versions of packages), without reading it."""
     row, argument = parse(source)
-    return [source.partition(':')[0], row.stamp(argument, field, cache)]
+    return [source.partition(':')[0], row.stamp(argument, data)]
 
 
 def parse(source: str) -> tuple[Source, str]:
     """The row of SOURCES that a source names, and its argument."""
     kind, _, argument = source.partition(':')
-    choose('data.source', kind, SOURCES)
-    if kind != 'docstrings' and not argument:
-        raise UserError(f"data.source='{source}' names no files; write {kind}:GLOB, for example {kind}:books/*.{kind[:5]}")
-    return SOURCES[kind], argument
+    row = SOURCES[choose('data.source', kind, SOURCES)]
+    if row.example and not argument:
+        raise UserError(f"data.source='{source}' lacks what comes after the colon; for example {kind}:{row.example}")
+    return row, argument
 
 
-def text(pattern: str, field: str, cache: str) -> Iterator[list[str]]:
-    """Documents separated by blank lines, one paragraph (or sentence) a line."""
-    del field, cache
-    for path in files(pattern):
+def regrouped(found: Iterable[Found], titles: list[Callable[[str], bool]]) -> Iterator[Found]:
+    """The same paragraphs in other documents: one begins at each title, whatever separated them before."""
+    document: list[str] = []
+    size, share = 0, 0.0
+    for share, paragraphs in found:
+        for paragraph in paragraphs:
+            if document and any(title(paragraph) for title in titles):
+                yield share, document
+                document, size = [], 0
+            document.append(paragraph)
+            size += len(paragraph)
+            limit(size, f"a document that begins with '{document[0].strip()[:40]}'")
+    if document:
+        yield share, document
+
+
+def limit(size: int, where: str) -> None:
+    """Raises UserError for a document of more than LONGEST characters."""
+    if size > LONGEST:
+        raise UserError(f'{where} has more than {LONGEST:,} characters; separate documents by blank lines, or cut it')
+
+
+def text(pattern: str, data: Data) -> Iterator[Found]:
+    """Documents separated as `data.documents` says, one paragraph (or sentence) a line."""
+    for path, before, total in measured(pattern):
         document: list[str] = []
-        for _, line in lines(path):
+        size, position = 0, 0
+        for number, line, position in located(path):
             if line.strip():
                 document.append(line)
-            elif document:
-                yield document
-                document = []
+                size += len(line)
+                limit(size, f"'{path}' line {number}: the document")
+            elif document and data.documents == 'blank_lines':
+                yield (before + position) / total, document
+                document, size = [], 0
         if document:
-            yield document
+            yield (before + position) / total, document
 
 
-def json_lines(pattern: str, field: str, cache: str) -> Iterator[list[str]]:
-    """One document a JSON line, in `field`, its paragraphs separated by newlines."""
-    del cache
-    for path in files(pattern):
-        for number, record in records(path):
-            yield string(record, field, path, number, 'data.field').split('\n')
+def json_lines(pattern: str, data: Data) -> Iterator[Found]:
+    """One document a JSON line, in `data.field`, its paragraphs separated by newlines."""
+    for path, before, total in measured(pattern):
+        for number, line, position in located(path):
+            if line.strip():
+                document = string(parsed(line, path, number), data.field, path, number, 'data.field')
+                limit(len(document), f"'{path}' line {number}: the document")
+                yield (before + position) / total, document.split('\n')
+
+
+def parquet(pattern: str, data: Data) -> Iterator[Found]:
+    """One document a row of Parquet files, in the column `data.field`, its paragraphs separated by newlines."""
+    import pyarrow as arrow
+    from pyarrow.parquet import ParquetFile
+
+    for path, before, total in measured(pattern):
+        try:
+            with ParquetFile(path) as file:
+                names = file.schema_arrow.names
+                if data.field not in names:
+                    raise UserError(
+                        f"'{path}' has no column '{data.field}' (data.field){nearest(data.field, names)}; it has {', '.join(names)}"
+                    )
+                kind = file.schema_arrow.field(data.field).type
+                if not (arrow.types.is_string(kind) or arrow.types.is_large_string(kind)):
+                    raise UserError(f"'{path}': column '{data.field}' is not of texts but of {kind}")
+                row = 0
+                for batch in file.iter_batches(batch_size=256, columns=[data.field]):
+                    for value in batch.column(0):
+                        row += 1
+                        share = row / file.metadata.num_rows
+                        yield (before + share * path.stat().st_size) / total, cell(value, data.field, path, row).split('\n')
+        except arrow.ArrowException as error:
+            raise UserError(f"'{path}' is corrupt, or no Parquet file: {str(error).splitlines()[0]}") from error
+        except OSError as error:
+            raise UserError(f"'{path}' cannot be read: {error.strerror or str(error).splitlines()[0]}") from error
+
+
+def cell(value: Any, field: str, path: Path, row: int) -> str:
+    """The text of a cell of a Parquet file."""
+    try:
+        document = value.as_py()
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' row {row}: column '{field}' is not UTF-8 at byte {error.start}") from error
+    if document is None:
+        raise UserError(f"'{path}' row {row}: column '{field}' holds no text but null")
+    limit(len(document), f"'{path}' row {row}: the document")
+    return document
+
+
+def measured(pattern: str) -> Iterator[tuple[Path, int, int]]:
+    """(path, bytes of the files before it, bytes of all) of each file that a glob matches."""
+    paths = files(pattern)
+    sizes = [path.stat().st_size for path in paths]
+    return zip(paths, itertools.accumulate(sizes, initial=0), itertools.repeat(max(1, sum(sizes))), strict=False)
 
 
 def files(pattern: str) -> list[Path]:
@@ -86,55 +202,70 @@ def files(pattern: str) -> list[Path]:
     return found
 
 
-def file_stamps(pattern: str, field: str, cache: str) -> list[list[Any]]:
-    """Path, size and time of each file that a glob matches, and the field."""
-    del cache
+def file_stamps(pattern: str, data: Data) -> list[list[Any]]:
+    """Path, size and time of each file that a glob matches, and the settings that decide what is read of them."""
     stats = [(path.resolve(), path.stat()) for path in files(pattern)]
-    return [[field], *([str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats)]
+    return [[data.field, data.documents], *([str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats)]
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line without its end) of a UTF-8 file, plain, .gz or .xz; a byte-order mark is skipped.
+    """(line number from 1, line without its end) of a UTF-8 file, decompressed as its name says; see `located`."""
+    return ((number, line) for number, line, _ in located(path))
 
-    Raises UserError with the byte offset of what is not UTF-8, or if the file cannot be opened or decompressed.
+
+def located(path: Path) -> Iterator[tuple[int, str, int]]:
+    """(line number from 1, line without its end, bytes of the file read) of a UTF-8 file; a byte-order mark is skipped.
+
+    A name in .gz, .xz or .zst is decompressed. Raises UserError with the byte offset of what is not UTF-8, or if the
+    file cannot be opened or decompressed.
     """
-    compressed = path.suffix in ('.gz', '.xz')
+    compressed = path.suffix in COMPRESSED
     offset = 0
     try:
-        with open_bytes(path) as file:
+        with ExitStack() as stack:
+            raw = stack.enter_context(open(path, 'rb'))
+            file = stack.enter_context(COMPRESSED[path.suffix](raw)) if compressed else raw
             for number, line in enumerate(file, start=1):
                 try:
                     decoded = line.decode('utf-8-sig' if number == 1 else 'utf-8')
                 except UnicodeDecodeError as error:
                     where = ' of its decompressed text' if compressed else ''
                     raise UserError(f"'{path}' is not UTF-8 at byte {offset + error.start}{where} (line {number})") from error
-                yield number, decoded.rstrip('\r\n')
+                yield number, decoded.rstrip('\r\n'), raw.tell()
                 offset += len(line)
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
     except OSError as error:
+        if error.errno is None:  # what pyarrow raises for data, where the system's errors have a number
+            raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
         raise UserError(f"'{path}' cannot be read: {error.strerror or error}") from error
 
 
-def open_bytes(path: Path) -> IO[bytes] | gzip.GzipFile | lzma.LZMAFile:
-    """A file opened for its bytes, decompressed as its name says."""
-    if path.suffix == '.gz':
-        return gzip.open(path, 'rb')
-    return lzma.open(path, 'rb') if path.suffix == '.xz' else open(path, 'rb')
+def zstandard(raw: IO[bytes]) -> io.BufferedReader:
+    """A file of Zstandard frames, decompressed."""
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(raw, 'zstd'))
+
+
+# The end of a file's name -> what decompresses the file.
+COMPRESSED: dict[str, Callable[[Any], Any]] = {'.gz': gzip.open, '.xz': lzma.open, '.zst': zstandard}
 
 
 def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of each JSON line of a file; blank lines are skipped."""
-    for number, line in lines(path):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"'{path}' line {number} is not JSON: {error.msg} at character {error.pos}") from error
-        if not isinstance(record, dict):
-            raise UserError(f"'{path}' line {number} is not a JSON object but {json.dumps(record)[:40]}")
-        yield number, record
+    return ((number, parsed(line, path, number)) for number, line in lines(path) if line.strip())
+
+
+def parsed(line: str, path: Path, number: int) -> dict[str, Any]:
+    """The object of a JSON line."""
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"'{path}' line {number} is not JSON: {error.msg} at character {error.pos}") from error
+    if not isinstance(record, dict):
+        raise UserError(f"'{path}' line {number} is not a JSON object but {json.dumps(record)[:40]}")
+    return record
 
 
 def string(record: dict[str, Any], field: str, path: Path, number: int, setting: str) -> str:
@@ -153,29 +284,18 @@ def string(record: dict[str, Any], field: str, path: Path, number: int, setting:
 
 SOURCES: dict[str, Source] = {
     'docstrings': Source(
-        documents=lambda argument, field, cache: docstrings.documents(cache),
-        stamp=lambda argument, field, cache: docstrings.stamp(),
+        documents=lambda argument, data: ((0.0, document) for document in docstrings.documents(data.cache)),
+        stamp=lambda argument, data: docstrings.stamp(),
+        example='',
     ),
-    'text': Source(documents=text, stamp=file_stamps),
-    'jsonl': Source(documents=json_lines, stamp=file_stamps),
+    'text': Source(text, file_stamps, 'corpus/*.txt'),
+    'jsonl': Source(json_lines, file_stamps, 'corpus/*.jsonl.xz'),
+    'parquet': Source(parquet, file_stamps, 'corpus/*.parquet'),
+    'tfds': Source(
+        documents=lambda argument, data: builders.documents(argument, data.field, data.folder),
+        stamp=lambda argument, data: [data.field, builders.stamp(argument, data.folder)],
+        example='wikipedia/20230601.en',
+    ),
 }
 
-
 SURROGATE = re.compile('[\ud800-\udfff]')  # JSON can write one, UTF-8 cannot
-
-# Where a sentence may end: a stop, perhaps a closing quote or bracket, white space, and then what a sentence can
-# begin with.
-END = re.compile(r'[.!?…]["\'”’)\]]*\s+(?=["\'“‘(\[]?[A-Z0-9À-Þ])')
-ABBREVIATED = re.compile(
-    r'(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Mt|Sr|Jr|Capt|Col|Gen|Rev|vs|etc|cf|al|Fig|Eq|Sec|Ref|No|Vol|pp|e\.g|i\.e)|\b[A-Z])\.\s+$'
-)
-
-
-def sentences(paragraph: str) -> list[str]:
-    """The sentences of a paragraph, by a rule on stops, capitals and common abbreviations; never an empty one."""
-    result, start = [], 0
-    for match in END.finditer(paragraph):
-        if not ABBREVIATED.search(paragraph, max(start, match.start() - 8), match.end()):
-            result.append(paragraph[start : match.end()].strip())
-            start = match.end()
-    return [*result, paragraph[start:].strip()] if paragraph[start:].strip() else result

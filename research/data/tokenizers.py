@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ SPECIAL = {
     'sep': ('[SEP]',),
     'mask': ('[MASK]',),
 }
-SAMPLE = 200_000_000  # characters that a tokenizer is trained on, at most
+
+# With what ALBERT's SentencePiece model was trained, as its README says.
+SYMBOLS = '()"-.–£€'
+COVERAGE = 0.99995
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,22 +45,17 @@ class Vocabulary:
 
 
 def train_tokenizer(kind: str, texts: Iterable[str], size: int, lowercase: bool) -> Tokenizer:
-    """A tokenizer of at most `size` pieces, learned from the first SAMPLE characters of texts; the same texts give the same one.
+    """A tokenizer of at most `size` pieces, learned from texts; the same texts give the same one.
 
     kind: row of KINDS. Raises UserError if `size` leaves no room beside the special pieces or the texts hold nothing.
     """
     choose('tokenizer to train', kind, KINDS)
     if size < 64:
         raise UserError(f'a vocabulary of {size} pieces is too small to train a tokenizer; take 64 at least')
-    sample, characters = [], 0
-    for text in texts:
-        sample.append(text)
-        characters += len(text)
-        if characters > SAMPLE:
-            break
-    if not characters:
+    texts = list(texts)
+    if not any(texts):
         raise UserError('there is no text to train a tokenizer on')
-    return finished(KINDS[kind](sample, size, lowercase))
+    return finished(KINDS[kind](texts, size, lowercase))
 
 
 def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
@@ -88,21 +87,47 @@ def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
 def unigram(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
     """ALBERT's tokenizer: a unigram language model of pieces, a word's first marked '▁' (Kudo 2018).
 
-    The trainer adds numbers in the order of a hash map and ranks the rarest characters by it. Scores are therefore
-    rounded, those characters ranked by code point, and pieces numbered by score, so that training is repeatable.
+    As ALBERT's was trained, SYMBOLS are pieces that no other piece holds, and the rarest characters, 1 - COVERAGE of the
+    text, are none. The trainer adds numbers in the order of a hash map and ranks the rarest characters by it. Scores
+    are therefore rounded, those characters ranked by code point, and pieces numbered by score, so that training is
+    repeatable.
     """
     tokenizer = as_albert(models.Unigram(), lowercase)
+    normal = [tokenizer.normalizer.normalize_str(text) for text in texts]
+    rare = uncovered(normal)
+    tokenizer.normalizer = normalizers.Sequence([])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Split(Regex(f'[{re.escape(SYMBOLS)}]'), 'isolated')]
+    )
     special = [names[-1] for names in SPECIAL.values()]
-    trainer = trainers.UnigramTrainer(vocab_size=size, special_tokens=special, unk_token='<unk>', show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    trainer = trainers.UnigramTrainer(
+        vocab_size=size, special_tokens=special, unk_token='<unk>', initial_alphabet=list(SYMBOLS), show_progress=False
+    )
+    tokenizer.train_from_iterator((rare.sub(' ', text) for text in normal) if rare else normal, trainer)
     scores = {piece: score for piece, score in json.loads(tokenizer.to_str())['model']['vocab'] if piece not in special}
     least = min(scores.values())
     rarest = sorted(piece for piece, score in scores.items() if len(piece) == 1 and (score - least + 5e-8) % 1e-4 < 1e-7)
     scores |= zip(rarest, sorted((scores[piece] for piece in rarest), reverse=True), strict=True)
+    scores |= dict.fromkeys(SYMBOLS, 0.0)  # the best there is, as SentencePiece scores what a user defines
     ranked = sorted(((piece, round(score, 6)) for piece, score in scores.items()), key=lambda item: (-item[1], item[0]))
     trained = as_albert(models.Unigram([(name, 0.0) for name in special] + ranked, unk_id=special.index('<unk>')), lowercase)
     trained.add_special_tokens([AddedToken(name, special=True) for name in special])
     return trained
+
+
+def uncovered(texts: list[str]) -> re.Pattern[str] | None:
+    """What matches the rarest characters of texts, as many as leave COVERAGE of their length, or None if there are none."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    room = (1 - COVERAGE) * counts.total()
+    rare = []
+    for character in sorted(counts, key=lambda character: (counts[character], character)):
+        room -= counts[character]
+        if room < 0:
+            break
+        rare.append(character)
+    return re.compile(f'[{re.escape("".join(rare))}]') if rare else None
 
 
 KINDS = {'wordpiece': wordpiece, 'unigram': unigram}

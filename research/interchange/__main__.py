@@ -86,7 +86,8 @@ def result(donor: Donor, name: str) -> dict[str, Any]:
     """The result.json of a run that was never trained here."""
     a = donor.architecture
     summary = accounting.summary(a, donor.heads)
-    unknown = ('selected', 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds', 'unigram_entropy', 'baseline')
+    measured = ('selected', 'baseline', 'reported', 'score', 'collapsed')
+    unknown = (*measured, 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds', 'unigram_entropy')
     return {
         'name': name,
         'steps': 0,

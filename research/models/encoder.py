@@ -182,13 +182,26 @@ class Encoder(nn.Module):
         if a.pooler:
             self.pooler = self.param('pooler', dense, a, (a.width, a.width), (a.width,))
 
-    def __call__(self, ids: jax.Array, types: jax.Array, mask: jax.Array, want: frozenset[str] = frozenset()) -> Outputs:
-        """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` may hold 'layers' and 'attention'."""
+    def __call__(
+        self,
+        ids: jax.Array,
+        types: jax.Array,
+        mask: jax.Array,
+        want: frozenset[str] = frozenset(),
+        segments: jax.Array | None = None,
+        positions: jax.Array | None = None,
+    ) -> Outputs:
+        """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` may hold 'layers' and 'attention'.
+
+        Packed sequences: positions attend to those of equal `segments` [B, T] alone, and `positions` [B, T] are theirs.
+        """
         a = self.architecture
         key = self.make_rng('dropout') if self.has_rng('dropout') else None
         first, rest = (None, None) if key is None else jax.random.split(key)
-        x = self.embed(ids, types, first)
+        x = self.embed(ids, types, first, positions)
         attended = (mask > 0)[:, None, None, :]
+        if segments is not None:
+            attended = attended & (segments[:, None, :, None] == segments[:, None, None, :])
         attention_groups, feed_forward_groups = zip(*layout(a), strict=True)
         attention, read_attention = _by_layer(self.attention, attention_groups)
         feed, read_feed = _by_layer(self.feed_forward, feed_forward_groups)
@@ -212,10 +225,10 @@ class Encoder(nn.Module):
             attention=maps,
         )
 
-    def embed(self, ids: jax.Array, types: jax.Array, key: jax.Array | None) -> jax.Array:
+    def embed(self, ids: jax.Array, types: jax.Array, key: jax.Array | None, positions: jax.Array | None = None) -> jax.Array:
         """The input of the first layer, [B, T, D] in the Architecture's dtype."""
         a = self.architecture
-        x = self.word[ids] + self.position[None, : ids.shape[1]]
+        x = self.word[ids] + (self.position[None, : ids.shape[1]] if positions is None else self.position[positions])
         if a.types:
             x = x + self.type[types]
         x = dropout(key, layer_norm(self.norm, x, a.epsilon).astype(a.dtype), a.dropout)

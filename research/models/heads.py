@@ -115,9 +115,17 @@ class Model(nn.Module):
         for name, classes in self.heads:
             setattr(self, name, HEADS[name](self.architecture, classes))
 
-    def __call__(self, ids: jax.Array, types: jax.Array, mask: jax.Array, want: frozenset[str] = frozenset()) -> Outputs:
-        """The encoder's Outputs for `ids`, `types` and `mask`, each int [B, T]."""
-        return self.encoder(ids, types, mask, want)
+    def __call__(
+        self,
+        ids: jax.Array,
+        types: jax.Array,
+        mask: jax.Array,
+        want: frozenset[str] = frozenset(),
+        segments: jax.Array | None = None,
+        positions: jax.Array | None = None,
+    ) -> Outputs:
+        """The encoder's Outputs for `ids`, `types` and `mask`, each int [B, T], and what packed sequences add."""
+        return self.encoder(ids, types, mask, want, segments, positions)
 
     def logits(self, head: str, outputs: Outputs, positions: jax.Array | None = None) -> jax.Array:
         """The logits of one head; shapes as that head says."""
@@ -136,9 +144,14 @@ def initialise(model: Model, key: jax.Array) -> dict[str, Any]:
 def encode(
     model: Model, params: Any, batch: Mapping[str, Any], key: jax.Array | None = None, want: frozenset[str] = frozenset()
 ) -> Outputs:
-    """The Outputs for the 'ids', 'types' and 'mask' of a batch; dropout is on exactly when there is a key."""
+    """The Outputs for the 'ids', 'types' and 'mask' of a batch, and the 'segments' and 'positions' of a packed one, each [B, T].
+
+    With [B, C, T] the C candidates of a choice are sequences of their own, B · C in all. Dropout is on exactly when there is a key.
+    """
     rngs = None if key is None else {'dropout': key}
-    found = model.apply({'params': params}, batch['ids'], batch['types'], batch['mask'], want, rngs=rngs)
+    ids, types, mask = (batch[name].reshape(-1, batch[name].shape[-1]) for name in ('ids', 'types', 'mask'))
+    packed = {name: batch[name] for name in ('segments', 'positions') if name in batch}
+    found = model.apply({'params': params}, ids, types, mask, want, **packed, rngs=rngs)
     return cast(Outputs, found)
 
 

@@ -41,10 +41,18 @@ class View:
         return self._outputs
 
     def logits(self, head: str, at: str = 'attended') -> jax.Array:
-        """The logits of `head`; for 'mlm' at the 'masked' positions [B, P, V] or at all of them [B, T, V]."""
+        """The logits of `head`; for 'mlm' at the 'masked' positions [B, P, V] or at all of them [B, T, V].
+
+        For 'choice' they are those of the candidates [B, C]; for 'span' those beyond the sequence are next to −∞.
+        """
         if (head, at) not in self._logits:
             positions = self._batch['masked_positions'] if at == 'masked' else None
-            self._logits[head, at] = score(self._model, self._params, head, self.outputs, positions, self._keys[1])
+            found = score(self._model, self._params, head, self.outputs, positions, self._keys[1])
+            if head == 'choice':
+                found = found.reshape(self._batch['ids'].shape[:2])
+            elif head == 'span':
+                found = jnp.where(self._batch['mask'][:, :, None] > 0, found, -1e9)
+            self._logits[head, at] = found
         return self._logits[head, at]
 
     def hidden(self, at: str) -> jax.Array:
@@ -87,6 +95,8 @@ class Losses:
     nsp: Plain = Plain()
     sop: Plain = Plain()
     label: Plain = Plain()
+    regression: Plain = Plain()
+    choice: Plain = Plain()
     span: Plain = Plain()
     soft: Soft = Soft()
     cosine: Match = Match()
@@ -94,10 +104,11 @@ class Losses:
 
 
 # Where a student is matched -> the head whose logits are compared there. 'attended' is DistilBERT's default (its authors' code
-# calls 'masked' restrict_ce_to_mask); 'label' is the distillation of a fine-tuned classifier.
-AT = {'attended': 'mlm', 'masked': 'mlm', 'label': 'label'}
+# calls 'masked' restrict_ce_to_mask); the others are the distillation of a fine-tuned model on its task.
+TAUGHT = {'label': 'label', 'score': 'label', 'choice': 'choice', 'span': 'span'}
+AT = {'attended': 'mlm', 'masked': 'mlm', **TAUGHT}
 # Which items of a batch count -> the array of their weights.
-WEIGHTS = {'attended': 'mask', 'masked': 'masked_weights', 'label': 'weight', 'examples': 'weight'}
+WEIGHTS = {'attended': 'mask', 'masked': 'masked_weights', 'examples': 'weight', **dict.fromkeys(TAUGHT, 'weight')}
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -119,22 +130,41 @@ def label(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Ar
     return _cross_entropy(student.logits('label'), batch['label'])
 
 
+def regression(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
+    """The squared distance of the one logit from an example's score [B]: regression (STS-B)."""
+    return jnp.square(student.logits('label')[:, 0] - batch['score'])
+
+
+def choice(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
+    """The right one of the candidates, nats an example [B] (Devlin et al. 2019, §4.4)."""
+    return _cross_entropy(student.logits('choice'), batch['label'])
+
+
 def span(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
     """The first and the last position of an answer, mean of two, nats an example [B] (Devlin et al. 2019, §4.2)."""
-    logits = jnp.where(batch['mask'][:, :, None] > 0, student.logits('span'), -1e9)
+    logits = student.logits('span')
     return (_cross_entropy(logits[:, :, 0], batch['start']) + _cross_entropy(logits[:, :, 1], batch['end'])) / 2
 
 
 def soft(x: Soft, student: View, teacher: View | None, batch: Batch) -> jax.Array:
-    """T² · KL(teacher ‖ student) of the tempered distributions, nats a position (Sanh et al. 2019, §2; Hinton et al. 2015, §2)."""
-    log_student = jax.nn.log_softmax(student.logits(AT[x.at], x.at) / x.temperature)
-    log_teacher = jax.nn.log_softmax(_of(teacher).logits(AT[x.at], x.at) / x.temperature)
-    return x.temperature**2 * (jnp.exp(log_teacher) * (log_teacher - log_student)).sum(-1)
+    """T² · KL(teacher ‖ student) of the tempered distributions, nats an item (Sanh et al. 2019, §2; Hinton et al. 2015, §2).
+
+    Of a span, whose distributions are over positions, it is the mean of its start's and its end's (Sanh et al. 2019, §3).
+    """
+    axis = 1 if x.at == 'span' else -1
+    log_student = jax.nn.log_softmax(student.logits(AT[x.at], x.at) / x.temperature, axis)
+    log_teacher = jax.nn.log_softmax(_of(teacher).logits(AT[x.at], x.at) / x.temperature, axis)
+    divergence = x.temperature**2 * (jnp.exp(log_teacher) * (log_teacher - log_student)).sum(axis)
+    return divergence.mean(-1) if x.at == 'span' else divergence
 
 
 def mse(x: Match, student: View, teacher: View | None, batch: Batch) -> jax.Array:
-    """The squared distance of the logits, summed over classes, a position (the `alpha_mse` of DistilBERT's authors)."""
-    return jnp.square(student.logits(AT[x.at], x.at) - _of(teacher).logits(AT[x.at], x.at)).sum(-1)
+    """The squared distance of the logits, summed over classes, an item (the `alpha_mse` of DistilBERT's authors).
+
+    Of a span it is summed over positions; of a score it is that of the two numbers.
+    """
+    found = jnp.square(student.logits(AT[x.at], x.at) - _of(teacher).logits(AT[x.at], x.at)).sum(-1)
+    return found.sum(-1) if x.at == 'span' else found
 
 
 def cosine(x: Match, student: View, teacher: View | None, batch: Batch) -> jax.Array:
@@ -167,8 +197,10 @@ LOSSES: dict[str, Loss] = {
     'nsp': Loss(pair, lambda x: 'examples', lambda x: ('pair',), lambda x: 'nsp'),
     'sop': Loss(pair, lambda x: 'examples', lambda x: ('pair',), lambda x: 'sop'),
     'label': Loss(label, lambda x: 'examples', lambda x: ('label',), lambda x: 'label'),
+    'regression': Loss(regression, lambda x: 'examples', lambda x: ('label',), lambda x: 'score'),
+    'choice': Loss(choice, lambda x: 'examples', lambda x: ('choice',), lambda x: 'choice'),
     'span': Loss(span, lambda x: 'examples', lambda x: ('span',), lambda x: 'span'),
-    'soft': Loss(soft, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, tuple(AT)),
+    'soft': Loss(soft, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, ('attended', 'masked', 'label', 'choice', 'span')),
     'cosine': Loss(cosine, lambda x: x.at, lambda x: (), _matched, True, ('attended', 'masked')),
     'mse': Loss(mse, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, tuple(AT)),
 }
@@ -179,7 +211,9 @@ REMEDIES = {
     'nsp': '--config.data.pairs=nsp',
     'sop': '--config.data.pairs=sop',
     'label': 'a task with labels: --config.data.task=NAME',
-    'span': 'a task with answers: --config.data.task=NAME',
+    'score': 'a task with scores: --config.data.task=stsb, or custom with --config.data.score=COLUMN',
+    'choice': 'a task with candidates: --config.data.task=race',
+    'span': 'a task with answers: --config.data.task=squad',
 }
 
 

@@ -162,10 +162,9 @@ def _redefined(study: Study, name: str, found: Evidence) -> bool:
 
 
 def baseline(name: str, column: Column, evidence: Mapping[str, Evidence]) -> float | None:
-    """What always giving the commonest label scores; None unless the column is one of accuracy and the run done."""
-    split, _, metric = column.key.removeprefix('metrics:').partition('/')
+    """What always giving the commonest answer scores; None unless the column is one of a task's metrics and the run done."""
     result = evidence[name].result
-    return look_up(result, f'baseline:{split}') if result is not None and metric.endswith('accuracy') else None
+    return None if result is None else look_up(result, f'baseline:majority:{column.key.removeprefix("metrics:")}')
 
 
 def baselines(rows: tuple[Row, ...], column: Column, evidence: Mapping[str, Evidence]) -> list[float]:

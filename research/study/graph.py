@@ -41,7 +41,7 @@ FORMATS = {
 class Column:
     """One number of each row: `key` of the results of the row's runs in `role`, or the mean of other columns.
 
-    A key is the path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/label_accuracy'.
+    A key is the path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/accuracy'.
     Where 'max' or 'min' is `better`, the best is set in bold. The table's caption says `note`. A column with `of`, the titles
     of others, has neither role nor key: it is their mean, seed by seed. `relative` to a row, by its title, it is a share of
     that row's mean.
@@ -102,7 +102,7 @@ COLUMNS = {
     ),
     'mlm': Column('MLM loss (nats)', 'pretrain', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents'),
     'mlm_accuracy': Column('MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'),
-    'task': Column('Task accuracy (%)', 'task', 'metrics:test/label_accuracy', 'percent', 'max', 'on the test split'),
+    'task': Column('Task accuracy (%)', 'task', 'metrics:test/accuracy', 'percent', 'max', 'on the test split'),
     'time': Column(
         'Time (min)', 'pretrain', 'wall_seconds', 'minutes', 'min', 'of pretraining, compilation and evaluation included'
     ),

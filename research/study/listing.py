@@ -63,7 +63,7 @@ def resolved(study: Study, folder: Path) -> dict[str, Experiment]:
         x = study.runs[name]
         source = donors.source_of_start(x)
         if x.surgery.inherit and source[:1] == '@':
-            x = dataclasses.replace(x, model=inherit(x.model, found[source[1:]].model))
+            x = dataclasses.replace(x, model=inherit(x.surgery, x.model, found[source[1:]].model))
         elif x.surgery.inherit:
             try:
                 x = donors.resolve(x, folder / name)
@@ -125,7 +125,7 @@ def lines(study: Study, folder: Path, names: list[str]) -> tuple[list[Line], str
         experiment.validate(x)
         parameters = accounting.summary(x.model, heads(x))['encoder']
         teacher = complete[x.teacher[1:]].model if x.teacher[1:] in complete else None
-        flops = accounting.step_flops(x.model, teacher, x.losses, x.run.batch, x.data.length, x.data.masking.rate)
+        flops = accounting.costs(x.model, teacher, x.losses, x.data, x.run.batch)['per_step']
         seconds = None if steps is None else 0.0 if stand[name].state == 'done' else steps * flops / speed
         found.append(Line(name, stand[name].state, said[name], parameters, flops, steps, seconds))
     return found, basis

@@ -44,7 +44,7 @@ def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Stud
             raise UserError(f"the sweep has two runs '{name_of(point)}': its axes set the same keys")
         runs[name_of(point)] = override(x, point)
     if x.data.task:
-        score = Column('Accuracy (%)', 'run', 'metrics:test/label_accuracy', 'percent', 'max', 'on the test split')
+        score = Column('Score of the task (%)', 'run', 'score', 'percent', 'max', 'on the split that is reported')
     else:
         score = Column('MLM loss (nats)', 'run', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents')
     columns = (

@@ -48,13 +48,26 @@ def test_a_killed_preparation_leaves_nothing_that_looks_finished(tmp_path):
     assert [path.name for path in (tmp_path / 'corpus').iterdir()] == ['file']
 
 
-def test_the_slower_of_two_processes_gives_way(tmp_path):
-    def slow(place):
-        prepared(tmp_path / 'corpus', writer('fast'))
-        (place / 'file').write_text('slow')
-
-    prepared(tmp_path / 'corpus', slow)
-    assert (tmp_path / 'corpus' / 'file').read_text() == 'fast'
+def test_of_two_processes_one_waits(tmp_path):
+    """Both are told to write; only one of them does, whichever begins."""
+    script = (
+        'import pathlib, sys, time; from research.data.cache import prepared\n'
+        'def write(place):\n'
+        '    time.sleep(0.5)\n'
+        '    (place / "file").write_text(sys.argv[2])\n'
+        'prepared(pathlib.Path(sys.argv[1]) / "corpus", write)\n'
+        'print((pathlib.Path(sys.argv[1]) / "corpus" / "file").read_text())'
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, '-c', script, str(tmp_path), name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for name in 'ab'
+    ]
+    told = [process.communicate() for process in started]
+    assert len({out for out, _ in told}) == 1
+    assert sum('another process prepares' in error for _, error in told) <= 1
+    assert sum('preparing' in error for _, error in told) == 1
     assert [path.name for path in tmp_path.iterdir()] == ['corpus']
 
 

@@ -1,14 +1,30 @@
 """A corpus is prepared once, whole, and split by document."""
 
-from dataclasses import replace
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
-from research.data import corpus, sources
-from research.data.corpus import entropy, prepare, share, tokenizer_of
+from research.data import blocks, corpus, cutting, sources
+from research.data.corpus import Corpus, entropy, tokenizer_of
+from research.data.cutting import share
+from research.data.settings import Data
 from research.data.tokenizers import vocabulary_of
 from research.errors import UserError
+
+
+def prepare(data: Data, tokenizer: Tokenizer) -> Corpus:
+    """The corpus of settings that name one source."""
+    (prepared,) = corpus.prepare(data, tokenizer)
+    return prepared
 
 
 def test_every_piece_is_stored_in_its_part(story_data):
@@ -29,7 +45,7 @@ def test_every_piece_is_stored_in_its_part(story_data):
 
 
 def test_long_documents_are_stored_in_sections(story_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, 'SECTION', 7)
+    monkeypatch.setattr(cutting, 'SECTION', 7)
     data = replace(story_data, cache=str(tmp_path))
     prepared = prepare(data, tokenizer_of(story_data, 200))
     part = prepared.train
@@ -46,7 +62,7 @@ def test_reopening_reads_no_text(story_data, monkeypatch):
     def refuse(*arguments):
         raise AssertionError('the source was read again')
 
-    monkeypatch.setattr(sources, 'documents', refuse)
+    monkeypatch.setattr(sources, 'read', refuse)
     assert prepare(story_data, tokenizer_of(story_data, 200)).facts == facts
 
 
@@ -93,17 +109,17 @@ def test_no_evaluation(story_data):
 
 def test_shares_that_leave_a_part_empty(story_data):
     tokenizer = tokenizer_of(story_data, 200)
-    with pytest.raises(UserError, match=r'holds out none of the 40 documents \(by their hashes, 0.0\d+ would') as caught:
+    with pytest.raises(UserError, match=r'holds out none of the 40 documents of .* \(by their hashes, 0.0\d+ would') as caught:
         prepare(replace(story_data, held_out=1e-9), tokenizer)
     needed = float(str(caught.value).split('hashes, ')[1].split()[0])
     assert prepare(replace(story_data, held_out=needed), tokenizer).facts['held_out_documents'] >= 1
-    with pytest.raises(UserError, match='leaves none of the 40 documents to train on'):
+    with pytest.raises(UserError, match='leaves none of the 40 documents of .* to train on'):
         prepare(replace(story_data, held_out=1 - 1e-9), tokenizer)
 
 
 def test_text_without_pieces(tmp_path, story_data):
     (tmp_path / 'a.txt').write_text('\u200b\n\n\u200b\n', encoding='utf-8')
-    with pytest.raises(UserError, match='leaves none of the 0 documents|holds out none of the 0'):
+    with pytest.raises(UserError, match='holds no text'):
         prepare(replace(story_data, source=f'text:{tmp_path}/a.txt'), tokenizer_of(story_data, 200))
 
 
@@ -117,3 +133,277 @@ def test_unknown_pieces_are_counted(story_data, tmp_path):
     prepared = prepare(replace(story_data, source=f'text:{tmp_path}/a.txt', held_out=0.0), tokenizer)
     assert prepared.counts[vocabulary_of(tokenizer).unknown] == 1
     assert prepared.facts['unknown_rate'] == pytest.approx(1 / prepared.facts['tokens'])
+
+
+def everything(prepared: Corpus) -> tuple[list[bytes], list[int], list[int], list[int]]:
+    """All that a part of a corpus tells of train."""
+    part = prepared.train
+    records = [record.tobytes() for record in part.read(np.arange(len(part.document)))]
+    return records, part.lengths.tolist(), part.starts.tolist(), part.document.tolist()
+
+
+def in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, 'SHARD', 900)
+    monkeypatch.setattr('research.data.workers.CHUNK', 800)
+
+
+def test_shards_hold_what_one_would(story_data, tmp_path, monkeypatch):
+    tokenizer = tokenizer_of(story_data, 200)
+    one = prepare(replace(story_data, cache=str(tmp_path / 'one')), tokenizer)
+    in_small_blocks(monkeypatch)
+    monkeypatch.setattr(corpus, 'OPEN', 2)
+    many = prepare(replace(story_data, cache=str(tmp_path / 'many')), tokenizer)
+    assert len(list(many.folder.glob('train-*.arrayrecord'))) > 5
+    assert everything(many) == everything(one)
+    assert many.facts['fingerprint'] == one.facts['fingerprint']
+    assert many.facts['lengths'] == one.facts['lengths']
+    np.testing.assert_array_equal(many.counts, one.counts)
+    order = np.random.default_rng(0).permutation(len(one.train.document))
+    assert [record.tolist() for record in many.train.read(order)] == [record.tolist() for record in one.train.read(order)]
+    assert sum(many.facts['lengths']['documents']) == 40
+    assert sum(many.facts['lengths']['sentences']) == len(one.train.lengths) + len(one.held_out.lengths)
+
+
+KILLED = """
+import json, os, signal, sys
+from research.data import blocks, corpus, workers
+from research.data.settings import Data
+from research.data.tokenizers import load_tokenizer
+blocks.SHARD, workers.CHUNK = 900, 800
+real = blocks.write_block
+def write_block(folder, number, *rest):
+    for read in real(folder, number, *rest):
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield read
+blocks.write_block = write_block
+data = json.loads(sys.argv[1])
+data.pop('masking')
+corpus.prepare(Data(**data), load_tokenizer(sys.argv[2]))
+"""
+
+
+def kill_halfway(data: Data, tokenizer: Tokenizer) -> None:
+    """Prepare in a process that is killed amid its fourth block."""
+    folder = Path(data.cache)
+    folder.mkdir()
+    tokenizer.save(str(folder / 'tokenizer.json'))
+    given = {name: value for name, value in asdict(data).items() if isinstance(value, str | bool | float | int)} | {'masking': None}
+    command = [sys.executable, '-c', KILLED, json.dumps(given), str(folder / 'tokenizer.json')]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == -signal.SIGKILL
+    assert [path.name[:7] for path in folder.glob('*corpus*')] == ['.corpus']
+
+
+@pytest.mark.parametrize('deduplicate', [False, True])
+def test_a_killed_preparation_goes_on(story_data, tmp_path, monkeypatch, capsys, deduplicate):
+    in_small_blocks(monkeypatch)
+    tokenizer = tokenizer_of(story_data, 200)
+    data = replace(story_data, cache=str(tmp_path / 'killed'), deduplicate=deduplicate)
+    kill_halfway(data, tokenizer)
+    written = []
+    real = blocks.write_block
+    monkeypatch.setattr(blocks, 'write_block', lambda folder, number, *rest: written.append(number) or real(folder, number, *rest))
+    went_on = prepare(data, tokenizer)
+    assert 'going on with' in capsys.readouterr().err
+    assert written[0] == 3
+    whole = prepare(replace(data, cache=str(tmp_path / 'whole')), tokenizer)
+    assert everything(went_on) == everything(whole)
+    assert went_on.facts == whole.facts
+    assert [path.name for path in Path(data.cache).iterdir() if path.name.startswith('.')] == []
+
+
+def test_what_a_killed_preparation_left_of_another_text_is_removed(story_data, stories, tmp_path, monkeypatch):
+    text = tmp_path / 'stories.txt'
+    text.write_text(stories.read_text('utf-8'), encoding='utf-8')
+    tokenizer = tokenizer_of(story_data, 200)
+    data = replace(story_data, source=f'text:{text}', cache=str(tmp_path / 'cache'))
+    kill_halfway(data, tokenizer)
+    text.write_text(stories.read_text('utf-8') + '\n\nOne more.\n', encoding='utf-8')
+    prepare(data, tokenizer)
+    assert len(list(Path(data.cache).glob('corpus-*'))) == 1
+    assert list(Path(data.cache).glob('.*')) == []
+
+
+def test_an_interrupted_preparation_keeps_its_blocks_and_a_failed_one_nothing(story_data, tmp_path, monkeypatch):
+    in_small_blocks(monkeypatch)
+    tokenizer = tokenizer_of(story_data, 200)
+    data = replace(story_data, cache=str(tmp_path))
+    real = blocks.write_block
+    raised: list[type[BaseException]] = [KeyboardInterrupt]
+
+    def stop(folder, number, *rest):
+        if number == 2:
+            raise raised[0]
+        return real(folder, number, *rest)
+
+    monkeypatch.setattr(blocks, 'write_block', stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(data, tokenizer)
+    (unfinished,) = tmp_path.iterdir()
+    assert len(list(unfinished.glob('block-*.json'))) == 2
+    raised[0] = UserError
+    with pytest.raises(UserError):
+        prepare(data, tokenizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RuntimeError('write() failed: No space left on device; writing a.arrayrecord; at byte 3145728'),
+    ],
+)
+def test_a_full_disk(story_data, tmp_path, monkeypatch, error):
+    class Full:
+        """What ArrayRecordWriter does on a full disk: it fails when it is closed, or at a write."""
+
+        def __init__(self, path, options):
+            Path(path).write_bytes(b'half')
+
+        def write(self, record):
+            pass
+
+        def close(self):
+            raise error
+
+    tokenizer = tokenizer_of(story_data, 200)
+    monkeypatch.setattr(blocks, 'ArrayRecordWriter', Full)
+    with pytest.raises(UserError, match='the disk of .* was full before corpus-.* was prepared') as caught:
+        prepare(replace(story_data, cache=str(tmp_path)), tokenizer)
+    assert '\n' not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_error_of_the_writer_is_not_called_a_full_disk(story_data, tmp_path, monkeypatch):
+    tokenizer = tokenizer_of(story_data, 200)
+    monkeypatch.setattr(blocks, 'sums', lambda values, counts: int('x'))
+    with pytest.raises(ValueError, match='invalid literal'):
+        prepare(replace(story_data, cache=str(tmp_path)), tokenizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('name', ['train-00000.arrayrecord', 'train.lengths.npy', 'facts.json'])
+def test_a_truncated_file_is_found_when_the_corpus_is_opened(story_data, tmp_path, name):
+    data, tokenizer = replace(story_data, cache=str(tmp_path)), tokenizer_of(story_data, 200)
+    victim = prepare(data, tokenizer).folder / name
+    victim.write_bytes(victim.read_bytes()[:-10])
+    with pytest.raises(UserError, match=rf"{name}' (has .* bytes and was written with|cannot be read).*; remove the folder"):
+        prepare(data, tokenizer)
+    victim.unlink()
+    with pytest.raises(UserError, match='remove the folder'):
+        prepare(data, tokenizer)
+
+
+def test_a_damaged_shard_is_told_when_it_is_read(story_data, tmp_path):
+    data, tokenizer = replace(story_data, cache=str(tmp_path)), tokenizer_of(story_data, 200)
+    victim = prepare(data, tokenizer).folder / 'train-00000.arrayrecord'
+    victim.write_bytes(bytes(len(victim.read_bytes())))
+    with pytest.raises(UserError, match='a prepared corpus cannot be read .*; remove its folder'):
+        prepare(data, tokenizer).train.read(np.arange(3))
+
+
+def test_a_changed_source_is_told_and_refused_when_asked(stories, story_data, tmp_path, capsys):
+    text = tmp_path / 'stories.txt'
+    text.write_text(stories.read_text('utf-8'), encoding='utf-8')
+    data = replace(story_data, source=f'text:{text}', cache=str(tmp_path / 'cache'), changed='refuse')
+    prepare(data, tokenizer_of(data, 200))
+    prepare(data, tokenizer_of(data, 200))
+    assert 'has changed' not in capsys.readouterr().err
+    text.write_text(stories.read_text('utf-8') + '\n\nOne more.\n', encoding='utf-8')
+    with pytest.raises(UserError, match='has changed since .*tokenizer-.* was prepared, and data.changed=refuse'):
+        tokenizer_of(data, 200)
+    anew = replace(data, changed='prepare')
+    tokenizer = tokenizer_of(anew, 200)
+    with pytest.raises(UserError, match='has changed since .*corpus-.* was prepared'):
+        prepare(data, tokenizer)
+    assert 'One more' not in capsys.readouterr().err
+    prepare(anew, tokenizer)
+    assert 'has changed since' in capsys.readouterr().err
+    prepare(data, tokenizer)
+
+
+def test_a_mixture_has_one_corpus_a_source_and_one_side_a_text(story_data, tmp_path):
+    stories = list(sources.documents(story_data.source))
+    lines = [json.dumps({'text': '\n'.join(document)}) for document in stories[10:] + [['Another text.']]]
+    (tmp_path / 'a.jsonl').write_text('\n'.join(lines), encoding='utf-8')
+    data = replace(story_data, source=f'3 {story_data.source} + 1 jsonl:{tmp_path}/a.jsonl', cache=str(tmp_path))
+    tokenizer = tokenizer_of(data, 200)
+    first, second = corpus.prepare(data, tokenizer)
+    assert (first.weight, second.weight) == (0.75, 0.25)
+    assert (first.facts['source'], second.facts['source']) == (story_data.source, f'jsonl:{tmp_path}/a.jsonl')
+
+    def records(part: corpus.Part) -> set[bytes]:
+        return {record.tobytes() for record in part.read(np.arange(len(part.document)))}
+
+    assert not (records(first.train) | records(second.train)) & (records(first.held_out) | records(second.held_out))
+    assert records(second.held_out) and records(second.held_out) <= records(first.held_out)
+    alone = prepare(replace(data, source=story_data.source), tokenizer)
+    assert everything(alone) == everything(first)
+
+
+def test_duplicates_are_left_out_when_asked(stories, story_data, tmp_path):
+    text = stories.read_text('utf-8')
+    (tmp_path / 'twice.txt').write_text(text + '\n\n' + text.replace(' ', '  '), encoding='utf-8')
+    tokenizer = tokenizer_of(story_data, 200)
+    twice = replace(story_data, source=f'text:{tmp_path}/twice.txt', cache=str(tmp_path))
+    assert prepare(twice, tokenizer).facts['documents'] == 2 * prepare(story_data, tokenizer).facts['documents']
+    once = prepare(replace(twice, deduplicate=True), tokenizer)
+    assert once.facts['duplicates'] == 40
+    assert everything(once) == everything(prepare(story_data, tokenizer))
+
+
+def test_a_document_of_a_million_words(story_data, tmp_path):
+    """Whether or not it has sentences, it is stored whole, in sections."""
+    words = 'a ' * 1_050_000
+    (tmp_path / 'a.txt').write_text(f'{words}\n\nthe map\n\n' + 'a letter. A map. ' * 1000, encoding='utf-8')
+    tokenizer = tokenizer_of(story_data, 200)
+    prepared = prepare(replace(story_data, source=f'text:{tmp_path}/a.txt', cache=str(tmp_path), held_out=0.0), tokenizer)
+    (one,) = [len(tokenizer.encode(text, add_special_tokens=False).ids) for text in ['a']]
+    sizes = np.add.reduceat(prepared.train.lengths, prepared.train.starts[:-1])
+    assert sizes[prepared.train.document == 0].sum() == 1_050_000 * one
+    assert sizes.max() <= cutting.SECTION
+    assert prepared.facts['documents'] == 3
+
+
+def test_cleaners_decide_what_is_stored(story_data, tmp_path):
+    (tmp_path / 'a.txt').write_text('the “map” of … it\n', encoding='utf-8')
+    tokenizer = tokenizer_of(story_data, 200)
+    data = replace(story_data, source=f'text:{tmp_path}/a.txt', cache=str(tmp_path), held_out=0.0)
+    plain, mapped = prepare(data, tokenizer), prepare(replace(data, cleaners=('ascii_punctuation',)), tokenizer)
+    assert plain.folder != mapped.folder
+    expected = tokenizer.encode('the "map" of ... it', add_special_tokens=False).ids
+    assert mapped.train.read(np.array([0]))[0].tolist() == expected
+
+
+def test_a_sample_is_spread_bounded_and_always_the_same(story_data, monkeypatch):
+    monkeypatch.setattr(corpus, 'SAMPLE', 4000)
+    stories = [paragraph for document in sources.documents(story_data.source) for paragraph in document]
+    found = corpus.sample(story_data)
+    assert 3000 < sum(map(len, found)) <= 4000
+    assert found == corpus.sample(story_data)
+    places = [stories.index(text) for text in found[:-1] if text in stories]
+    assert places == sorted(places) or len(set(places)) < len(places)
+    assert max(places) > 0.6 * len(stories)
+
+
+def test_what_a_text_leaves_untold_is_unknown(story_data, tmp_path):
+    """WikiText's <unk> is no piece of a tokenizer that is trained on it."""
+    (tmp_path / 'a.txt').write_text(' = A = \n \n' + ' the <unk> map of <unk> . \n' * 200, encoding='utf-8')
+    data = replace(story_data, source=f'text:{tmp_path}/a.txt', cleaners=('wikitext',), cache=str(tmp_path), held_out=0.0)
+    tokenizer = tokenizer_of(data, 100)
+    assert prepare(data, tokenizer).counts[vocabulary_of(tokenizer).unknown] == 400
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'changed': 'refuze'}, "no data.changed named 'refuze'; did you mean 'refuse'"),
+        ({'documents': 'lines'}, "no data.documents named 'lines'; did you mean 'files'|no data.documents named 'lines'"),
+        ({'held_out': 1.0}, 'data.held_out=1.0 must be a share'),
+        ({'cleaners': ('ascii',)}, "no cleaner .* named 'ascii'"),
+    ],
+)
+def test_settings_that_no_corpus_can_have(story_data, change, message):
+    with pytest.raises(UserError, match=message):
+        corpus.prepare(replace(story_data, **change), tokenizer_of(story_data, 200))

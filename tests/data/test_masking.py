@@ -1,9 +1,11 @@
 """Laws of every masking policy, and of what is put in the place of what is hidden."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from research.data.masking import MASKING, Masking, check, corrupt, predictions
+from research.data.masking import MASKING, Masking, Text, check, corrupt, predictions, smoothed
 from research.data.tokenizers import Vocabulary
 from research.errors import UserError
 
@@ -24,12 +26,18 @@ def sequences(rows: int = 64, length: int = 128) -> np.ndarray:
     return ids
 
 
+def choose(policy: str, ids: np.ndarray, candidates: np.ndarray, count: np.ndarray, seed: int, **knobs: object) -> np.ndarray:
+    """What a policy chooses when all pieces are as frequent."""
+    text = Text(START[ids], candidates, count, np.ones((1, 1)))
+    return MASKING[policy](replace(Masking(policy), **knobs), text, np.random.default_rng(seed))
+
+
 @pytest.mark.parametrize('policy', MASKING)
 def test_policy_chooses_candidates_at_its_rate(policy):
     ids = sequences()
     candidates = ids >= 5
     count = np.maximum(1, np.round(0.15 * candidates.sum(1))).astype(np.int64)
-    chosen = MASKING[policy](ids, START[ids], candidates, count, np.random.default_rng(1))
+    chosen = choose(policy, ids, candidates, count, 1)
     assert chosen.dtype == bool
     assert not (chosen & ~candidates).any()
     assert (chosen.sum(1) <= count).all()
@@ -48,19 +56,20 @@ def test_policy_is_pure_and_its_draws_differ(policy):
     assert (masks[0][1] != masks[2][1]).any()
 
 
-@pytest.mark.parametrize('policy', MASKING)
+@pytest.mark.parametrize('policy', ['token', 'whole_word', 'frequency'])  # the latter as all pieces are as frequent here
 def test_every_candidate_is_as_likely(policy):
     ids = np.tile(np.arange(10, 74, dtype=np.int32), (4000, 1))  # words of two pieces
     count = np.full(len(ids), 10)
-    chosen = MASKING[policy](ids, START[ids], ids > 0, count, np.random.default_rng(3))
+    chosen = choose(policy, ids, ids > 0, count, 3)
     np.testing.assert_allclose(chosen.mean(0), 10 / 64, atol=0.03)
 
 
-def test_whole_word_takes_words_whole():
+@pytest.mark.parametrize('policy', ['whole_word', 'ngram'])
+def test_no_word_is_split(policy):
     ids = sequences()
     candidates = ids >= 5
     count = np.maximum(1, np.round(0.3 * candidates.sum(1))).astype(np.int64)
-    chosen = MASKING['whole_word'](ids, START[ids], candidates, count, np.random.default_rng(1))
+    chosen = choose(policy, ids, candidates, count, 1)
     word = np.cumsum(START[ids], axis=1)
     for row in range(len(ids)):
         touched = set(word[row, chosen[row]])
@@ -68,9 +77,10 @@ def test_whole_word_takes_words_whole():
         assert chosen[row].sum() == len(whole) or len(touched) == 1  # a single word may be cut to the count
 
 
-def test_whole_word_cuts_a_word_longer_than_its_count():
+@pytest.mark.parametrize('policy', ['whole_word', 'ngram'])
+def test_a_word_longer_than_its_count_is_cut(policy):
     ids = np.full((1, 9), 11, np.int32)  # one word, of which no piece begins it
-    chosen = MASKING['whole_word'](ids, START[ids], ids > 0, np.array([2]), np.random.default_rng(0))
+    chosen = choose(policy, ids, ids > 0, np.array([2]), 0)
     assert chosen.sum() == 2
 
 
@@ -116,8 +126,71 @@ def test_a_sequence_without_candidates_predicts_nothing():
         (Masking(rate=0.0), 'data.masking.rate=0.0 must lie between 0 and 1'),
         (Masking(rate=1.0), 'data.masking.rate=1.0'),
         (Masking(mask=0.9, random=0.2), 'must be shares'),
+        (Masking(ngram=0), 'data.masking.ngram=0 must be'),
+        (Masking(smoothing=-1.0), 'must not be negative'),
+        (Masking(predictions=-1), 'must not be negative'),
     ],
 )
 def test_settings_out_of_range(masking, message):
     with pytest.raises(UserError, match=message):
         check(masking)
+
+
+@pytest.mark.parametrize('policy', MASKING)
+def test_shares_and_rate_of_every_policy(policy):
+    ids = sequences(1000)
+    weights = smoothed(np.bincount(ids.ravel(), minlength=V), 0.7)
+    shown, positions, labels, presence = corrupt(Masking(policy), VOCABULARY, ids, np.random.default_rng(8), weights)
+    assert presence.sum() / (ids >= 5).sum() == pytest.approx(0.15, abs=0.005)
+    rows, slots = np.nonzero(presence)
+    assert (labels[rows, slots] >= 5).all()
+    after = shown[rows, positions[rows, slots]]
+    assert (after == 4).mean() == pytest.approx(0.8, abs=0.015)
+    assert (after == labels[rows, slots]).mean() == pytest.approx(0.1 + 0.1 / 95, abs=0.015)
+
+
+def test_single_pieces_are_as_many_as_the_rate_asks_for():
+    ids = sequences()
+    count = np.maximum(1, np.round(0.15 * (ids >= 5).sum(1))).astype(np.int64)
+    for policy in ('token', 'frequency'):
+        np.testing.assert_array_equal(choose(policy, ids, ids >= 5, count, 1).sum(1), count)
+
+
+@pytest.mark.parametrize('most', [1, 2, 3, 5])
+def test_lengths_of_ngrams_are_drawn_in_proportion_to_their_inverse(most):
+    ids = np.full((300, 2000), 10, np.int32)  # each piece a word
+    chosen = choose('ngram', ids, ids > 0, np.full(300, 20), 4, ngram=most)  # so few that hardly any two touch
+    edges = np.diff(np.pad(chosen, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    lengths = np.nonzero(edges == -1)[1] - np.nonzero(edges == 1)[1]
+    expected = 1 / np.arange(1, most + 1)
+    found = np.bincount(lengths, minlength=most + 1)[1 : most + 1] / len(lengths)
+    np.testing.assert_allclose(found, expected / expected.sum(), atol=0.03)
+
+
+def test_an_ngram_crosses_no_special_piece():
+    ids = np.full((200, 64), 10, np.int32)
+    ids[:, ::2] = 3  # words stand alone between separators
+    count = np.full(200, 8)
+    chosen = choose('ngram', ids, ids == 10, count, 4)
+    np.testing.assert_array_equal(chosen.sum(1), count)
+    assert not chosen[:, ::2].any()
+
+
+def test_frequency_chooses_rare_pieces_by_the_power_of_their_counts():
+    counts = np.zeros(V, np.int64)
+    counts[[10, 12, 14]] = 1000, 100, 0  # none counts as one
+    weights = smoothed(counts, 0.7)
+    np.testing.assert_allclose(weights[[10, 12, 14]], [1000**-0.7, 100**-0.7, 1.0])
+    ids = np.tile(np.array([2, 10, 12, 14, 3], np.int32), (20_000, 1))
+    _, _, labels, presence = corrupt(Masking('frequency', rate=0.3), VOCABULARY, ids, np.random.default_rng(3), weights)
+    assert (presence.sum(1) == 1).all()
+    found = np.array([(labels[:, 0] == piece).mean() for piece in (10, 12, 14)])
+    np.testing.assert_allclose(found, weights[[10, 12, 14]] / weights[[10, 12, 14]].sum(), atol=0.005)
+
+
+def test_room_for_predictions():
+    assert predictions(Masking(), 128) == 20
+    assert predictions(Masking(predictions=19), 128) == 19  # 15 % of 126
+    assert predictions(Masking(predictions=40), 128) == 40
+    with pytest.raises(UserError, match=r'predictions=18 has no room .* give 19 or more'):
+        predictions(Masking(predictions=18), 128)

@@ -4,10 +4,13 @@ import gzip
 import json
 import lzma
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from research.data import sources
-from research.data.sources import documents, sentences, stamp
+from research.data.settings import Data
+from research.data.sources import documents, mixture, stamp
 from research.errors import UserError
 
 
@@ -24,7 +27,7 @@ def test_json_lines_plain_and_compressed(tmp_path, name, opener):
         file.write(
             json.dumps({'body': 'One.\n\nTwo.'}) + '\n\n' + json.dumps({'body': ' '}) + '\n' + json.dumps({'body': 'Three.'})
         )
-    assert list(documents(f'jsonl:{tmp_path}/a*', 'body')) == [['One.', 'Two.'], ['Three.']]
+    assert list(documents(f'jsonl:{tmp_path}/a*', Data(field='body'))) == [['One.', 'Two.'], ['Three.']]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,7 @@ def test_bad_text_is_told_in_one_line(tmp_path, name, content, message):
     ('source', 'message'),
     [
         ('txt:a', "no data.source named 'txt'; did you mean 'text'"),
-        ('text', 'names no files; write text:GLOB'),
+        ('text', 'lacks what comes after the colon; for example text:corpus/'),
         ('text:/nowhere/*.txt', "no file matches '/nowhere/\\*.txt'"),
     ],
 )
@@ -76,22 +79,127 @@ def test_a_file_that_vanished(tmp_path):
 def test_stamp_changes_with_size_time_and_field(tmp_path):
     path = tmp_path / 'a.txt'
     path.write_text('One.')
-    stamps = [stamp(f'text:{path}', 'text', ''), stamp(f'text:{path}', 'other', '')]
-    path.write_text('Other.')
-    stamps.append(stamp(f'text:{path}', 'text', ''))
-    assert len({json.dumps(each) for each in stamps}) == 3
-
-
-def test_sentences():
-    text = 'Mr. Fox ran, e.g. to J. Smith. "Why?" she asked! He paid 3.50 dollars… Then (at last) it ended.) And? no'
-    expected = [
-        'Mr. Fox ran, e.g. to J. Smith.',
-        '"Why?" she asked!',
-        'He paid 3.50 dollars…',
-        'Then (at last) it ended.)',
-        'And? no',
+    stamps = [
+        stamp(f'text:{path}', Data()),
+        stamp(f'text:{path}', Data(field='other')),
+        stamp(f'text:{path}', Data(documents='files')),
     ]
-    assert sentences(text) == expected
-    assert ' '.join(sentences(text)) == text
-    assert sentences('') == []
-    assert sentences('One. ') == ['One.']
+    path.write_text('Other.')
+    stamps.append(stamp(f'text:{path}', Data()))
+    assert len({json.dumps(each) for each in stamps}) == 4
+
+
+@pytest.mark.parametrize(
+    ('source', 'expected'),
+    [
+        ('docstrings', [(1.0, 'docstrings')]),
+        ('0.7 jsonl:b/*.xz + 0.3 text:w.txt', [(0.7, 'jsonl:b/*.xz'), (0.3, 'text:w.txt')]),
+        ('3 text:a b + c.txt + 1 docstrings', None),
+        ('3 text:a b.txt  +  1. docstrings', [(0.75, 'text:a b.txt'), (0.25, 'docstrings')]),
+        ('text:a+b + text:c + docstrings', [(1 / 3, 'text:a+b'), (1 / 3, 'text:c'), (1 / 3, 'docstrings')]),
+    ],
+)
+def test_mixtures(source, expected):
+    if expected is None:
+        with pytest.raises(UserError, match='weighs some of its sources only'):
+            mixture(source)
+    else:
+        found = mixture(source)
+        assert [each for _, each in found] == [each for _, each in expected]
+        assert [weight for weight, _ in found] == pytest.approx([weight for weight, _ in expected])
+
+
+def test_a_weight_of_zero():
+    with pytest.raises(UserError, match='each weight must be above 0'):
+        mixture('1 text:a + 0 text:b')
+
+
+def test_a_file_is_a_document_when_asked(tmp_path):
+    (tmp_path / 'a.txt').write_text('One.\n\nTwo.\n')
+    (tmp_path / 'b.txt').write_text('Three.')
+    assert list(documents(f'text:{tmp_path}/*', Data(documents='files'))) == [['One.', 'Two.'], ['Three.']]
+
+
+def zstandard(text: bytes) -> bytes:
+    return pyarrow.compress(text, codec='zstd', asbytes=True)
+
+
+def test_zstandard_frames(tmp_path):
+    frames = zstandard(b'{"text": "One."}\n{"te') + zstandard(b'xt": "Two."}\n')
+    (tmp_path / 'a.jsonl.zst').write_bytes(frames)
+    assert list(documents(f'jsonl:{tmp_path}/a.jsonl.zst')) == [['One.'], ['Two.']]
+
+
+@pytest.mark.parametrize('content', [zstandard(bytes(range(97, 123)) * 1000)[:-9], b'no zstd', zstandard(b'b\xe9d')])
+def test_bad_zstandard(tmp_path, content):
+    (tmp_path / 'a.txt.zst').write_bytes(content)
+    with pytest.raises(UserError, match=r"a.txt.zst' is (corrupt: |not UTF-8 at byte 1 of its decompressed text)"):
+        list(documents(f'text:{tmp_path}/a.txt.zst'))
+
+
+def write_table(path, **columns):
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, row_group_size=2)
+
+
+def test_parquet(tmp_path):
+    write_table(tmp_path / 'a.parquet', text=['One.\nTwo.', 'Three.', ' ', 'Four.'], id=[1, 2, 3, 4])
+    found = list(sources.read(f'parquet:{tmp_path}/*.parquet', Data()))
+    assert [document for _, document in found] == [['One.', 'Two.'], ['Three.'], [' '], ['Four.']]
+    assert [share for share, _ in found] == [0.25, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize(
+    ('columns', 'message'),
+    [
+        ({'txt': ['a'], 'id': [3]}, r"has no column 'text' .data.field.; did you mean 'txt'.; it has txt, id"),
+        ({'text': [3]}, "column 'text' is not of texts but of int64"),
+        ({'text': ['a', None]}, "row 2: column 'text' holds no text but null"),
+        (
+            {'text': pyarrow.array([b'a', b'b\xff'], pyarrow.binary()).view(pyarrow.string())},
+            "row 2: column 'text' is not UTF-8 at byte 1",
+        ),
+    ],
+)
+def test_bad_parquet(tmp_path, columns, message):
+    write_table(tmp_path / 'a.parquet', **columns)
+    with pytest.raises(UserError, match=message) as caught:
+        list(documents(f'parquet:{tmp_path}/a.parquet'))
+    assert str(tmp_path / 'a.parquet') in str(caught.value)
+
+
+@pytest.mark.parametrize('kind', ['no parquet', 'truncated'])
+def test_a_corrupt_parquet_file(tmp_path, kind):
+    path = tmp_path / 'a.parquet'
+    write_table(path, text=['word ' * 1000] * 9)
+    path.write_bytes(path.read_bytes()[:-20] if kind == 'truncated' else b'text')
+    with pytest.raises(UserError, match="a.parquet' is corrupt, or no Parquet file: "):
+        list(documents(f'parquet:{path}'))
+
+
+def test_a_parquet_file_that_vanished(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, 'measured', lambda pattern: [(tmp_path / 'gone.parquet', 0, 1)])
+    with pytest.raises(UserError, match="gone.parquet' cannot be read"):
+        list(documents('parquet:gone'))
+
+
+def test_the_share_that_is_read_rises_to_one(tmp_path):
+    (tmp_path / 'a.txt').write_text('One.\n\nTwo.\n\n' * 2000)
+    with gzip.open(tmp_path / 'b.txt.gz', 'wt') as file:
+        file.write('Three.\n\n' * 100)
+    shares = [share for share, _ in sources.read(f'text:{tmp_path}/*', Data())]
+    assert shares == sorted(shares) and 0 < shares[0] < 0.01 and shares[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'settings', 'message'),
+    [
+        ('a.txt', 'word word\n' * 3, {}, "a.txt' line 2: the document has more than 10 characters; separate documents"),
+        ('a.jsonl', json.dumps({'text': 'word ' * 3}), {}, "a.jsonl' line 1: the document has more"),
+        ('a.txt', 'word word\n\nword word\n', {'cleaners': ('wikitext',)}, "a document that begins with 'word word' has more"),
+    ],
+)
+def test_a_document_that_does_not_fit_into_memory(tmp_path, monkeypatch, name, content, settings, message):
+    monkeypatch.setattr(sources, 'LONGEST', 10)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        list(documents(f'{name[2:].partition(".")[0].replace("txt", "text")}:{tmp_path / name}', Data(**settings)))

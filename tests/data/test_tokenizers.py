@@ -13,6 +13,7 @@ from research.data.sources import documents
 from research.data.tokenizers import (
     KINDS,
     SPECIAL,
+    SYMBOLS,
     encode,
     load_tokenizer,
     save_tokenizer,
@@ -57,6 +58,20 @@ def test_training_is_repeatable_across_processes(kind, stories, texts):
     command = [sys.executable, '-c', script, f'text:{stories}', kind]
     other = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert other.stdout.strip() == vocabulary_of(train_tokenizer(kind, texts, 200, True)).fingerprint
+
+
+def test_unigram_has_the_settings_of_albert(texts):
+    """Symbols stand alone, even where they always touch a word, and the rarest characters are no pieces."""
+    many = [text.replace('.', '-like (etc.)') for text in texts] * 3
+    tokenizer = train_tokenizer('unigram', [*many, 'a ☃'], 150, True)
+    pieces = tokenizer.get_vocab()
+    first = [tokenizer.id_to_token(id) for id in range(13)]
+    assert first[:5] == ['<pad>', '<unk>', '[CLS]', '[SEP]', '[MASK]']
+    assert set(first[5:]) == set(SYMBOLS)
+    assert not [piece for piece in pieces if len(piece) > 1 and set(piece) & set(SYMBOLS) and piece not in SPECIAL['mask']]
+    assert '☃' not in pieces
+    assert '☃' in train_tokenizer('unigram', [*texts[:50], 'a ☃'], 150, True).get_vocab()  # a larger share of fewer characters
+    assert tokenizer.encode('map-like (etc.)', add_special_tokens=False).tokens[-1] == ')'
 
 
 @pytest.mark.parametrize('lowercase', [True, False])

@@ -226,3 +226,18 @@ def test_every_place_of_dropout_draws_its_own_mask(small: Architecture, params: 
         np.testing.assert_array_equal(run(0, **rates), run(0, **rates))
         assert np.abs(run(0, **rates) - quiet).mean() > 0.01
         assert np.abs(run(0, **rates) - run(1, **rates)).mean() > 0.01
+
+
+def test_packed_runs_are_encoded_as_if_each_were_alone(small: Architecture) -> None:
+    model = Model(small)
+    params = initialise(model, jax.random.key(0))
+    ids = np.random.default_rng(0).integers(5, 64, (1, 12)).astype(np.int32)
+    segments = np.array([[1] * 7 + [2] * 4 + [0]], np.int32)
+    positions = np.array([[*range(7), *range(4), 0]], np.int32)
+    batch = {'ids': ids, 'types': np.zeros_like(ids), 'mask': (segments > 0).astype(np.int32)}
+    packed = model_encode(model, params, batch | {'segments': segments, 'positions': positions}).hidden[0]
+    for begin, end in ((0, 7), (7, 11)):
+        alone = model_encode(model, params, {name: array[:, begin:end] for name, array in batch.items()}).hidden[0]
+        np.testing.assert_allclose(packed[begin:end], alone, atol=2e-6)
+    blind = model_encode(model, params, batch).hidden[0]
+    assert np.abs(blind[7:11] - packed[7:11]).max() > 1e-2

@@ -31,7 +31,7 @@ from research.objectives.losses import (
     validate,
 )
 
-ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2))
+ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
 NONE = Losses(mlm=Plain(0.0))
 MATCHING = [(name, at) for name, row in LOSSES.items() if row.teacher for at in row.places]
 
@@ -67,6 +67,14 @@ def matching(at: str) -> Losses:
     return dataclasses.replace(NONE, **rows)
 
 
+def arranged(at: str, batch: Any) -> Any:
+    """The batch as losses at `at` see it: for a choice two sequences are the candidates of one example."""
+    if at != 'choice':
+        return batch
+    sequences = {name: batch[name].reshape(-1, 2, batch[name].shape[-1]) for name in ('ids', 'types', 'mask')}
+    return {**batch, **sequences, 'weight': batch['weight'][::2], 'label': batch['label'][::2] % 2}
+
+
 @pytest.fixture(scope='module')
 def totals(model: Model) -> Callable[..., tuple[dict[str, float], dict[str, Any]]]:
     """totals(at, student parameters, teacher parameters, batch) -> the total of each loss that matches there, and its gradient."""
@@ -89,7 +97,7 @@ def totals(model: Model) -> Callable[..., tuple[dict[str, float], dict[str, Any]
         return named
 
     programs = {at: program(matching(at)) for at in dict.fromkeys(at for _, at in MATCHING)}
-    return lambda at, *arguments: programs[at](*arguments)
+    return lambda at, *arguments: programs[at](*arguments[:-1], arranged(at, arguments[-1]))
 
 
 @pytest.fixture(scope='module')
@@ -120,10 +128,11 @@ def nats(x: np.ndarray, labels: Any) -> np.ndarray:
 # ---- Supervised losses ---------------------------------------------------------------------------------------------------------
 
 
-SUPERVISED = ('mlm', 'nsp', 'sop', 'label', 'span')
+SUPERVISED = ('mlm', 'nsp', 'sop', 'label', 'regression', 'span')
 
 
 def test_a_supervised_loss_is_its_cross_entropy(model: Model, logits: Callable, params: Any, batch: Any) -> None:
+    batch = {**batch, 'score': jnp.linspace(0, 5, len(batch['ids']))}
     losses = dataclasses.replace(NONE, **{name: Plain(1.0) for name in SUPERVISED})
     found = jax.jit(lambda params, batch: terms(losses, View(model, params, batch), None, batch))(params, batch)
     seen = logits(params, batch)
@@ -133,6 +142,7 @@ def test_a_supervised_loss_is_its_cross_entropy(model: Model, logits: Callable, 
         'nsp': nats(seen['pair'], batch['pair']),
         'sop': nats(seen['pair'], batch['pair']),
         'label': nats(seen['label'], batch['label']),
+        'regression': (seen['label'][:, 0] - np.asarray(batch['score'])) ** 2,
         'span': (nats(attended[:, :, 0], batch['start']) + nats(attended[:, :, 1], batch['end'])) / 2,
     }
     for name in SUPERVISED:
@@ -142,8 +152,17 @@ def test_a_supervised_loss_is_its_cross_entropy(model: Model, logits: Callable, 
         assert found[name].count == weights.sum()
 
 
+def test_a_choice_is_among_the_candidates_of_one_example(model: Model, logits: Callable, params: Any, batch: Any) -> None:
+    given = arranged('choice', batch)
+    losses = dataclasses.replace(NONE, choice=Plain(1.0))
+    found = jax.jit(lambda params, batch: terms(losses, View(model, params, batch), None, batch))(params, given)['choice']
+    values = nats(logits(params, batch)['choice'].reshape(-1, 2), given['label'])
+    assert found.total == pytest.approx((values * np.asarray(given['weight'])).sum(), rel=1e-4)
+    assert found.count == given['weight'].sum()
+
+
 def test_every_row_is_tested_in_this_file() -> None:
-    assert set(LOSSES) == set(SUPERVISED) | {name for name, _ in MATCHING}
+    assert set(LOSSES) == {'choice'} | set(SUPERVISED) | {name for name, _ in MATCHING}
     assert {field.name for field in dataclasses.fields(Losses)} == set(LOSSES)
     assert {row.needs(getattr(Losses(), name)) for name, row in LOSSES.items()} <= {'', *REMEDIES}
     assert set(AT) <= set(WEIGHTS)
@@ -158,9 +177,20 @@ def test_a_distillation_loss_is_its_formula(
 ) -> None:
     head = 'hidden' if name == 'cosine' else AT[at]
     student, teacher = logits(params, batch)[head], logits(other, batch)[head]
+    weights = np.asarray(arranged(at, batch)[WEIGHTS[at]])
     if at == 'masked':
         student, teacher = at_masked(student, batch), at_masked(teacher, batch)
-    if name == 'soft':
+    elif at == 'choice':
+        student, teacher = student.reshape(-1, 2), teacher.reshape(-1, 2)
+    elif at == 'span':  # distributions over the positions that are there, of starts and of ends
+        there = np.asarray(batch['mask'])[:, None, :] > 0
+        student, teacher = (np.where(there, each.swapaxes(1, 2), -1e9) for each in (student, teacher))
+    if name == 'soft' and at == 'span':
+        one, two = log_softmax(student / 2), log_softmax(teacher / 2)
+        values = 4 * (np.exp(two) * (two - one)).sum(-1).mean(-1)
+    elif name == 'mse' and at == 'span':
+        values = ((student - teacher) ** 2).sum((1, 2))
+    elif name == 'soft':
         one, two = log_softmax(student / 2), log_softmax(teacher / 2)
         values = 4 * (np.exp(two) * (two - one)).sum(-1)
     elif name == 'mse':
@@ -169,8 +199,8 @@ def test_a_distillation_loss_is_its_formula(
         norms = np.linalg.norm(student, axis=-1) * np.linalg.norm(teacher, axis=-1)
         values = 1 - (student * teacher).sum(-1) / norms
     found, _ = totals(at, params, other, batch)
-    assert found[name] == pytest.approx(float((values * np.asarray(batch[WEIGHTS[at]])).sum()), rel=1e-3)
-    assert found[name] > 0.1
+    assert found[name] == pytest.approx(float((values * weights).sum()), rel=1e-3)
+    assert found[name] > 0.01
 
 
 @pytest.mark.parametrize(('name', 'at'), MATCHING)

@@ -54,7 +54,7 @@ def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any
     workdir.mkdir(parents=True, exist_ok=True)
     task = bool(experiment.start)
     size = 4_400_000 if 'teacher' in name else 2_300_000
-    metrics = {'test/label_accuracy': number} if task else {'dev/mlm': number, 'dev/mlm_accuracy': 0.42}
+    metrics = {'test/accuracy': number} if task else {'dev/mlm': number, 'dev/mlm_accuracy': 0.42}
     result = {
         'name': name,
         'steps': 1500,
@@ -70,7 +70,7 @@ def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any
         'tokens_per_second': 12345.6,
         'latency_seconds': 0.00234,
         'unigram_entropy': None if task else 6.21,
-        'baseline': {'dev': 0.5, 'test': 0.523} if task else None,
+        'baseline': {'majority': {'dev/accuracy': 0.5, 'test/accuracy': 0.523}} if task else None,
     }
     environment = {
         'commit': 'abc1234',

@@ -104,7 +104,7 @@ def test_missing_numbers_are_marked_with_their_reason_and_never_the_best(study, 
     assert '- — for `teacher`: interrupted: its result.json is half-written.\n' in text
     assert '- — for `teacher-task-0`: interrupted.\n' in text
     assert '- — for `student-task-0`: failed: no memory.\n' in text
-    assert "- — for `student-task-1`: its result has no number 'metrics:test/label_accuracy'.\n" in text
+    assert "- — for `student-task-1`: its result has no number 'metrics:test/accuracy'.\n" in text
 
 
 def test_a_study_without_results_is_reported_without_a_figure(study, tmp_path):
@@ -163,13 +163,13 @@ def test_one_seed_is_said_to_have_no_spread(study, finished):
 
 
 def test_a_claim_names_rows_by_title_and_other_runs_by_name(study, finished):
-    key = 'metrics:test/label_accuracy'
+    key = 'metrics:test/accuracy'
     found = claimed(study, finished, ('scratch-task-0', key), (('teacher-task-0', 'teacher-task-1'), key))
     assert '— scratch-task-0 is below Teacher: 85.0 against 92.0 ± 1.4 (n=2) (one seed on a side' in found
 
 
 def test_claims_over_seeds_must_stand_out_of_the_spread(study, finished, finish):
-    key = 'metrics:test/label_accuracy'
+    key = 'metrics:test/accuracy'
     left, right = (('scratch-task-0', 'scratch-task-1'), key), (('student-task-0', 'student-task-1'), key)
     found = claimed(study, finished, left, right)
     assert found.startswith('**does not hold** — Scratch is below Student: 85.5 ± 0.8 (n=2)')

@@ -1,0 +1,117 @@
+"""How fast batches are made: tokens a second of each masking policy, by one core and by all, against Hugging Face's collators.
+
+    taskset -c 0 python benchmarks/data.py                      (one core)
+    python benchmarks/data.py --source=jsonl:books.jsonl.xz     (all cores; any data.source; --small for seconds' worth)
+
+A token is a piece or a special piece of a ready batch, padding left out. `CPU` divides by the processor's time instead of the
+clock's, which says what an idle core would do when others use it too. Without `transformers` the comparison is left out.
+"""
+
+import argparse
+import importlib.util
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import numpy as np
+
+from research.data.loading import Data, Feed, load
+from research.data.masking import MASKING, Masking
+
+LENGTH, VOCABULARY = 128, 8192
+ROW = '{:<44} {:>14} {:>14}'
+
+
+def measure(batches: Iterable[Any], tokens: Callable[[Any], int]) -> tuple[float, float]:
+    """Millions of tokens a second of the clock, and of the processor, the first batch aside."""
+    stream = iter(batches)
+    next(stream)
+    clock, processor = time.perf_counter(), time.process_time()
+    total = sum(tokens(batch) for batch in stream)
+    return total / (time.perf_counter() - clock) / 1e6, total / (time.process_time() - processor) / 1e6
+
+
+def real(batch: dict[str, np.ndarray]) -> int:
+    """The tokens of a batch of ours."""
+    return int(batch['mask'].sum())
+
+
+def collators(feed: Feed, batch: int, count: int) -> dict[str, tuple[float, float]]:
+    """The speeds of Hugging Face's collators on the sequences of `feed`, already cut and paired."""
+    transformers = importlib.import_module('transformers')
+    found = {}
+    tokenizer = transformers.BertTokenizerFast(tokenizer_object=feed.tokenizer)
+    rows = []
+    for step in range(count):
+        made = feed.train[step]
+        ids = made['ids'].copy()
+        at, slot = np.nonzero(made['masked_weights'])
+        ids[at, made['masked_positions'][at, slot]] = made['masked_labels'][at, slot]
+        # Full rows alone: the collator pads no offsets. Pieces of a word touch and words do not, as in text.
+        full = ids[made['mask'].all(axis=1)]
+        offsets = np.cumsum(1 + feed.vocabulary.word_start[full], axis=1)
+        special = feed.vocabulary.special[full].astype(np.int64)
+        spans = np.stack([offsets, offsets + 1], axis=-1)
+        rows.append(
+            [
+                {'input_ids': row, 'special_tokens_mask': kind, 'offset_mapping': span}
+                for row, kind, span in zip(full, special, spans, strict=True)
+            ]
+        )
+    for name, whole in (('token', False), ('whole_word', True)):
+        collate = transformers.DataCollatorForLanguageModeling(
+            tokenizer, mlm=True, mlm_probability=0.15, whole_word_mask=whole, return_tensors='np'
+        )
+        found[name] = measure((collate(each) for each in rows if each), lambda made: int(made['input_ids'].size))
+    return found
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(description='How fast batches are made.')
+    parser.add_argument('--source', default='docstrings', help='as data.source')
+    parser.add_argument('--cache', default=Data.cache, help='as data.cache')
+    parser.add_argument('--batch', type=int, default=256)
+    parser.add_argument('--small', action='store_true', help='a few batches only')
+    asked = parser.parse_args()
+    data = Data(source=asked.source, cache=asked.cache, length=LENGTH, pairs='sop')
+    count = 4 if asked.small else max(8192 // asked.batch, 4)
+
+    def feed(policy: str, **changes: Any) -> Feed:
+        return load(replace(data, masking=Masking(policy), **changes), batch=asked.batch, seed=0, vocabulary=VOCABULARY)
+
+    ours: dict[str, tuple[float, float]] = {}
+    lines = []
+    for policy in MASKING:
+        made = feed(policy)
+        ours[policy] = measure((made.train[step] for step in range(count)), real)
+        lines.append((f'{policy}, SOP', *ours[policy]))
+    for workers in (1, 2, 4):
+        made = feed('whole_word', workers=workers)
+        found = measure(itertools.islice(made.stream(), count), real)
+        lines.append((f'whole_word, SOP, {workers} worker(s)', *found))
+    split = feed('whole_word').evaluation['dev']
+    lines.append(('whole_word, SOP, evaluation', *measure(itertools.islice(split, count), real)))
+    ratios = []
+    if importlib.util.find_spec('transformers'):
+        for policy, found in collators(feed('token'), asked.batch, max(count // 4, 3)).items():
+            lines.append((f"Hugging Face's collator, {policy}, no pairs", *found))
+            ratios.append((f'ratio to it, {policy}', ours[policy][0] / found[0], ours[policy][1] / found[1]))
+    else:
+        print('transformers is not installed: the comparison with its collators is left out (requirements-parity.txt)')
+    cores = len(os.sched_getaffinity(0))
+    print(f'\n{cores} core(s), batch {asked.batch}, length {LENGTH}, {asked.source}')
+    print(ROW.format('millions of tokens a second', 'clock', 'CPU'))
+    for name, clock, processor in [*lines, *ratios]:
+        print(ROW.format(name, f'{clock:.2f}', f'{processor:.2f}'))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,59 @@
+"""What does a fine-tuned teacher give a smaller student on its task? With the same student without it in the same table.
+
+    python launch.py --config=experiments/task_distillation.py:sst2 --workdir=runs/taught-sst2 \
+        --config.teacher=RUN_OF_THAT_TASK --config.data.folder=…/glue
+
+Hypothesis (Sanh et al. 2019, §3 and Table 2: +1.1 F1 on SQuAD): a student taught by soft targets and hard labels is better than
+the same student, from the same start, taught by labels alone. Refuted where the claim does not hold beyond the spread of seeds.
+Students: three of the teacher's layers, evenly spaced, and all its layers as one shared block (their mean).
+"""
+
+import dataclasses
+
+from configs.finetune import LOSS, LOSSES, bert
+from research.experiment import Experiment
+from research.objectives.losses import Match, Plain, Soft
+from research.study.graph import Claim, Column, Row, Study, Table
+from research.surgery import Surgery
+
+SEEDS = 3
+SIZES = ('sst2', 'mnli', 'mrpc', 'stsb', 'squad', 'squad2')
+STUDENTS = {'3-layer': Surgery(inherit=True, keep=0.5), 'shared': Surgery(inherit=True, sharing='all')}
+# Loss of the task -> the same with a teacher: halves of soft targets at T = 2 and of hard labels, as DistilBERT's second step; of
+# scores, where a distribution has one class, the squared distance to the teacher's.
+TAUGHT = {
+    'label': dataclasses.replace(LOSSES['label'], label=Plain(0.5), soft=Soft(0.5, at='label')),
+    'span': dataclasses.replace(LOSSES['span'], span=Plain(0.5), soft=Soft(0.5, at='span')),
+    'regression': dataclasses.replace(LOSSES['regression'], regression=Plain(0.5), mse=Match(0.5, at='score')),
+}
+
+
+def get_study(size: str = 'sst2') -> Study:
+    """Two students, each with the teacher and without, three seeds each. All start from the teacher's weights."""
+    runs: dict[str, Experiment] = {}
+    rows, claims = [], []
+    for student, surgery in STUDENTS.items():
+        members = {}
+        for kind, losses in (('taught', TAUGHT[LOSS[size]]), ('alone', LOSSES[LOSS[size]])):
+            names = tuple(f'{student}-{kind}-{seed}' for seed in range(SEEDS))
+            for seed, name in enumerate(names):
+                runs[name] = dataclasses.replace(
+                    bert(size), name=name, seed=seed, start='teacher', teacher=f'runs/{size}', surgery=surgery, losses=losses
+                )
+            members[kind] = names
+            rows.append(Row(f'{student} student, {"with" if kind == "taught" else "without"} teacher', {'run': names}))
+        claims.append(
+            Claim('the teacher helps: {a} scores less than {b}', (members['alone'], 'score'), (members['taught'], 'score'))
+        )
+    columns = (
+        Column('Parameters (M)', 'run', 'parameters:encoder', 'millions', 'min'),
+        Column('score', 'run', 'score', 'percent', 'max', 'in percent, on the reported split'),
+        Column('collapsed', 'run', 'collapsed:reported', 'percent', note='share of the runs that tell one answer throughout'),
+        Column('Latency (ms)', 'run', 'latency_seconds', 'milliseconds', 'min'),
+    )
+    return Study(
+        name=f'taught-{size}',
+        runs=runs,
+        table=Table(f'Task distillation on {size}', tuple(rows), columns, score='score'),
+        claims=tuple(claims),
+    )

@@ -1,0 +1,54 @@
+"""Answers from the logits of their first and last pieces: one way for predictions, metrics and files."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Answer(NamedTuple):
+    """A part of the context: context[start:end]."""
+
+    start: int
+    end: int
+    logit: float  # of its first piece plus that of its last
+    probability: float  # within its window, over all spans of the window's context and none at all
+
+
+def candidates(
+    logits: NDArray[np.float32], first: int, offsets: Sequence[tuple[int, int]], longest: int, best: int
+) -> list[Answer]:
+    """The `best` spans of at most `longest` pieces of one window, the most probable first.
+
+    logits: [T, 2]. The window's context begins at position `first` and has a piece at each of `offsets`.
+    """
+    if not offsets:
+        return []
+    part = slice(first, first + len(offsets))
+    # Distributions are over [CLS], which stands for no answer, and the pieces of the context.
+    starts, ends = (np.concatenate([logits[:1, i], logits[part, i]]).astype(np.float64) for i in (0, 1))
+    normal = sum(float(np.log(np.exp(each - each.max()).sum()) + each.max()) for each in (starts, ends))
+    length = np.arange(len(offsets))[None, :] - np.arange(len(offsets))[:, None]
+    sums = np.where((length >= 0) & (length < longest), starts[1:, None] + ends[None, 1:], -np.inf)
+    flat = sums.ravel()
+    top = np.argpartition(-flat, best)[:best] if best < len(flat) else np.arange(len(flat))
+    found = []
+    for at in sorted(top.tolist(), key=lambda at: (-flat[at], at)):
+        if np.isfinite(flat[at]):
+            i, j = divmod(at, len(offsets))
+            found.append(Answer(offsets[i][0], offsets[j][1], float(flat[at]), float(np.exp(flat[at] - normal))))
+    return found
+
+
+def none_logit(logits: NDArray[np.float32]) -> float:
+    """The logit of no answer in one window: that of [CLS] as its first and last piece (Devlin et al. 2019, §4.3)."""
+    return float(np.float64(logits[0, 0]) + np.float64(logits[0, 1]))
+
+
+def ranked(windows: Iterable[list[Answer]], best: int) -> list[Answer]:
+    """The `best` different answers of several windows, by their logits."""
+    kept: dict[tuple[int, int], Answer] = {}
+    for answer in sorted((each for window in windows for each in window), key=lambda each: -each.logit):
+        kept.setdefault((answer.start, answer.end), answer)
+    return list(kept.values())[:best]

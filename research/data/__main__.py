@@ -1,0 +1,115 @@
+"""python -m research.data prepare --config=FILE[:size] [--config.KEY=VALUE …] [--stats]"""
+
+import dataclasses
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from research import command
+from research.data import corpus
+from research.data.corpus import Corpus
+from research.data.settings import Data
+from research.data.tokenizers import vocabulary_of
+from research.errors import Parser, UserError, run_command
+from research.experiment import Experiment, override
+
+TOP = 20  # of the most frequent pieces that are shown
+
+
+def main(arguments: list[str]) -> None:
+    """Runs one command line."""
+    parser = Parser(prog='python -m research.data', description='Corpora, prepared before they are needed.')
+    commands = parser.add_subparsers(dest='command', required=True, parser_class=Parser)
+    prepare = commands.add_parser('prepare', help='train the tokenizer and cut the corpus that a config pretrains on')
+    prepare.add_argument(
+        '--config', required=True, help='FILE[:size] of configs/ or experiments/; --config.KEY=VALUE changes a key'
+    )
+    prepare.add_argument('--stats', action='store_true', help='also print lengths, unknown pieces and the most frequent pieces')
+    given, rest = parser.parse_known_args(arguments)
+    changed = command.changes(rest, ('config', 'stats'), '--config, --config.KEY, --stats')
+    asked = command.load(given.config)
+    runs = {asked.name: asked} if isinstance(asked, Experiment) else asked.runs
+    wanted = {name: override(x, changed) for name, x in runs.items()}
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for data, size in distinct(wanted.values()):
+        tokenizer = corpus.tokenizer_of(data, size)
+        for each in corpus.prepare(data, tokenizer):
+            console.print(summary(each), soft_wrap=True)
+            if given.stats:
+                console.print(lengths(each))
+                console.print(frequent(each, [tokenizer.id_to_token(id) for id in range(vocabulary_of(tokenizer).size)]))
+
+
+def distinct(experiments: Iterable[Experiment]) -> list[tuple[Data, int]]:
+    """The different (data, size of vocabulary) that some experiments pretrain on. Raises UserError if none does."""
+    found = {}
+    for x in experiments:
+        if not x.data.task:
+            # What a corpus does not depend on is not told apart.
+            plain = Data()
+            data = dataclasses.replace(
+                located(x), **{name: getattr(plain, name) for name in ('length', 'pairs', 'short', 'masking')}
+            )
+            found[data, x.model.vocabulary] = None
+    if not found:
+        raise UserError('the config fine-tunes on a task (data.task); only corpora to pretrain on are prepared')
+    return list(found)
+
+
+def located(x: Experiment) -> Data:
+    """The data of an experiment, with the folder of a tokenizer that it names by one of its donors."""
+    named = {'start': x.start, 'teacher': x.teacher}
+    source = named[x.data.tokenizer] if x.data.tokenizer in named else x.data.tokenizer
+    if x.data.tokenizer in named and not source:
+        raise UserError(
+            f"data.tokenizer='{x.data.tokenizer}', but there is no {x.data.tokenizer}: give --config.{x.data.tokenizer}=RUN"
+        )
+    if source.startswith('@'):
+        raise UserError(f"the tokenizer of '{source}' is there once that run is; prepare with --config.data.tokenizer=FOLDER")
+    return dataclasses.replace(x.data, tokenizer=source)
+
+
+def summary(each: Corpus) -> str:
+    """What was prepared, in two lines."""
+    facts = each.facts
+    return (
+        f'{facts["source"]}: {facts["documents"]:,} documents and {facts["tokens"]:,} tokens to train on, '
+        f'{facts["held_out_documents"]:,} documents and {facts["held_out_tokens"]:,} tokens held out, '
+        f'{facts["duplicates"]:,} duplicates left out, {facts["unknown_rate"]:.3%} of the pieces unknown\n'
+        f'  {bytes_of(each.folder) / 1e6:,.1f} MB in {each.folder}, {each.weight:.0%} of what is trained on'
+    )
+
+
+def bytes_of(folder: Path) -> int:
+    """The size of the files of a folder."""
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def lengths(each: Corpus) -> Table:
+    """How many documents and how many sentences have how many pieces, by powers of two."""
+    table = Table('pieces', 'documents', 'sentences', title='lengths', title_justify='left')
+    for column in table.columns:
+        column.justify = 'right'
+    documents, sentences = each.facts['lengths']['documents'], each.facts['lengths']['sentences']
+    for bin in range(max(len(documents), len(sentences))):
+        counts = (f'{counted[bin]:,}' if bin < len(counted) else '' for counted in (documents, sentences))
+        table.add_row(f'{2**bin:,} to {2 ** (bin + 1) - 1:,}', *counts)
+    return table
+
+
+def frequent(each: Corpus, pieces: list[str | None]) -> Table:
+    """The most frequent pieces of what is trained on."""
+    table = Table('piece', 'occurrences', 'share', title='most frequent pieces', title_justify='left')
+    table.columns[1].justify = table.columns[2].justify = 'right'
+    order = np.argsort(-each.counts, kind='stable')[:TOP]
+    for id in order[each.counts[order] > 0]:
+        table.add_row(str(pieces[id]).replace('[', r'\['), f'{each.counts[id]:,}', f'{each.counts[id] / each.counts.sum():.2%}')
+    return table
+
+
+if __name__ == '__main__':
+    sys.exit(run_command(main, sys.argv[1:], 'interrupted; the same command goes on from the last whole block'))

@@ -1,0 +1,107 @@
+"""Documents of TensorFlow Datasets, read without TensorFlow."""
+
+import importlib
+import importlib.util
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from research.errors import UserError, nearest
+
+HOST = 'storage.googleapis.com'  # where TFDS keeps what it knows of its datasets
+BATCH = 256  # examples read at once
+
+
+def opened(name: str, folder: str, split: str = 'train') -> Any:
+    """The builder of a dataset that is prepared, if need be now, as ArrayRecords with a split of that name.
+
+    name: of a dataset, or the folder of a prepared one. folder: the data_dir; '' is tfds' own. Raises UserError with
+    the command that prepares the dataset where it cannot be done here.
+    """
+    found = builder(name, folder)
+    if not found.info.splits:
+        prepare(found, name, folder)
+    if split not in found.info.splits:
+        raise UserError(f"tfds:{name} has no split '{split}' (there are: {', '.join(found.info.splits)})")
+    if found.info.file_format.value != 'array_record':
+        raise UserError(
+            f"tfds:{name} lies in '{found.data_dir}' as {found.info.file_format.value}, which needs TensorFlow to be read; "
+            f'{command(name, folder)}'
+        )
+    return found
+
+
+def builder(name: str, folder: str) -> Any:
+    """The builder of a dataset: of a prepared folder, or by name (`wikipedia/20230601.en`).
+
+    Datasets that load TensorFlow's text tools are not registered without TensorFlow until their modules are imported.
+    """
+    import tensorflow_datasets as tfds
+
+    if Path(name).expanduser().is_dir():
+        if not (Path(name).expanduser() / 'dataset_info.json').is_file():
+            raise UserError(
+                f"'{name}' is no folder of a prepared TFDS dataset (DATA_DIR/NAME/VERSION): it has no dataset_info.json"
+            )
+        return tfds.builder_from_directory(Path(name).expanduser())
+    dataset = name.partition('/')[0].partition(':')[0]
+    if importlib.util.find_spec(f'tensorflow_datasets.text.{dataset}'):
+        importlib.import_module(f'tensorflow_datasets.text.{dataset}')
+    try:
+        return tfds.builder(name, data_dir=folder or None, file_format='array_record')
+    except tfds.core.DatasetNotFoundError as error:
+        close = nearest(dataset, tfds.list_builders(with_community_datasets=False))
+        raise UserError(f"there is no TFDS dataset named '{dataset}'{close} (nor a folder of that name)") from error
+    except Exception as error:  # a builder's own, for a config or a version that it does not have
+        raise UserError(f'tfds:{name} cannot be opened: {" ".join(str(error).split())[:300]}') from error
+
+
+def prepare(found: Any, name: str, folder: str) -> None:
+    """Download and prepare a dataset. Raises UserError with the command that does it elsewhere."""
+    import tensorflow_datasets as tfds
+
+    try:
+        socket.getaddrinfo(HOST, 443)  # TFDS itself would try for minutes where there is no network
+        found.download_and_prepare(file_format='array_record', download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    except Exception as error:  # whatever a network, a disk or a builder can raise
+        reason = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+        raise UserError(
+            f"tfds:{name} is not prepared in '{found.data_dir}' and could not be prepared here ({reason}); {command(name, folder)}"
+        ) from error
+
+
+def command(name: str, folder: str) -> str:
+    """The clause that tells how to prepare a dataset where there are a network and TensorFlow."""
+    place = f' --data_dir={folder}' if folder else ''
+    return f'where there are a network and TensorFlow, run: tfds build {name} --file_format=array_record{place}'
+
+
+def documents(name: str, field: str, folder: str) -> Iterator[tuple[float, list[str]]]:
+    """(share of the examples read, lines of the text in `field`) of each example."""
+    source = opened(name, folder).as_data_source(split='train')
+    total = len(source)
+    for begin in range(0, total, BATCH):
+        numbers = range(begin, min(total, begin + BATCH))
+        for number, example in zip(numbers, source.__getitems__(list(numbers)), strict=True):
+            yield (number + 1) / total, text(example, field, f'tfds:{name} example {number + 1}').split('\n')
+
+
+def text(example: dict[str, Any], field: str, where: str) -> str:
+    """The text in a field of an example."""
+    if field not in example:
+        raise UserError(f"{where} has no field '{field}' (data.field){nearest(field, example)}; it has {', '.join(example)}")
+    value = example[field]
+    if not isinstance(value, bytes | str):
+        raise UserError(f"{where}: field '{field}' is not a text but {type(value).__name__}")
+    try:
+        return value if isinstance(value, str) else value.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: field '{field}' is not UTF-8 at byte {error.start}") from error
+
+
+def stamp(name: str, folder: str) -> list[Any]:
+    """Where a prepared dataset lies and how large its splits are."""
+    found = opened(name, folder)
+    sizes = {split: [info.num_examples, info.num_bytes] for split, info in found.info.splits.items()}
+    return [str(found.data_dir), found.info.full_name, sizes]

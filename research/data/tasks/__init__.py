@@ -1,0 +1,114 @@
+"""Supervised tasks: where the examples come from, which labels there are, and how examples are split. A row of TASKS each."""
+
+import dataclasses
+from collections import Counter
+
+from research.data import docstrings
+from research.data.settings import Data
+from research.data.tasks import custom, glue, imdb, race, squad
+from research.data.tasks.example import Example, Task, share
+from research.errors import UserError, choose
+
+SELECT = ('train', 'dev', 'last')
+
+
+def task(data: Data) -> Task:
+    """The row of TASKS that `data.task` names; `custom` tells scores where data.score names their column."""
+    choose('data.task', data.task, TASKS)
+    row = TASKS[data.task]
+    if data.task != 'custom':
+        return row
+    row = dataclasses.replace(row, reported='test' if data.test else 'dev')
+    scores = dataclasses.replace(row, kind='score', metrics=('pearson', 'spearman'), selects='score')
+    return scores if data.score else row
+
+
+def classes(data: Data) -> tuple[str, ...]:
+    """The names of the task's labels, in the order of their numbers, which data.labels may change."""
+    own = task(data).labels(data)
+    if data.labels and sorted(data.labels) != sorted(own):
+        raise UserError(f"data.labels={', '.join(data.labels)}: the labels of '{data.task}' are {', '.join(own) or 'none'}")
+    return data.labels or own
+
+
+def examples(data: Data) -> dict[str, list[Example]]:
+    """The examples of each split of the task. Raises UserError if a split is empty or an example has a label of no class."""
+    row = task(data)
+    splits = row.splits(data)
+    labels = classes(data)
+    if row.kind == 'label' and len(labels) < 2:
+        raise UserError(f"the task '{data.task}' needs two labels at least; it has {', '.join(labels) or 'none'}")
+    for split, members in splits.items():
+        if not members:
+            raise UserError(f"the task '{data.task}' has no {split} examples")
+        known = sum(is_known(row.kind, example) for example in members)
+        for example in members:
+            if row.kind in ('label', 'choice') and known and example.label not in labels:
+                raise UserError(f"{example.where}: unknown label '{example.label}' (there are: {', '.join(labels)})")
+    return splits
+
+
+def is_known(kind: str, example: Example) -> bool:
+    """Whether it is known what is to be told of an example."""
+    return kind == 'span' or (example.score is not None if kind == 'score' else bool(example.label))
+
+
+def reported(data: Data, splits: dict[str, list[Example]]) -> str:
+    """The split that the task's number is read from: the one that papers report, where what is to be told of it is known."""
+    row = task(data)
+    for name in (row.reported, 'dev', 'test'):
+        if name in splits and is_known(row.kind, splits[name][0]):
+            return name
+    return ''
+
+
+def selection(data: Data, splits: dict[str, list[Example]]) -> tuple[dict[str, list[Example]], str, str]:
+    """The splits with the part that selects checkpoints; its name ('' = nothing selects); and how to tell of it.
+
+    Where test is reported, dev selects. Where dev is, a part of train does, named 'selection', unless data.select says otherwise.
+    """
+    choose('data.select', data.select, SELECT)
+    if data.select == 'last' or 'train' not in splits or 'dev' not in splits:
+        return splits, '', 'the last checkpoint: nothing selects'
+    if reported(data, splits) == 'test':
+        return splits, 'dev', 'selected on dev; test is reported'
+    if data.select == 'dev' or (data.task == 'custom' and not data.dev):
+        return splits, 'dev', 'selected on dev'
+    if not 0 < data.dev_share < 1:
+        raise UserError(f'data.dev_share={data.dev_share} must lie between 0 and 1 to carve from train; or give data.select=last')
+    parts = {
+        'train': [example for example in splits['train'] if share(example) >= data.dev_share],
+        'selection': [example for example in splits['train'] if share(example) < data.dev_share],
+    }
+    for name, members in parts.items():
+        if not members:
+            raise UserError(
+                f'data.dev_share={data.dev_share} of {len(splits["train"])} training examples leaves none for {name}; '
+                'change it, or give --config.data.select=last'
+            )
+    return (
+        parts | {name: members for name, members in splits.items() if name != 'train'},
+        'selection',
+        'selected on a part of train',
+    )
+
+
+def majority(members: list[Example]) -> float:
+    """The accuracy of always answering the commonest label."""
+    return Counter(example.label for example in members).most_common(1)[0][1] / len(members)
+
+
+def packages(data: Data) -> dict[str, list[Example]]:
+    """Which package does this docstring come from?"""
+    splits = docstrings.examples(data.cache)
+    return {split: [Example(text, '', label) for text, label in members] for split, members in splits.items()}
+
+
+TASKS: dict[str, Task] = {
+    'packages': Task('label', labels=lambda data: docstrings.LABELS, splits=packages, reported='test'),
+    'custom': Task('label', labels=custom.labels, splits=custom.splits),
+    **{name: glue.task(name) for name in glue.GLUE},
+    **{name: squad.task(name) for name in squad.VERSIONS},
+    'race': race.RACE,
+    'imdb': imdb.IMDB,
+}

@@ -1,0 +1,89 @@
+"""Rows of task files: .tsv, .csv and JSON lines, plain, .gz or .xz."""
+
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from research.data import sources
+from research.errors import UserError, nearest
+
+Record = dict[str, Any]
+
+
+def tab_separated(path: Path) -> Iterator[tuple[int, Record]]:
+    """(line number, column -> text) of each line of a .tsv file with a header. Tabs alone divide; quotes are letters."""
+    return named(path, ((number, line.split('\t')) for number, line in sources.lines(path) if line))
+
+
+def comma_separated(path: Path) -> Iterator[tuple[int, Record]]:
+    """(line number, column -> text) of each row of a .csv file with a header; quotes hold commas, newlines and doubled quotes."""
+    reader = csv.reader((line + '\n' for _, line in sources.lines(path)), strict=True)
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        while True:
+            begin = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise UserError(f"'{path}' line {begin} is not CSV: {error}") from None
+            if cells:
+                yield begin, cells
+
+    return named(path, rows())
+
+
+def named(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, Record]]:
+    """Rows under the names that the first one gives. Raises UserError for a row with more or fewer cells."""
+    header: list[str] = []
+    for number, cells in rows:
+        if not header:
+            header = [cell.strip() for cell in cells]
+        elif len(cells) != len(header):
+            raise UserError(f"'{path}' line {number} has {len(cells)} columns, its header has {len(header)}: {', '.join(header)}")
+        else:
+            yield number, dict(zip(header, cells, strict=True))
+
+
+READERS: dict[str, Callable[[Path], Iterator[tuple[int, Record]]]] = {
+    '.tsv': tab_separated,
+    '.csv': comma_separated,
+    '.jsonl': sources.records,
+}
+
+
+def rows(path: Path) -> Iterator[tuple[int, Record]]:
+    """(line number, record) of each row of a file whose name says of which kind it is. Raises UserError for another kind."""
+    suffixes = [suffix for suffix in path.suffixes if suffix not in ('.gz', '.xz')]
+    kind = suffixes[-1] if suffixes else ''
+    if kind not in READERS:
+        raise UserError(f"'{path}' is not a task file: its name must end in {', '.join(READERS)}, perhaps with .gz or .xz after it")
+    return READERS[kind](path)
+
+
+def text(record: Mapping[str, Any], column: str, where: str, setting: str = '') -> str:
+    """The text in a column, which must be there and not be empty; `setting` chose the column, for messages."""
+    if column not in record:
+        chosen = f' ({setting})' if setting else ''
+        raise UserError(f"{where} has no column '{column}'{chosen}{nearest(column, record)}; it has {', '.join(record)}")
+    found = record[column]
+    if not isinstance(found, str):
+        raise UserError(f"{where}: column '{column}' is not a text but {found!r:.40}")
+    if sources.SURROGATE.search(found):
+        raise UserError(f"{where}: column '{column}' holds half a surrogate pair, which is no character")
+    if not found.strip():
+        raise UserError(f"{where}: column '{column}' holds an empty text")
+    return found
+
+
+def number(given: Any, column: str, where: str, low: float, high: float) -> float:
+    """The number in a column, within [low, high]."""
+    try:
+        found = float(given)
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: column '{column}' holds {given!r:.40}, which is no number") from None
+    if not low <= found <= high:
+        raise UserError(f"{where}: column '{column}' holds {found:g}, which does not lie between {low:g} and {high:g}")
+    return found

@@ -1,0 +1,20 @@
+"""Tasks from TFDS, by name."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from research.data import builders
+from research.errors import UserError
+
+
+def records(name: str, split: str) -> Iterator[dict[str, Any]]:
+    """The records of a split of the TFDS dataset `name`. Raises UserError where it is not prepared and cannot be."""
+    try:
+        return iter(builders.opened(name, '', split).as_data_source(split=split))
+    except UserError as error:
+        raise UserError(f'{error}; or give the official files: --config.data.folder=FOLDER') from None
+
+
+def string(value: Any) -> str:
+    """A text as TFDS gives it, decoded."""
+    return value.decode('utf-8') if isinstance(value, bytes) else str(value)

@@ -1,0 +1,85 @@
+"""RACE (Lai et al. 2017): questions about a passage with four candidates each, from middle and high schools."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from research.data import sources
+from research.data.tasks import prepared
+from research.data.tasks.example import Example, Task
+from research.errors import UserError
+
+LETTERS = ('A', 'B', 'C', 'D')
+PARTS = ('middle', 'high')
+SPLITS = {'train': 'train', 'dev': 'dev', 'test': 'test'}
+RACE = Task(
+    'choice',
+    labels=lambda data: LETTERS,
+    splits=lambda data: from_folder(Path(data.folder).expanduser()) if data.folder else from_tfds(),
+    reported='test',
+    sizes={'train': 87_866, 'dev': 4887, 'test': 4934},
+)
+
+
+def from_folder(folder: Path) -> dict[str, list[Example]]:
+    """The official folders SPLIT/PART/*.txt, or files SPLIT_PART.jsonl (plain, .gz or .xz).
+
+    Raises UserError without train or dev.
+    """
+    folder = folder / 'RACE' if (folder / 'RACE').is_dir() else folder
+    found = {}
+    for split in SPLITS:
+        members = [example for part in PARTS for example in read(folder, split, part)]
+        if members:
+            found[split] = members
+        elif split != 'test':
+            raise UserError(f"the {split} split of race is missing: '{folder}' has no {split}/*/*.txt and no {split}_*.jsonl")
+    return found
+
+
+def read(folder: Path, split: str, part: str) -> Iterator[Example]:
+    """The questions of one school in one split."""
+    for path in sorted((folder / split / part).glob('*.txt')):
+        try:
+            yield from questions(json.loads(path.read_text('utf-8')), f"'{path}'", part)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"'{path}' is no passage of RACE: {error}") from None
+    for path in sorted(folder.glob(f'{split}_{part}.jsonl*')):
+        for number, record in sources.records(path):
+            yield from questions(record, f"'{path}' line {number}", part)
+
+
+def questions(record: Mapping[str, Any], where: str, part: str) -> Iterator[Example]:
+    """The Examples of one passage."""
+    missing = [name for name in ('article', 'questions', 'options', 'answers', 'id') if name not in record]
+    if missing:
+        raise UserError(f"{where} has no '{missing[0]}'; it has {', '.join(record)}")
+    passage = record['article']
+    if not passage.strip():
+        raise UserError(f'{where}: its article is empty')
+    for number, (asked, options, answer) in enumerate(zip(record['questions'], record['options'], record['answers'], strict=True)):
+        if answer not in LETTERS:
+            raise UserError(f"{where}: unknown answer '{answer}' (there are: {', '.join(LETTERS)})")
+        if len(options) != len(LETTERS):
+            raise UserError(f'{where}: question {number} has {len(options)} options, not {len(LETTERS)}')
+        yield Example(
+            passage, asked, answer, where, f'{part}/{record["id"]}/{number}', options=tuple(options), part=part, group=passage
+        )
+
+
+def from_tfds() -> dict[str, list[Example]]:
+    """The splits that TFDS has under race/PART."""
+    found: dict[str, list[Example]] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        for part in PARTS:
+            for record in prepared.records(f'race/{part}', split):
+                plain = {
+                    'article': prepared.string(record['article']),
+                    'questions': [prepared.string(each) for each in record['questions']],
+                    'options': [[prepared.string(option) for option in each] for each in record['options']],
+                    'answers': [prepared.string(each) for each in record['answers']],
+                    'id': prepared.string(record['example_id']),
+                }
+                found[split] += questions(plain, f'TFDS race/{part} {plain["id"]}', part)
+    return found

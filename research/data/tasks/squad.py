@@ -1,0 +1,101 @@
+"""SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018): questions whose answers are parts of a context."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from research.data.tasks import prepared
+from research.data.tasks.example import Example, Task
+from research.errors import UserError
+
+VERSIONS = {'squad': 'v1.1', 'squad2': 'v2.0'}
+SIZES = {'squad': {'train': 87_599, 'dev': 10_570}, 'squad2': {'train': 130_319, 'dev': 11_873}}
+
+
+def task(name: str) -> Task:
+    """The row of TASKS of a version of SQuAD. Of 2.0 the answer may be that there is none."""
+    return Task(
+        'span',
+        labels=lambda data: (),
+        splits=lambda data: from_folder(name, Path(data.folder).expanduser()) if data.folder else from_tfds(name),
+        metrics=('exact', 'f1'),
+        selects='f1',
+        sizes=SIZES[name],
+    )
+
+
+def from_folder(name: str, folder: Path) -> dict[str, list[Example]]:
+    """train*.json and dev*.json of `folder` or its part of the version's name.
+
+    Raises UserError where one is missing or there are several, and for a file that is not SQuAD's.
+    """
+    version = VERSIONS[name]
+    places = [folder / version, folder] if (folder / version).is_dir() else [folder]
+    found = {}
+    for split in ('train', 'dev'):
+        files = sorted(path for path in places[0].glob(f'{split}*.json') if path.is_file())
+        exact = [path for path in files if path.name == f'{split}-{version}.json']
+        files = exact or files
+        if not files:
+            raise UserError(f"the {split} split of {name} is missing: there is no '{places[0]}/{split}*.json'")
+        if len(files) > 1:
+            raise UserError(f"'{places[0]}' has several {split} files ({', '.join(path.name for path in files)}); leave one")
+        found[split] = read(files[0], impossible=name == 'squad2')
+    return found
+
+
+def read(path: Path, impossible: bool) -> list[Example]:
+    """The questions of one official JSON file; `impossible`: some may have no answer."""
+    try:
+        articles = json.loads(path.read_text('utf-8'))['data']
+        found = [
+            question(asked, paragraph['context'], str(path), impossible)
+            for article in articles
+            for paragraph in article['paragraphs']
+            for asked in paragraph['qas']
+        ]
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"'{path}' is not JSON: {error.msg} in line {error.lineno}") from None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"'{path}' is not in SQuAD's format: it lacks {error} (data, paragraphs, context, qas …)") from None
+    if not found:
+        raise UserError(f"'{path}' has no questions")
+    return found
+
+
+def question(asked: Mapping[str, Any], context: str, file: str, impossible: bool) -> Example:
+    """The Example of one question. Raises UserError for an empty text, and for no answer where there must be one."""
+    where = f"'{file}' question {asked['id']}"
+    for name, given in (('question', asked['question']), ('context', context)):
+        if not isinstance(given, str) or not given.strip():
+            raise UserError(f'{where}: its {name} is empty')
+    answers = () if impossible and asked.get('is_impossible') else asked['answers']
+    if not answers and not impossible:
+        raise UserError(f'{where} has no answer, which SQuAD 1.1 does not know: give --config=configs/finetune.py:squad2')
+    golds = tuple((int(each['answer_start']), str(each['text'])) for each in answers)
+    return Example(asked['question'], context, where=where, id=str(asked['id']), answers=golds, group=context)
+
+
+def from_tfds(name: str) -> dict[str, list[Example]]:
+    """The splits that TFDS has under squad/VERSION."""
+    found = {}
+    source = f'squad/{VERSIONS[name]}'
+    for split, theirs in (('train', 'train'), ('dev', 'validation')):
+        found[split] = [
+            Example(
+                prepared.string(record['question']),
+                context := prepared.string(record['context']),
+                where=f'TFDS {source} question {prepared.string(record["id"])}',
+                id=prepared.string(record['id']),
+                answers=tuple(
+                    (int(start), prepared.string(text))
+                    for start, text in zip(record['answers']['answer_start'], record['answers']['text'], strict=True)
+                ),
+                group=context,
+            )
+            for record in prepared.records(source, theirs)
+        ]
+    return found

@@ -1,0 +1,164 @@
+"""From a split's logits to answers, official metrics and files of predictions."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from research import metrics
+from research.answers import Answer, candidates, none_logit, ranked
+from research.data import tasks
+from research.data.settings import Data
+from research.data.supervised import Questions
+
+# A metric that is no share -> the same as one, in [0, 1] as all others are.
+PERCENT = ('exact', 'f1', 'HasAns_exact', 'HasAns_f1', 'NoAns_exact', 'NoAns_f1', 'best_exact', 'best_f1')
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a model says of a split, and how good it is."""
+
+    predictions: list[dict[str, Any]]  # of each example, in the order of the data
+    metrics: dict[str, float]  # {} where it is not known what is right
+    baseline: dict[str, dict[str, float]]  # 'majority' and 'random' -> metrics
+    collapsed: bool
+    files: dict[str, Any]  # other files by name: what is written there as JSON
+    threshold: float | None = None  # kind 'span': the one that gives the best F1 here
+
+
+def judge(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
+    """The Verdict on the logits of each row of a split. threshold: where SQuAD 2.0's questions get no answer."""
+    return JUDGES[tasks.task(data).kind](data, questions, logits, threshold)
+
+
+def distribution(logits: NDArray) -> NDArray[np.float64]:
+    """Probabilities [C] of logits [C]."""
+    raised = np.exp(logits.astype(np.float64) - logits.max())
+    return raised / raised.sum()
+
+
+def identity(questions: Questions, number: int) -> dict[str, Any]:
+    """What says which example a prediction is of."""
+    example = questions.members[number]
+    return {'id': example.id or str(number)}
+
+
+def judge_labels(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
+    """The most probable label, or candidate, of each example."""
+    names = tasks.classes(data)
+    told = np.array([int(each.argmax()) for each in logits])
+    predictions = []
+    for number, (example, each) in enumerate(zip(questions.members, logits, strict=True)):
+        right = {'label': example.label} if example.label else {}
+        shares = {name: round(float(share), 6) for name, share in zip(names, distribution(each), strict=True)}
+        predictions.append({**identity(questions, number), **right, 'prediction': names[told[number]], 'probabilities': shares})
+    if not questions.known:
+        return Verdict(predictions, {}, {}, False, {})
+    gold = np.array([names.index(example.label) for example in questions.members])
+    wanted = tasks.task(data).metrics
+    found = metrics.measure(wanted, gold, told)
+    parts = [example.part for example in questions.members]
+    for part in sorted(set(parts) - {''}):
+        at = np.array([part == each for each in parts])
+        found |= {f'{name}_{part}': metrics.METRICS[name](gold[at], told[at]) for name in wanted}
+    chance = metrics.baselines(wanted, gold, len(names))
+    return Verdict(predictions, found, chance, metrics.collapsed(gold, told, len(names)), {})
+
+
+def judge_scores(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
+    """The score of each example."""
+    told = np.array([float(each[0]) for each in logits])
+    predictions = [
+        {**identity(questions, number), **({} if example.score is None else {'score': example.score}), 'prediction': float(score)}
+        for number, (example, score) in enumerate(zip(questions.members, told, strict=True))
+    ]
+    if not questions.known:
+        return Verdict(predictions, {}, {}, False, {})
+    gold = np.array([example.score for example in questions.members], float)
+    wanted = tasks.task(data).metrics
+    chance = metrics.baselines(wanted, gold, 1)
+    return Verdict(predictions, metrics.measure(wanted, gold, told), chance, metrics.collapsed(gold, told, 1), {})
+
+
+def judge_answers(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
+    """The best answer of each question over its windows; of SQuAD 2.0 none where its logit leads by more than `threshold`."""
+    windows: list[list[list[Answer]]] = [[] for _ in questions.members]
+    none = [np.inf] * len(questions.members)
+    for owner, window, each in zip(questions.owner.tolist(), questions.windows, logits, strict=True):
+        found = candidates(each, window.first, window.offsets, data.answers.longest, data.answers.best)
+        windows[owner].append(found)
+        none[owner] = min(none[owner], none_logit(each))
+    impossible = data.task == 'squad2'
+    predictions, told, sure, raw, leads = [], {}, {}, {}, {}
+    golds = {example.id: tuple(text for _, text in example.answers) for example in questions.members}
+    for number, (example, mine) in enumerate(zip(questions.members, windows, strict=True)):
+        best = ranked(mine, data.answers.best)
+        texts = [example.pair[each.start : each.end] for each in best] or ['']
+        lead = none[number] - best[0].logit if best else 0.0
+        raw[example.id], leads[example.id] = texts[0], lead
+        sure[example.id] = 1 / (1 + float(np.exp(-np.clip(lead, -500, 500))))
+        told[example.id] = '' if impossible and lead > threshold else texts[0]
+        nbest = [
+            {'text': text, 'start': each.start, 'end': each.end, 'logit': round(each.logit, 4)}
+            for text, each in zip(texts, best, strict=False)
+        ]
+        predictions.append(
+            {
+                **identity(questions, number),
+                'answers': list(golds[example.id]),
+                'prediction': told[example.id],
+                **({'no_answer': sure[example.id]} if impossible else {}),
+                'best': nbest,
+            }
+        )
+    official = metrics.squad2(golds, told, sure) if impossible else metrics.squad(golds, told)
+    shares = {name: value / 100 if name in PERCENT else value for name, value in official.items()}
+    words = {example.id: example.pair.split() for example in questions.members}
+    draw = np.random.default_rng(0)
+    drawn = {}
+    for id, each in words.items():
+        begin = int(draw.integers(len(each)))
+        drawn[id] = ' '.join(each[begin : begin + int(draw.integers(1, 6))])
+    chance = {}
+    for name, guess in (('majority', dict.fromkeys(golds, '')), ('random', drawn)):
+        scored = metrics.squad2(golds, guess, dict.fromkeys(golds, 0.0)) if impossible else metrics.squad(golds, guess)
+        chance[name] = {key: scored[key] / 100 for key in ('exact', 'f1')} | {'score': scored['f1'] / 100}
+    files = {'predictions.json': told, 'scores.json': official} | ({'na_probs.json': sure} if impossible else {})
+    tuned = tune(golds, raw, leads) if impossible else None
+    silent = len(set(told.values())) == 1 and len(told) > 1
+    return Verdict(predictions, shares | {'score': shares['f1']}, chance, silent, files, tuned)
+
+
+def tune(golds: Mapping[str, tuple[str, ...]], told: Mapping[str, str], leads: Mapping[str, float]) -> float:
+    """The lead of no answer above which none is given that makes the best F1 (Devlin et al. 2019, §4.3)."""
+    found = metrics.squad2(golds, told, leads)
+    silence = 100.0 * sum(not each for each in golds.values()) / len(golds)
+    return min(leads.values()) - 1 if found['best_f1'] <= silence else found['best_f1_thresh']
+
+
+JUDGES: dict[str, Callable[[Data, Questions, list[NDArray], float], Verdict]] = {
+    'label': judge_labels,
+    'choice': judge_labels,
+    'score': judge_scores,
+    'span': judge_answers,
+}
+
+
+def write(folder: Path, verdict: Verdict) -> None:
+    """predictions.jsonl, and for SQuAD predictions.json, na_probs.json and scores.json, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ''.join(json.dumps(each, ensure_ascii=False) + '\n' for each in verdict.predictions)
+    texts: Mapping[str, str] = {
+        'predictions.jsonl': lines,
+        **{name: json.dumps(value, ensure_ascii=False, indent=1) + '\n' for name, value in verdict.files.items()},
+    }
+    for name, text in texts.items():
+        part = folder / f'{name}.part'
+        part.write_text(text, encoding='utf-8')
+        os.replace(part, folder / name)

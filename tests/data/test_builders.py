@@ -1,0 +1,98 @@
+"""TFDS datasets, read without TensorFlow."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from research.data import builders, corpus
+from research.data.settings import Data
+from research.data.sources import documents, stamp
+from research.errors import UserError
+
+TEXTS = [f'Document number {number}.\nIt has a second paragraph é.' for number in range(300)]
+
+
+class Notes(tfds.core.GeneratorBasedBuilder):
+    """A dataset of notes."""
+
+    VERSION = tfds.core.Version('1.0.0')
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({'body': tfds.features.Text(), 'stars': np.int32})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {'train': self._generate_examples()}
+
+    def _generate_examples(self):
+        return ((number, {'body': text, 'stars': 3}) for number, text in enumerate(TEXTS))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """The data_dir of a small prepared dataset, `notes/1.0.0`."""
+    place = tmp_path_factory.mktemp('tfds')
+    Notes(data_dir=place, file_format='array_record').download_and_prepare()
+    return place
+
+
+def test_a_prepared_folder(folder, tmp_path):
+    source, data = f'tfds:{folder}/notes/1.0.0', Data(field='body', cache=str(tmp_path), tokenizer='wordpiece')
+    # TFDS shuffles what it prepares.
+    assert sorted(documents(source, data)) == sorted(text.split('\n') for text in TEXTS)
+    (prepared,) = corpus.prepare(replace(data, source=source), corpus.tokenizer_of(replace(data, source=source), 100))
+    assert prepared.facts['documents'] + prepared.facts['held_out_documents'] == 300
+    assert 'tensorflow' not in sys.modules
+
+
+def test_a_name_in_a_data_dir(folder):
+    assert len(list(documents('tfds:notes', Data(field='body', folder=str(folder))))) == 300
+    assert stamp('tfds:notes', Data(field='body', folder=str(folder))) == stamp(
+        'tfds:notes', Data(field='body', folder=str(folder))
+    )
+
+
+@pytest.mark.parametrize(
+    ('field', 'message'),
+    [
+        ('text', r"notes example 1 has no field 'text' \(data.field\); it has body, stars"),
+        ('stars', "example 1: field 'stars' is not a text but int"),
+    ],
+)
+def test_another_field(folder, field, message):
+    with pytest.raises(UserError, match=message):
+        list(documents('tfds:notes', Data(field=field, folder=str(folder))))
+
+
+def test_bytes_that_are_no_text():
+    with pytest.raises(UserError, match="here: field 'a' is not UTF-8 at byte 1"):
+        builders.text({'a': b'b\xff'}, 'a', 'here')
+
+
+def test_a_dataset_that_cannot_be_prepared_names_the_command(tmp_path, monkeypatch):
+    def unreachable(self, **arguments):
+        raise ConnectionError('no route to host')
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, 'download_and_prepare', unreachable)
+    monkeypatch.setattr(builders.socket, 'getaddrinfo', lambda host, port: [])
+    with pytest.raises(UserError, match='could not be prepared here .ConnectionError: no route') as caught:
+        list(documents('tfds:lm1b', Data(folder=str(tmp_path))))
+    assert f'run: tfds build lm1b --file_format=array_record --data_dir={tmp_path}' in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_no_such_dataset(tmp_path):
+    with pytest.raises(UserError, match="there is no TFDS dataset named 'lm1bb'; did you mean 'lm1b'"):
+        list(documents('tfds:lm1bb', Data(folder=str(tmp_path))))
+    with pytest.raises(UserError, match=r'tfds:lm1b/nonsense cannot be opened'):
+        list(documents('tfds:lm1b/nonsense', Data(folder=str(tmp_path))))
+    with pytest.raises(UserError, match='is no folder of a prepared TFDS dataset'):
+        list(documents(f'tfds:{tmp_path}', Data()))
+
+
+def test_a_registered_name_that_hides_without_tensorflow(tmp_path):
+    """Wikipedia is not found until its module is imported."""
+    assert builders.builder('wikipedia/20230601.en', str(tmp_path)).info.full_name == 'wikipedia/20230601.en/1.0.0'

@@ -1,0 +1,83 @@
+"""`python -m research.data prepare`: what it prints, what it prepares, what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from research.data import __main__ as door
+from research.errors import UserError, run_command
+
+
+@pytest.fixture(scope='module')
+def arguments(story_data, tmp_path_factory) -> list[str]:
+    """The command that prepares the stories."""
+    cache = tmp_path_factory.mktemp('prepared')
+    changes = {'data.source': story_data.source, 'data.cache': str(cache), 'data.held_out': '0.2', 'model.vocabulary': '200'}
+    return ['prepare', '--config=configs/bert.py:tiny', *(f'--config.{key}={value}' for key, value in changes.items())]
+
+
+def test_a_corpus_is_prepared_and_told(arguments, capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    door.main(arguments)
+    first = capsys.readouterr()
+    assert 'preparing' in first.err
+    assert 'documents and' in first.out and 'tokens to train on' in first.out and 'most frequent' not in first.out
+    door.main([*arguments, '--stats', '--config.data.length', '64', '--config.data.pairs=sop', '--config.data.masking.rate=0.3'])
+    again = capsys.readouterr()
+    assert 'preparing' not in again.err  # neither length, nor pairs, nor masks belong to a corpus
+    assert again.out.startswith(first.out.rstrip('\n'))
+    facts = json.loads(next(Path(arguments[3].partition('=')[2]).glob('corpus-*/facts.json')).read_text())
+    assert f'{facts["documents"]:,} documents and {facts["tokens"]:,} tokens' in first.out
+    assert 'most frequent pieces' in again.out and 'lengths' in again.out and ' the ' in again.out
+
+
+def test_a_study_prepares_what_its_runs_need(arguments, capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    door.main(['prepare', '--config=experiments/quickstart.py:tiny', *arguments[2:]])
+    assert capsys.readouterr().out.count('tokens to train on') == 1
+
+
+@pytest.mark.parametrize(
+    ('rest', 'message'),
+    [
+        (['prepare', '--config=configs/brt.py'], "no config file 'configs/brt.py'; did you mean 'configs/bert.py'"),
+        (
+            ['prepare', '--config=configs/bert.py', '--config.data.sorce=a'],
+            "no config key 'data.sorce'; did you mean 'data.source'",
+        ),
+        (['prepare', '--config=configs/bert.py', '--staats'], "unknown argument '--staats'; did you mean 'stats'"),
+        (['prepare'], 'the following arguments are required: --config'),
+        (['prepare', '--config=configs/finetune.py:custom'], 'fine-tunes on a task'),
+        (
+            ['prepare', '--config=configs/distilbert.py', '--config.data.tokenizer=start', '--config.start='],
+            'there is no start: give',
+        ),
+        (
+            ['prepare', '--config=configs/bert.py', '--config.data.tokenizer=@teacher'],
+            "tokenizer of '@teacher' is there once that run is",
+        ),
+    ],
+)
+def test_mistakes(rest, message, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    with pytest.raises(UserError, match=message):
+        door.main(rest)
+
+
+def test_bad_text_ends_in_one_line(tmp_path):
+    (tmp_path / 'a.jsonl').write_bytes(b'{"text": "fine"}\n{"text": "b\xe9d"}\n')
+    command = [sys.executable, '-m', 'research.data', 'prepare', '--config=configs/bert.py:tiny']
+    command += [f'--config.data.source=jsonl:{tmp_path}/a.jsonl', f'--config.data.cache={tmp_path}/cache']
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"error: '{tmp_path}/a.jsonl' is not UTF-8 at byte 28 (line 2)"
+    assert 'Traceback' not in done.stderr
+    assert list((tmp_path / 'cache').iterdir()) == []
+
+
+def test_the_status_of_a_mistake(capsys):
+    assert run_command(door.main, ['prepare', '--config=nowhere.py']) == 2
+    assert capsys.readouterr().err.startswith('error: no config file')

@@ -1,0 +1,105 @@
+"""Laws of how sequences are cut, packed, mixed and staged."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from research.data.loading import Split, boundary, load, number_of_steps
+from research.data.masking import Masking
+from research.data.settings import stages
+from research.errors import UserError
+
+
+def feed(data, batch=8, seed=1, **length):
+    return load(data, batch=batch, seed=seed, vocabulary=200, **length)
+
+
+def original(batch):
+    """The ids before masking."""
+    ids = batch['ids'].copy()
+    rows, slots = np.nonzero(batch['masked_weights'])
+    ids[rows, batch['masked_positions'][rows, slots]] = batch['masked_labels'][rows, slots]
+    return ids
+
+
+def runs_of(source, pack):
+    """What lies between the special pieces of an epoch, sorted."""
+    found = []
+    for step in range(source.examples):
+        batch = source.train[step]
+        for row, mask in zip(original(batch), batch['mask'], strict=True):
+            text = row[mask == 1].tolist()
+            cuts = [place for place, id in enumerate(text) if id in (2, 3)]
+            found += [tuple(text[a + 1 : b]) for a, b in zip(cuts, cuts[1:], strict=False) if b > a + 1]
+            assert not pack or text.count(2) == text.count(3)
+    return sorted(found)
+
+
+@pytest.mark.parametrize('fill', ['pieces', 'sentences'])
+def test_packing_keeps_every_run_and_fills_sequences(story_data, fill):
+    data = replace(story_data, fill=fill)
+    one, packed = feed(data, batch=1), feed(replace(data, pack=True), batch=1)
+    assert runs_of(one, False) == runs_of(packed, True)
+    assert packed.examples < one.examples
+
+
+def test_packed_runs_have_segments_and_positions_of_their_own(story_data):
+    batch = feed(replace(story_data, pack=True, fill='sentences')).train[0]
+    assert batch['segments'].max() > 1
+    np.testing.assert_array_equal(batch['segments'] > 0, batch['mask'] == 1)
+    begins = (batch['positions'] == 0) & (batch['mask'] == 1)
+    np.testing.assert_array_equal(begins, original(batch) == 2)
+    np.testing.assert_array_equal(np.cumsum(begins, axis=1) * batch['mask'], batch['segments'])
+
+
+def test_sequences_across_documents_separate_them_and_hold_every_piece(story_data):
+    source = feed(replace(story_data, fill='documents'), batch=1)
+    rows = [original(source.train[step])[0] for step in range(source.examples)]
+    assert max((row == 3).sum() for row in rows) > 1
+    assert sum(int(((row == 1) | (row > 4)).sum()) for row in rows) == source.facts['tokens']
+    assert source.examples < feed(replace(story_data, fill='sentences')).examples
+
+
+def test_two_stages(story_data):
+    data = replace(story_data, first_length=16, first_share=0.75)
+    source = feed(data, steps=8)
+    assert [source.train[step]['ids'].shape[1] for step in range(8)] == [16] * 6 + [32] * 2
+    assert source.evaluation['dev'][0]['ids'].shape[1] == 32
+    assert [stage.length for stage in stages(data)] == [16, 32]
+    for first in (0, 4, 7):
+        for step, batch in zip(range(first, 8), source.stream(first), strict=False):
+            again = feed(data, steps=8).train[step]
+            assert all(np.array_equal(batch[name], again[name]) for name in again)
+    assert boundary(data, number_of_steps(0, 2.0, 100, 8)) == 19
+
+
+def test_a_mixture_draws_by_weight_and_sees_each_example_once_an_epoch():
+    def make(name):
+        return lambda rows, generator: {'row': rows.astype(np.int32), 'source': np.full(len(rows), name, np.int32)}
+
+    split = Split(((30, 0.75, make(0)), (50, 0.25, make(1))))
+    order = split.order(3)
+    batch = split.make(np.array([order[index] for index in range(400)]), np.random.default_rng(0))
+    assert (batch['source'] == 0).sum() == 300
+    for name, size in ((0, 30), (1, 50)):
+        rows = batch['row'][batch['source'] == name]
+        assert all(sorted(rows[at : at + size]) == list(range(size)) for at in range(0, len(rows) - size + 1, size))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'pack': True, 'pairs': 'sop'}, 'data.pack is for single segments'),
+        ({'fill': 'documents', 'pairs': 'nsp'}, 'data.fill=documents is for single segments'),
+        ({'pack': True, 'fill': 'documents'}, 'data.pack keeps documents apart'),
+        ({'first_length': 32}, 'data.first_length=32 must be 8 or more'),
+        ({'first_share': 1.0}, 'data.first_share=1.0 must be a share'),
+        ({'fill': 'sentence'}, "did you mean 'sentences'"),
+        ({'workers': 0}, 'data.workers=0 must be 1'),
+        ({'masking': Masking(predictions=2)}, 'has no room'),
+    ],
+)
+def test_settings_that_cannot_be(story_data, changes, message):
+    with pytest.raises(UserError, match=message):
+        feed(replace(story_data, **changes))
