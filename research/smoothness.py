@@ -12,13 +12,14 @@ from research.terms import Term, weigh
 BATCHES = 4  # of the held-out split: their thousands of positions settle a mean
 
 
-def make_measure(model: Model) -> Callable[..., dict[str, Term]]:
+def make_measure(model: Model) -> Callable[..., tuple[dict[str, Term], dict[str, Any]]]:
     """The pure function `measure(params, frozen, batch, axis)` -> 'l2/i' and 'degrees/i' of each layer i, over attended positions.
 
-    L2 is the distance between a layer's input and its output, degrees the angle between the two.
+    L2 is the distance between a layer's input and its output, degrees the angle between the two. As `evaluate` asks of a
+    measure, a second dict is what it gathers of each row: nothing.
     """
 
-    def measure(params: Any, frozen: Mapping[str, Any], batch: Mapping[str, Any], axis: str | None) -> dict[str, Term]:
+    def measure(params: Any, frozen: Mapping[str, Any], batch: Mapping[str, Any], axis: str | None) -> Any:
         states = encode(model, params, batch, want=frozenset({'layers'})).layers
         assert states is not None, 'they were asked for'
         states = states.astype(jnp.float32)  # [L + 1, B, T, D]
@@ -34,7 +35,7 @@ def make_measure(model: Model) -> Callable[..., dict[str, Term]]:
         found = {
             f'{name}/{layer}': weigh(each[layer], weights) for name, each in values.items() for layer in range(states.shape[0] - 1)
         }
-        return found if axis is None else jax.lax.psum(found, axis)
+        return (found if axis is None else jax.lax.psum(found, axis)), {}
 
     return measure
 

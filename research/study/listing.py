@@ -36,7 +36,7 @@ class Line:
     state: str
     overrides: str
     parameters: int | None
-    step_flops: int | None
+    step_flops: float | None
     steps: int | None
     seconds: float | None
 

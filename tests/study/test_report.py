@@ -398,7 +398,7 @@ def test_latex_is_escaped_and_set_by_booktabs(study, finished):
 
 def test_a_claim_with_some_seeds_is_judged_so_far(study, finished):
     (finished / 'scratch-task-1' / 'result.json').unlink()
-    key = 'metrics:test/label_accuracy'
+    key = 'metrics:test/accuracy'
     found = claimed(study, finished, (('scratch-task-0', 'scratch-task-1'), key), (('student-task-0', 'student-task-1'), key))
     assert found.startswith('**holds** — Scratch is below Student: 85.0 (n=1 of 2) against 89.0 ± 1.4 (n=2)')
     assert found.endswith('chance is not excluded; so far: scratch-task-1 has no number (interrupted))')
