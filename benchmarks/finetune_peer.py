@@ -7,6 +7,7 @@ batches of like length; the order of the data and every random number are its ow
 """
 
 import argparse
+import importlib
 import json
 import random
 import statistics
@@ -18,12 +19,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
-import torch
-import transformers
 
 from research import metrics
 from research.data import tasks
 from research.data.settings import Data
+
+torch: Any = importlib.import_module('torch')  # only in the environment of its own
+transformers: Any = importlib.import_module('transformers')
 
 POOL = 64  # batches whose examples are sorted by length together
 
@@ -51,11 +53,11 @@ def finetune(given: argparse.Namespace, seed: int) -> dict[str, Any]:
     model = transformers.BertForSequenceClassification.from_pretrained(
         given.start, num_labels=len(names), problem_type='regression' if row.kind == 'score' else 'single_label_classification'
     )
-    cut: dict[str, list[list[int]]] = {}
+    cut: dict[str, list[tuple[list[int], list[int]]]] = {}
     for split in ('train', 'dev'):
         texts = [x.text for x in splits[split]]
         pairs = [x.pair for x in splits[split]] if splits[split][0].pair else None
-        encoded = tokenizer(texts, pairs, truncation='longest_first', max_length=given.length)
+        encoded: Any = tokenizer(texts, pairs, truncation='longest_first', max_length=given.length)
         cut[split] = list(zip(encoded['input_ids'], encoded['token_type_ids'], strict=True))
 
     def gold(split: str) -> np.ndarray:
@@ -64,7 +66,7 @@ def finetune(given: argparse.Namespace, seed: int) -> dict[str, Any]:
             return np.array([x.score for x in members], np.float32)
         return np.array([names.index(x.label) for x in members])
 
-    def batch_of(split: str, rows: list[int]) -> dict[str, torch.Tensor]:
+    def batch_of(split: str, rows: list[int]) -> dict[str, Any]:
         length = max(len(cut[split][i][0]) for i in rows)
         padded = torch.zeros(3, len(rows), length, dtype=torch.long)
         for place, i in enumerate(rows):

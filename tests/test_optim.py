@@ -279,7 +279,7 @@ def test_what_cannot_be_frozen(frozen: tuple[str, ...], layers: Any, message: st
         ({'ema': 1.0}, 'optimizer.ema=1.0'),
     ],
 )
-def test_rates_of_layers_and_averages_that_cannot_be(options: dict[str, float], message: str) -> None:
+def test_rates_of_layers_and_averages_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         validate(Optimizer(**options))
 

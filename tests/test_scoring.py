@@ -157,7 +157,7 @@ def test_no_answer_is_given_where_it_leads_by_more_than_the_threshold(
     assert [line['prediction'] for line in strict.predictions] == ['tower', '', 'high', '']
     assert strict.metrics['exact'] == 0.75
     # The threshold of the best F1 lies between the leads of what should be answered, −8, and of what should not, −1.
-    assert verdict.threshold == pytest.approx(-8)
+    assert verdict.threshold is not None and verdict.threshold == pytest.approx(-8)
     assert scoring.judge(data, questions, logits, verdict.threshold).metrics['exact'] == 0.75
     assert verdict.files['scores.json'] == metrics.squad2(
         {id: [text for _, text in golds] for id, golds in QUESTIONS}, verdict.files['predictions.json'], sure
