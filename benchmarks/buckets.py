@@ -1,6 +1,6 @@
 """What batches of like length are worth: examples a second on a task, against padding every batch to the longest there may be.
 
-    python benchmarks/buckets.py --start=HF_FOLDER_OR_RUN --folder=…/glue [--task=sst2] [--steps=64] [--length=64]
+    python benchmarks/buckets.py --start=HF_FOLDER_OR_RUN --folder=…/glue [--task=sst2] [--steps=64] [--length=128]
 
 Both train the same examples of the same task with the same step; compilation is left out. Printed: examples a second both ways and
 their ratio, and the share of positions that hold a piece.
@@ -69,9 +69,9 @@ def main() -> None:
     parser.add_argument('--task', default='sst2')
     parser.add_argument('--steps', type=int, default=64)
     parser.add_argument('--batch', type=int, default=32)
-    parser.add_argument('--length', type=int, default=64)
+    parser.add_argument('--length', type=int, default=128)
     given = parser.parse_args()
-    found = {'buckets': measure(given, (16, 32)), 'padded': measure(given, ())}
+    found = {'buckets': measure(given, (16, 32, 64)), 'padded': measure(given, ())}
     ratio = found['buckets']['examples_per_second'] / found['padded']['examples_per_second']
     print(json.dumps({'task': given.task, **found, 'ratio': round(ratio, 2)}, indent=2))
 

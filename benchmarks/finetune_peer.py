@@ -24,8 +24,7 @@ from research import metrics
 from research.data import tasks
 from research.data.settings import Data
 
-# Not of this environment: that of requirements-parity.txt has them.
-torch: Any = importlib.import_module('torch')
+torch: Any = importlib.import_module('torch')  # only in the environment of its own
 transformers: Any = importlib.import_module('transformers')
 
 POOL = 64  # batches whose examples are sorted by length together
@@ -58,7 +57,7 @@ def finetune(given: argparse.Namespace, seed: int) -> dict[str, Any]:
     for split in ('train', 'dev'):
         texts = [x.text for x in splits[split]]
         pairs = [x.pair for x in splits[split]] if splits[split][0].pair else None
-        encoded = tokenizer(texts, pairs, truncation='longest_first', max_length=given.length)
+        encoded: Any = tokenizer(texts, pairs, truncation='longest_first', max_length=given.length)
         cut[split] = list(zip(encoded['input_ids'], encoded['token_type_ids'], strict=True))
 
     def gold(split: str) -> np.ndarray:

@@ -311,7 +311,7 @@ def test_the_longer_text_is_cut_first(story_data, tmp_path):
     cases = [('the ' * 30, 'map'), ('map', 'the ' * 30), ('the ' * 30, 'map ' * 30), ('the', 'map')]
     lines = [f'{a}\t{b}\t{number}' for number, (a, b) in enumerate(cases)]
     path.write_text('\n'.join(['sentence\tsecond\tlabel', *lines]), encoding='utf-8')
-    data = replace(story_data, task='custom', train=str(path), dev=str(path), pair='second', length=16)
+    data = replace(story_data, task='custom', train=str(path), dev=str(path), pair='second', length=16, select='last')
     batch = feed(data, batch=4).evaluation['dev'][0]
     sizes = [[len(segment) for segment in segments(*row)] for row in zip(batch['ids'], batch['types'], batch['mask'], strict=True)]
     whole = feed(data).tokenizer.encode('map', add_special_tokens=False)
