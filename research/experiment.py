@@ -70,8 +70,8 @@ def validate(x: Experiment) -> None:
     layout(x.model)
     objectives.validate(x.losses, x.model, offered(x), x.teacher)
     optim.validate(x.optimizer)
-    if x.run.steps == 0 and not (x.data.task and x.start):
-        raise UserError('run.steps=0 evaluates a model on a task: give --config.data.task=NAME and --config.start=RUN')
+    if x.run.steps == 0 and not x.start:
+        raise UserError('run.steps=0 evaluates a trained model: give --config.start=RUN')
     if x.run.steps and not x.run.epochs:
         optim.schedule(x.optimizer, x.run.steps)
     if x.data.length > x.model.positions:

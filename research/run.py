@@ -220,7 +220,7 @@ def check_account(x: Experiment, account: Account) -> None:
         )
     if not x.run.steps and account.random:
         raise UserError(
-            f"run.steps=0, but the start lacks {', '.join(account.random)}: fine-tune it on '{x.data.task}' and start from that run"
+            f'run.steps=0, but the start lacks {", ".join(account.random)}: train it on what these are for, and start from that run'
         )
 
 

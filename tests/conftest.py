@@ -13,6 +13,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
     )
 )
 os.environ['HF_HUB_OFFLINE'] = '1'  # no test asks the network
+os.environ['SUBMITIT_LOG_LEVEL'] = 'NOCONFIG'  # else its import closes absl's log, which is pytest's captured stderr
 
 import random
 from collections.abc import Callable

@@ -161,7 +161,9 @@ def test_evaluation_alone_scores_what_the_run_did(
     other = {**examples, 'start': str(workdir), 'run.steps': 0, 'data.labels': ('c', 'b', 'a')}
     with pytest.raises(UserError, match='tells a, b, c, but the task .custom. has c, b, a: give --config.data.labels=a,b,c'):
         runs.run(tiny('finetune', other), tmp_path / 'refused')
-    with pytest.raises(UserError, match='run.steps=0, but the start lacks label/output/kernel, label/output/bias: fine-tune it'):
+    with pytest.raises(
+        UserError, match='run.steps=0, but the start lacks label/output/kernel, label/output/bias: train it on what'
+    ):
         runs.run(tiny('finetune', {**other, 'surgery.drop': ('label',)}), tmp_path / 'refused')
     names = {'a': 'x', 'b': 'y', 'c': 'z'}
     for split in ('train', 'dev', 'test'):
