@@ -98,14 +98,22 @@ def parse(source: str) -> tuple[Source, str]:
 
 
 def regrouped(found: Iterable[Found], titles: list[Callable[[str], bool]]) -> Iterator[Found]:
-    """The same paragraphs in other documents: one begins at each title, whatever separated them before."""
+    """The same paragraphs in other documents: from the first title on one begins at each, whatever separated them before.
+
+    What comes before a title, or has none, as another source of the mixture, keeps its documents.
+    """
     document: list[str] = []
-    size, share = 0, 0.0
+    size, share, titled = 0, 0.0, False
     for share, paragraphs in found:
+        if document and not titled:
+            yield share, document
+            document, size = [], 0
         for paragraph in paragraphs:
-            if document and any(title(paragraph) for title in titles):
-                yield share, document
-                document, size = [], 0
+            if any(title(paragraph) for title in titles):
+                titled = True
+                if document:
+                    yield share, document
+                    document, size = [], 0
             document.append(paragraph)
             size += len(paragraph)
             limit(size, f"a document that begins with '{document[0].strip()[:40]}'")

@@ -195,7 +195,7 @@ def test_the_share_that_is_read_rises_to_one(tmp_path):
     [
         ('a.txt', 'word word\n' * 3, {}, "a.txt' line 2: the document has more than 10 characters; separate documents"),
         ('a.jsonl', json.dumps({'text': 'word ' * 3}), {}, "a.jsonl' line 1: the document has more"),
-        ('a.txt', 'word word\n\nword word\n', {'cleaners': ('wikitext',)}, "a document that begins with 'word word' has more"),
+        ('a.txt', ' = A = \nword\n\nword\n', {'cleaners': ('wikitext',)}, "a document that begins with '= A =' has more"),
     ],
 )
 def test_a_document_that_does_not_fit_into_memory(tmp_path, monkeypatch, name, content, settings, message):
@@ -203,3 +203,10 @@ def test_a_document_that_does_not_fit_into_memory(tmp_path, monkeypatch, name, c
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
         list(documents(f'{name[2:].partition(".")[0].replace("txt", "text")}:{tmp_path / name}', Data(**settings)))
+
+
+def test_a_source_without_titles_keeps_its_documents(tmp_path):
+    path = tmp_path / 'books.jsonl'
+    path.write_text('\n'.join(json.dumps({'text': f'First {number}.\nSecond.'}) for number in range(3)), encoding='utf-8')
+    found = list(documents(f'jsonl:{path}', Data(cleaners=('wikitext',))))
+    assert found == [[f'First {number}.', 'Second.'] for number in range(3)]
