@@ -195,7 +195,7 @@ def test_the_share_that_is_read_rises_to_one(tmp_path):
     [
         ('a.txt', 'word word\n' * 3, {}, "a.txt' line 2: the document has more than 10 characters; separate documents"),
         ('a.jsonl', json.dumps({'text': 'word ' * 3}), {}, "a.jsonl' line 1: the document has more"),
-        ('a.txt', ' = A = \nword\n\nword\n', {'cleaners': ('wikitext',)}, "a document that begins with '= A =' has more"),
+        ('a.txt', '= A =\n\nword\n\nword\n', {'cleaners': ('wikitext',)}, "a document that begins with '= A =' has more"),
     ],
 )
 def test_a_document_that_does_not_fit_into_memory(tmp_path, monkeypatch, name, content, settings, message):
