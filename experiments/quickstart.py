@@ -18,7 +18,7 @@ from research.study.graph import Claim, Row, Study, Table
 from research.surgery import Surgery
 
 # Steps of pretraining, steps of fine-tuning: 'small' learns something within ten minutes, 'tiny' shows that everything runs.
-SIZES = {'small': (500, 150), 'medium': (800, 200), 'tiny': (20, 10)}
+SIZES = {'small': (400, 120), 'medium': (800, 200), 'tiny': (20, 10)}
 
 
 def get_study(size: str = 'small') -> Study:
