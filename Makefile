@@ -6,7 +6,7 @@ PARITY := .venv-parity/bin
 .PHONY: quickstart test slow slurm lint parity
 
 quickstart: $(BIN)/.run
-	$(BIN)/python launch.py --config=experiments/quickstart.py
+	$(BIN)/python launch.py --config=experiments/quickstart.py --jobs=2
 
 test: $(BIN)/.dev
 	$(BIN)/python -m pytest

@@ -36,6 +36,7 @@ parallel.use_simulated(DEVICES)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_compilation_cache_dir', str(ROOT / '.jax_cache'))
+jax.config.update('jax_compilation_cache_max_size', 2**33)  # with any limit jax locks the folder, which the workers share
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 SUBJECTS = ('The old sailor', 'A quiet teacher', 'My younger brother', 'The king of the hills', 'Her patient doctor')

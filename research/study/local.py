@@ -87,6 +87,7 @@ def begin(folder: Path, name: str, slot: Slot, say: Callable[[str], None], attem
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH', ''))))
     settings = {
         'JAX_COMPILATION_CACHE_DIR': str(folder.absolute() / '.compiled'),
+        'JAX_COMPILATION_CACHE_MAX_SIZE': str(2**34),  # with any limit jax locks the folder: no run reads what another half wrote
         **os.environ,
         'PYTHONPATH': path,
         **slot.settings,

@@ -155,12 +155,13 @@ def test_the_classes_of_the_task_are_nearly_balanced_and_unnamed(cache):
 
 
 def test_the_order_and_the_text_are_fixed(cache, tmp_path, monkeypatch):
-    texts = [
-        ('b', 'b.c', 'One fine day it rained all day.'),
-        ('a', 'a', 'One fine day it rained all DAY.\n\nIt was not a fine day.'),
-    ]
-    monkeypatch.setattr(docstrings, 'texts', lambda: iter(texts))
-    found = [(passage.module, passage.paragraphs) for passage in docstrings.passages(tmp_path)]
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b' / 'c.py').write_text('"""One fine day it rained all day."""')
+    (tmp_path / 'a.py').write_text('"""One fine day it rained all DAY.\n\nIt was not a fine day."""')
+    files = [('b', tmp_path, Path('b/c.py')), ('a', tmp_path, Path('a.py'))]
+    monkeypatch.setattr(docstrings, 'topics', list)
+    monkeypatch.setattr(docstrings, 'sources', lambda: iter(files))
+    found = [(passage.module, passage.paragraphs) for passage in docstrings.passages(tmp_path / 'cache')]
     assert found == [('b.c', ('One fine day it rained all day.',)), ('a', ('It was not a fine day.',))]
 
 
@@ -170,19 +171,24 @@ def test_the_stamp_names_versions():
 
 
 def test_sources_without_docstrings(tmp_path, monkeypatch):
-    monkeypatch.setattr(docstrings, 'texts', lambda: iter([]))
+    monkeypatch.setattr(docstrings, 'topics', list)
+    monkeypatch.setattr(docstrings, 'sources', lambda: iter([]))
     with pytest.raises(UserError, match='no docstrings found'):
         list(docstrings.passages(tmp_path))
 
 
 def test_a_file_that_does_not_parse_is_left_out(tmp_path):
-    (tmp_path / 'good.py').write_text('"""Good."""\nclass A:\n    def f(self):\n        "Inner."\n')
+    lines = ('Here is a sentence of plain words.', 'And within it there is another one.')
+    (tmp_path / 'good.py').write_text(f'"""{lines[0]}"""\nclass A:\n    def f(self):\n        "{lines[1]}"\n')
     (tmp_path / 'bad.py').write_text('def (:')
-    (tmp_path / 'test_good.py').write_text('"""Test."""')
-    paths = [Path(name) for name in ('bad.py', 'good.py', 'gone.py', 'test_good.py')]
-    assert list(docstrings.modules('p', tmp_path, paths)) == [('p', 'good', 'Good.'), ('p', 'good', 'Inner.')]
+    (tmp_path / 'test_good.py').write_text(f'"""{lines[0]}"""')
+    found = {name: docstrings.module('p', tmp_path, Path(name)) for name in ('bad.py', 'good.py', 'gone.py', 'test_good.py')}
+    assert found.pop('good.py') == [docstrings.Passage('p', 'good', (line,)) for line in lines]
+    assert not any(found.values())
 
 
 def test_docstrings_of_compiled_functions(tmp_path):
-    (tmp_path / 'm.py').write_text('add_newdoc("m", "f", """\n    Compiled.\n    """)\n')
-    assert list(docstrings.modules('', tmp_path, [Path('m.py')])) == [('m', 'm', 'Compiled.')]
+    (tmp_path / 'm.py').write_text('add_newdoc("m", "f", """\n    It is compiled from another language.\n    """)\n')
+    assert docstrings.module('m', tmp_path, Path('m.py')) == [
+        docstrings.Passage('m', 'm', ('It is compiled from another language.',))
+    ]
