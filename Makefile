@@ -9,7 +9,7 @@ quickstart: $(BIN)/.run
 	$(BIN)/python launch.py --config=experiments/quickstart.py --jobs=2
 
 test: $(BIN)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(BIN)/.dev
 	$(BIN)/python -m pytest -m slow || test $$? -eq 5 # 5: there is none
