@@ -4,12 +4,13 @@ from typing import Any
 
 import jax
 
+from research.data import tasks
 from research.data.masking import predictions
 from research.data.settings import Data, stages
 from research.models.architecture import Architecture
 from research.models.encoder import projected
 from research.models.sharing import group_counts
-from research.objectives.losses import LOSSES, Losses, active, needs_teacher
+from research.objectives.losses import LOSSES, Losses, active, heads, needs_teacher
 from research.optim import Optimizer, build
 
 Heads = tuple[tuple[str, int], ...]
@@ -87,18 +88,20 @@ def step_flops(student: Architecture, teacher: Architecture | None, losses: Loss
 def costs(student: Architecture, teacher: Architecture | None, losses: Losses, data: Data, batch: int) -> dict[str, float]:
     """FLOPs `per_token` of a forward pass and `per_step` of training, means over the steps where these have two lengths."""
     tokens, forward, step = 0.0, 0.0, 0.0
+    sequences = batch * (len(tasks.classes(data)) if 'choice' in heads(losses) else 1)  # each candidate is one
     for stage in stages(data):
         room = predictions(stage.masking, stage.length)
         tokens += stage.share * stage.length
         forward += stage.share * forward_flops(student, stage.length, vocabulary_positions(losses, stage.length, room))
-        step += stage.share * step_flops(student, teacher, losses, batch, stage.length, room)
+        step += stage.share * step_flops(student, teacher, losses, sequences, stage.length, room)
     return {'per_token': forward / tokens, 'per_step': round(step)}
 
 
 def memory(parameters: int, optimizer: Optimizer) -> dict[str, int]:
-    """Bytes of the float32 parameters, gradients and optimizer state; activations come on top."""
+    """Bytes of the float32 parameters, gradients, optimizer state and moving average; activations come on top."""
     one = {'kernel': jax.ShapeDtypeStruct((1024,), 'float32')}
     state = jax.eval_shape(build(optimizer).init, one)
     copies = sum(leaf.size for leaf in jax.tree.leaves(state)) // 1024
     found = {'parameters': 4 * parameters, 'gradients': 4 * parameters, 'optimizer': 4 * parameters * copies}
+    found['average'] = 4 * parameters if optimizer.ema else 0
     return {**found, 'total': sum(found.values())}

@@ -25,7 +25,7 @@ class Surgery:
     drop: tuple[str, ...] = ()  # paths that stay random, such as 'label' or 'encoder/position'
     inherit: bool = False  # the architecture is the donor's; of model.* only rates and compute settings count
     keep: float = 1.0  # with inherit, the share of the donor's layers that the model has
-    sharing: str = ''  # with inherit, a row of SHARING; '' = the donor's
+    sharing: str = ''  # with inherit, a row of SHARING (its groups or table are model.*'s); '' = the donor's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def inherit(surgery: Surgery, model: Architecture, donor: Architecture) -> Archi
         raise UserError(f"surgery.keep={surgery.keep} must be a share of the donor's layers: above 0, 1 at most")
     found = dataclasses.replace(donor, **{field: getattr(model, field) for field in OWN})
     if surgery.sharing:
-        found = dataclasses.replace(found, sharing=surgery.sharing, table=())
+        found = dataclasses.replace(found, sharing=surgery.sharing, groups=model.groups, table=model.table)
     layers = max(1, round(surgery.keep * donor.layers))
     if layers != donor.layers and found.sharing == 'table':
         raise UserError(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from research import accounting
+from research.data.settings import Data
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Model, encode, initialise
 from research.models.sharing import SHARING
@@ -232,5 +233,12 @@ def test_a_step_costs_three_passes_and_one_of_a_teacher_that_is_read(small: Arch
 
 @pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('sgd', 0)])
 def test_memory_counts_the_copies_that_an_optimizer_keeps(name: str, copies: int) -> None:
-    found = accounting.memory(1000, Optimizer(name=name))
-    assert found == {'parameters': 4000, 'gradients': 4000, 'optimizer': 4000 * copies, 'total': 4000 * (2 + copies)}
+    for ema in (0.0, 0.9):
+        kept = {'parameters': 4000, 'gradients': 4000, 'optimizer': 4000 * copies, 'average': 4000 * (ema > 0)}
+        assert accounting.memory(1000, Optimizer(name=name, ema=ema)) == {**kept, 'total': sum(kept.values())}
+
+
+def test_each_candidate_of_a_choice_is_a_sequence_to_train_on(small: Architecture) -> None:
+    losses = Losses(mlm=Plain(0.0), choice=Plain(1.0))
+    costs = accounting.costs(small, None, losses, Data(task='race', length=16), 8)
+    assert costs['per_step'] == 8 * 4 * 16 * 3 * costs['per_token']

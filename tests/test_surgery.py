@@ -169,6 +169,8 @@ def test_an_inherited_architecture_keeps_only_rates_and_compute_settings(small: 
     assert inherit(Surgery(), mine, donor) == expected
     assert inherit(Surgery(keep=0.5), mine, donor) == dataclasses.replace(expected, layers=4)
     assert inherit(Surgery(keep=0.01), mine, donor) == dataclasses.replace(expected, layers=1)
+    grouped = inherit(Surgery(sharing='groups'), dataclasses.replace(mine, groups=3), donor)
+    assert grouped == dataclasses.replace(expected, sharing='groups', groups=3)
 
 
 @pytest.mark.parametrize('keep', [0.0, -0.5, 1.5])

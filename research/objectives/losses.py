@@ -244,7 +244,8 @@ def terms(losses: Losses, student: View, teacher: View | None, batch: Batch) -> 
     found = {}
     for name, options in active(losses).items():
         row = LOSSES[name]
-        found[name] = weigh(row.values(options, student, teacher, batch), batch[WEIGHTS[row.over(options)]])
+        values = row.values(options, student, teacher, batch)
+        found[name] = weigh(values, batch[WEIGHTS[row.over(options)]].reshape(values.shape))  # [B, C, T] of choices is [B·C, T]
     return found
 
 

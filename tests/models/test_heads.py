@@ -42,9 +42,10 @@ def test_every_head_has_a_case() -> None:
     ('head', 'shape'), [('mlm', (4, 16, 64)), ('pair', (4, 2)), ('label', (4, 3)), ('span', (4, 16, 2)), ('choice', (4, 1))]
 )
 def test_logits_have_their_shape_in_float32(model: Model, params: Any, batch: Any, head: str, shape: tuple[int, ...]) -> None:
-    assert logits(model, params, batch, head).shape == shape
-    half = Model(dataclasses.replace(model.architecture, dtype='bfloat16'), ALL)
-    assert logits(half, params, batch, head).dtype == jnp.float32
+    for dtype in ('float32', 'bfloat16'):
+        network = Model(dataclasses.replace(model.architecture, dtype=dtype), ALL)
+        found = jax.eval_shape(lambda network=network: logits(network, params, batch, head))
+        assert (found.shape, found.dtype) == (shape, jnp.float32)
 
 
 def test_the_vocabulary_is_scored_at_the_positions_asked_for(model: Model, params: Any, batch: Any) -> None:

@@ -161,6 +161,18 @@ def test_a_choice_is_among_the_candidates_of_one_example(model: Model, logits: C
     assert found.count == given['weight'].sum()
 
 
+def test_hidden_states_of_candidates_are_matched_position_by_position(model: Model, params: Any, other: Any, batch: Any) -> None:
+    losses = dataclasses.replace(NONE, cosine=Match(1.0))
+
+    @jax.jit
+    def match(batch: Any) -> Any:
+        return terms(losses, View(model, params, batch), View(model, other, batch), batch)['cosine']
+
+    sequences, candidates = match(batch), match(arranged('choice', batch))
+    assert float(candidates.total) == pytest.approx(float(sequences.total), rel=1e-5)
+    assert candidates.count == sequences.count == counts(losses, arranged('choice', batch))['cosine']
+
+
 def test_every_row_is_tested_in_this_file() -> None:
     assert set(LOSSES) == {'choice'} | set(SUPERVISED) | {name for name, _ in MATCHING}
     assert {field.name for field in dataclasses.fields(Losses)} == set(LOSSES)
