@@ -97,6 +97,8 @@ def result(donor: Donor, name: str) -> dict[str, Any]:
         'flops_per_step': 0,
         'checkpoint_bytes': 4 * summary['total'],
         'train_seconds': 0.0,
+        'wall_seconds': 0.0,
+        'smoothness': None,
         **dict.fromkeys(unknown),
         'labels': list(donor.labels) or None,
     }

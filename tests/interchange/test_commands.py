@@ -132,6 +132,10 @@ def test_import_and_export_as_commands(model, tmp_path, capsys):
     assert load_tokenizer(again.tokenizer).to_str() == load_tokenizer(donor.tokenizer).to_str()
 
 
+def test_the_result_of_an_import_has_the_keys_of_a_runs(teacher):
+    assert set(interchange.result(donor_of({}, ('mlm',)), 'mine')) == set(json.loads((teacher / 'result.json').read_text()))
+
+
 def test_the_card_says_where_a_model_comes_from(teacher, tmp_path):
     assert run_command(interchange.main, ['export', str(teacher), str(tmp_path / 'out'), '--heads=mlm', '--licence=mit']) == 0
     card = (tmp_path / 'out' / 'README.md').read_text()
@@ -286,6 +290,7 @@ def fine_tuning(tiny, folder: Path, examples, **changes) -> experiment.Experimen
     return tiny('finetune', given)
 
 
+@pytest.mark.usefixtures('one_device')
 @pytest.mark.parametrize('name', ['BertPretraining', 'DistilBertMlm', 'AlbertPretraining'])
 def test_a_run_starts_from_a_hugging_face_folder(name, model, tiny, examples, tmp_path):
     result = runs.run(fine_tuning(tiny, model(name), examples), tmp_path / 'run')
@@ -295,6 +300,7 @@ def test_a_run_starts_from_a_hugging_face_folder(name, model, tiny, examples, tm
     assert load_tokenizer(tmp_path / 'run' / 'tokenizer').token_to_id('sailor') == 9
 
 
+@pytest.mark.usefixtures('one_device')
 def test_fine_tuning_with_another_tokenizer_is_refused(model, tiny, examples, tmp_path):
     folder = model()
     other = model('BertModel')
@@ -306,6 +312,7 @@ def test_fine_tuning_with_another_tokenizer_is_refused(model, tiny, examples, tm
     assert runs.run(told, tmp_path / 'run')['steps'] > 0
 
 
+@pytest.mark.usefixtures('one_device')
 def test_a_hugging_face_folder_teaches(model, tiny, tmp_path):
     folder = model('BertPretraining')
     shape = {'vocabulary': 32, 'width': 8, 'embedding': 8, 'inner': 12, 'positions': 16}
