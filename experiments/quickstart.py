@@ -14,7 +14,7 @@ from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
-from research.study.graph import Claim, Row, Study, Table
+from research.study.graph import COLUMNS, Claim, Row, Study, Table
 from research.surgery import Surgery
 
 # Steps of pretraining, steps of fine-tuning: 'small' learns something within ten minutes, 'tiny' shows that everything runs.
@@ -89,7 +89,7 @@ def get_study(size: str = 'small') -> Study:
     return Study(
         name='quickstart',
         runs={**pretrained, **tasks},
-        table=Table('Four small encoders on the embedded corpus', rows),
+        table=Table('Four small encoders on the embedded corpus', rows, score=COLUMNS['task'].title),
         note='One seed, one corpus of documentation, minutes of training: it shows the chain, not how the methods compare.',
         claims=(
             Claim(

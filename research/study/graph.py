@@ -121,7 +121,7 @@ COLUMNS = {
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What a study is run for. Figures draw the column titled `score` against what a row costs and what shape it has.
+    """What a study is run for. Figures draw the column titled `score` (none where it is '') against what a row costs and its shape.
 
     `source` is the paper and its table that the rows' published numbers are from.
     """
@@ -129,7 +129,7 @@ class Table:
     title: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...] = tuple(COLUMNS.values())
-    score: str = 'Task accuracy (%)'
+    score: str = ''
     source: str = ''
 
 
@@ -178,6 +178,8 @@ class Study:
                     choose(f"run (role '{role}' of row '{row.title}')", name, self.runs)
         roles = {role: None for row in self.table.rows for role in row.runs}
         titles = [column.title for column in self.table.columns]
+        if self.table.score:
+            choose('column (score of the table)', self.table.score, titles)
         for column in self.table.columns:
             if not column.of:
                 choose(f"role (column '{column.title}')", column.role, roles)

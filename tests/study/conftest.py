@@ -45,7 +45,8 @@ def study() -> Study:
             ('scratch', 'metrics:dev/mlm'),
         ),
     )
-    return Study('distillation', runs, Table('Distillation | one table', tuple(rows)), 'What a teacher is worth.', claims)
+    table = Table('Distillation | one table', tuple(rows), score='Task accuracy (%)')
+    return Study('distillation', runs, table, 'What a teacher is worth.', claims)
 
 
 def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any) -> None:

@@ -8,8 +8,8 @@ from research.errors import UserError
 from research.study.graph import COLUMNS, FORMATS, Claim, Column, Row, Study, Table, needs, order
 
 
-def small(runs, rows=(), columns=(), claims=()):
-    return Study('small', runs, Table('Small', rows, columns), claims=claims)
+def small(runs, rows=(), columns=(), claims=(), score=''):
+    return Study('small', runs, Table('Small', rows, columns, score), claims=claims)
 
 
 def test_needs_reads_start_teacher_and_tokenizer_once(experiment):
@@ -67,6 +67,8 @@ def test_study_refuses_rows_columns_and_claims_that_name_nothing(experiment):
         small(runs, (Row('BERT', {'pretrain': ('techer',)}),))
     with pytest.raises(UserError, match="role .column 'MLM loss.*named 'pretrain'; did you mean 'pretraining'"):
         small(runs, (Row('BERT', {'pretraining': ('teacher',)}),), (COLUMNS['mlm'],))
+    with pytest.raises(UserError, match=r"column \(score of the table\).*'MLM los'; did you mean 'MLM loss \(nats\)'"):
+        small(runs, (Row('BERT', {'pretrain': ('teacher',)}),), (COLUMNS['mlm'],), score='MLM los')
     with pytest.raises(UserError, match="claim 'it learns'.*'techer'; did you mean 'teacher'"):
         small(runs, claims=(Claim('it learns', ('teacher', 'steps'), (('teacher', 'techer'), 'steps')),))
 
