@@ -34,11 +34,11 @@ def begun(workdir: Path) -> bool:
 
 def run_state(workdir: Path) -> RunState:
     """The state of one run, from its folder and its lock alone; that another run blocks it is not known there."""
+    holder = lock.holder(workdir)  # first: who lets go of it between the two looks has written its last word before
     failure = read_record(workdir / 'failure.json')
     attempts = failure['attempts'] if failure is not None else 0
     if read_record(workdir / 'result.json') is not None:
         return RunState('done', attempts=attempts)
-    holder = lock.holder(workdir)
     if holder is not None:
         return RunState('running', lock.told(holder), attempts)
     if failure is not None:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from research import lock
 from research.errors import UserError
 from research.records import read_record, write_record
 from research.study.ledger import check, enter, run_state, states
@@ -30,6 +31,12 @@ def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
     assert (run_state(run).state, run_state(run).reason, run_state(run).attempts) == ('failed', 'no memory', 2)
     write_record(run / 'result.json', {'steps': 1})
     assert run_state(run).state == 'done'
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_done_or_running_never_interrupted(tmp_path, monkeypatch):
+    begin(tmp_path, 'run')
+    monkeypatch.setattr(lock, 'holder', lambda run: write_record(run / 'result.json', {'steps': 1}))
+    assert run_state(tmp_path / 'run').state == 'done'
 
 
 @pytest.mark.parametrize('text', ['', '{"steps": 15', '[]', 'null', '\x80'])

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from research import lock
 from research.errors import UserError
 from research.experiment import Experiment, Run
 from research.records import write_record
 from research.study import __main__ as command
 from research.study import listing, slurm
-from research.study.ledger import enter, record_failure, states
+from research.study.how import How
+from research.study.ledger import RunState, enter, record_failure, states
 from research.study.metrics import last_lines
 from research.study.progress import Monitor, Progress, duration, progress, table
 
@@ -65,6 +67,13 @@ def test_on_a_terminal_one_live_table_says_it_all(study, finished: Path, capsys:
     monitor.close()
     out = capsys.readouterr().out
     assert '9 done' in out and 'step 1/2' not in out and '[1/9]' not in out
+
+
+@pytest.mark.parametrize('state', ['waiting', 'interrupted', 'failed', 'blocked', 'running', 'done'])
+def test_a_run_of_any_state_may_be_said_to_start(study, tmp_path: Path, state: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Monitor(study, tmp_path, states(study, tmp_path)).starts('teacher', RunState(state, 'no memory'))
+    told = {'interrupted': 'continues', 'failed': 'tries again after: no memory'}
+    assert capsys.readouterr().out == f'[1/9] teacher: {told[state] if state in told else "starts"}\n'
 
 
 # ---- The list --------------------------------------------------------------------------------------------------------------------
@@ -157,3 +166,24 @@ def test_runs_that_wait_for_the_same_runs_are_submitted_together(study, tmp_path
         (['student-task-0', 'student-task-1'], ('student',)),
         (['scratch-task-0', 'scratch-task-1'], ('scratch',)),
     ]
+
+
+@pytest.mark.usefixtures('fake_slurm')
+def test_a_second_launcher_looks_at_the_queue_only_after_the_first_has_submitted(study, tmp_path: Path, monkeypatch) -> None:
+    enter(study, tmp_path)
+    asked, held = [], []
+    monkeypatch.setattr(slurm, 'COMMANDS', ())
+    monkeypatch.setattr(slurm, 'POLL', 0.01)
+
+    def submit(*_: object) -> None:
+        held.append(lock.holder(tmp_path / '.submission'))
+        record_failure(tmp_path / 'teacher', 'no memory')
+
+    def queue() -> dict[str, tuple[str, str]]:
+        asked.append(lock.holder(tmp_path / '.submission'))
+        return {}
+
+    monkeypatch.setattr(slurm, 'queue', queue)
+    monkeypatch.setattr(slurm, 'submit', submit)
+    slurm.execute(study, tmp_path, ['teacher'], How(executor='slurm', retries=0))
+    assert asked[0] is None and None not in asked[1:] and len(held) == 1 and held[0] is not None
