@@ -9,6 +9,7 @@ import json
 import math
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import ml_collections
@@ -201,6 +202,28 @@ def value(x: Any, key: str) -> Any:
     for name in key.split('.'):
         x = getattr(x, name)
     return x
+
+
+def setting(x: Experiment) -> Experiment:
+    """`x` without what the seeds of one experiment differ in: seed, name, and which sibling they start from or are taught by."""
+    start, teacher = ('@' if source.startswith('@') else source for source in (x.start, x.teacher))
+    return dataclasses.replace(x, seed=0, name='', start=start, teacher=teacher)
+
+
+def read(folder: Path, label: str = '', mend: str = '') -> Experiment:
+    """The experiment of a run folder.
+
+    Raises UserError where there is none, or one of another version; `label` begins the message and `mend` says what may be done.
+    """
+    path = folder / 'experiment.json'
+    try:
+        return from_wire(json.loads(path.read_text('utf-8')))
+    except FileNotFoundError:
+        raise UserError(f'{label}{folder} is no run folder: it has no experiment.json{mend}') from None
+    except json.JSONDecodeError as error:
+        raise UserError(f'{label}{path} is not JSON ({error}){mend}') from None
+    except UserError as error:
+        raise UserError(f'{label}{path} is from another version of this code ({error}){mend}') from None
 
 
 def squeeze(x: Experiment) -> Experiment:

@@ -26,7 +26,7 @@ from research.models.heads import Model, encode, score
 from research.models.sharing import layout
 from research.objectives import losses
 from research.parallel import Plan
-from research.records import read_record, write_record
+from research.records import read_lines, read_record, write_record
 from research.surgery import Account, Donor, transplant, under
 from research.train import State
 
@@ -123,18 +123,13 @@ def number_of_steps(x: Experiment, feed: loading.Feed) -> int:
 
 def claim(x: Experiment, workdir: Path) -> None:
     """Raises UserError where `workdir` belongs to something else, naming the keys that differ."""
-    path = workdir / 'experiment.json'
-    if not path.exists():
+    if not (workdir / 'experiment.json').exists():
         if workdir.exists() and (
             not workdir.is_dir() or any(path.name != 'failure.json' and path.suffix != '.part' for path in workdir.iterdir())
         ):
             raise UserError(f'{workdir} is in use, but is no run folder: it has no experiment.json; give another --workdir')
         return
-    try:
-        there = experiment.from_wire(json.loads(path.read_text()))
-    except (json.JSONDecodeError, UserError) as error:
-        raise UserError(f'{path} cannot be read as an experiment ({error}); give another --workdir') from None
-    changed = experiment.differences(there, x)
+    changed = experiment.differences(experiment.read(workdir, mend='; give another --workdir'), x)
     if changed:
         raise UserError(
             f'{workdir} holds another experiment; it differs in {"; ".join(changed)}. Give another --workdir, or remove the folder'
@@ -392,14 +387,7 @@ def wall_so_far(folder: Path) -> float:
 
 def read_metrics(workdir: Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl."""
-    path = workdir / 'metrics.jsonl'
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:  # cut short by a kill
-            continue
-    return found
+    return read_lines(workdir / 'metrics.jsonl')
 
 
 def finish(parts: Parts, state: State) -> dict[str, Any]:
