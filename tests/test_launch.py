@@ -14,6 +14,7 @@ import launch
 from research import run as runs
 from research.errors import UserError
 from research.experiment import Experiment, to_wire
+from research.study.ledger import enter
 
 Command = Callable[..., tuple[int, str, str]]
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parent.parent / 'configs').glob('*.py'))}
@@ -105,7 +106,7 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ((), 'give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of a run to continue'),
+        ((), 'give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of what to continue'),
         (('--config=configs/bret.py',), "no config file 'configs/bret.py'; did you mean 'configs/bert.py'? (there are: configs/"),
         (('--config=configs',), "no config file 'configs'"),
         (('--config=README',), "no config file 'README'"),
@@ -177,6 +178,29 @@ def test_a_run_is_run_and_continued_from_its_folder_alone(
     assert asked[1][0].seed == 3
     assert command('--config=configs/bert.py:mini')[0] == 0
     assert asked[2][1] == Path('runs/bert-mini')
+
+
+def test_help_is_the_door_s_own_words_and_its_flags(command: Command) -> None:
+    for asked in ('--help', '-h'):
+        status, out, err = command('--config=configs/bert.py', asked)
+        assert (status, err) == (0, '') and out.startswith('The one door: ') and '--workdir: folder' in out
+
+
+def test_a_study_is_continued_from_its_folder_alone(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = launch.module('experiments/masking.py').get_study('tiny')
+    enter(study, tmp_path)
+    asked = []
+    monkeypatch.setattr('research.study.execute.run_study', lambda *given: asked.append(given))
+    monkeypatch.setattr('research.study.report.report', lambda folder: None)
+    assert command(f'--workdir={tmp_path}') == (0, '', '')
+    assert asked[0][0].table == study.table and asked[0][0].runs == study.runs and asked[0][1] == tmp_path
+    status, _, err = command(f'--workdir={tmp_path}', '--sweep=seed=1,2')
+    assert status == 2 and f'{tmp_path} is a study: it names its runs itself' in err
+
+
+def test_a_size_of_a_file_without_sizes_is_refused(command: Command, tiny: Callable[..., Experiment], tmp_path: Path) -> None:
+    status, _, err = command(f'--config={write(tmp_path, tiny("bert"))}:tiny', '--dry')
+    assert status == 2 and "config.py has no SIZES: leave ':tiny' out" in err
 
 
 def test_a_folder_whose_experiment_is_not_json_is_refused(command: Command, tmp_path: Path) -> None:

@@ -156,9 +156,14 @@ def check(study: Study, folder: Path) -> dict[str, Any] | None:
     stored = read_record(path)
     if stored is None:
         raise UserError(f'{path} is no JSON object: delete it to have it written anew from the study')
-    if stored['name'] != study.name:
-        raise UserError(f"{folder} holds study '{stored['name']}', not '{study.name}': choose another folder")
-    changed = {name: named for name, named in changes(study, stored, path).items() if begun(folder / name)}
+    try:
+        if stored['name'] != study.name:
+            raise UserError(f"{folder} holds study '{stored['name']}', not '{study.name}': choose another folder")
+        changed = {name: named for name, named in changes(study, stored, path).items() if begun(folder / name)}
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f'{path} is from another version of this code ({type(error).__name__}: {error}): delete it to have it written anew'
+        ) from None
     if changed:
         named = [difference for run in changed.values() for difference in run]
         more = f'; and {len(named) - SHOWN} more' if len(named) > SHOWN else ''

@@ -77,6 +77,13 @@ def test_check_refuses_a_study_of_another_name(study, tmp_path):
         check(dataclasses.replace(study, name='other'), tmp_path)
 
 
+@pytest.mark.parametrize('stored', [{}, {'name': 'distillation', 'runs': {'teacher': {}}}, {'name': 'distillation', 'runs': None}])
+def test_check_refuses_the_study_json_of_another_version(study, tmp_path, stored):
+    write_record(tmp_path / 'study.json', stored)
+    with pytest.raises(UserError, match='from another version of this code .*: delete it to have it written anew'):
+        enter(study, tmp_path)
+
+
 def test_check_names_the_keys_in_which_a_begun_run_differs(study, tmp_path):
     enter(study, tmp_path)
     begin(tmp_path, 'teacher')
