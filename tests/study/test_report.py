@@ -110,10 +110,11 @@ def test_missing_numbers_are_marked_with_their_reason_and_never_the_best(study, 
 def test_a_study_without_results_is_reported_without_a_figure(study, tmp_path):
     enter(study, tmp_path)
     (tmp_path / 'figures').mkdir()
-    (tmp_path / 'figures' / 'curves.png').write_bytes(b'of yesterday')
+    for name in ('curves', 'mine'):
+        (tmp_path / 'figures' / f'{name}.png').write_bytes(b'of yesterday')
     report(tmp_path)
     assert {cell for row in table(tmp_path).values() for cell in row.values()} == {'—'}
-    assert not list((tmp_path / 'figures').iterdir())
+    assert [path.name for path in (tmp_path / 'figures').iterdir()] == ['mine.png'], 'what a report never draws is not its own'
     assert '## Figures' not in (tmp_path / 'report.md').read_text()
 
 
@@ -172,7 +173,7 @@ def test_claims_over_seeds_must_stand_out_of_the_spread(study, finished, finish)
     key = 'metrics:test/accuracy'
     left, right = (('scratch-task-0', 'scratch-task-1'), key), (('student-task-0', 'student-task-1'), key)
     found = claimed(study, finished, left, right)
-    assert found.startswith('**does not hold** — Scratch is below Student: 85.5 ± 0.8 (n=2)')
+    assert found.startswith('**is not shown** — Scratch is below Student: 85.5 ± 0.8 (n=2)')
     assert 'within the spread of seeds' in found
     finish(finished, study, 'scratch-task-0', 0.6)
     finish(finished, study, 'scratch-task-1', 0.61)
@@ -188,7 +189,8 @@ def test_claims_over_seeds_must_stand_out_of_the_spread(study, finished, finish)
 def test_nothing_is_claimed_of_missing_or_broken_numbers(study, finished, finish):
     left, right = ('student', 'metrics:dev/mlm'), ('scratch', 'metrics:dev/mlm')
     finish(finished, study, 'student', float('nan'))
-    assert claimed(study, finished, left, right) == '**does not hold** — Student is below Scratch: nan against 2.900'
+    found = claimed(study, finished, left, right)
+    assert found == '**not known** — Student is below Scratch: nan against 2.900 (student is not finite)'
     (finished / 'student' / 'result.json').unlink()
     assert claimed(study, finished, left, right) == '**not known** — Student is below Scratch: student has no number (interrupted)'
 
@@ -329,6 +331,26 @@ def test_seeds_that_start_from_seeds_are_of_one_config(study, finished, finish, 
         finish(finished / 'both', both, name, 0.9)
     report(finished / 'both')
     assert '†' not in (finished / 'both' / 'report.md').read_text()
+
+
+@pytest.mark.parametrize('content', ['{"seed": 0}', '{"modle": {}}', '{'])
+def test_a_run_folder_of_another_version_is_reported(study, finished, content):
+    (finished / 'teacher-task-1' / 'experiment.json').write_text(content)
+    report(finished)
+    assert 'mixed configs among `teacher-task-0`, `teacher-task-1`' in (finished / 'report.md').read_text()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'marked'), [({'devices': {'count': 8}}, False), ({'commit': 'ffff'}, True), ({'versions': {'jax': '0.9'}}, True)]
+)
+def test_a_run_that_went_on_elsewhere_says_so_and_by_other_code_is_marked(study, finished, changes, marked):
+    path = finished / 'teacher' / 'environment.json'
+    environment = json.loads(path.read_text())
+    rewrite(path, sessions=[environment | changes])
+    report(finished)
+    text = (finished / 'report.md').read_text()
+    assert ('mixed code among `teacher`' in text) == marked
+    assert '(of teacher)' in text
 
 
 def with_published(study):
