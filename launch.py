@@ -21,7 +21,7 @@ from absl import flags
 
 from research.command import changes, load, module
 from research.errors import UserError, run_command
-from research.experiment import Experiment, override, override_sibling, read
+from research.experiment import Experiment, override, override_sibling, read, refuse_inherited
 from research.study.graph import Study
 from research.study.how import Cluster, How, validate
 from research.study.ledger import read_study
@@ -74,9 +74,11 @@ def launch(arguments: list[str]) -> None:
             raise UserError(
                 f'{FLAGS.config or FLAGS.workdir} is a study: it names its runs itself, so --sweep has nothing to multiply'
             )
+        refuse_inherited(asked.runs.values(), changed)
         asked = dataclasses.replace(asked, runs={name: override_sibling(x, changed) for name, x in asked.runs.items()})
     else:
         asked = override(asked, changed)
+        refuse_inherited([asked], changed)
         if FLAGS.sweep:
             asked = sweep(asked, FLAGS.sweep, module(FLAGS.config) if FLAGS.config else types.ModuleType('none'))
     how = execution()

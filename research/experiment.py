@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from research.models.sharing import layout
 from research.objectives import losses as objectives
 from research.objectives.losses import Losses
 from research.optim import Optimizer
-from research.surgery import Surgery
+from research.surgery import OWN, Surgery
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +177,16 @@ def _read(kind: Any, text: str, key: str) -> Any:
     except (ValueError, SyntaxError, TypeError):
         name = 'tuple, such as 0,2,4' if typing.get_origin(kind) is tuple else kind.__name__
         raise UserError(f"{key}={text}: '{text}' is no {name}") from None
+
+
+def refuse_inherited(runs: Iterable[Experiment], changed: Iterable[str]) -> None:
+    """Raises UserError for changed keys of an architecture that all of `runs` take from their starts: they would change nothing."""
+    lost = [key for key in changed if key.startswith('model.') and key.removeprefix('model.') not in OWN]
+    if lost and all(x.surgery.inherit for x in runs):
+        raise UserError(
+            f"{', '.join(lost)} would change nothing: with surgery.inherit the architecture is the start's; give "
+            '--config.surgery.keep=SHARE for its depth, --config.surgery.sharing=NAME, or --config.surgery.inherit=false'
+        )
 
 
 def keys(kind: Any, prefix: str = '') -> list[str]:

@@ -139,6 +139,12 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
             "no config key 'model.layrs'; did you mean 'model.layers'?",
         ),
         (('--config=configs/bert.py', '--sweep=layers,layers', '--dry'), "the sweep has two runs 'layers=3'"),
+        (
+            ('--config=configs/distilbert.py:half', '--config.teacher=x', '--sweep=layers'),
+            "model.layers would change nothing: with surgery.inherit the architecture is the start's; give --config.surgery.keep=",
+        ),
+        (('--config=configs/finetune.py', '--config.model.width=64'), 'model.width would change nothing'),
+        (('--config=experiments/glue.py', '--config.model.width=64'), 'model.width would change nothing'),
         (('--config=experiments/quickstart.py', '--sweep=layers'), 'is a study: it names its runs itself'),
         (('--workdir=/nowhere/at/all',), '/nowhere/at/all is no run folder: it has no experiment.json; give a --config'),
     ],
