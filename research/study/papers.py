@@ -7,7 +7,6 @@ import dataclasses
 import types
 from collections.abc import Mapping, Sequence
 
-from research.data.masking import Masking
 from research.experiment import Experiment, Run, from_wire
 from research.models.architecture import Architecture
 from research.optim import Optimizer
@@ -57,6 +56,8 @@ SCALES = {
 }
 SEEDS = 5  # of fine-tuning, in the papers
 SIZES = (*SCALES, 'paper')
+ALBERT_TASKS = ('squad', 'squad2', 'mnli', 'sst2', 'race')
+ALBERT_COLUMNS = ('SQuAD1.1', 'SQuAD2.0', 'MNLI', 'SST-2', 'RACE', 'Avg')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ def scaled(published: Experiment, size: str) -> Experiment:
     return dataclasses.replace(
         published,
         model=small,
-        data=dataclasses.replace(published.data, length=scale.length, tokenizer=tokenizer, masking=Masking()),
+        data=dataclasses.replace(published.data, length=scale.length, tokenizer=tokenizer),
         optimizer=Optimizer(lr=1e-3, warmup=0.1),
         run=Run(
             steps=scale.steps,
@@ -133,10 +134,11 @@ def downstream(size: str, wanted: Sequence[str], family: str, recipes: types.Mod
 def task_columns(tasks: Sequence[str], averaged: Sequence[str], relative: str) -> tuple[Column, ...]:
     """A column a task, two for one that is judged by two numbers; the mean of those `averaged`; and its share of one row's.
 
-    Each task counts the same in the mean. `relative` is the title of that row; '' is no such column.
+    Each task counts the same in the mean, which is of all tasks where some of those `averaged` are not among them. `relative` is
+    the title of that row; '' is no such column.
     """
     found = [Column(title, task, key, 'percent', 'max', f'{what} (× 100)') for task in tasks for title, key, what in TITLES[task]]
-    counted = [task for task in tasks if task in averaged] or list(tasks)
+    counted = averaged if set(averaged) <= set(tasks) else tasks
     weighed = tuple(TITLES[task][part % len(TITLES[task])][0] for task in counted for part in range(2))
     found.append(Column('Avg', '', '', 'percent', 'max', of=weighed))
     if relative:
@@ -157,22 +159,25 @@ def study(
     seeds: int,
     claims: tuple[Claim, ...] = (),
     columns: tuple[Column, ...] = (COLUMNS['mlm'], COLUMNS['mlm_accuracy']),
-    averaged: Sequence[str] = (),
+    averaged: Sequence[str] = ALBERT_TASKS,
     relative: str = '',
     roles: Mapping[str, str] | None = None,
     note: str = '',
 ) -> Study:
     """The study of `variants`, each fine-tuned on every task with `seeds` seeds; `columns` come before those of the tasks.
 
-    A published number is kept for the columns that the table has. `averaged` are the tasks that Avg is of, by default all;
-    `relative` is the title of a row that Avg is told in percent of; `roles` gives pretraining runs a role of their own.
+    A published number is kept for the columns that the table has. `averaged` are the tasks of the published Avg: without all of
+    them this is another study's size, whose Avg and parameters do not stand beside the published ones. `relative` is the title of
+    a row that Avg is told in percent of; `roles` gives pretraining runs a role of their own.
     """
     runs = {key: dataclasses.replace(variant.experiment, name=key) for key, variant in variants.items()}
     rows = []
-    of_tasks = task_columns(tuple(tasks), averaged or tuple(tasks), relative)
+    of_tasks = task_columns(tuple(tasks), averaged, relative)
     shown = (COLUMNS['parameters'], COLUMNS['flops'], *columns, *of_tasks)
     shown += tuple(COLUMNS[key] for key in ('checkpoint', 'time', 'memory', 'speed', 'latency'))
     titles = {column.title for column in shown}
+    if not set(averaged) <= set(tasks):
+        titles -= {'Avg', COLUMNS['parameters'].title}
     for key, variant in variants.items():
         mine: dict[str, tuple[str, ...]] = {'pretrain': (key,)}
         mine |= {roles[key]: (key,)} if roles is not None and key in roles else {}
@@ -197,7 +202,3 @@ def scores(names: Sequence[str], numbers: str) -> dict[str, float]:
         parts = text.split('/')
         found |= {name: float(text)} if len(parts) == 1 else {f'{name} F1': float(parts[0]), f'{name} EM': float(parts[1])}
     return found
-
-
-ALBERT_TASKS = ('squad', 'squad2', 'mnli', 'sst2', 'race')
-ALBERT_COLUMNS = ('SQuAD1.1', 'SQuAD2.0', 'MNLI', 'SST-2', 'RACE', 'Avg')
