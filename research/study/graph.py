@@ -104,10 +104,17 @@ COLUMNS = {
     'mlm_accuracy': Column('MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'),
     'task': Column('Task accuracy (%)', 'task', 'metrics:test/accuracy', 'percent', 'max', 'on the test split'),
     'time': Column(
-        'Time (min)', 'pretrain', 'wall_seconds', 'minutes', 'min', 'of pretraining, compilation and evaluation included'
+        'Time (min)',
+        'pretrain',
+        'train_seconds',
+        'minutes',
+        'min',
+        'of the training steps, compilation included; data, evaluation and saving are not',
     ),
-    'memory': Column('Memory (MB)', 'pretrain', 'peak_memory_bytes', 'memory', 'min', 'the most that was in use in pretraining'),
-    'speed': Column('Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'in pretraining, a teacher included'),
+    'memory': Column(
+        'Memory (MB)', 'pretrain', 'peak_memory_bytes', 'memory', note='the most in use in training, of the whole process on a CPU'
+    ),
+    'speed': Column('Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'a teacher included'),
     'latency': Column(
         'Latency (ms)',
         'pretrain',
@@ -117,6 +124,9 @@ COLUMNS = {
         'median of one sequence of full length at batch 1',
     ),
 }
+
+SCORE = Column('score', 'run', 'score', 'percent', 'max', 'in percent, on the reported split; of two metrics their mean')
+COLLAPSED = Column('collapsed', 'run', 'collapsed:reported', 'percent', note='share of the runs that tell one answer throughout')
 
 
 @dataclasses.dataclass(frozen=True)
