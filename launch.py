@@ -98,11 +98,7 @@ def launch(arguments: list[str]) -> None:
         listing.show(asked, workdir, execute.select(asked, how.only))
     else:
         os.environ['LAUNCHED_BY'] = shlex.join(arguments)  # what the runs' environment.json call their command
-        execute.prepare(asked, workdir, how)
-        try:
-            execute.run_study(asked, workdir, how)
-        finally:  # what there is so far is worth reading, also when a run failed
-            report.report(workdir)
+        execute.run_study(asked, workdir, how, report.report)
 
 
 def execution() -> How:
