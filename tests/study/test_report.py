@@ -283,7 +283,8 @@ def test_the_shape_figure_appears_where_rows_differ_in_depth(study, finished):
         wire = json.loads(path.read_text())
         wire['model']['layers'] = layers
         path.write_text(json.dumps(wire))
-    assert drawn(study, finished, 'shape').title == 'Task accuracy (%) against layers'
+    shape = drawn(study, finished, 'shape')
+    assert shape is not None and shape.title == 'Task accuracy (%) against layers'
 
 
 def test_the_pareto_front_has_what_nothing_cheaper_beats():
