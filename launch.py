@@ -21,9 +21,10 @@ from absl import flags
 
 from research.command import changes, load, module
 from research.errors import UserError, run_command
-from research.experiment import Experiment, from_wire, override, override_sibling
+from research.experiment import Experiment, override, override_sibling, read, refuse_inherited
 from research.study.graph import Study
 from research.study.how import Cluster, How, validate
+from research.study.ledger import read_study
 from research.study.sweep import sweep
 
 FLAGS = flags.FLAGS
@@ -61,16 +62,23 @@ def main(arguments: list[str]) -> int:
 
 def launch(arguments: list[str]) -> None:
     """Reads the flags and runs, or shows, what they ask for."""
+    if {'--help', '-h'} & set(arguments):
+        print(f'{__doc__}\n{FLAGS.module_help(sys.modules[__name__])}')
+        return
     changed = parse(arguments)
     if FLAGS.config is None and FLAGS.workdir is None:
-        raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of a run to continue')
+        raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of what to continue')
     asked = load(FLAGS.config) if FLAGS.config else reopen(Path(FLAGS.workdir))
     if isinstance(asked, Study):
         if FLAGS.sweep:
-            raise UserError(f'{FLAGS.config} is a study: it names its runs itself, so --sweep has nothing to multiply')
+            raise UserError(
+                f'{FLAGS.config or FLAGS.workdir} is a study: it names its runs itself, so --sweep has nothing to multiply'
+            )
+        refuse_inherited(asked.runs.values(), changed)
         asked = dataclasses.replace(asked, runs={name: override_sibling(x, changed) for name, x in asked.runs.items()})
     else:
         asked = override(asked, changed)
+        refuse_inherited([asked], changed)
         if FLAGS.sweep:
             asked = sweep(asked, FLAGS.sweep, module(FLAGS.config) if FLAGS.config else types.ModuleType('none'))
     how = execution()
@@ -90,11 +98,7 @@ def launch(arguments: list[str]) -> None:
         listing.show(asked, workdir, execute.select(asked, how.only))
     else:
         os.environ['LAUNCHED_BY'] = shlex.join(arguments)  # what the runs' environment.json call their command
-        execute.prepare(asked, workdir, how)
-        try:
-            execute.run_study(asked, workdir, how)
-        finally:  # what there is so far is worth reading, also when a run failed
-            report.report(workdir)
+        execute.run_study(asked, workdir, how, report.report)
 
 
 def execution() -> How:
@@ -123,14 +127,11 @@ def parse(arguments: list[str]) -> dict[str, str]:
     return changes(rest, [*OURS, *CLUSTER], f'--config.KEY, --{", --".join(OURS)}; for Slurm: --{", --".join(CLUSTER)}')
 
 
-def reopen(workdir: Path) -> Experiment:
-    """The Experiment of a run folder."""
-    try:
-        return from_wire(json.loads((workdir / 'experiment.json').read_text()))
-    except FileNotFoundError:
-        raise UserError(f'{workdir} is no run folder: it has no experiment.json; give a --config') from None
-    except json.JSONDecodeError as error:
-        raise UserError(f'{workdir}/experiment.json is not JSON ({error}); give a --config') from None
+def reopen(workdir: Path) -> Experiment | Study:
+    """What a folder holds: the Experiment of a run, or a study."""
+    if (workdir / 'study.json').exists():
+        return read_study(workdir)
+    return read(workdir, mend='; give a --config')
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections
 
+from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run, to_wire
 from research.models.architecture import Architecture
@@ -40,12 +41,15 @@ def architecture(size: str) -> Architecture:
 
 
 def get_config(size: str = 'base') -> ml_collections.ConfigDict:
-    """The recipe of Tables 2 to 5: LAMB, 4,096 sequences of 512, 125,000 steps, 3,125 of them warm-up (A.1, released code)."""
+    """The recipe of Tables 2 to 5: n-gram masks (§4.1), LAMB, 4,096 sequences of 512, 125,000 steps.
+
+    3,125 of the steps are warm-up (A.1, released code).
+    """
     return to_wire(
         Experiment(
             name=f'albert-{size}',
             model=architecture(size),
-            data=Data(length=512, pairs='sop', tokenizer='unigram'),
+            data=Data(length=512, pairs='sop', tokenizer='unigram', masking=Masking('ngram')),
             losses=Losses(mlm=Plain(1.0), sop=Plain(1.0)),
             optimizer=Optimizer(name='lamb', lr=1.76e-3, warmup=0.025, bias_correction=False, decay_from_start=True),
             run=Run(

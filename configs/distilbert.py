@@ -3,8 +3,9 @@
     python launch.py --config=configs/distilbert.py --config.teacher=runs/bert-base --workdir=runs/distilbert-base
     python launch.py --config=configs/distilbert.py:half --config.teacher=runs/bert-mini --workdir=runs/distil-mini
 
-Losses 5 · soft targets (T = 2) + 2 · MLM + 1 · cosine, as in the authors' README; layers 0, 2, 4, 7, 9, 11; no pooler, no token
-types, no pairs. `half` is the same for a teacher of any shape, on one machine: half its layers, all else as it has it.
+Losses 5 · soft targets (T = 2) + 2 · MLM + 1 · cosine and masks that smooth frequencies, as in the authors' README; layers 0, 2, 4,
+7, 9, 11; no pooler, no token types, no pairs. `half` is the same for a teacher of any shape, on one machine: half its layers, all
+else as it has it.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from typing import Any
 
 import ml_collections
 
+from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run, to_wire
 from research.models.architecture import Architecture
@@ -28,7 +30,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
     base = Experiment(
         name=f'distilbert-{size}',
         model=Architecture(layers=6, types=0, pooler=False, activation='gelu', head_dropout=0.2, span_dropout=0.1),
-        data=Data(length=512, tokenizer='teacher'),
+        data=Data(length=512, tokenizer='teacher', masking=Masking('frequency')),
         losses=Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0)),
         start='teacher',
         teacher='runs/bert-base',

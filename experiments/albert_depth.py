@@ -1,6 +1,7 @@
 """How deep should a network be whose layers share all? Lan et al. 2020, Table 11.
 
-    python launch.py --config=experiments/albert_depth.py:small --config.data.source='jsonl:books.jsonl.xz'
+    python launch.py --config=experiments/albert_depth.py:small --config.data.source='jsonl:books.jsonl.xz' \
+        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
 
 Hypothesis: depth helps with diminishing returns, and beyond some depth not at all. As in the paper each depth starts from the one
 before it. Refuted where the order of the published averages is not found again.

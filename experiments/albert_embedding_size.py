@@ -1,6 +1,7 @@
 """How large must the vocabulary's embeddings be? Lan et al. 2020, Table 3.
 
-    python launch.py --config=experiments/albert_embedding_size.py:small --config.data.source='jsonl:books.jsonl.xz'
+    python launch.py --config=experiments/albert_embedding_size.py:small --config.data.source='jsonl:books.jsonl.xz' \
+        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
 
 Hypothesis: with layers that share nothing larger embeddings are a little better; with all layers shared a small size is enough, and
 the best is not the largest. Refuted where the order of the published averages is not found again.

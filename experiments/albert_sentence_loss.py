@@ -1,6 +1,7 @@
 """What does a loss about pairs of sentences give? Lan et al. 2020, Table 5.
 
-    python launch.py --config=experiments/albert_sentence_loss.py:small --config.data.source='jsonl:books.jsonl.xz'
+    python launch.py --config=experiments/albert_sentence_loss.py:small --config.data.source='jsonl:books.jsonl.xz' \
+        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
 
 Hypothesis: sentence order (SOP) is harder than next sentence (NSP) and helps tasks more. Refuted where NSP's own accuracy is not
 the higher one, or where the order of the published averages is not found again. Each model is asked about the pairs that it

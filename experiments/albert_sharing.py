@@ -1,6 +1,7 @@
 """Which parameters can layers share? Lan et al. 2020, Table 4.
 
-    python launch.py --config=experiments/albert_sharing.py:small --config.data.source='jsonl:books.jsonl.xz'
+    python launch.py --config=experiments/albert_sharing.py:small --config.data.source='jsonl:books.jsonl.xz' \
+        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
 
 Hypothesis: sharing attention costs nothing, sharing the feed-forward blocks costs most of what sharing all does, at both embedding
 sizes. Refuted where the order of the published averages is not found again.

@@ -1,6 +1,7 @@
 """How wide should a network be whose layers share all? Lan et al. 2020, Table 12.
 
-    python launch.py --config=experiments/albert_width.py:small --config.data.source='jsonl:books.jsonl.xz'
+    python launch.py --config=experiments/albert_width.py:small --config.data.source='jsonl:books.jsonl.xz' \
+        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
 
 Hypothesis: width helps with diminishing returns, and the widest is worse again. Refuted where the order of the published averages
 is not found again.

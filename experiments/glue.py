@@ -14,7 +14,7 @@ import itertools
 from configs.finetune import bert
 from research.data.tasks.glue import GLUE
 from research.experiment import Experiment
-from research.study.graph import Column, Row, Study, Table
+from research.study.graph import COLLAPSED, SCORE, Column, Row, Study, Table
 from research.surgery import Surgery
 
 RATES = (5e-5, 4e-5, 3e-5, 2e-5)
@@ -47,8 +47,8 @@ def get_study(size: str = 'small') -> Study:
             members.append(name)
         rows.append(Row(f'{GLUE[task].folder}, lr {lr:g}', {'run': tuple(members)}))
     columns = (
-        Column('score', 'run', 'score', 'percent', 'max', 'in percent; of two metrics their mean, as GLUE counts'),
-        Column('collapsed', 'run', 'collapsed:reported', 'percent', note='share of the runs that tell one answer throughout'),
+        dataclasses.replace(SCORE, better=''),  # rows are tasks: the easiest one is not the best
+        COLLAPSED,
         Column('majority', 'run', 'baseline:majority:score', 'percent', note='always the commonest label, or the mean score'),
         Column('random', 'run', 'baseline:random:score', 'percent', note='labels or scores drawn evenly'),
         Column('Parameters (M)', 'run', 'parameters:encoder', 'millions', 'min'),
@@ -56,6 +56,6 @@ def get_study(size: str = 'small') -> Study:
     return Study(
         name=f'glue-{size}',
         runs=runs,
-        table=Table(f'GLUE ({size})', tuple(rows), columns, score='score'),
+        table=Table(f'GLUE ({size})', tuple(rows), columns),
         note='Checkpoints are selected on a part carved from train unless data.select says otherwise; dev is read once.',
     )

@@ -37,6 +37,8 @@ def load(config: str) -> Experiment | Study:
     for function, read in (('get_study', lambda study: study), ('get_config', from_wire)):
         if hasattr(defined, function):
             if size:
+                if not hasattr(defined, 'SIZES'):
+                    raise UserError(f"{defined.__name__} has no SIZES: leave ':{size}' out")
                 choose(f'size of {defined.__name__}', size, defined.SIZES)
             return read(getattr(defined, function)(*([size] if size else [])))
     raise UserError(f'{defined.__name__} defines neither get_config nor get_study: it is no file of configs/ or experiments/')

@@ -1,7 +1,6 @@
 """Where weights come from: a source by name (a run folder, a Hugging Face folder, an id of the hub) becomes a Donor."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from research import checkpoint, experiment
@@ -12,12 +11,13 @@ from research.interchange import reading
 from research.interchange.hub import fetch, is_hub_id
 from research.models.architecture import Architecture
 from research.models.heads import HEADS
+from research.records import read_record
 from research.surgery import Donor, inherit
 
 
 def locate(source: str, workdir: Path) -> Path:
     """The folder that a source names; '@NAME' is the sibling of `workdir`."""
-    return workdir.parent / source[1:] if source.startswith('@') else Path(source).expanduser()
+    return workdir.resolve().parent / source[1:] if source.startswith('@') else Path(source).expanduser()
 
 
 def find(source: str, workdir: Path, key: str) -> Path:
@@ -51,14 +51,7 @@ def read_experiment(source: str, workdir: Path, key: str) -> Experiment:
     folder = find(source, workdir, key)
     if not is_run(folder):
         return from_architecture(folder.name, reading.plan(folder).architecture)
-    try:
-        return experiment.from_wire(json.loads((folder / 'experiment.json').read_text()))
-    except FileNotFoundError:
-        raise UserError(
-            f"{key}='{source}': {folder} is no run folder: it has no experiment.json (nor the config.json of a Hugging Face model)"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{key}='{source}': {folder}/experiment.json is not JSON ({error})") from None
+    return experiment.read(folder, f"{key}='{source}': ", ' (nor the config.json of a Hugging Face model)')
 
 
 def from_architecture(name: str, a: Architecture) -> Experiment:
@@ -81,10 +74,8 @@ def open_donor(source: str, workdir: Path, key: str) -> Donor:
 
 def labels_of(folder: Path) -> tuple[str, ...]:
     """The names of the labels that a finished run's result.json holds; () for a run without."""
-    try:
-        return tuple(json.loads((folder / 'result.json').read_text())['labels'] or ())
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
-        return ()
+    result = read_record(folder / 'result.json')
+    return tuple(result['labels'] or ()) if result is not None and 'labels' in result else ()
 
 
 def resolve(x: Experiment, workdir: Path) -> Experiment:

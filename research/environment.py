@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from research import parallel
+from research.data.workers import cores
 
 PACKAGES = (
     'jax',
@@ -35,7 +36,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def environment(facts: dict[str, Any]) -> dict[str, Any]:
-    """Commit, command, versions, devices, and the `facts` that the data told of themselves."""
+    """Commit, command, versions, devices, cores, and the `facts` that the data told of themselves."""
     changed = _git('status', '--porcelain')
     return {
         'commit': _git('rev-parse', 'HEAD'),
@@ -45,5 +46,6 @@ def environment(facts: dict[str, Any]) -> dict[str, Any]:
         'machine': f'{platform.system()} {platform.machine()}',
         'versions': {name: importlib.metadata.version(name) for name in PACKAGES},
         'devices': parallel.describe(),
+        'cores': cores(),
         'data': facts,
     }

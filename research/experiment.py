@@ -8,7 +8,8 @@ import dataclasses
 import json
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import ml_collections
@@ -23,7 +24,7 @@ from research.models.sharing import layout
 from research.objectives import losses as objectives
 from research.objectives.losses import Losses
 from research.optim import Optimizer
-from research.surgery import Surgery
+from research.surgery import OWN, Surgery
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +179,16 @@ def _read(kind: Any, text: str, key: str) -> Any:
         raise UserError(f"{key}={text}: '{text}' is no {name}") from None
 
 
+def refuse_inherited(runs: Iterable[Experiment], changed: Iterable[str]) -> None:
+    """Raises UserError for changed keys of an architecture that all of `runs` take from their starts: they would change nothing."""
+    lost = [key for key in changed if key.startswith('model.') and key.removeprefix('model.') not in OWN]
+    if lost and all(x.surgery.inherit for x in runs):
+        raise UserError(
+            f"{', '.join(lost)} would change nothing: with surgery.inherit the architecture is the start's; give "
+            '--config.surgery.keep=SHARE for its depth, --config.surgery.sharing=NAME, or --config.surgery.inherit=false'
+        )
+
+
 def keys(kind: Any, prefix: str = '') -> list[str]:
     """Every dotted name that can be overridden."""
     found = []
@@ -201,6 +212,28 @@ def value(x: Any, key: str) -> Any:
     for name in key.split('.'):
         x = getattr(x, name)
     return x
+
+
+def setting(x: Experiment) -> Experiment:
+    """`x` without what the seeds of one experiment differ in: seed, name, and which sibling they start from or are taught by."""
+    start, teacher = ('@' if source.startswith('@') else source for source in (x.start, x.teacher))
+    return dataclasses.replace(x, seed=0, name='', start=start, teacher=teacher)
+
+
+def read(folder: Path, label: str = '', mend: str = '') -> Experiment:
+    """The experiment of a run folder.
+
+    Raises UserError where there is none, or one of another version; `label` begins the message and `mend` says what may be done.
+    """
+    path = folder / 'experiment.json'
+    try:
+        return from_wire(json.loads(path.read_text('utf-8')))
+    except FileNotFoundError:
+        raise UserError(f'{label}{folder} is no run folder: it has no experiment.json{mend}') from None
+    except json.JSONDecodeError as error:
+        raise UserError(f'{label}{path} is not JSON ({error}){mend}') from None
+    except UserError as error:
+        raise UserError(f'{label}{path} is from another version of this code ({error}){mend}') from None
 
 
 def squeeze(x: Experiment) -> Experiment:

@@ -14,6 +14,8 @@ from typing import Any
 from research import metrics
 from research.data.tasks.glue import GLUE
 from research.errors import Parser, UserError, run_command
+from research.experiment import Experiment, read, setting
+from research.records import read_record
 
 # File of a submission -> (task, split) whose predictions it holds.
 FILES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -31,33 +33,16 @@ FILES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run. Raises UserError where it is not there or is none."""
-    try:
-        return json.loads(path.read_text('utf-8'))
-    except FileNotFoundError:
-        raise UserError(f'{path.parent} is no finished run: it has no {path.name}') from None
-    except json.JSONDecodeError as error:
-        raise UserError(f'{path} is not JSON ({error})') from None
-
-
 # ---- The table ----------------------------------------------------------------------------------------------------------------
 
 
-def settings_of(x: Mapping[str, Any]) -> str:
-    """What tells an experiment from another but for its seed, its name and the sibling that it starts from."""
-    plain = {key: value for key, value in x.items() if key not in ('seed', 'name', 'start')}
-    return json.dumps(plain, sort_keys=True)
-
-
-def groups(folder: Path) -> dict[str, list[list[tuple[Mapping[str, Any], Mapping[str, Any]]]]]:
+def groups(folder: Path) -> dict[str, list[list[tuple[Experiment, Mapping[str, Any]]]]]:
     """Task -> its settings -> the (experiment, result) of each seed, of the finished runs in `folder`."""
-    found: dict[str, dict[str, list[Any]]] = {}
+    found: dict[str, dict[Experiment, list[Any]]] = {}
     for path in sorted(folder.glob('*/result.json')):
-        x = read_json(path.parent / 'experiment.json')
-        result = read_json(path)
-        if x['data']['task'] and result['score'] is not None:
-            found.setdefault(x['data']['task'], {}).setdefault(settings_of(x), []).append((x, result))
+        x, result = read(path.parent), read_record(path)
+        if x.data.task and result is not None and result['score'] is not None:
+            found.setdefault(x.data.task, {}).setdefault(setting(x), []).append((x, result))
     if not found:
         raise UserError(f'{folder} holds no finished runs of tasks')
     return {task: list(each.values()) for task, each in found.items()}
@@ -69,12 +54,12 @@ def selecting(result: Mapping[str, Any]) -> float:
     return result['metrics'][by] if by in result['metrics'] else result['score']
 
 
-def summary(runs: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
+def summary(runs: list[tuple[Experiment, Mapping[str, Any]]]) -> dict[str, Any]:
     """The spread of one task's score over seeds."""
     scores = [result['score'] for _, result in runs]
     x, result = runs[0]
     return {
-        'lr': x['optimizer']['lr'],
+        'lr': x.optimizer.lr,
         'mean': statistics.fmean(scores),
         'sd': statistics.stdev(scores) if len(scores) > 1 else None,
         'median': statistics.median(scores),
@@ -133,7 +118,7 @@ def submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], list[s
     """
     places: dict[tuple[str, str], Path] = {}
     for run in runs:
-        task = read_json(run / 'experiment.json')['data']['task']
+        task = read(run).data.task
         if task not in GLUE:
             raise UserError(f"{run} is a run of '{task}', which is no task of GLUE (there are: {', '.join(GLUE)})")
         for path in sorted(run.glob('*/predictions.jsonl')):

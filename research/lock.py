@@ -27,7 +27,8 @@ class HeldError(UserError):
 
 def path_of(workdir: Path) -> Path:
     """The file that stands for the right to work on `workdir`."""
-    return workdir.parent / '.locks' / workdir.name
+    whole = workdir.resolve()  # '.' has no name
+    return whole.parent / '.locks' / whole.name
 
 
 def told(holder: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ import rich.console
 import rich.progress
 import tensorboardX
 
+from research.records import read_lines, write_whole
+
 
 class Log:
     """The voice of one run. On a terminal the progress is one live line; elsewhere it is a plain line at a time."""
@@ -17,7 +19,7 @@ class Log:
         folder.mkdir(parents=True, exist_ok=True)
         self._text = (folder / 'log.txt').open('a')
         self._metrics = (folder / 'metrics.jsonl').open('a')
-        self._events = tensorboardX.SummaryWriter(str(folder / 'tensorboard'), purge_step=first)
+        self._events = tensorboardX.SummaryWriter(str(folder / 'tensorboard'), purge_step=first + 1)
         self._console = rich.console.Console(highlight=False, soft_wrap=True)
         self._live = rich.progress.Progress(
             rich.progress.TextColumn('{task.description}'),
@@ -27,8 +29,8 @@ class Log:
             console=self._console,
             transient=True,
         )
-        self._name = folder.name
-        self._task = self._live.add_task(folder.name, total=steps, completed=first, said='')
+        self._name = folder.resolve().name  # '.' has none
+        self._task = self._live.add_task(self._name, total=steps, completed=first, said='')
         self._steps, self._first, self._begin, self._began = steps, first, time.monotonic(), began
         if self._console.is_terminal:
             self._live.start()
@@ -81,15 +83,6 @@ class Log:
 def rewind(folder: Path, step: int) -> None:
     """Drops the lines of metrics.jsonl after `step`: a continued run says them again. A line that a kill cut short goes too."""
     path = folder / 'metrics.jsonl'
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)['step'] <= step:
-                kept.append(line + '\n')
-        except json.JSONDecodeError:
-            continue
-    part = path.with_suffix('.part')
-    part.write_text(''.join(kept))
-    part.replace(path)
+    if path.exists():
+        kept = [json.dumps(line) + '\n' for line in read_lines(path) if line['step'] <= step]
+        write_whole(path, ''.join(kept).encode())

@@ -181,7 +181,8 @@ def slots(jobs: int) -> list[Slot]:
 
     Each has one GPU, shared where there are more jobs than GPUs, and its share of the cores.
     """
-    devices, cores = accelerators(), sorted(os.sched_getaffinity(0))
+    devices = accelerators()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else list(range(os.cpu_count() or 1))
     parts = jobs or max(1, len(devices))
     found = []
     for part in range(parts):

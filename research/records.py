@@ -15,6 +15,24 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
+def lines(text: str) -> list[dict[str, Any]]:
+    """The JSON objects of a text, one a line; a line that a kill cut short is left out."""
+    found = []
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+    return found
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects in the lines of `path`; [] where there is no such file."""
+    return lines(path.read_text(encoding='utf-8')) if path.exists() else []
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes `path` so that a reader, or a kill, sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)

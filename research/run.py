@@ -7,6 +7,7 @@ import json
 import math
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from research.models.heads import Model, encode, score
 from research.models.sharing import layout
 from research.objectives import losses
 from research.parallel import Plan
-from research.records import read_record, write_record
+from research.records import read_lines, read_record, write_record
 from research.surgery import Account, Donor, transplant, under
 from research.train import State
 
@@ -80,7 +81,7 @@ def perform(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
             optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
         model = Model(x.model, student_heads(x))
         state, account = first_state(model, x, start)
-        begin_folder(x, workdir, feed, steps)
+        moved = begin_folder(x, workdir, feed, steps)
 
     checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints', x.run.keep)
     state = plan.put_state(state)
@@ -94,8 +95,8 @@ def perform(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     parts = Parts(x, workdir, plan, model, teacher, feed, steps, checkpoints, log, measure)
     try:
-        introduce(parts, first, account)
-        return finish(parts, fit(parts, state, first))
+        introduce(parts, [*moved, *([f'continues from the checkpoint of step {first}'] if first else account)])
+        return finish(parts, *fit(parts, state, first))
     finally:
         checkpoints.close()
         log.close()
@@ -123,18 +124,13 @@ def number_of_steps(x: Experiment, feed: loading.Feed) -> int:
 
 def claim(x: Experiment, workdir: Path) -> None:
     """Raises UserError where `workdir` belongs to something else, naming the keys that differ."""
-    path = workdir / 'experiment.json'
-    if not path.exists():
+    if not (workdir / 'experiment.json').exists():
         if workdir.exists() and (
             not workdir.is_dir() or any(path.name != 'failure.json' and path.suffix != '.part' for path in workdir.iterdir())
         ):
             raise UserError(f'{workdir} is in use, but is no run folder: it has no experiment.json; give another --workdir')
         return
-    try:
-        there = experiment.from_wire(json.loads(path.read_text()))
-    except (json.JSONDecodeError, UserError) as error:
-        raise UserError(f'{path} cannot be read as an experiment ({error}); give another --workdir') from None
-    changed = experiment.differences(there, x)
+    changed = experiment.differences(experiment.read(workdir, mend='; give another --workdir'), x)
     if changed:
         raise UserError(
             f'{workdir} holds another experiment; it differs in {"; ".join(changed)}. Give another --workdir, or remove the folder'
@@ -241,23 +237,34 @@ def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State
     return train.with_params(state, params, x.optimizer), account.lines()
 
 
-def begin_folder(x: Experiment, workdir: Path, feed: loading.Feed, steps: int) -> None:
-    """Writes what a run folder begins with; for a run that continues, raises UserError where its data have changed."""
+def begin_folder(x: Experiment, workdir: Path, feed: loading.Feed, steps: int) -> list[str]:
+    """Writes what a run folder begins with; for a run that continues, where that happens otherwise, and returns what the log says.
+
+    Raises UserError where the data of a run that continues have changed.
+    """
     path = workdir / 'environment.json'
+    here = environment(feed.facts)
     if path.exists():
-        before = json.loads(path.read_text())['data']['fingerprint']
+        there = json.loads(path.read_text())
+        before = there['data']['fingerprint']
         if before != feed.facts['fingerprint']:
             raise UserError(
                 f'the data have changed since {workdir} began ({before} -> {feed.facts["fingerprint"]}); give another --workdir'
             )
-        return
+        sessions = there['sessions'] if 'sessions' in there else []
+        last = sessions[-1] if sessions else there
+        changed = [key for key in ('commit', 'uncommitted_changes', 'versions', 'devices') if last[key] != here[key]]
+        if changed:
+            write_record(path, {**there, 'sessions': [*sessions, here]})
+        return [f'continues with other {", ".join(changed)} than before: see {path.name}'] if changed else []
     workdir.mkdir(parents=True, exist_ok=True)
     write_record(workdir / 'experiment.json', experiment.to_wire(x).to_dict())
     tokenizers.save_tokenizer(feed.tokenizer, workdir / 'tokenizer')
-    write_record(path, environment(feed.facts) | {'steps': steps})
+    write_record(path, here | {'steps': steps})
+    return []
 
 
-def introduce(parts: Parts, first: int, account: list[str]) -> None:
+def introduce(parts: Parts, account: list[str]) -> None:
     """Says what is about to run."""
     log, facts = parts.log, parts.feed.facts
     total = accounting.summary(parts.x.model, parts.model.heads)['total']
@@ -270,16 +277,20 @@ def introduce(parts: Parts, first: int, account: list[str]) -> None:
         for line in facts['notices']:
             log.line(line)
         log.line(f'{facts["selection"]}; reported: {facts["reported"] or "nothing"}')
-    for line in account if not first else [f'continues from the checkpoint of step {first}']:
+    for line in account:
         log.line(line)
 
 
-def fit(parts: Parts, state: State, first: int) -> State:
-    """Trains from step `first` to the last, evaluating and saving on the way; the numbers of step k − 1 are read while k runs."""
+def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]]:
+    """Trains from step `first` to the last, evaluating and saving on the way, and returns what the last evaluation found too.
+
+    The numbers of step k − 1 are read while k runs. Where no step is left there is no evaluation either.
+    """
     x, plan, log = parts.x, parts.plan, parts.log
     watched, scores = watched_split(parts), earlier_scores(parts)
+    found: dict[str, float] = {}
     if not parts.steps or exhausted(x.run.patience, scores):
-        return state
+        return state, found
     frozen = {'teacher': plan.put_state(jax.tree.map(jax.numpy.asarray, parts.teacher.params))} if parts.teacher else {}
     teacher = parts.teacher.model if parts.teacher else None
     step_function = train.make_step(parts.model, teacher, x.losses, x.optimizer, parts.steps, x.run.accumulate)
@@ -336,7 +347,7 @@ def fit(parts: Parts, state: State, first: int) -> State:
             if exhausted(x.run.patience, scores):
                 log.line(f'stops at step {step}: no better {selected_by(parts)} in {x.run.patience} evaluations')
                 break
-    return state
+    return state, found
 
 
 def watched_split(parts: Parts) -> str:
@@ -392,20 +403,14 @@ def wall_so_far(folder: Path) -> float:
 
 def read_metrics(workdir: Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl."""
-    path = workdir / 'metrics.jsonl'
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:  # cut short by a kill
-            continue
-    return found
+    return read_lines(workdir / 'metrics.jsonl')
 
 
-def finish(parts: Parts, state: State) -> dict[str, Any]:
+def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any]:
     """Measures the model that the run stands for, writes what it says of each split of a task, and result.json.
 
-    The split that is reported is read once, here, by the checkpoint that another one selected.
+    The split that is reported is read once, here, by the checkpoint that another one selected. What is `known` of the last
+    state is not measured again in pretraining: it is the model there.
     """
     x, feed = parts.x, parts.feed
     parts.checkpoints.wait()
@@ -418,7 +423,7 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
     verdicts: dict[str, scoring.Verdict] = {}
     threshold = None
     for split in sorted(feed.evaluation, key=lambda name: name != 'selection'):
-        found, verdict = measure_split(parts, params, split, threshold)
+        found, verdict = (known, None) if known and not x.data.task else measure_split(parts, params, split, threshold)
         metrics |= found
         if verdict is not None:
             verdicts[split] = verdict
@@ -433,6 +438,7 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
     teacher = parts.teacher.architecture if parts.teacher else None
     costs = accounting.costs(x.model, teacher, x.losses, x.data, x.run.batch)
     summary = accounting.summary(a, heads)
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
     result = {
         'name': x.name,
         'steps': int(state.step),
@@ -445,7 +451,7 @@ def finish(parts: Parts, state: State) -> dict[str, Any]:
         'train_seconds': seconds_so_far(parts.workdir),
         'wall_seconds': parts.log.wall(),
         'tokens_per_second': statistics.median(speeds) if speeds else None,
-        'peak_memory_bytes': parallel.peak_memory() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        'peak_memory_bytes': parallel.peak_memory() or resident,
         'latency_seconds': latency(parts.model, params, x.data.length),
         'smoothness': None if x.data.task else smooth(parts, params),
         'unigram_entropy': feed.facts['unigram_entropy'],

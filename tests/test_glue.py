@@ -98,7 +98,7 @@ def test_runs_that_cannot_be_submitted(tmp_path: Path) -> None:
         glue.submission([one, two], fill=True)
     with pytest.raises(UserError, match="is a run of 'squad', which is no task of GLUE"):
         glue.submission([told(tmp_path / 'c', 'squad', 'dev', [])], fill=True)
-    with pytest.raises(UserError, match='nowhere is no finished run: it has no experiment.json'):
+    with pytest.raises(UserError, match='nowhere is no run folder: it has no experiment.json'):
         glue.submission([tmp_path / 'nowhere'], fill=True)
     with pytest.raises(UserError, match='holds no finished runs of tasks'):
         glue.table(tmp_path / 'nowhere')

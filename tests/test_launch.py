@@ -12,8 +12,8 @@ import pytest
 
 import launch
 from research import run as runs
-from research.errors import UserError
 from research.experiment import Experiment, to_wire
+from research.study.ledger import enter
 
 Command = Callable[..., tuple[int, str, str]]
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parent.parent / 'configs').glob('*.py'))}
@@ -62,9 +62,11 @@ def test_dry_shows_the_published_sizes(command: Command) -> None:
 
 def test_dry_shows_every_run_of_a_study(command: Command, root: Path) -> None:
     for path in sorted((root / 'experiments').glob('*.py')):
-        status, out, _ = command(f'--config=experiments/{path.name}', '--dry')
+        module = launch.module(str(path))
+        size = 'tiny' if 'tiny' in module.SIZES else next(iter(module.SIZES))
+        status, out, _ = command(f'--config=experiments/{path.name}:{size}', '--dry')
         assert status == 0
-        study = launch.module(str(path)).get_study()
+        study = module.get_study(size)
         assert set(json.loads(out)['runs']) == set(study.runs)
 
 
@@ -105,7 +107,7 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ((), 'give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of a run to continue'),
+        ((), 'give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of what to continue'),
         (('--config=configs/bret.py',), "no config file 'configs/bret.py'; did you mean 'configs/bert.py'? (there are: configs/"),
         (('--config=configs',), "no config file 'configs'"),
         (('--config=README',), "no config file 'README'"),
@@ -138,6 +140,12 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
             "no config key 'model.layrs'; did you mean 'model.layers'?",
         ),
         (('--config=configs/bert.py', '--sweep=layers,layers', '--dry'), "the sweep has two runs 'layers=3'"),
+        (
+            ('--config=configs/distilbert.py:half', '--config.teacher=x', '--sweep=layers'),
+            "model.layers would change nothing: with surgery.inherit the architecture is the start's; give --config.surgery.keep=",
+        ),
+        (('--config=configs/finetune.py', '--config.model.width=64'), 'model.width would change nothing'),
+        (('--config=experiments/glue.py', '--config.model.width=64'), 'model.width would change nothing'),
         (('--config=experiments/quickstart.py', '--sweep=layers'), 'is a study: it names its runs itself'),
         (('--workdir=/nowhere/at/all',), '/nowhere/at/all is no run folder: it has no experiment.json; give a --config'),
     ],
@@ -177,6 +185,29 @@ def test_a_run_is_run_and_continued_from_its_folder_alone(
     assert asked[1][0].seed == 3
     assert command('--config=configs/bert.py:mini')[0] == 0
     assert asked[2][1] == Path('runs/bert-mini')
+
+
+def test_help_is_the_door_s_own_words_and_its_flags(command: Command) -> None:
+    for asked in ('--help', '-h'):
+        status, out, err = command('--config=configs/bert.py', asked)
+        assert (status, err) == (0, '') and out.startswith('The one door: ') and '--workdir: folder' in out
+
+
+def test_a_study_is_continued_from_its_folder_alone(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = launch.module('experiments/masking.py').get_study('tiny')
+    enter(study, tmp_path)
+    asked = []
+    monkeypatch.setattr('research.study.execute.run_study', lambda *given: asked.append(given))
+    monkeypatch.setattr('research.study.report.report', lambda folder: None)
+    assert command(f'--workdir={tmp_path}') == (0, '', '')
+    assert asked[0][0].table == study.table and asked[0][0].runs == study.runs and asked[0][1] == tmp_path
+    status, _, err = command(f'--workdir={tmp_path}', '--sweep=seed=1,2')
+    assert status == 2 and f'{tmp_path} is a study: it names its runs itself' in err
+
+
+def test_a_size_of_a_file_without_sizes_is_refused(command: Command, tiny: Callable[..., Experiment], tmp_path: Path) -> None:
+    status, _, err = command(f'--config={write(tmp_path, tiny("bert"))}:tiny', '--dry')
+    assert status == 2 and "config.py has no SIZES: leave ':tiny' out" in err
 
 
 def test_a_folder_whose_experiment_is_not_json_is_refused(command: Command, tmp_path: Path) -> None:
@@ -274,10 +305,3 @@ def test_a_change_reaches_every_run_of_a_study(command: Command) -> None:
 def test_a_study_is_refused_an_unknown_key(command: Command) -> None:
     status, _, err = command('--config=experiments/quickstart.py', '--config.sead=7')
     assert status == 2 and "no config key 'sead'; did you mean 'seed'?" in err
-
-
-def test_module_needs_a_python_file(tmp_path: Path) -> None:
-    path = tmp_path / 'notes.txt'
-    path.write_text('x')
-    with pytest.raises(UserError, match='is not a Python file'):
-        launch.module(str(path))

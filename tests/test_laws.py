@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import launch
 from research import experiment, parallel, train
 from research import run as runs
 from research.checkpoint import read_params
-from research.experiment import Experiment, from_wire, override, squeeze, to_wire
+from research.experiment import Experiment, from_wire, override, setting, squeeze, to_wire
 from research.models.architecture import Architecture
 from research.models.heads import Model
 from research.objectives.losses import Losses, Match, Plain, Soft, View, terms
@@ -114,6 +116,17 @@ def test_our_modules_import_only_what_lies_below_them(place: str) -> None:
         assert not within(own(path), allowed), f'{path.name} imports {within(own(path), allowed)}'
 
 
+def test_research_knows_neither_recipes_nor_questions() -> None:
+    for path in RESEARCH:
+        assert not {name.partition('.')[0] for name in imports(path)} & {
+            'launch',
+            'configs',
+            'experiments',
+            'benchmarks',
+            'tests',
+        }, path
+
+
 @pytest.mark.parametrize(
     'place', ['models', 'objectives', 'optim.py', 'parallel.py', 'train.py', 'terms.py', 'evaluate.py', 'surgery.py']
 )
@@ -191,27 +204,31 @@ def test_no_config_is_asked_with_a_default() -> None:
 # ---- 2. Every config, every study ---------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def loaded(path: Path) -> types.ModuleType:
+    return launch.module(str(path))
+
+
 def sizes(path: Path) -> list[str]:
-    return list(launch.module(str(path)).SIZES)
+    return list(loaded(path).SIZES)
 
 
 @pytest.mark.parametrize(('path', 'size'), [pytest.param(p, s, id=f'{p.stem}:{s}') for p in CONFIGS for s in sizes(p)])
 def test_a_config_comes_back_from_the_wire_unchanged(path: Path, size: str) -> None:
-    wire = launch.module(str(path)).get_config(size)
+    wire = loaded(path).get_config(size)
     x = from_wire(wire)
     assert wire.is_locked
     assert to_wire(x) == wire
     assert from_wire(json.loads(json.dumps(to_wire(x).to_dict()))) == x
     assert from_wire(to_wire(squeeze(x))) == squeeze(x)
-    axes = [name for name in vars(launch.module(str(path))) if name.startswith('sweep_')]
-    for axis in axes:
-        for point in getattr(launch.module(str(path)), axis)():
+    for axis in [name for name in vars(loaded(path)) if name.startswith('sweep_')]:
+        for point in getattr(loaded(path), axis)():
             assert from_wire(to_wire(override(x, point))) == override(x, point)
 
 
 @pytest.mark.parametrize(('path', 'size'), [pytest.param(p, s, id=f'{p.stem}:{s}') for p in STUDIES for s in sizes(p)])
 def test_the_runs_of_a_study_come_back_from_the_wire_unchanged(path: Path, size: str) -> None:
-    for x in launch.module(str(path)).get_study(size).runs.values():
+    for x in {setting(x): x for x in loaded(path).get_study(size).runs.values()}.values():
         assert from_wire(json.loads(json.dumps(to_wire(x).to_dict()))) == x
 
 
@@ -231,6 +248,7 @@ def test_the_bert_recipe_takes_real_steps(teacher: Path) -> None:
     assert set(result['metrics']) == {'dev/mlm', 'dev/mlm_accuracy', 'dev/nsp', 'dev/nsp_accuracy'}
 
 
+@pytest.mark.usefixtures('one_device')
 def test_the_albert_recipe_takes_real_steps(tiny: Callable[..., Experiment], tmp_path: Path) -> None:
     runs.run(tiny('albert'), tmp_path / 'run')
     result = learned(tmp_path / 'run', 2)
@@ -246,12 +264,20 @@ def test_the_distilbert_recipe_takes_real_steps(tiny: Callable[..., Experiment],
     assert last['train/loss'] == pytest.approx(weighted, rel=1e-5)
 
 
-@pytest.mark.usefixtures('one_device')
-def test_the_finetuning_recipe_takes_real_steps(
-    tiny: Callable[..., Experiment], examples: dict[str, Any], teacher: Path, tmp_path: Path
-) -> None:
-    runs.run(tiny('finetune', {**examples, 'start': str(teacher)}), tmp_path / 'run')
-    result = learned(tmp_path / 'run', 2)
+@pytest.fixture(scope='module')
+def tuned(
+    tiny: Callable[..., Experiment], examples: dict[str, Any], teacher: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a model that was fine-tuned on the examples."""
+    workdir, first = tmp_path_factory.mktemp('runs') / 'tuned', jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, 'devices', lambda: first)
+        runs.run(tiny('finetune', {**examples, 'start': str(teacher)}), workdir)
+    return workdir
+
+
+def test_the_finetuning_recipe_takes_real_steps(tuned: Path) -> None:
+    result = learned(tuned, 2)
     assert result['labels'] == ['a', 'b', 'c'] and result['selected']['by'] == 'dev/accuracy'
 
 
@@ -259,24 +285,27 @@ def test_every_recipe_has_a_test_of_its_steps() -> None:
     assert {path.stem for path in CONFIGS} == {'albert', 'bert', 'distilbert', 'finetune'}
 
 
+def firsts() -> dict[Experiment, list[str]]:
+    """The first run of every study, squeezed, and the studies that begin with it."""
+    found: dict[Experiment, list[str]] = {}
+    for path in STUDIES:
+        study = loaded(path).get_study()
+        found.setdefault(setting(squeeze(study.runs[order(study)[0]])), []).append(path.stem)
+    return found
+
+
 @pytest.mark.usefixtures('one_device')
-@pytest.mark.parametrize('path', [pytest.param(path, id=path.stem) for path in STUDIES])
+@pytest.mark.parametrize('x', [pytest.param(x, id='+'.join(studies)) for x, studies in firsts().items()])
 def test_the_first_run_of_a_study_takes_real_steps(
-    path: Path,
-    text: dict[str, Any],
-    examples: dict[str, Any],
-    teacher: Path,
-    tiny: Callable[..., Experiment],
-    tmp_path: Path,
+    x: Experiment, text: dict[str, Any], examples: dict[str, Any], tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = launch.module(str(path)).get_study()
-    first = order(study)[0]
-    x = override(squeeze(study.runs[first]), text)
+    for program in ('latency', 'smooth'):  # they are no steps, and are compiled in the tests of recipes
+        monkeypatch.setattr(runs, program, lambda *_: None)
+    x = override(x, text)
     if x.data.task:  # a study of tasks begins with a model that is there already
-        runs.run(tiny('finetune', {**examples, 'start': str(teacher)}), tmp_path / 'model')
-        x = override(x, {**examples, 'teacher' if x.teacher else 'start': str(tmp_path / 'model')})
-    runs.run(x, tmp_path / first)
-    learned(tmp_path / first, 2)
+        x = override(x, {**examples, 'teacher' if x.teacher else 'start': str(tuned)})
+    runs.run(x, tmp_path / 'first')
+    learned(tmp_path / 'first', 2)
 
 
 # ---- 3. jit, pmap and accumulation ---------------------------------------------------------------------------------------------

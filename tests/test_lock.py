@@ -16,6 +16,12 @@ HOLD = (
 )
 
 
+def test_the_lock_of_here_is_that_of_the_folder_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'run').mkdir()
+    monkeypatch.chdir(tmp_path / 'run')
+    assert lock.path_of(Path('.')) == lock.path_of(tmp_path / 'run') == tmp_path / '.locks' / 'run'
+
+
 def test_one_process_holds_it_and_a_kill_frees_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, 'PATIENCE', 0.05)
     monkeypatch.setenv('SLURM_JOB_ID', '7')

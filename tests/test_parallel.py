@@ -68,6 +68,13 @@ def test_the_machine_is_divided_among_runs(monkeypatch: pytest.MonkeyPatch) -> N
     assert fractions == ['0.450', None, '0.450']
 
 
+def test_a_machine_that_does_not_tell_its_cores_is_divided_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, 'sched_getaffinity')
+    monkeypatch.setattr(os, 'cpu_count', lambda: 2)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    assert parallel.slots(1) == [parallel.Slot({}, (0, 1))]
+
+
 def test_gpus_are_counted_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     monkeypatch.setenv('PATH', str(tmp_path))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import launch
 from research import run as runs
 from research.interchange.__main__ import main as interchange
 
@@ -72,6 +73,14 @@ def test_the_commands_are_found(root: Path) -> None:
     assert 'make test' in [command.partition('#')[0].strip() for command in found]
     assert sum('launch.py' in command for command in found) > 5
     assert not [command for command in found if command.endswith('\\')]
+
+
+def test_the_table_of_experiments_counts_their_runs(root: Path) -> None:
+    rows = re.findall(r'^\| `(\w+)` \|.*\| (\d+) / (\d+) / (\d+) \|$', (root / 'README.md').read_text(), re.MULTILINE)
+    assert len(rows) == 7
+    for name, *counts in rows:
+        study = launch.module(str(root / 'experiments' / f'{name}.py')).get_study
+        assert [len(study(size).runs) for size in ('tiny', 'small', 'paper')] == list(map(int, counts)), name
 
 
 @pytest.mark.slow

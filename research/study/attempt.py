@@ -56,7 +56,7 @@ def start(folder: Path, name: str, cores: str = '', tied: bool = False) -> int:
 
     `cores`, such as '0,1', are those that it may use; a `tied` one ends when its standard input does: when its launcher is gone.
     """
-    if cores:
+    if cores and hasattr(os, 'sched_setaffinity'):  # macOS has no such thing
         os.sched_setaffinity(0, {int(core) for core in cores.split(',')})
     if tied:
         threading.Thread(target=_end_with_launcher, daemon=True).start()

@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
-from research.experiment import Experiment, differences, from_wire
+from research.experiment import Experiment, differences, read, setting
 from research.records import read_record
 from research.study.graph import Column, Format, Row, Study, needs
 from research.study.ledger import RunState, states
 
+CODE = ('commit', 'uncommitted_changes', 'versions')  # of an environment.json: what the seeds of a cell must have in common
+
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What the folder of one run says; a file that is not there, or half-written, is None."""
+    """What the folder of one run says; a file that is not there, half-written or of another version is None."""
 
     state: RunState
     result: Mapping[str, Any] | None
     environment: Mapping[str, Any] | None
-    wire: Mapping[str, Any] | None
+    experiment: Experiment | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +53,15 @@ class Cell:
 
 def gather(study: Study, folder: Path) -> dict[str, Evidence]:
     """What every run of the study says, in running order."""
-    files = ('result', 'environment', 'experiment')
-    return {
-        name: Evidence(state, *(read_record(folder / name / f'{file}.json') for file in files))
-        for name, state in states(study, folder).items()
-    }
+    found = {}
+    for name, state in states(study, folder).items():
+        try:
+            held = read(folder / name)
+        except UserError:
+            held = None
+        result, environment = (read_record(folder / name / f'{file}.json') for file in ('result', 'environment'))
+        found[name] = Evidence(state, result, environment, held)
+    return found
 
 
 def look_up(record: Mapping[str, Any], key: str) -> float | None:
@@ -119,12 +125,19 @@ def mixed(study: Study, names: tuple[str, ...], evidence: Mapping[str, Evidence]
     """In what the finished runs of one cell differ that seeds must not: 'configs', 'code', 'data'."""
     runs = [name for name in names if evidence[name].result is not None]
     kinds = {
-        'configs': {_config(study, evidence[name]) for name in runs}
-        | {'' for name in runs if _redefined(study, name, evidence[name])},
-        'code': {_chosen(evidence[name].environment, ('commit', 'uncommitted_changes', 'versions')) for name in runs},
+        'configs': {_config(study, name, evidence) for name in runs}
+        | {None for name in runs if _redefined(study.runs[name], evidence[name].experiment)},
+        'code': {_chosen(session, CODE) for name in runs for session in sessions(evidence[name].environment)},
         'data': {_data(evidence, name, study) for name in runs},
     }
     return tuple(kind for kind, different in kinds.items() if len(different) > 1)
+
+
+def sessions(environment: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """What an environment.json says of each session of its run: of the first, and of those that went on elsewhere."""
+    if environment is None:
+        return []
+    return [environment, *(environment['sessions'] if 'sessions' in environment else ())]
 
 
 def _chosen(record: Mapping[str, Any] | None, keys: Iterable[str]) -> str:
@@ -138,27 +151,18 @@ def _data(evidence: Mapping[str, Evidence], name: str, study: Study) -> str:
     return mine + ''.join(_data(evidence, needed, study) for needed in needs(study.runs[name]))
 
 
-def _config(study: Study, found: Evidence) -> str:
-    """A wire without what seeds of one experiment differ in: the seed, the name, and which seed of a start they have."""
-    if found.wire is None:
-        return ''
-    wire = {key: value for key, value in found.wire.items() if key not in ('seed', 'name')}
-    for key in ('start', 'teacher'):
-        if str(wire[key])[:1] == '@':
-            wire[key] = '@'
-    return json.dumps(wire, sort_keys=True)
+def _config(study: Study, name: str, evidence: Mapping[str, Evidence]) -> tuple[Experiment | None, ...]:
+    """The settings of a run and of those that it starts from, which seeds of one experiment have in common."""
+    found = evidence[name].experiment
+    mine = None if found is None else setting(found)
+    return (mine, *(each for needed in needs(study.runs[name]) for each in _config(study, needed, evidence)))
 
 
-def _redefined(study: Study, name: str, found: Evidence) -> bool:
-    """Whether a run folder holds another experiment than the study defines, a model that the run inherits aside."""
-    try:
-        held = Experiment() if found.wire is None else from_wire(found.wire)
-    except UserError:
-        return True
-    defined = study.runs[name]
-    if defined.surgery.inherit:
+def _redefined(defined: Experiment, held: Experiment | None) -> bool:
+    """Whether a run folder holds another experiment than the study defines, or one of another version; what it inherits aside."""
+    if held is not None and defined.surgery.inherit:
         held = dataclasses.replace(held, model=defined.model)
-    return found.wire is not None and bool(differences(held, defined))
+    return held is None or bool(differences(held, defined))
 
 
 def baseline(name: str, column: Column, evidence: Mapping[str, Evidence]) -> float | None:

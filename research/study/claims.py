@@ -1,5 +1,6 @@
 """Whether the numbers of a study bear out its claims, and the order of published ones."""
 
+import math
 from collections.abc import Mapping
 
 import scipy.stats
@@ -31,8 +32,9 @@ def subject(names: tuple[str, ...], study: Study) -> str:
 
 
 def judge(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) -> str:
-    """The line of a claim: 'holds', 'does not hold' or 'not known', the sentence, both numbers and their spread.
+    """The line of a claim: its verdict, the sentence, both numbers and their spread.
 
+    It 'holds', 'does not hold', 'is not shown' where chance may have made the difference, or is 'not known' without numbers.
     While seeds are missing but both sides have some, it is what they say 'so far'.
     """
     cells = [read_cell(study, names, key, evidence) for names, key in claim.sides()]
@@ -47,6 +49,11 @@ def judge(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) -> str:
     missing = {name: why for cell in cells for name, why in cell.missing.items()}
     if not all(cell.values for cell in cells):
         return f'**not known** — {text}: ' + '; '.join(f'{name} has no number ({why})' for name, why in missing.items())
+    sides = zip((names for names, _ in claim.sides()), cells, strict=True)
+    counted = [pair for names, cell in sides for pair in zip([x for x in names if x not in cell.missing], cell.values, strict=True)]
+    broken = [name for name, value in counted if not math.isfinite(value)]
+    if broken:
+        return f'**not known** — {both} ({", ".join(f"{name} is not finite" for name in broken)})'
     verdict, why = _verdict(*cells)
     reservations = [f'so far: {name} has no number ({why})' for name, why in missing.items()]
     reservations += [f'mixed {what}' for what in dict.fromkeys(what for cell in cells for what in cell.mixed)]
@@ -55,7 +62,7 @@ def judge(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) -> str:
 
 
 def _verdict(left: Cell, right: Cell) -> tuple[str, str]:
-    """('holds' or 'does not hold', why) of the claim that `left` is below `right`."""
+    """('holds', 'does not hold' or 'is not shown', why) of the claim that `left` is below `right`."""
     if not left.mean < right.mean:
         return 'does not hold', ''
     if min(len(left.values), len(right.values)) < 2:
@@ -70,7 +77,7 @@ def _verdict(left: Cell, right: Cell) -> tuple[str, str]:
     chance = f"Welch's one-sided t-test, p = {test.pvalue:.2g}"
     if test.pvalue < SIGNIFICANCE:
         return 'holds', chance
-    return 'does not hold', f'below in the mean, but within the spread of seeds: {chance}'
+    return 'is not shown', f'below in the mean, but within the spread of seeds: {chance}'
 
 
 def order_of_published(study: Study, evidence: Mapping[str, Evidence]) -> list[str]:

@@ -37,13 +37,16 @@ def prepare(study: Study, folder: Path, how: How) -> list[str]:
     return names
 
 
-def run_study(study: Study, folder: Path, how: How) -> None:
-    """Runs what is asked for and not done, each in `folder/NAME` after what it starts from.
+def run_study(study: Study, folder: Path, how: How, report: Callable[[Path], object] = lambda folder: None) -> None:
+    """Runs what is asked for and not done, each in `folder/NAME` after what it starts from, and has the folder reported.
 
     A failure blocks the runs that start from it and lets the others go on; a UserError at the end names them all.
     """
     names = prepare(study, folder, how)
-    EXECUTORS[how.executor](study, folder, names, how)
+    try:
+        EXECUTORS[how.executor](study, folder, names, how)
+    finally:  # what there is so far is worth reading, also when a run failed
+        report(folder)
     stand = states(study, folder)
     problems = [name for name in names if stand[name].state != 'done']
     if problems:

@@ -4,11 +4,11 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from research.models.architecture import Architecture
 from research.study.cells import Cell, Evidence, baselines, look_up, row_cell
 from research.study.figure import GREY, Drawn, Point, draw_point, label_points, legend, panels, remark, save, spread_axis, style
 from research.study.graph import FORMATS, Column, Study
@@ -139,37 +139,37 @@ def mark_majority(axes: Axes, found: list[Point], majority: list[float]) -> None
         axes.set_title(f'majority class {said}, below the panel', fontsize=8, color=GREY, loc='right')
 
 
-def models(study: Study, evidence: Mapping[str, Evidence]) -> dict[int, dict[str, Any]]:
+def models(study: Study, evidence: Mapping[str, Evidence]) -> dict[int, Architecture]:
     """Place of a row -> the architecture that the first of its runs to have begun wrote down."""
     found = {}
     for place, row in enumerate(study.table.rows):
-        wires = [wire for names in row.runs.values() for name in names if (wire := evidence[name].wire) is not None]
-        if wires:
-            found[place] = wires[0]['model']
+        begun = [x for names in row.runs.values() for name in names if (x := evidence[name].experiment) is not None]
+        if begun:
+            found[place] = begun[0].model
     return found
 
 
 def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
     """Score against depth, embedding size and width, as far as rows differ in them; lines join rows that share the others."""
     score, found = score_column(study), models(study, evidence)
-    varied = [field for field in SHAPES if len({model[field] for model in found.values()}) > 1]
+    varied = [field for field in SHAPES if len({getattr(model, field) for model in found.values()}) > 1]
     if score is None or not varied:
         return None
     drawn = []
     for field in varied:
-        here = points(study, score, evidence, lambda place, field=field: found[place][field] if place in found else None)
+        here = points(study, score, evidence, lambda place, field=field: getattr(found[place], field) if place in found else None)
         if len({point.size for point in here}) > 1:
             drawn.append((field, here))
     if not drawn:
         return None
     figure, places = panels(len(drawn))
     others = ('sharing', *varied)
-    series = sorted({tuple(str(found[point.place][each]) for each in others) for _, here in drawn for point in here})
+    series = sorted({tuple(str(getattr(found[point.place], each)) for each in others) for _, here in drawn for point in here})
     entries = set()
     for axes, (field, here) in zip(places, drawn, strict=True):
         joined: dict[tuple[str, ...], list[Point]] = {}
         for point in here:
-            key = tuple('' if each == field else str(found[point.place][each]) for each in others)
+            key = tuple('' if each == field else str(getattr(found[point.place], each)) for each in others)
             joined.setdefault(key, []).append(point)
         for number, (key, members) in enumerate(joined.items()):
             members = sorted(members, key=lambda point: point.size)

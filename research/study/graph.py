@@ -104,10 +104,17 @@ COLUMNS = {
     'mlm_accuracy': Column('MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'),
     'task': Column('Task accuracy (%)', 'task', 'metrics:test/accuracy', 'percent', 'max', 'on the test split'),
     'time': Column(
-        'Time (min)', 'pretrain', 'wall_seconds', 'minutes', 'min', 'of pretraining, compilation and evaluation included'
+        'Time (min)',
+        'pretrain',
+        'train_seconds',
+        'minutes',
+        'min',
+        'of the training steps, compilation included; data, evaluation and saving are not',
     ),
-    'memory': Column('Memory (MB)', 'pretrain', 'peak_memory_bytes', 'memory', 'min', 'the most that was in use in pretraining'),
-    'speed': Column('Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'in pretraining, a teacher included'),
+    'memory': Column(
+        'Memory (MB)', 'pretrain', 'peak_memory_bytes', 'memory', note='the most in use in training, of the whole process on a CPU'
+    ),
+    'speed': Column('Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'a teacher included'),
     'latency': Column(
         'Latency (ms)',
         'pretrain',
@@ -118,10 +125,13 @@ COLUMNS = {
     ),
 }
 
+SCORE = Column('score', 'run', 'score', 'percent', 'max', 'in percent, on the reported split; of two metrics their mean')
+COLLAPSED = Column('collapsed', 'run', 'collapsed:reported', 'percent', note='share of the runs that tell one answer throughout')
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What a study is run for. Figures draw the column titled `score` against what a row costs and what shape it has.
+    """What a study is run for. Figures draw the column titled `score` (none where it is '') against what a row costs and its shape.
 
     `source` is the paper and its table that the rows' published numbers are from.
     """
@@ -129,7 +139,7 @@ class Table:
     title: str
     rows: tuple[Row, ...]
     columns: tuple[Column, ...] = tuple(COLUMNS.values())
-    score: str = 'Task accuracy (%)'
+    score: str = ''
     source: str = ''
 
 
@@ -178,6 +188,8 @@ class Study:
                     choose(f"run (role '{role}' of row '{row.title}')", name, self.runs)
         roles = {role: None for row in self.table.rows for role in row.runs}
         titles = [column.title for column in self.table.columns]
+        if self.table.score:
+            choose('column (score of the table)', self.table.score, titles)
         for column in self.table.columns:
             if not column.of:
                 choose(f"role (column '{column.title}')", column.role, roles)

@@ -34,11 +34,11 @@ def begun(workdir: Path) -> bool:
 
 def run_state(workdir: Path) -> RunState:
     """The state of one run, from its folder and its lock alone; that another run blocks it is not known there."""
+    holder = lock.holder(workdir)  # first: who lets go of it between the two looks has written its last word before
     failure = read_record(workdir / 'failure.json')
     attempts = failure['attempts'] if failure is not None else 0
     if read_record(workdir / 'result.json') is not None:
         return RunState('done', attempts=attempts)
-    holder = lock.holder(workdir)
     if holder is not None:
         return RunState('running', lock.told(holder), attempts)
     if failure is not None:
@@ -156,9 +156,14 @@ def check(study: Study, folder: Path) -> dict[str, Any] | None:
     stored = read_record(path)
     if stored is None:
         raise UserError(f'{path} is no JSON object: delete it to have it written anew from the study')
-    if stored['name'] != study.name:
-        raise UserError(f"{folder} holds study '{stored['name']}', not '{study.name}': choose another folder")
-    changed = {name: named for name, named in changes(study, stored, path).items() if begun(folder / name)}
+    try:
+        if stored['name'] != study.name:
+            raise UserError(f"{folder} holds study '{stored['name']}', not '{study.name}': choose another folder")
+        changed = {name: named for name, named in changes(study, stored, path).items() if begun(folder / name)}
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f'{path} is from another version of this code ({type(error).__name__}: {error}): delete it to have it written anew'
+        ) from None
     if changed:
         named = [difference for run in changed.values() for difference in run]
         more = f'; and {len(named) - SHOWN} more' if len(named) > SHOWN else ''

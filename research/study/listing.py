@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -56,21 +57,36 @@ def overrides(study: Study) -> dict[str, str]:
     return {name: text.strip() for name, text in found.items()}
 
 
-def resolved(study: Study, folder: Path) -> dict[str, Experiment]:
-    """The runs with the architecture of their starts filled in, whether these have begun or not."""
-    found: dict[str, Experiment] = {}
+def resolved(study: Study, folder: Path) -> dict[str, Experiment | None]:
+    """The runs with the architecture of their starts filled in, whether these have begun or not; None where one is unknown."""
+    found: dict[str, Experiment | None] = {}
     for name in order(study):
         x = study.runs[name]
         source = donors.source_of_start(x)
         if x.surgery.inherit and source[:1] == '@':
-            x = dataclasses.replace(x, model=inherit(x.surgery, x.model, found[source[1:]].model))
+            donor = found[source[1:]]
+            x = None if donor is None else dataclasses.replace(x, model=inherit(x.surgery, x.model, donor.model))
         elif x.surgery.inherit:
             try:
                 x = donors.resolve(x, folder / name)
             except UserError:
-                x = dataclasses.replace(x, model=dataclasses.replace(x.model, layers=0))  # not known before the start is there
+                x = None
         found[name] = x
     return found
+
+
+def step_flops(x: Experiment, workdir: Path, siblings: Mapping[str, Experiment | None]) -> float | None:
+    """The FLOPs of a step, its teacher's included; None where that is not there yet."""
+    teacher = None
+    if losses.needs_teacher(x.losses):
+        try:
+            sibling = x.teacher.startswith('@')
+            teacher = siblings[x.teacher[1:]] if sibling else donors.read_experiment(x.teacher, workdir, 'teacher')
+        except UserError:
+            pass
+        if teacher is None:
+            return None
+    return accounting.costs(x.model, None if teacher is None else teacher.model, x.losses, x.data, x.run.batch)['per_step']
 
 
 def number_of_steps(x: Experiment) -> int | None:
@@ -98,11 +114,11 @@ def measured_speed() -> float:
 
 
 def seen_speed(study: Study, folder: Path) -> float | None:
-    """FLOP/s at which the finished runs of the study trained; None where none is finished."""
+    """FLOP/s at which the finished runs of the study trained; None where none of them took a step."""
     results = [record for name in study.runs if (record := read_record(folder / name / 'result.json')) is not None]
     work = sum(record['flops_per_step'] * record['steps'] for record in results)
     seconds = sum(record['wall_seconds'] for record in results)
-    return work / seconds if seconds else None
+    return work / seconds if work and seconds else None
 
 
 def lines(study: Study, folder: Path, names: list[str]) -> tuple[list[Line], str]:
@@ -118,15 +134,14 @@ def lines(study: Study, folder: Path, names: list[str]) -> tuple[list[Line], str
     found = []
     for name in names:
         x = complete[name]
-        steps = number_of_steps(x)
-        if not x.model.layers:
+        steps = number_of_steps(study.runs[name])
+        if x is None:
             found.append(Line(name, stand[name].state, said[name], None, None, steps, None))
             continue
         experiment.validate(x)
         parameters = accounting.summary(x.model, heads(x))['encoder']
-        teacher = complete[x.teacher[1:]].model if x.teacher[1:] in complete else None
-        flops = accounting.costs(x.model, teacher, x.losses, x.data, x.run.batch)['per_step']
-        seconds = None if steps is None else 0.0 if stand[name].state == 'done' else steps * flops / speed
+        flops = step_flops(x, folder / name, complete)
+        seconds = None if steps is None or flops is None else 0.0 if stand[name].state == 'done' else steps * flops / speed
         found.append(Line(name, stand[name].state, said[name], parameters, flops, steps, seconds))
     return found, basis
 
@@ -170,5 +185,5 @@ def total(found: list[Line], basis: str) -> str:
     """The last line of the list: all of it together."""
     known = [line.seconds for line in found if line.seconds is not None]
     unknown = len(found) - len(known)
-    rest = f', and {unknown} whose steps are not known before their data are read' if unknown else ''
+    rest = f', and {unknown} that are not known before their data, start or teacher are there' if unknown else ''
     return f'about {duration(sum(known))} for all of them one after the other{rest}; at {basis}'

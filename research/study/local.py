@@ -55,7 +55,7 @@ def execute(study: Study, folder: Path, names: list[str], how: How) -> None:
             monitor.update(stand)
             for name in names:
                 if free and name not in children and may_start(study, stand, name, limits[name], name in tried):
-                    monitor.starts(name, run_state(folder / name))
+                    monitor.starts(name, stand[name])
                     children[name] = begin(folder, name, free.pop(0), monitor.say_output, stand[name].attempts)
                     tried.add(name)
             elsewhere = [name for name in names if stand[name].state == 'running' and name not in children]

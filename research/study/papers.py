@@ -7,7 +7,6 @@ import dataclasses
 import types
 from collections.abc import Mapping, Sequence
 
-from research.data.masking import Masking
 from research.experiment import Experiment, Run, from_wire
 from research.models.architecture import Architecture
 from research.optim import Optimizer
@@ -56,7 +55,10 @@ SCALES = {
     'small': Scale(4, 128, 4, 8192, 128, 2000, 8, 300, ('sst2', 'packages'), 3),
 }
 SEEDS = 5  # of fine-tuning, in the papers
+BERT = Architecture()
 SIZES = (*SCALES, 'paper')
+ALBERT_TASKS = ('squad', 'squad2', 'mnli', 'sst2', 'race')
+ALBERT_COLUMNS = ('SQuAD1.1', 'SQuAD2.0', 'MNLI', 'SST-2', 'RACE', 'Avg')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,30 +71,39 @@ class Variant:
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+def narrow(vocabulary: int, layers: int, width: int, length: int, like: Architecture = BERT) -> Architecture:
+    """A model that hundreds of steps teach something: heads of 32, no dropout, and initial weights that fit the width."""
+    return dataclasses.replace(
+        like,
+        vocabulary=vocabulary,
+        layers=layers,
+        width=width,
+        heads=width // 32,
+        inner=4 * width,
+        embedding=width,
+        positions=length,
+        dropout=0.0,  # less than one epoch: there is nothing to overfit (Lan et al. 2020, Table 8)
+        attention_dropout=0.0,
+        deviation=0.02 * (768 / width) ** 0.5,  # 0.02 is made for 768: a narrow model stays longer on the plateau with it
+    )
+
+
 def scaled(published: Experiment, size: str) -> Experiment:
     """The published recipe at a size; its objective, its sharing and whether its embeddings are factorised stay what they are."""
     if size == 'paper':
         return dataclasses.replace(published, data=dataclasses.replace(published.data, source=CORPUS))
     scale, model = SCALES[size], published.model
-    small: Architecture = dataclasses.replace(
-        model,
-        vocabulary=scale.vocabulary,
-        layers=scale.layers,
-        width=scale.width,
+    small = dataclasses.replace(
+        narrow(scale.vocabulary, scale.layers, scale.width, scale.length, model),
         heads=scale.heads,
-        inner=4 * scale.width,
         embedding=scale.width if model.embedding == model.width else scale.width // 4,
-        positions=scale.length,
-        dropout=0.0,  # less than one epoch: there is nothing to overfit
-        attention_dropout=0.0,
-        deviation=0.02 * (768 / scale.width) ** 0.5,  # 0.02 is made for 768: a narrow model stays longer on the plateau with it
     )
     tokenizer = 'teacher' if published.data.tokenizer == 'teacher' else 'wordpiece'
     twentieth = max(scale.steps // 20, 1)
     return dataclasses.replace(
         published,
         model=small,
-        data=dataclasses.replace(published.data, length=scale.length, tokenizer=tokenizer, masking=Masking()),
+        data=dataclasses.replace(published.data, length=scale.length, tokenizer=tokenizer),
         optimizer=Optimizer(lr=1e-3, warmup=0.1),
         run=Run(
             steps=scale.steps,
@@ -133,10 +144,11 @@ def downstream(size: str, wanted: Sequence[str], family: str, recipes: types.Mod
 def task_columns(tasks: Sequence[str], averaged: Sequence[str], relative: str) -> tuple[Column, ...]:
     """A column a task, two for one that is judged by two numbers; the mean of those `averaged`; and its share of one row's.
 
-    Each task counts the same in the mean. `relative` is the title of that row; '' is no such column.
+    Each task counts the same in the mean, which is of all tasks where some of those `averaged` are not among them. `relative` is
+    the title of that row; '' is no such column.
     """
     found = [Column(title, task, key, 'percent', 'max', f'{what} (× 100)') for task in tasks for title, key, what in TITLES[task]]
-    counted = [task for task in tasks if task in averaged] or list(tasks)
+    counted = averaged if set(averaged) <= set(tasks) else tasks
     weighed = tuple(TITLES[task][part % len(TITLES[task])][0] for task in counted for part in range(2))
     found.append(Column('Avg', '', '', 'percent', 'max', of=weighed))
     if relative:
@@ -157,22 +169,25 @@ def study(
     seeds: int,
     claims: tuple[Claim, ...] = (),
     columns: tuple[Column, ...] = (COLUMNS['mlm'], COLUMNS['mlm_accuracy']),
-    averaged: Sequence[str] = (),
+    averaged: Sequence[str] = ALBERT_TASKS,
     relative: str = '',
     roles: Mapping[str, str] | None = None,
     note: str = '',
 ) -> Study:
     """The study of `variants`, each fine-tuned on every task with `seeds` seeds; `columns` come before those of the tasks.
 
-    A published number is kept for the columns that the table has. `averaged` are the tasks that Avg is of, by default all;
-    `relative` is the title of a row that Avg is told in percent of; `roles` gives pretraining runs a role of their own.
+    A published number is kept for the columns that the table has. `averaged` are the tasks of the published Avg: without all of
+    them this is another study's size, whose Avg and parameters do not stand beside the published ones. `relative` is the title of
+    a row that Avg is told in percent of; `roles` gives pretraining runs a role of their own.
     """
     runs = {key: dataclasses.replace(variant.experiment, name=key) for key, variant in variants.items()}
     rows = []
-    of_tasks = task_columns(tuple(tasks), averaged or tuple(tasks), relative)
+    of_tasks = task_columns(tuple(tasks), averaged, relative)
     shown = (COLUMNS['parameters'], COLUMNS['flops'], *columns, *of_tasks)
     shown += tuple(COLUMNS[key] for key in ('checkpoint', 'time', 'memory', 'speed', 'latency'))
     titles = {column.title for column in shown}
+    if not set(averaged) <= set(tasks):
+        titles -= {'Avg', COLUMNS['parameters'].title}
     for key, variant in variants.items():
         mine: dict[str, tuple[str, ...]] = {'pretrain': (key,)}
         mine |= {roles[key]: (key,)} if roles is not None and key in roles else {}
@@ -197,7 +212,3 @@ def scores(names: Sequence[str], numbers: str) -> dict[str, float]:
         parts = text.split('/')
         found |= {name: float(text)} if len(parts) == 1 else {f'{name} F1': float(parts[0]), f'{name} EM': float(parts[1])}
     return found
-
-
-ALBERT_TASKS = ('squad', 'squad2', 'mnli', 'sst2', 'race')
-ALBERT_COLUMNS = ('SQuAD1.1', 'SQuAD2.0', 'MNLI', 'SST-2', 'RACE', 'Avg')

@@ -127,9 +127,9 @@ class Monitor:
 
     def starts(self, name: str, before: RunState) -> None:
         """Says that a run is being started by this launcher, and as what."""
-        again = {'waiting': 'starts', 'interrupted': 'continues', 'failed': f'tries again after: {before.reason}'}
+        again = {'interrupted': 'continues', 'failed': f'tries again after: {before.reason}'}
         self._began[name] = time.monotonic()
-        self.say(name, again[before.state])
+        self.say(name, again[before.state] if before.state in again else 'starts')
 
     def update(self, stand: Mapping[str, RunState]) -> None:
         """Says what has changed."""

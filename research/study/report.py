@@ -4,7 +4,7 @@ import base64
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas
 import rich.box
@@ -12,10 +12,10 @@ import rich.table
 import rich.text
 
 from research.records import write_whole
-from research.study.cells import Cell, Evidence, baseline, baselines, best, gather, look_up, read_cell, row_cell, show
+from research.study.cells import Cell, Evidence, baseline, baselines, best, gather, look_up, read_cell, row_cell, sessions, show
 from research.study.claims import cell_text, judge, order_of_published
 from research.study.figure import Drawn
-from research.study.figures import draw
+from research.study.figures import FIGURES, draw
 from research.study.graph import FORMATS, Column, Study, needs
 from research.study.ledger import read_study
 from research.study.progress import console, duration
@@ -28,6 +28,7 @@ ENVIRONMENT = {
     'commit': 'Commit',
     'uncommitted_changes': 'Uncommitted changes',
     'devices': 'Devices',
+    'cores': 'Cores',
     'machine': 'Machine',
     'python': 'Python',
     'versions': 'Versions',
@@ -39,6 +40,15 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: lef
 th { border-bottom: 2px solid #1a1a1a; } .n { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } code { background: #f4f4f4; padding: 0 .2em; white-space: normal; }
 """
+
+
+class Heading(NamedTuple):
+    """What begins a section of a report."""
+
+    text: str
+
+
+Part = Heading | str | list[str] | Sheet | Drawn  # of a report, as it is read: a list is one of items
 
 
 def published(study: Study, column: Column) -> bool:
@@ -157,7 +167,7 @@ def provenance(study: Study, evidence: Mapping[str, Evidence]) -> tuple[Sheet, l
     lines = []
     for name, found in evidence.items():
         data = MISSING if found.environment is None else told(found.environment['data']['fingerprint'])
-        seed = MISSING if found.wire is None else told(found.wire['seed'])
+        seed = MISSING if found.experiment is None else told(found.experiment.seed)
         steps, training, wall = (
             None if found.result is None else look_up(found.result, key) for key in ('steps', 'train_seconds', 'wall_seconds')
         )
@@ -170,11 +180,11 @@ def provenance(study: Study, evidence: Mapping[str, Evidence]) -> tuple[Sheet, l
     for key, title in ENVIRONMENT.items():
         holders: dict[str, list[str]] = {}
         for name, found in evidence.items():
-            if found.environment is not None:
-                value = told(found.environment[key]) if key in found.environment else 'not recorded'
+            for session in sessions(found.environment):
+                value = told(session[key]) if key in session else 'not recorded'
                 holders.setdefault(value, []).append(name)
         for value, names in holders.items():
-            facts.append(f'{title}: `{value}`' + (f' (of {", ".join(names)})' if len(holders) > 1 else ''))
+            facts.append(f'{title}: `{value}`' + (f' (of {", ".join(dict.fromkeys(names))})' if len(holders) > 1 else ''))
     return Sheet(titles, tuple(lines), left=4), facts
 
 
@@ -210,10 +220,15 @@ def report(folder: Path) -> Path:
     figures = draw(study, evidence, folder)
     write_figures(folder / 'figures', figures)
     runs, facts = provenance(study, evidence)
+    parts: list[Part] = [study.note.strip(), sheet, ' '.join(notes), wrong]
+    for title, lines in sections.items():
+        parts += [Heading(title), lines] if lines else []
+    parts += [Heading('Figures'), *figures] if figures else []
+    parts += [Heading('How these numbers came about'), runs, facts]
     write_whole(folder / 'table.csv', numbers(study, cells).to_csv(index=False).encode())
     write_whole(folder / 'table.tex', latex(sheet, study.table.title, notes).encode())
-    write_whole(folder / 'report.html', as_html(study, sheet, notes, wrong, sections, figures, runs, facts).encode())
-    write_whole(folder / 'report.md', as_markdown(study, sheet, notes, wrong, sections, figures, runs, facts).encode())
+    write_whole(folder / 'report.html', as_html(study.table.title, parts).encode())
+    write_whole(folder / 'report.md', as_markdown(study.table.title, parts).encode())
     show_table(
         study.table.title,
         sheet,
@@ -224,62 +239,48 @@ def report(folder: Path) -> Path:
 
 def write_figures(folder: Path, figures: list[Drawn]) -> None:
     """Each figure as NAME.png and NAME.pdf; those of an earlier report that are no more are taken away."""
-    wanted = {f'{each.name}.{kind}': content for each in figures for kind, content in (('png', each.png), ('pdf', each.pdf))}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in wanted:
-            path.unlink()
-    for name, content in wanted.items():
-        write_whole(folder / name, content)
+    for name in FIGURES:
+        for kind in ('png', 'pdf'):
+            (folder / f'{name}.{kind}').unlink(missing_ok=True)
+    for each in figures:
+        write_whole(folder / f'{each.name}.png', each.png)
+        write_whole(folder / f'{each.name}.pdf', each.pdf)
 
 
-def as_markdown(
-    study: Study,
-    sheet: Sheet,
-    notes: list[str],
-    wrong: list[str],
-    sections: Mapping[str, list[str]],
-    figures: list[Drawn],
-    runs: Sheet,
-    facts: list[str],
-) -> str:
+def as_markdown(title: str, parts: list[Part]) -> str:
     """report.md."""
 
-    def items(lines: list[str]) -> str:
-        return '\n'.join(f'- {line}' for line in lines)
+    def block(part: Part) -> str:
+        match part:
+            case Heading(text):
+                return f'## {text}'
+            case Sheet():
+                return markdown(part)
+            case Drawn():
+                return f'![{part.title}](figures/{part.name}.png)'
+            case str():
+                return part
+        return '\n'.join(f'- {line}' for line in part)
 
-    parts = [f'# {study.table.title}', study.note.strip(), markdown(sheet), ' '.join(notes), items(wrong)]
-    for title, lines in sections.items():
-        parts += [f'## {title}', items(lines)] if lines else []
-    parts += ['## Figures', *(f'![{each.title}](figures/{each.name}.png)' for each in figures)] if figures else []
-    parts += ['## How these numbers came about', markdown(runs), items(facts)]
-    return '\n\n'.join(part for part in parts if part) + '\n'
+    return '\n\n'.join(text for text in (f'# {title}', *map(block, parts)) if text) + '\n'
 
 
-def as_html(
-    study: Study,
-    sheet: Sheet,
-    notes: list[str],
-    wrong: list[str],
-    sections: Mapping[str, list[str]],
-    figures: list[Drawn],
-    runs: Sheet,
-    facts: list[str],
-) -> str:
+def as_html(title: str, parts: list[Part]) -> str:
     """report.html: one file, with its figures inside."""
 
-    def items(lines: list[str]) -> str:
-        return '<ul>\n' + ''.join(f'<li>{inline(line)}</li>\n' for line in lines) + '</ul>' if lines else ''
+    def block(part: Part) -> str:
+        match part:
+            case Heading(text):
+                return f'<h2>{inline(text)}</h2>'
+            case Sheet():
+                return web(part)
+            case Drawn():
+                image, name = base64.b64encode(part.png).decode(), inline(part.title)
+                return f'<h3>{name}</h3>\n<img alt="{name}" src="data:image/png;base64,{image}">'
+            case str():
+                return f'<p>{inline(part)}</p>' if part else ''
+        return '<ul>\n' + ''.join(f'<li>{inline(line)}</li>\n' for line in part) + '</ul>' if part else ''
 
-    title = inline(study.table.title)
-    parts = [f'<h1>{title}</h1>', f'<p>{inline(study.note.strip())}</p>' if study.note.strip() else '', web(sheet)]
-    parts += [f'<p>{inline(" ".join(notes))}</p>', items(wrong)]
-    for heading, lines in sections.items():
-        parts += [f'<h2>{inline(heading)}</h2>', items(lines)] if lines else []
-    parts += ['<h2>Figures</h2>'] if figures else []
-    for each in figures:
-        image = base64.b64encode(each.png).decode()
-        parts.append(f'<h3>{inline(each.title)}</h3>\n<img alt="{inline(each.title)}" src="data:image/png;base64,{image}">')
-    parts += ['<h2>How these numbers came about</h2>', web(runs), items(facts)]
-    body = '\n'.join(part for part in parts if part)
-    head = f'<meta charset="utf-8">\n<title>{title}</title>\n<style>{STYLE}</style>'
+    body = '\n'.join(text for text in (f'<h1>{inline(title)}</h1>', *map(block, parts)) if text)
+    head = f'<meta charset="utf-8">\n<title>{inline(title)}</title>\n<style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'

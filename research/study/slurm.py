@@ -109,26 +109,24 @@ def execute(study: Study, folder: Path, names: list[str], how: How) -> None:
     tried: set[str] = set()
     try:
         while True:
-            queued = queue()  # before the folders: what has left the queue has written its last word
-            settle(study, folder, queued)
-            stand = standing(study, folder, queued)
-            monitor.update(stand)
             try:
-                with lock.hold(folder / 'submission'):
-                    for group, waited in groups(study, folder, stand, names, limits, tried, queued):
+                # All of it under one lock: what another launcher submitted since the look would be submitted once more.
+                with lock.hold(folder / '.submission'):
+                    queued = queue()  # before the folders: what has left the queue has written its last word
+                    settle(study, folder, queued)
+                    stand = standing(study, folder, queued)
+                    monitor.update(stand)
+                    found = groups(study, folder, stand, names, limits, tried, queued)
+                    for group, waited in found:
                         for name in group:
-                            monitor.starts(name, run_state(folder / name))
+                            monitor.starts(name, stand[name])
                         submit(study, folder, group, waited, how.jobs, how.cluster)
                         tried.update(group)
+                if not found and not jobs(study, folder, queued):
+                    return
             except lock.HeldError:
                 pass  # another launcher submits: what it leaves is looked at again
-            if not jobs(study, folder, queue()):
-                if not groups(study, folder, states(study, folder), names, limits, tried, {}):
-                    break
-                continue
             time.sleep(POLL)
-        settle(study, folder, queue())
-        monitor.update(states(study, folder))
     except KeyboardInterrupt:
         print(f'the jobs stay in the queue: the same command watches them, scancel --name={study.name} ends them', file=sys.stderr)
         raise

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from research.errors import UserError, choose
-from research.experiment import Experiment, override
-from research.study.graph import Column, Row, Study, Table
+from research.experiment import Experiment, override, refuse_inherited
+from research.study.graph import COLUMNS, Column, Row, Study, Table
 
 Point = dict[str, Any]  # dotted name -> value: one point of an axis
 
@@ -37,6 +37,7 @@ def name_of(point: Point) -> str:
 def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Study:
     """The study of every combination of the axes that `texts` name."""
     found = [axis for text in texts for axis in read_axis(text, module)]
+    refuse_inherited([x], dict.fromkeys(key for axis in found for point in axis for key in point))
     runs = {}
     for combination in itertools.product(*found):
         point = {key: value for part in combination for key, value in part.items()}
@@ -46,15 +47,12 @@ def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Stud
     if x.data.task:
         score = Column('Score of the task (%)', 'run', 'score', 'percent', 'max', 'on the split that is reported')
     else:
-        score = Column('MLM loss (nats)', 'run', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents')
+        score = dataclasses.replace(COLUMNS['mlm'], role='run')
     columns = (
         Column('Parameters (M)', 'run', 'parameters:total', 'millions', 'min'),
-        Column('FLOPs a token (M)', 'run', 'flops_per_token', 'millions', 'min'),
+        dataclasses.replace(COLUMNS['flops'], role='run'),
         score,
-        Column('Time (min)', 'run', 'wall_seconds', 'minutes', 'min'),
-        Column('Memory (MB)', 'run', 'peak_memory_bytes', 'memory', 'min'),
-        Column('Training (tokens/s)', 'run', 'tokens_per_second', 'count', 'max'),
-        Column('Latency (ms)', 'run', 'latency_seconds', 'milliseconds', 'min'),
+        *(dataclasses.replace(COLUMNS[key], role='run') for key in ('time', 'memory', 'speed', 'latency')),
     )
     rows = tuple(Row(title, {'run': names}) for title, names in seeds_together(runs).items())
     return Study(f'{x.name}-sweep', runs, Table(f'{x.name}: {" × ".join(texts)}', rows, columns, score=score.title))

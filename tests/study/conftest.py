@@ -25,7 +25,7 @@ def experiment() -> Callable[..., Experiment]:
     return _experiment
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def study() -> Study:
     """A teacher, its student and a model without a teacher, each fine-tuned with two seeds."""
     runs = {
@@ -45,7 +45,8 @@ def study() -> Study:
             ('scratch', 'metrics:dev/mlm'),
         ),
     )
-    return Study('distillation', runs, Table('Distillation | one table', tuple(rows)), 'What a teacher is worth.', claims)
+    table = Table('Distillation | one table', tuple(rows), score='Task accuracy (%)')
+    return Study('distillation', runs, table, 'What a teacher is worth.', claims)
 
 
 def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any) -> None:
@@ -106,12 +107,22 @@ NUMBERS = {
 }
 
 
+def _finish_all(study: Study, folder: Path) -> None:
+    enter(study, folder)
+    for name, (loss, *scores) in NUMBERS.items():
+        _finish(folder, study, name, loss)
+        for seed, score in enumerate(scores):
+            _finish(folder, study, f'{name}-task-{seed}', score)
+
+
+@pytest.fixture(scope='session')
+def finish_all() -> Callable[[Study, Path], None]:
+    """finish_all(study, folder) makes `folder` that of the study with every run done."""
+    return _finish_all
+
+
 @pytest.fixture
 def finished(study: Study, tmp_path: Path) -> Path:
     """The folder of the study with every run done."""
-    enter(study, tmp_path)
-    for name, (loss, *scores) in NUMBERS.items():
-        _finish(tmp_path, study, name, loss)
-        for seed, score in enumerate(scores):
-            _finish(tmp_path, study, f'{name}-task-{seed}', score)
+    _finish_all(study, tmp_path)
     return tmp_path

@@ -22,7 +22,7 @@ from research.errors import UserError
 from research.records import write_record
 from research.study import attempt, execute, local
 from research.study.execute import EXECUTORS, prepare, run_study, select
-from research.study.graph import Study
+from research.study.graph import Study, Table
 from research.study.how import Cluster, How, minutes, validate
 from research.study.ledger import read_study, record_failure, run_state, states
 
@@ -93,25 +93,27 @@ def planned(folder: Path, **plan: list[str]) -> None:
 def test_every_run_is_run_once_after_what_it_starts_from_and_kept_afterwards(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_study(study, tmp_path, How(jobs=1))
-    assert began(tmp_path) == list(study.runs)
+    how = How(jobs=1, only='student-task-1,scratch')
+    run_study(study, tmp_path, how)
+    assert began(tmp_path) == ['teacher', 'student', 'scratch', 'student-task-1']
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == '[1/9] teacher: starts'
     assert 'teacher: step 1/2' in lines and '[1/9] teacher: done in 0 s' in lines
     assert (tmp_path / '.output' / 'teacher.txt').read_text() == 'teacher: step 1/2\n'
-    run_study(study, tmp_path, How(jobs=1))
-    assert len(began(tmp_path)) == 9
-    assert '[9/9] scratch-task-1: done before, kept' in capsys.readouterr().out
+    run_study(study, tmp_path, how)
+    assert len(began(tmp_path)) == 4
+    assert '[7/9] student-task-1: done before, kept' in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures('fake')
 def test_a_crash_is_tried_again_and_a_mistake_is_not(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planned(tmp_path, teacher=['kill'], student=['mistake'], scratch=['status', 'status', 'done'])
+    how = How(jobs=1, retries=1, only='student-task-0,scratch')
     with pytest.raises(UserError) as caught:
-        run_study(study, tmp_path, How(jobs=1, retries=1))
+        run_study(study, tmp_path, how)
     assert [began(tmp_path).count(name) for name in ('teacher', 'student', 'scratch', 'student-task-0')] == [2, 1, 2, 0]
     told, out = str(caught.value), capsys.readouterr().out
-    assert '\n' not in told and told.startswith('6 of 9 runs have no result (the same command tries them again): ')
+    assert '\n' not in told and told.startswith('3 of 4 runs have no result (the same command tries them again): ')
     assert 'student failed: no memory' in told and "student-task-0 blocked, because it starts from 'student'" in told
     assert 'scratch failed: ended with status 7; its output: ' in told
     assert '[1/9] teacher: tries again after: killed by SIGKILL (the system does that when memory runs out)' in out
@@ -120,8 +122,8 @@ def test_a_crash_is_tried_again_and_a_mistake_is_not(study: Study, tmp_path: Pat
     assert (stand['teacher'].state, stand['teacher'].attempts) == ('done', 1)
     assert (stand['scratch'].state, stand['scratch'].attempts) == ('failed', 2)
     assert stand['student-task-1'].reason == "it starts from 'student', which is failed: no memory"
-    run_study(study, tmp_path, How(jobs=1))
-    assert {state.state for state in states(study, tmp_path).values()} == {'done'}
+    run_study(study, tmp_path, how)
+    assert states(study, tmp_path)['student-task-0'].state == states(study, tmp_path)['scratch'].state == 'done'
 
 
 @pytest.mark.usefixtures('fake')
@@ -130,7 +132,7 @@ def test_as_many_run_at_once_as_there_are_jobs_each_on_its_own_cores(
 ) -> None:
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 1, 2, 3})
     planned(tmp_path, teacher=['0'], student=['1'], scratch=['1'])
-    run_study(study, tmp_path, How(jobs=2))
+    run_study(study, tmp_path, How(jobs=2, only='student,scratch'))
     cores = dict(line.split() for line in (tmp_path / 'began.txt').read_text().splitlines())
     assert {cores['student'], cores['scratch']} == {'--cores=0,1', '--cores=2,3'}
 
@@ -138,13 +140,15 @@ def test_as_many_run_at_once_as_there_are_jobs_each_on_its_own_cores(
 @pytest.mark.usefixtures('fake')
 def test_two_launchers_never_run_the_same_run_twice(study: Study, tmp_path: Path) -> None:
     planned(tmp_path, **dict.fromkeys((name.replace('-', '_') for name in study.runs), ['0.2']))
-    both = [threading.Thread(target=run_study, args=(study, tmp_path, How(jobs=2))) for _ in range(2)]
+    how = How(jobs=2, only='student-task-*,scratch')
+    both = [threading.Thread(target=run_study, args=(study, tmp_path, how)) for _ in range(2)]
     for each in both:
         each.start()
     for each in both:
         each.join()
-    assert sorted(began(tmp_path)) == sorted(study.runs)
-    assert {state.state for state in states(study, tmp_path).values()} == {'done'}
+    chosen = select(study, how.only)
+    assert sorted(began(tmp_path)) == sorted(chosen)
+    assert {states(study, tmp_path)[name].state for name in chosen} == {'done'}
     assert not list(tmp_path.rglob('failure.json'))
 
 
@@ -155,7 +159,7 @@ def test_a_killed_launcher_takes_its_runs_along_and_the_next_one_continues(study
         'import sys; from pathlib import Path; from research.study import local; from research.study.how import How\n'
         'from research.study.execute import run_study; from research.study.ledger import read_study\n'
         f'local.COMMAND = (sys.executable, {str(fake)!r})\n'
-        f'folder = Path({str(tmp_path)!r}); run_study(read_study(folder), folder, How(jobs=1))'
+        f'folder = Path({str(tmp_path)!r}); run_study(read_study(folder), folder, How(jobs=1, only="teacher"))'
     )
     process = subprocess.Popen([sys.executable, '-c', launcher], cwd=Path(__file__).parent.parent.parent)
     while run_state(tmp_path / 'teacher').state != 'running' or not (tmp_path / 'teacher' / 'checkpoints').exists():
@@ -168,7 +172,7 @@ def test_a_killed_launcher_takes_its_runs_along_and_the_next_one_continues(study
         assert time.monotonic() < until, 'the run outlived its launcher'
         time.sleep(0.02)
     assert run_state(tmp_path / 'teacher').state == 'interrupted'
-    run_study(study, tmp_path, How(jobs=1))
+    run_study(study, tmp_path, How(jobs=1, only='teacher'))
     assert began(tmp_path).count('teacher') == 2 and run_state(tmp_path / 'teacher').state == 'done'
 
 
@@ -184,7 +188,7 @@ def test_only_selects_by_glob_and_takes_what_the_chosen_start_from(study: Study,
 
 def test_the_name_of_a_sweeps_run_is_a_glob_with_its_commas(study: Study, experiment: Callable) -> None:
     runs = {'layers=1,seed=0': experiment('a'), 'layers=1,seed=1': experiment('b')}
-    one = dataclasses.replace(study, runs=runs, table=dataclasses.replace(study.table, rows=(), columns=()), claims=())
+    one = dataclasses.replace(study, runs=runs, table=Table('One', (), ()), claims=())
     assert select(one, 'layers=1,seed=1') == ['layers=1,seed=1']
 
 

@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 
+from experiments import albert_sharing, compare
 from research.errors import UserError
 from research.study.graph import COLUMNS, FORMATS, Claim, Column, Row, Study, Table, needs, order
 
 
-def small(runs, rows=(), columns=(), claims=()):
-    return Study('small', runs, Table('Small', rows, columns), claims=claims)
+def small(runs, rows=(), columns=(), claims=(), score=''):
+    return Study('small', runs, Table('Small', rows, columns, score), claims=claims)
 
 
 def test_needs_reads_start_teacher_and_tokenizer_once(experiment):
@@ -67,6 +68,8 @@ def test_study_refuses_rows_columns_and_claims_that_name_nothing(experiment):
         small(runs, (Row('BERT', {'pretrain': ('techer',)}),))
     with pytest.raises(UserError, match="role .column 'MLM loss.*named 'pretrain'; did you mean 'pretraining'"):
         small(runs, (Row('BERT', {'pretraining': ('teacher',)}),), (COLUMNS['mlm'],))
+    with pytest.raises(UserError, match=r"column \(score of the table\).*'MLM los'; did you mean 'MLM loss \(nats\)'"):
+        small(runs, (Row('BERT', {'pretrain': ('teacher',)}),), (COLUMNS['mlm'],), score='MLM los')
     with pytest.raises(UserError, match="claim 'it learns'.*'techer'; did you mean 'teacher'"):
         small(runs, claims=(Claim('it learns', ('teacher', 'steps'), (('teacher', 'techer'), 'steps')),))
 
@@ -81,6 +84,16 @@ def test_column_refuses_an_unknown_format_and_direction():
 def test_every_standard_column_has_a_format_a_direction_and_says_what_it_is():
     for column in COLUMNS.values():
         assert column.format in FORMATS
-        assert column.better
+        assert column.better or column.title == 'Memory (MB)', 'of a CPU the whole process: no model is the better for it'
         assert column.note
     assert dataclasses.replace(COLUMNS['mlm'], title='Loss').key == 'metrics:dev/mlm'
+
+
+def test_a_published_average_stands_beside_that_of_the_same_tasks_alone():
+    for size in ('small', 'paper'):
+        study = albert_sharing.get_study(size)
+        assert all(('Avg' in row.published) == (size == 'paper') and 'SST-2' in row.published for row in study.table.rows)
+        avg = next(column for column in study.table.columns if column.title == 'Avg')
+        assert len(set(avg.of)) == (2 if size == 'small' else 7)
+    assert not any(row.published for row in compare.get_study('tiny').table.rows)
+    assert all('Parameters (M)' in row.published for row in compare.get_study('paper').table.rows)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from research import lock
 from research.errors import UserError
 from research.records import read_record, write_record
 from research.study.ledger import check, enter, run_state, states
@@ -30,6 +31,12 @@ def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
     assert (run_state(run).state, run_state(run).reason, run_state(run).attempts) == ('failed', 'no memory', 2)
     write_record(run / 'result.json', {'steps': 1})
     assert run_state(run).state == 'done'
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_done_or_running_never_interrupted(tmp_path, monkeypatch):
+    begin(tmp_path, 'run')
+    monkeypatch.setattr(lock, 'holder', lambda run: write_record(run / 'result.json', {'steps': 1}))
+    assert run_state(tmp_path / 'run').state == 'done'
 
 
 @pytest.mark.parametrize('text', ['', '{"steps": 15', '[]', 'null', '\x80'])
@@ -68,6 +75,13 @@ def test_check_refuses_a_study_of_another_name(study, tmp_path):
     enter(study, tmp_path)
     with pytest.raises(UserError, match="holds study 'distillation', not 'other'"):
         check(dataclasses.replace(study, name='other'), tmp_path)
+
+
+@pytest.mark.parametrize('stored', [{}, {'name': 'distillation', 'runs': {'teacher': {}}}, {'name': 'distillation', 'runs': None}])
+def test_check_refuses_the_study_json_of_another_version(study, tmp_path, stored):
+    write_record(tmp_path / 'study.json', stored)
+    with pytest.raises(UserError, match='from another version of this code .*: delete it to have it written anew'):
+        enter(study, tmp_path)
 
 
 def test_check_names_the_keys_in_which_a_begun_run_differs(study, tmp_path):

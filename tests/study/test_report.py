@@ -4,30 +4,36 @@ import dataclasses
 import json
 import shutil
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas
 import pytest
 
 from research.errors import UserError
+from research.study import __main__ as command
 from research.study import figures
 from research.study.cells import Cell, best, gather, look_up
 from research.study.claims import cell_text, judge, order_of_published
 from research.study.graph import COLUMNS, FORMATS, Claim, Column
 from research.study.ledger import enter
 from research.study.metrics import read_curve
-from research.study.progress import duration
 from research.study.report import report
 from research.study.sheet import Entry, Sheet, escape, latex
 
 
 @pytest.fixture(autouse=True)
 def undrawn(request, monkeypatch):
-    """Figures cost seconds: they are drawn in the tests that are named after them, and left out of the other reports."""
-    if not any(word in request.node.name for word in ('figure', 'web_page', 'experiments_file')):
+    """Figures cost seconds: they are drawn in one report, and left out of the others."""
+    if 'reported' not in request.fixturenames:
         monkeypatch.setattr('research.study.report.draw', lambda *_: [])
+
+
+@pytest.fixture(scope='module')
+def reported(study, finish_all, tmp_path_factory):
+    """The folder of the finished study with its report, figures included; no test changes it."""
+    folder = tmp_path_factory.mktemp('reported')
+    finish_all(study, folder)
+    report(folder)
+    return folder
 
 
 def table(folder):
@@ -52,8 +58,8 @@ def test_the_table_has_the_numbers_their_spread_and_the_best_in_bold(study, fini
         'MLM loss (nats) ↓': '**2.500**',
         'MLM accuracy (%) ↑': '42.0',
         'Task accuracy (%) ↑': f'**92.0 ± {100 * statistics.stdev([0.91, 0.93]):.1f}** (n=2)',
-        'Time (min) ↓': '63.3',
-        'Memory (MB) ↓': '512',
+        'Time (min) ↓': '62.1',
+        'Memory (MB)': '512',
         'Training (tokens/s) ↑': '12,346',
         'Latency (ms) ↓': '2.34',
     }
@@ -110,10 +116,11 @@ def test_missing_numbers_are_marked_with_their_reason_and_never_the_best(study, 
 def test_a_study_without_results_is_reported_without_a_figure(study, tmp_path):
     enter(study, tmp_path)
     (tmp_path / 'figures').mkdir()
-    (tmp_path / 'figures' / 'curves.png').write_bytes(b'of yesterday')
+    for name in ('curves', 'mine'):
+        (tmp_path / 'figures' / f'{name}.png').write_bytes(b'of yesterday')
     report(tmp_path)
     assert {cell for row in table(tmp_path).values() for cell in row.values()} == {'—'}
-    assert not list((tmp_path / 'figures').iterdir())
+    assert [path.name for path in (tmp_path / 'figures').iterdir()] == ['mine.png'], 'what a report never draws is not its own'
     assert '## Figures' not in (tmp_path / 'report.md').read_text()
 
 
@@ -172,7 +179,7 @@ def test_claims_over_seeds_must_stand_out_of_the_spread(study, finished, finish)
     key = 'metrics:test/accuracy'
     left, right = (('scratch-task-0', 'scratch-task-1'), key), (('student-task-0', 'student-task-1'), key)
     found = claimed(study, finished, left, right)
-    assert found.startswith('**does not hold** — Scratch is below Student: 85.5 ± 0.8 (n=2)')
+    assert found.startswith('**is not shown** — Scratch is below Student: 85.5 ± 0.8 (n=2)')
     assert 'within the spread of seeds' in found
     finish(finished, study, 'scratch-task-0', 0.6)
     finish(finished, study, 'scratch-task-1', 0.61)
@@ -188,7 +195,8 @@ def test_claims_over_seeds_must_stand_out_of_the_spread(study, finished, finish)
 def test_nothing_is_claimed_of_missing_or_broken_numbers(study, finished, finish):
     left, right = ('student', 'metrics:dev/mlm'), ('scratch', 'metrics:dev/mlm')
     finish(finished, study, 'student', float('nan'))
-    assert claimed(study, finished, left, right) == '**does not hold** — Student is below Scratch: nan against 2.900'
+    found = claimed(study, finished, left, right)
+    assert found == '**not known** — Student is below Scratch: nan against 2.900 (student is not finite)'
     (finished / 'student' / 'result.json').unlink()
     assert claimed(study, finished, left, right) == '**not known** — Student is below Scratch: student has no number (interrupted)'
 
@@ -222,10 +230,6 @@ def test_keys_are_paths_with_colons():
     assert [look_up(result, key) for key in ('metrics', 'metrics:flag', 'metrics:dev', 'steps', 'metrics:dev/mlm:x')] == [None] * 5
 
 
-def test_durations_are_readable():
-    assert [duration(seconds) for seconds in (12.4, 200, 3725)] == ['12 s', '3 min 20 s', '1 h 02 min']
-
-
 def test_a_curve_survives_a_kill_and_a_continuation(tmp_path):
     lines = [
         '{"step": 200, "dev/mlm": 5.0}',
@@ -240,13 +244,12 @@ def test_a_curve_survives_a_kill_and_a_continuation(tmp_path):
     assert read_curve(tmp_path / 'none.jsonl', 'dev/mlm') == ([], [])
 
 
-def drawn(study, folder):
-    return {each.name: each for each in figures.draw(study, gather(study, folder), folder)}
+def drawn(study, folder, name):
+    return figures.FIGURES[name](study, gather(study, folder), folder)
 
 
-def test_every_figure_is_written_as_png_and_pdf(study, finished):
-    report(finished)
-    assert sorted(path.name for path in (finished / 'figures').iterdir()) == [
+def test_every_figure_is_written_as_png_and_pdf(reported):
+    assert sorted(path.name for path in (reported / 'figures').iterdir()) == [
         'cost.pdf',
         'cost.png',
         'curves.pdf',
@@ -254,34 +257,34 @@ def test_every_figure_is_written_as_png_and_pdf(study, finished):
         'layers.pdf',
         'layers.png',
     ]
-    assert (finished / 'figures' / 'cost.pdf').read_bytes().startswith(b'%PDF')
-    text = (finished / 'report.md').read_text()
+    assert (reported / 'figures' / 'cost.pdf').read_bytes().startswith(b'%PDF')
+    text = (reported / 'report.md').read_text()
     assert all(f'](figures/{name}.png)' in text for name in ('curves', 'cost', 'layers'))
 
 
 def test_figures_are_the_same_for_the_same_numbers_and_others_for_others(study, finished, finish):
-    first = drawn(study, finished)
-    assert first == drawn(study, finished)
+    first = drawn(study, finished, 'curves')
+    assert first == drawn(study, finished, 'curves')
     finish(finished, study, 'student', 2.6)
-    assert first['curves'] != drawn(study, finished)['curves']
+    assert first != drawn(study, finished, 'curves')
 
 
 def test_a_figure_of_far_sizes_and_scores_near_chance_is_drawn_without_a_warning(study, finished, finish):
     finish(finished, study, 'scratch', 2.9, parameters={'encoder': 80_000_000})
-    far = drawn(study, finished)['cost']
     for seed in (0, 1):
         finish(finished, study, f'scratch-task-{seed}', 0.53 + seed / 100)
-    assert far != drawn(study, finished)['cost']
+    assert drawn(study, finished, 'cost') is not None
 
 
 def test_the_shape_figure_appears_where_rows_differ_in_depth(study, finished):
-    assert 'shape' not in drawn(study, finished)
+    assert drawn(study, finished, 'shape') is None
     for name, layers in (('teacher', 12), ('student', 6), ('scratch', 6)):
         path = finished / name / 'experiment.json'
         wire = json.loads(path.read_text())
         wire['model']['layers'] = layers
         path.write_text(json.dumps(wire))
-    assert drawn(study, finished)['shape'].title == 'Task accuracy (%) against layers'
+    shape = drawn(study, finished, 'shape')
+    assert shape is not None and shape.title == 'Task accuracy (%) against layers'
 
 
 def test_the_pareto_front_has_what_nothing_cheaper_beats():
@@ -331,6 +334,26 @@ def test_seeds_that_start_from_seeds_are_of_one_config(study, finished, finish, 
     assert '†' not in (finished / 'both' / 'report.md').read_text()
 
 
+@pytest.mark.parametrize('content', ['{"seed": 0}', '{"modle": {}}', '{'])
+def test_a_run_folder_of_another_version_is_reported(study, finished, content):
+    (finished / 'teacher-task-1' / 'experiment.json').write_text(content)
+    report(finished)
+    assert 'mixed configs among `teacher-task-0`, `teacher-task-1`' in (finished / 'report.md').read_text()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'marked'), [({'devices': {'count': 8}}, False), ({'commit': 'ffff'}, True), ({'versions': {'jax': '0.9'}}, True)]
+)
+def test_a_run_that_went_on_elsewhere_says_so_and_by_other_code_is_marked(study, finished, changes, marked):
+    path = finished / 'teacher' / 'environment.json'
+    environment = json.loads(path.read_text())
+    rewrite(path, sessions=[environment | changes])
+    report(finished)
+    text = (finished / 'report.md').read_text()
+    assert ('mixed code among `teacher`' in text) == marked
+    assert '(of teacher)' in text
+
+
 def with_published(study):
     columns = (
         COLUMNS['mlm'],
@@ -375,9 +398,8 @@ def test_an_average_lacks_the_seed_that_one_of_its_columns_lacks(study, finished
     assert '| Teacher | 6 | **2.500** | 91.0 (n=1 of 2) | 90.0 | +1.0 | — | 91.0 (n=1 of 2) |' in text
 
 
-def test_the_web_page_holds_all_and_needs_nothing(study, finished):
-    report(finished)
-    page = (finished / 'report.html').read_text()
+def test_the_web_page_holds_all_and_needs_nothing(reported):
+    page = (reported / 'report.html').read_text()
     assert page.count('<img alt=') == page.count('src="data:image/png;base64,') == 3
     assert 'http' not in page and '<script' not in page and 'figures/' not in page
     assert '<td class=n><b>92.0 ± 1.4</b> (n=2)</td>' in page
@@ -404,14 +426,12 @@ def test_a_claim_with_some_seeds_is_judged_so_far(study, finished):
     assert found.endswith('chance is not excluded; so far: scratch-task-1 has no number (interrupted))')
 
 
-def test_a_report_needs_neither_the_experiments_file_nor_anything_else(study, finished, tmp_path_factory):
-    report(finished)
-    copy = tmp_path_factory.mktemp('elsewhere') / 'study'
-    shutil.copytree(finished, copy)
+def test_a_report_needs_neither_the_experiments_file_nor_anything_else(reported, tmp_path, capsys):
+    copy = tmp_path / 'study'
+    shutil.copytree(reported, copy)
     names = ('report.md', 'table.tex', 'table.csv', 'report.html')
     for name in names:
         (copy / name).unlink()
-    command = [sys.executable, '-m', 'research.study', 'report', str(copy)]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent.parent)
-    assert found.returncode == 0 and 'holds — held-out MLM loss of Student' in found.stdout, found.stderr
-    assert all((copy / name).read_bytes() == (finished / name).read_bytes() for name in names)
+    assert command.main(['report', str(copy)]) == 0
+    assert 'holds — held-out MLM loss of Student' in capsys.readouterr().out
+    assert all((copy / name).read_bytes() == (reported / name).read_bytes() for name in names)

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from research import lock
+from research.data.settings import Data
 from research.errors import UserError
 from research.experiment import Experiment, Run
+from research.objectives.losses import Losses, Soft
 from research.records import write_record
 from research.study import __main__ as command
 from research.study import listing, slurm
-from research.study.ledger import enter, record_failure, states
+from research.study.graph import Table
+from research.study.how import How
+from research.study.ledger import RunState, enter, record_failure, states
 from research.study.metrics import last_lines
 from research.study.progress import Monitor, Progress, duration, progress, table
+from research.surgery import Surgery
 
 
 def test_progress_is_read_off_the_folder_while_it_is_written(tmp_path: Path) -> None:
@@ -67,10 +73,20 @@ def test_on_a_terminal_one_live_table_says_it_all(study, finished: Path, capsys:
     assert '9 done' in out and 'step 1/2' not in out and '[1/9]' not in out
 
 
+@pytest.mark.parametrize('state', ['waiting', 'interrupted', 'failed', 'blocked', 'running', 'done'])
+def test_a_run_of_any_state_may_be_said_to_start(study, tmp_path: Path, state: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Monitor(study, tmp_path, states(study, tmp_path)).starts('teacher', RunState(state, 'no memory'))
+    told = {'interrupted': 'continues', 'failed': 'tries again after: no memory'}
+    assert capsys.readouterr().out == f'[1/9] teacher: {told[state] if state in told else "starts"}\n'
+
+
 # ---- The list --------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_list_shows_overrides_parameters_flops_and_times(study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_overrides_parameters_flops_and_times(
+    study, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, 'measured_speed', lambda: 1e12)
     study = dataclasses.replace(
         study,
         runs={
@@ -91,6 +107,31 @@ def test_times_come_from_finished_runs_where_there_are_some(study, finished: Pat
     results = [json.loads((finished / name / 'result.json').read_text()) for name in study.runs]
     work, wall = sum(each['flops_per_step'] * each['steps'] for each in results), sum(each['wall_seconds'] for each in results)
     assert listing.seen_speed(study, finished) == pytest.approx(work / wall)
+
+
+def test_what_is_not_known_is_not_guessed(study, tmp_path: Path, finish, monkeypatch) -> None:
+    monkeypatch.setattr(listing, 'measured_speed', lambda: 1e12)
+    inherits = dataclasses.replace(study.runs['teacher'], start='/nowhere', surgery=Surgery(inherit=True))
+    runs = {
+        'unknown': inherits,
+        'after': dataclasses.replace(inherits, start='@unknown'),
+        'taught': dataclasses.replace(study.runs['teacher'], teacher='/nowhere', losses=Losses(soft=Soft(1.0))),
+    }
+    one = dataclasses.replace(study, runs=runs, table=Table('', (), ()), claims=())
+    found = {line.name: line for line in listing.lines(one, tmp_path, list(runs))[0]}
+    assert [found[name].parameters for name in ('unknown', 'after')] == [None, None]
+    assert found['taught'].parameters and found['taught'].step_flops is None and found['taught'].seconds is None
+    finish(tmp_path, study, 'teacher', 2.5, steps=0)
+    assert listing.seen_speed(study, tmp_path) is None
+
+
+def test_a_teacher_that_is_there_is_counted(study, finished: Path, monkeypatch) -> None:
+    taught = dataclasses.replace(study.runs['student'], losses=Losses(soft=Soft(1.0)), data=Data(length=128))
+    alone = dataclasses.replace(taught, losses=Losses())
+    outside = dataclasses.replace(taught, teacher=str(finished / 'teacher'))
+    siblings: dict[str, Experiment | None] = {'teacher': study.runs['teacher']}
+    flops = [listing.step_flops(x, finished / 'student', siblings) or 0 for x in (alone, taught, outside)]
+    assert flops[0] < flops[1] == flops[2]
 
 
 def test_steps_that_follow_from_uncounted_text_are_not_guessed() -> None:
@@ -157,3 +198,24 @@ def test_runs_that_wait_for_the_same_runs_are_submitted_together(study, tmp_path
         (['student-task-0', 'student-task-1'], ('student',)),
         (['scratch-task-0', 'scratch-task-1'], ('scratch',)),
     ]
+
+
+@pytest.mark.usefixtures('fake_slurm')
+def test_a_second_launcher_looks_at_the_queue_only_after_the_first_has_submitted(study, tmp_path: Path, monkeypatch) -> None:
+    enter(study, tmp_path)
+    asked, held = [], []
+    monkeypatch.setattr(slurm, 'COMMANDS', ())
+    monkeypatch.setattr(slurm, 'POLL', 0.01)
+
+    def submit(*_: object) -> None:
+        held.append(lock.holder(tmp_path / '.submission'))
+        record_failure(tmp_path / 'teacher', 'no memory')
+
+    def queue() -> dict[str, tuple[str, str]]:
+        asked.append(lock.holder(tmp_path / '.submission'))
+        return {}
+
+    monkeypatch.setattr(slurm, 'queue', queue)
+    monkeypatch.setattr(slurm, 'submit', submit)
+    slurm.execute(study, tmp_path, ['teacher'], How(executor='slurm', retries=0))
+    assert asked[0] is None and None not in asked[1:] and len(held) == 1 and held[0] is not None
