@@ -18,6 +18,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from joblib import Parallel, delayed
 
@@ -154,9 +155,10 @@ def digest(*texts: str) -> str:
 def write(folder: Path) -> None:
     """Extract the corpus into `folder`/passages.jsonl by all cores, leaving out each paragraph that came before."""
     seen = set()
-    read = (delayed(module)(*source) for source in sources())
+    together: Any = 64  # files a process is given at once; joblib's own guess is many times slower, and its annotation a str
+    read: Any = Parallel(n_jobs=-1, batch_size=together, return_as='generator')(delayed(module)(*each) for each in sources())
     with open(folder / 'passages.jsonl', 'w', encoding='utf-8') as file:
-        for found in itertools.chain([topics()], Parallel(n_jobs=-1, batch_size=64, return_as='generator')(read)):
+        for found in itertools.chain([topics()], read):
             for passage in found:
                 fresh = []
                 for paragraph in passage.paragraphs:
