@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from research.errors import UserError, nearest
+from research.errors import UserError
 from research.models.architecture import Architecture, validate
 
 # Field of an Architecture -> the field of config.json, and the value that the class has where the file is silent.
@@ -109,6 +109,7 @@ CLASSES: dict[str, dict[tuple[str, ...], str]] = {
     },
 }
 POOLED = ('pair', 'label', 'choice')  # heads that read the pooled position
+DEEPEST = 1024  # layers
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -121,15 +122,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"'{folder}' holds no config.json (nor an experiment.json): it is no model folder")
     try:
         config = json.loads(file.read_text('utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"'{file}' is not JSON ({error})") from None
     if not isinstance(config, dict):
         raise UserError(f"'{file}' holds no JSON object")
     kind = config['model_type'] if 'model_type' in config else None
-    if kind not in FIELDS:
-        raise UserError(
-            f"'{file}' has model_type {json.dumps(kind)}{nearest(str(kind), FIELDS)}; the supported types are {', '.join(FIELDS)}"
-        )
+    if not isinstance(kind, str) or kind not in FIELDS:
+        raise UserError(f"'{file}' has model_type {json.dumps(kind)}; the supported types are {', '.join(FIELDS)}")
     return config
 
 
@@ -165,6 +164,9 @@ def architecture_of(config: dict[str, Any], pooler: bool) -> Architecture:
     for field, (name, default) in FIELDS[kind].items():
         given = synonyms[name] if name in synonyms and name not in config else name
         found[field] = value(config, given, default)
+    if found['layers'] > DEEPEST:
+        name = FIELDS[kind]['layers'][0]
+        raise UserError(f'config.json has {name}={found["layers"]}; more than {DEEPEST:,} layers are no model')
     if found['activation'] not in ACTIVATIONS:
         name = FIELDS[kind]['activation'][0]
         raise UserError(
@@ -185,7 +187,8 @@ def architecture_of(config: dict[str, Any], pooler: bool) -> Architecture:
     try:
         validate(a)
     except UserError as error:
-        raise UserError(f'config.json describes a model that cannot be built: {error}') from None
+        told = str(error).split(';')[0]  # what would mend our own definition says nothing of a file
+        raise UserError(f'config.json describes a model that cannot be built: {told}') from None
     return a
 
 
@@ -196,10 +199,10 @@ def sharing_of(config: dict[str, Any], layers: int) -> dict[str, Any]:
     each of them is a layer of ours. Raises UserError for groups that no layer would use.
     """
     groups, inner = value(config, 'num_hidden_groups', 1), value(config, 'inner_group_num', 1)
-    if not (1 <= groups <= layers and inner >= 1):
+    if not (1 <= groups <= layers and 1 <= inner <= DEEPEST):
         raise UserError(
             f'config.json has num_hidden_groups={groups} and inner_group_num={inner} with num_hidden_layers={layers}: '
-            f'there must be 1 to {layers} groups of one block or more'
+            f'there must be 1 to {layers} groups of 1 to {DEEPEST:,} blocks'
         )
     order = block_order(layers, groups, inner)
     depth = len(order)

@@ -2,6 +2,7 @@
 
 import atexit
 import dataclasses
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from tokenizers import Tokenizer
 
+from research import accounting
 from research.data.tokenizers import load_tokenizer, save_tokenizer, vocabulary_of
 from research.errors import UserError
 from research.interchange import configuration, names
@@ -59,6 +61,7 @@ def plan(folder: Path) -> Plan:
     a = configuration.architecture_of(config, pooler)
     if a.position_kind == 'sinusoidal' and not is_sinusoidal(a, tensors):
         a = dataclasses.replace(a, position_kind='learned')
+    check_size(a, tensors)
     found, random = heads_of(kind, config, a, tensors)
     labels = ()
     if 'label' in dict(found):
@@ -68,6 +71,21 @@ def plan(folder: Path) -> Plan:
                 'config.json has problem_type="multi_label_classification", which is not supported: one label an input is'
             )
     return Plan(folder, config, a, found, labels, blocks_of(kind, config, a), tensors, stored, random)
+
+
+def check_size(a: Architecture, tensors: dict[str, Tensor]) -> None:
+    """Raises UserError for a config.json that describes a model hundreds of times as large as the weights, before it is built.
+
+    What differs less is told by `check`, tensor by tensor.
+    """
+    described = sum(accounting.parameters(a).values())
+    stored = sum(math.prod(tensor.shape) for tensor in tensors.values())
+    if described > 100 * stored + 2**20:
+        words = next((f', {name} of shape {x.shape}' for name, x in tensors.items() if 'word_embeddings' in name), '')
+        raise UserError(
+            f'config.json describes {described:,} parameters (vocabulary {a.vocabulary:,}, width {a.width:,}, inner {a.inner:,}, '
+            f'{a.positions:,} positions, {a.layers:,} layers), but the weights hold {stored:,}{words}'
+        )
 
 
 def canonical(kind: str, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

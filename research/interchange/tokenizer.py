@@ -147,13 +147,17 @@ def fields(message: bytes) -> Iterator[tuple[int, Any]]:
 # ---- Out ----------------------------------------------------------------------------------------------------------------------
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path, positions: int) -> None:
-    """tokenizer.json and the tokenizer_config.json by which transformers' AutoTokenizer reads it unchanged."""
+def write_tokenizer(tokenizer: Tokenizer, folder: Path, positions: int, types: bool = True) -> None:
+    """tokenizer.json and the tokenizer_config.json by which transformers' AutoTokenizer reads it unchanged.
+
+    types: whether the model takes token types.
+    """
     tokenizer.save(str(folder / 'tokenizer.json'))
     roles = {'pad': 'pad_token', 'unknown': 'unk_token', 'cls': 'cls_token', 'sep': 'sep_token', 'mask': 'mask_token'}
     pieces = vocabulary_of(tokenizer)
     config: dict[str, Any] = {name: tokenizer.id_to_token(getattr(pieces, role)) for role, name in roles.items()}
     config |= {'model_max_length': positions, 'padding_side': 'right', 'clean_up_tokenization_spaces': False}
+    config['model_input_names'] = ['input_ids', *(['token_type_ids'] if types else []), 'attention_mask']
     rules = json.loads(tokenizer.to_str())
     normalizer = rules['normalizer']
     if rules['model']['type'] == 'WordPiece' and normalizer is not None and normalizer['type'] == 'BertNormalizer':

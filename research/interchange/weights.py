@@ -35,8 +35,8 @@ def weight_files(folder: Path) -> list[Path]:
     if found.suffix != '.json':
         return [found]
     try:
-        names = sorted(set(json.loads(found.read_text())['weight_map'].values()))
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        names = sorted({str(name) for name in json.loads(found.read_text('utf-8'))['weight_map'].values()})
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         raise UserError(f"'{found}' is no index of shards: it has no weight_map") from None
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:

@@ -57,7 +57,7 @@ def export(donor: Donor, run: Path, target: Path, heads: tuple[str, ...] | None,
         labels = donor.labels or tuple(f'LABEL_{i}' for i in range(dict(donor.heads)['label']))
         config |= {'id2label': dict(enumerate(labels)), 'label2id': {label: i for i, label in enumerate(labels)}}
     if tokenizer is not None:
-        write_tokenizer(tokenizer, part, form.architecture.positions)
+        write_tokenizer(tokenizer, part, form.architecture.positions, form.architecture.types > 0)
         config['pad_token_id'] = vocabulary_of(tokenizer).pad
     (part / 'config.json').write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
     save_file(tensors(form), part / 'model.safetensors', metadata={'format': 'pt'})

@@ -53,6 +53,9 @@ def validate(a: Architecture) -> None:
     for field in ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout'):
         if not 0 <= getattr(a, field) < 1:
             raise UserError(f'model.{field}={getattr(a, field)}: a rate lies in [0, 1)')
+    for field in ('epsilon', 'deviation'):
+        if not 0 < getattr(a, field) < 1:
+            raise UserError(f'model.{field}={getattr(a, field)}: it must lie between 0 and 1')
     if a.types < 0 or a.unroll < 0:
         raise UserError(f'model.types={a.types} and model.unroll={a.unroll} must not be negative')
     choose('model.activation', a.activation, ACTIVATIONS)

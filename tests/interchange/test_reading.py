@@ -86,8 +86,11 @@ def test_shards_are_read_as_one(model):
     assert same(plain, reading.open_folder(folder, 'shards')[0])
     (folder / 'model-00002-of-00002.safetensors').unlink()
     fails(folder, 'lacks model-00002-of-00002.safetensors, one of 2 shards')
-    (folder / 'model.safetensors.index.json').write_text('{}')
-    fails(folder, 'it has no weight_map')
+    for index in ('{}', '{"weight_map": 3}', '[' * 100_000):
+        (folder / 'model.safetensors.index.json').write_text(index)
+        fails(folder, 'it has no weight_map')
+    (folder / 'config.json').write_text('{"vocab_size": ' + '9' * 5000 + '}')
+    fails(folder, 'is not JSON')
 
 
 def test_fields_that_the_file_does_not_say_are_those_of_the_class():
@@ -147,7 +150,14 @@ def test_groups_and_inner_blocks_are_sharing(layers, groups, inner, sharing, ord
 @pytest.mark.parametrize(
     ('config', 'told'),
     [
-        ({'model_type': 'bart'}, 'has model_type "bart"; did you mean \'bert\'?; the supported types are bert, distilbert, albert'),
+        ({'model_type': 'bart'}, 'has model_type "bart"; the supported types are bert, distilbert, albert'),
+        ({'model_type': ['bert']}, 'has model_type ["bert"]; the supported types are'),
+        (
+            {'hidden_size': 10**12},
+            '(vocabulary 32, width 1,000,000,000,000, inner 12, 16 positions, 2 layers), but the weights hold',
+        ),
+        ({'num_hidden_layers': 10**9}, 'has num_hidden_layers=1000000000; more than 1,024 layers are no model'),
+        ({'layer_norm_eps': -1.0}, 'a model that cannot be built: model.epsilon=-1.0: it must lie between 0 and 1'),
         ({'hidden_act': 'silu'}, "hidden_act='silu', which is not supported (there are: gelu"),
         (
             {'position_embedding_type': 'relative_key'},

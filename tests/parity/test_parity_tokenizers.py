@@ -48,13 +48,14 @@ def agree_out(ours, folder, config):
     """Compares what is written of `ours` with what transformers reads of it."""
     folder.mkdir()
     (folder / 'config.json').write_text(json.dumps(config))
-    write_tokenizer(ours, folder, 512)
+    write_tokenizer(ours, folder, 512, config['model_type'] != 'distilbert')
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
         assert theirs(text)['input_ids'] == ours.encode(text).ids, text[:60]
     for a, b in PAIRS:
         assert theirs(a, b)['input_ids'] == ours.encode(a, b).ids
         assert theirs(a, b, return_token_type_ids=True)['token_type_ids'] == ours.encode(a, b).type_ids
+    assert ('token_type_ids' in theirs('a', 'b')) == (config['model_type'] != 'distilbert')
     assert theirs.mask_token_id == ours.token_to_id('[MASK]')
     assert theirs.pad_token_id in (ours.token_to_id('[PAD]'), ours.token_to_id('<pad>'))
     assert theirs.model_max_length == 512
