@@ -15,15 +15,16 @@ from typing import Any, cast
 import ml_collections
 
 from research import optim
-from research.data import tasks
+from research.data import loading, tasks
 from research.data.settings import Data
-from research.errors import UserError, nearest
+from research.errors import UserError, choose, nearest
 from research.models import architecture
 from research.models.architecture import Architecture
 from research.models.sharing import layout
 from research.objectives import losses as objectives
 from research.objectives.losses import Losses
 from research.optim import Optimizer
+from research.parallel import PARALLEL
 from research.surgery import OWN, Surgery
 
 
@@ -67,8 +68,16 @@ def offered(x: Experiment) -> frozenset[str]:
 
 def validate(x: Experiment) -> None:
     """Raises UserError for an experiment that is impossible, whatever the data and the machine."""
+    for field in ('batch', 'accumulate', 'log_every', 'keep'):
+        if getattr(x.run, field) < 1:
+            raise UserError(f'run.{field}={getattr(x.run, field)}: it must be at least 1')
+    for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every'):
+        if getattr(x.run, field) < 0:
+            raise UserError(f'run.{field}={getattr(x.run, field)}: it must not be negative')
+    choose('run.parallel', x.run.parallel, PARALLEL)
     architecture.validate(x.model)
     layout(x.model)
+    loading.check(x.data, x.run.batch, x.seed)
     objectives.validate(x.losses, x.model, offered(x), x.teacher)
     optim.validate(x.optimizer)
     if x.run.steps == 0 and not x.start:
@@ -81,12 +90,6 @@ def validate(x: Experiment) -> None:
         raise UserError(
             f"data.pairs='{x.data.pairs}' tells segments apart by token types, but model.types=1; give 2, or 0 for none"
         )
-    for field in ('batch', 'accumulate', 'log_every', 'keep'):
-        if getattr(x.run, field) < 1:
-            raise UserError(f'run.{field}={getattr(x.run, field)}: it must be at least 1')
-    for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every'):
-        if getattr(x.run, field) < 0:
-            raise UserError(f'run.{field}={getattr(x.run, field)}: it must not be negative')
     if x.start == 'teacher' and not x.teacher:
         raise UserError("start='teacher' needs a teacher: give --config.teacher=RUN")
 
