@@ -1,0 +1,100 @@
+"""What a masking policy takes from a model, and what is only its choice of pieces: the same model under each policy.
+
+    python benchmarks/policies.py RUN [RUN …] [--batches=400]
+
+A held-out loss under another policy is of other pieces: whole words that no longer fit are skipped, so short and frequent ones are
+hidden more, and frequent pieces are easier. So the loss stands beside what knowing the frequencies alone would lose on the very
+same pieces, and apart for the pieces of words that are split (where a token mask leaves the rest of the word to see) and of those
+that are whole. Printed: a table of nats, a JSON line a run.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import jax
+import numpy as np
+import optax
+
+from research import donors
+from research.data import loading
+from research.data.masking import MASKING, Masking
+from research.models.heads import Model, encode, score
+
+WORDS = ('split', 'whole')
+
+
+def main() -> None:
+    """Measures each run under each policy."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('runs', nargs='+')
+    parser.add_argument('--batches', type=int, default=400, help='of 32 sequences')
+    given = parser.parse_args()
+    print(f'{"trained as":>12} {"masks":>12} ' + ''.join(f'{f"{word}: loss":>12}{"frequencies":>12}{"gain":>7}' for word in WORDS))
+    for run in given.runs:
+        found = {policy: measure(run, policy, given.batches) for policy in MASKING}
+        for policy, row in found.items():
+            shown = [(row[word]['loss'], row[word]['frequencies']) for word in WORDS]
+            cells = ''.join(f'{loss:12.3f}{frequencies:12.3f}{frequencies - loss:7.3f}' for loss, frequencies in shown)
+            print(f'{Path(run).name:>12} {policy:>12} {cells}', flush=True)
+        print(json.dumps({'run': run, **found}))
+
+
+def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
+    """The mean loss, and that of the pieces' frequencies, of masked pieces of split and of whole words."""
+    donor = donors.open_donor(run, Path(run).parent / 'none', 'start')
+    x = donors.read_experiment(run, Path(run).parent / 'none', 'start')
+    data = dataclasses.replace(x.data, masking=Masking(policy), tokenizer=str(donor.tokenizer))
+    feed = loading.load(data, batch=32, seed=0, vocabulary=donor.architecture.vocabulary)
+    model, starts = Model(donor.architecture, donor.heads), feed.vocabulary.word_start
+
+    @jax.jit
+    def losses(params: Any, batch: Any) -> Any:
+        logits = score(model, params, 'mlm', encode(model, params, batch), batch['masked_positions'])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch['masked_labels'])
+
+    values, labels, split = [], [], []
+    for batch in itertools.islice(feed.evaluation['dev'], batches):
+        counted = batch['masked_weights'] > 0
+        rows, _ = np.nonzero(counted)
+        ids, places = batch['ids'].copy(), batch['masked_positions'][counted]
+        ids[rows, places] = batch['masked_labels'][counted]
+        after = ids[rows, np.minimum(places + 1, ids.shape[1] - 1)]
+        values.append(np.asarray(losses(donor.params, batch))[counted])
+        labels.append(batch['masked_labels'][counted])
+        split.append(~starts[labels[-1]] | ~starts[after])
+    pieces, nats, inside = np.concatenate(labels), np.concatenate(values), np.concatenate(split)
+    shares = counts_of(feed, donor.architecture.vocabulary)
+    known = -np.log(shares[pieces])
+    found = {}
+    for word, chosen in zip(WORDS, (inside, ~inside), strict=True):
+        found[word] = {
+            'share': float(chosen.mean()),
+            'loss': float(nats[chosen].mean()),
+            'frequencies': float(known[chosen].mean()),
+        }
+    return found
+
+
+def counts_of(feed: loading.Feed, size: int) -> np.ndarray:
+    """The share of each piece among those of the first training batches."""
+    counts = np.ones(size)
+    for step in range(400):
+        batch = feed.train[step]
+        ids = batch['ids'].copy()
+        rows, _ = np.nonzero(batch['masked_weights'] > 0)
+        counted = batch['masked_weights'] > 0
+        ids[rows, batch['masked_positions'][counted]] = batch['masked_labels'][counted]
+        counts += np.bincount(ids[batch['mask'] > 0], minlength=size)
+    counts[feed.vocabulary.special] = 1
+    return counts / counts.sum()
+
+
+if __name__ == '__main__':
+    main()
