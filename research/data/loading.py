@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import grain
@@ -79,7 +79,10 @@ def number_of_steps(steps: int, epochs: float, examples: int, batch: int) -> int
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """The batches of an evaluation split, made when asked for and the same each time."""
+    """The batches of an evaluation split, made when asked for and the same each time.
+
+    Rows come in one random order for all runs, so that the first batches stand for the whole, for each source of a mixture too.
+    """
 
     split: Split
     size: int  # B
@@ -88,6 +91,11 @@ class Batches:
 
     def __len__(self) -> int:
         return -(-self.split.rows // self.size)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """All rows."""
+        return np.random.default_rng(0).permutation(self.split.rows)
 
     def __getitem__(self, index: int) -> Batch:
         """Batch `index`, the last one filled up with rows of weight 0."""
@@ -104,7 +112,7 @@ class Batches:
     def block(self, number: int) -> Batch:
         """BLOCK rows by a generator of their own: masks must depend neither on the batch size nor on the run's seed."""
         if number not in self.kept:
-            rows = np.arange(number * BLOCK, min(self.split.rows, (number + 1) * BLOCK))
+            rows = self.order[number * BLOCK : (number + 1) * BLOCK]
             made = self.split.make(rows, np.random.default_rng([0, number]))
             self.kept.clear()
             self.kept[number] = made

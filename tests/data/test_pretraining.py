@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from research.data.loading import Split, boundary, load, number_of_steps
+from research.data.loading import Batches, Split, boundary, load, number_of_steps
 from research.data.masking import Masking
 from research.data.settings import stages
 from research.errors import UserError
@@ -85,6 +85,18 @@ def test_a_mixture_draws_by_weight_and_sees_each_example_once_an_epoch():
     for name, size in ((0, 30), (1, 50)):
         rows = batch['row'][batch['source'] == name]
         assert all(sorted(rows[at : at + size]) == list(range(size)) for at in range(0, len(rows) - size + 1, size))
+
+
+def test_the_first_batches_of_an_evaluation_hold_every_source_and_all_batches_every_row(story_data):
+    def make(name):
+        return lambda rows, generator: {'ids': np.stack([rows, np.full(len(rows), name)], axis=1), 'mask': np.ones((len(rows), 2))}
+
+    split = Batches(Split(((1000, 0.5, make(0)), (500, 0.5, make(1)))), 16, feed(story_data).vocabulary)
+    first = np.concatenate([split[index]['ids'] for index in range(8)])
+    assert 0.2 < first[:, 1].mean() < 0.5
+    assert first[first[:, 1] == 0, 0].max() > 800
+    rows = [tuple(row) for batch in split for row in batch['ids'][batch['mask'][:, 1] > 0].tolist()]
+    assert sorted(rows) == [(row, name) for row in range(1000) for name in range(2) if name == 0 or row < 500]
 
 
 @pytest.mark.parametrize(
