@@ -51,7 +51,7 @@ def identity(questions: Questions, number: int) -> dict[str, Any]:
 
 def judge_labels(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
     """The most probable label, or candidate, of each example."""
-    names = tasks.classes(data)
+    names = questions.names
     told = np.array([int(each.argmax()) for each in logits])
     predictions = []
     for number, (example, each) in enumerate(zip(questions.members, logits, strict=True)):

@@ -52,6 +52,7 @@ def test_labels(read: Callable, tmp_path: Path) -> None:
     first = verdict.predictions[0]
     assert first['id'] == '0' and (first['label'], first['prediction']) == ('y', 'x')
     assert first['probabilities'] == {'x': pytest.approx(0.731059), 'y': pytest.approx(0.268941)}
+    Path(data.train).unlink()  # what the labels are is not looked up again
     flat = scoring.judge(data, questions, [np.array([2.0, 0.0])] * 8, 0.0)
     assert flat.collapsed and flat.metrics['accuracy'] == 0.5
 
