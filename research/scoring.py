@@ -49,26 +49,38 @@ def identity(questions: Questions, number: int) -> dict[str, Any]:
     return {'id': example.id or str(number)}
 
 
+def own_order(data: Data, questions: Questions) -> tuple[str, ...]:
+    """The labels as the task orders them, by which metrics count: F1 is of class 1, whatever number data.labels gives to which."""
+    return tasks.TASKS[data.task].labels(data) if data.labels else questions.names
+
+
+def gold_numbers(data: Data, questions: Questions) -> NDArray:
+    """What is right of each example [N]: the number of its label in the task's own order."""
+    order = own_order(data, questions)
+    return np.array([order.index(example.label) for example in questions.members])
+
+
 def judge_labels(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
     """The most probable label, or candidate, of each example."""
     names = questions.names
-    told = np.array([int(each.argmax()) for each in logits])
+    told = [names[int(each.argmax())] for each in logits]
     predictions = []
     for number, (example, each) in enumerate(zip(questions.members, logits, strict=True)):
         right = {'label': example.label} if example.label else {}
         shares = {name: round(float(share), 6) for name, share in zip(names, distribution(each), strict=True)}
-        predictions.append({**identity(questions, number), **right, 'prediction': names[told[number]], 'probabilities': shares})
+        predictions.append({**identity(questions, number), **right, 'prediction': told[number], 'probabilities': shares})
     if not questions.known:
         return Verdict(predictions, {}, {}, False, {})
-    gold = np.array([names.index(example.label) for example in questions.members])
-    wanted = tasks.task(data).metrics
-    found = metrics.measure(wanted, gold, told)
+    wanted, order = tasks.task(data).metrics, own_order(data, questions)
+    gold = gold_numbers(data, questions)
+    guess = np.array([order.index(name) for name in told])
+    found = metrics.measure(wanted, gold, guess)
     parts = [example.part for example in questions.members]
     for part in sorted(set(parts) - {''}):
         at = np.array([part == each for each in parts])
-        found |= {f'{name}_{part}': metrics.METRICS[name](gold[at], told[at]) for name in wanted}
+        found |= {f'{name}_{part}': metrics.METRICS[name](gold[at], guess[at]) for name in wanted}
     chance = metrics.baselines(wanted, gold, len(names))
-    return Verdict(predictions, found, chance, metrics.collapsed(gold, told, len(names)), {})
+    return Verdict(predictions, found, chance, metrics.collapsed(gold, guess, len(names)), {})
 
 
 def judge_scores(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:

@@ -57,6 +57,20 @@ def test_labels(read: Callable, tmp_path: Path) -> None:
     assert flat.collapsed and flat.metrics['accuracy'] == 0.5
 
 
+def test_f1_is_of_the_same_label_in_any_order(read: Callable, tmp_path: Path) -> None:
+    (tmp_path / 'MRPC').mkdir()
+    lines = ['Quality\t#1 String\t#2 String', *(f'{int(i < 6)}\tthe tower\tis high' for i in range(8))]
+    for split in ('train', 'dev'):
+        table(tmp_path / 'MRPC' / f'{split}.tsv', lines)
+    data = Data(task='mrpc', folder=str(tmp_path), length=32, select='last')
+    turned = replace(data, labels=('equivalent', 'not_equivalent'))
+    logits = [np.array([0.0, 1.0])] * 7 + [np.array([1.0, 0.0])]
+    one = scoring.judge(data, read(data)['dev'], logits, 0.0)
+    other = scoring.judge(turned, read(turned)['dev'], [each[::-1] for each in logits], 0.0)
+    assert one.metrics == other.metrics and one.metrics['f1'] == pytest.approx(12 / 13)
+    assert one.baseline == other.baseline and one.predictions[0]['prediction'] == other.predictions[0]['prediction']
+
+
 def test_scores(read: Callable, tmp_path: Path) -> None:
     path = table(tmp_path / 'a.tsv', ['sentence\tscore', *(f'the tower\t{i}' for i in range(5))])
     data = Data(task='custom', train=path, dev=path, score='score', length=32, select='last')

@@ -203,3 +203,5 @@ def test_the_order_of_labels_is_ones_own(tmp_path):
     assert classes(Data(task='rte', labels=('not_entailment', 'entailment'))) == ('not_entailment', 'entailment')
     with pytest.raises(UserError, match="data.labels=yes, no: the labels of 'rte' are entailment, not_entailment"):
         classes(Data(task='rte', labels=('yes', 'no')))
+    with pytest.raises(UserError, match="data.labels=B, A, C, D: 'race' has a choice, no labels to order; give none"):
+        classes(Data(task='race', labels=('B', 'A', 'C', 'D')))

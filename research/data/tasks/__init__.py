@@ -24,10 +24,13 @@ def task(data: Data) -> Task:
 
 
 def classes(data: Data) -> tuple[str, ...]:
-    """The names of the task's labels, in the order of their numbers, which data.labels may change."""
-    own = task(data).labels(data)
+    """The names of the task's labels, in the order of their numbers, which data.labels may change where a text has one of them."""
+    row = task(data)
+    if data.labels and row.kind != 'label':
+        raise UserError(f"data.labels={', '.join(data.labels)}: '{data.task}' has a {row.kind}, no labels to order; give none")
+    own = row.labels(data)
     if data.labels and sorted(data.labels) != sorted(own):
-        raise UserError(f"data.labels={', '.join(data.labels)}: the labels of '{data.task}' are {', '.join(own) or 'none'}")
+        raise UserError(f"data.labels={', '.join(data.labels)}: the labels of '{data.task}' are {', '.join(own)}")
     return data.labels or own
 
 
