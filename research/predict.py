@@ -21,11 +21,11 @@ import numpy as np
 import rich.console
 import rich.progress
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
 from research import donors
-from research.answers import Answer, candidates
-from research.data.settings import Answers
+from research.answers import Answer, candidates, none_logit
+from research.data.settings import Data
 from research.data.tokenizers import Vocabulary, encode, load_tokenizer, vocabulary_of
 from research.data.windows import windows
 from research.errors import Parser, UserError, choose, run_command
@@ -65,7 +65,7 @@ class Reader:
     pieces: Vocabulary
     room: int  # T, at most, special pieces included
     types: bool  # whether there is a second token type
-    answers: Answers = Answers()
+    data: Data  # what the model was trained with: how answers are looked for, and whether there may be none
 
     def sequence(self, *segments: list[int]) -> tuple[list[int], list[int]]:
         """[CLS] A [SEP] or [CLS] A [SEP] B [SEP], the longer segment cut first where there is not enough room."""
@@ -100,16 +100,19 @@ def assemble(reader: Reader, inputs: list[Input], cut: Callable[[list[str]], lis
 
 
 def read_masked(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
-    """Each input's text, in which the mask piece is itself, not its letters.
+    """Each input's text, in which the mask piece is itself, not its letters, as all other special pieces are.
 
     Raises UserError for a text without one, and for one that is cut before its last.
     """
     mask = str(reader.tokenizer.id_to_token(reader.pieces.mask))
-    reader.tokenizer.encode_special_tokens = False
-    reader.tokenizer.add_special_tokens([AddedToken(mask, special=True, lstrip=True, normalized=False)])
 
     def cut(texts: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in reader.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        found = []
+        for text in texts:
+            *before, last = text.split(mask)
+            parts = encode(reader.tokenizer, reader.pieces, [*map(str.rstrip, before), last])
+            found.append([id for part in parts for id in (*part.tolist(), reader.pieces.mask)][:-1])
+        return found
 
     found = []
     for x, (one,) in zip(inputs, assemble(reader, inputs, cut), strict=True):
@@ -137,7 +140,7 @@ def read_question(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
             )
             for one in each
         ]
-        for each in windows(reader.tokenizer, reader.pieces, asked, reader.room, reader.answers)
+        for each in windows(reader.tokenizer, reader.pieces, asked, reader.room, reader.data.answers)
     ]
 
 
@@ -207,9 +210,15 @@ def tell_label(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence
 
 
 def tell_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
-    """The most probable span of the context: its text, its characters [start, end), and its probability within its window."""
-    found = [each for one, logits in rows for each in candidates(logits, one.first, one.offsets, reader.answers.longest, 1)]
+    """The most probable span of the context: its text, its characters [start, end), and its probability within its window.
+
+    A model of SQuAD 2.0 tells '' where no answer leads by more than the threshold, as its metrics have it.
+    """
+    found = [each for one, logits in rows for each in candidates(logits, one.first, one.offsets, reader.data.answers.longest, 1)]
     best = max(found, key=lambda each: each.probability, default=Answer(0, 0, 0.0, 0.0))
+    if reader.data.task == 'squad2' and found:
+        lead = min(none_logit(logits) for _, logits in rows) - max(each.logit for each in found)
+        best = Answer(0, 0, 0.0, 0.0) if lead > reader.data.answers.threshold else best
     answer = x.fields['context'][best.start : best.end]
     return {'answer': answer, 'start': best.start, 'end': best.end, 'score': number(best.probability)}
 
@@ -279,9 +288,9 @@ def main(arguments: list[str]) -> None:
         raise UserError(f'--kind={given.kind} needs the {kind.head} head, which {donor.label} lacks (it has: {has})')
     if donor.tokenizer is None:
         raise UserError(f'{donor.label} has no tokenizer, so it can read no text: put its tokenizer.json or vocab.txt beside it')
-    length = donors.read_experiment(given.model, Path.cwd() / 'run', 'MODEL').data.length
+    data = donors.read_experiment(given.model, Path.cwd() / 'run', 'MODEL').data
     with nullcontext(sys.stdin) if given.input is None else given.input.open(encoding='utf-8') as lines:
-        told = predict(donor, kind, length, parse(lines, given.input or 'standard input', kind))
+        told = predict(donor, kind, data, parse(lines, given.input or 'standard input', kind))
         if given.kind == 'hidden':
             write_arrays(told, given.output)
         else:
@@ -317,12 +326,12 @@ def parse(lines: TextIO, source: Any, kind: Kind) -> Iterator[Input]:
         yield Input(line, fields)
 
 
-def predict(donor: Donor, kind: Kind, length: int, inputs: Iterable[Input]) -> Iterator[dict[str, Any]]:
-    """What `donor` says of each input, in order; longer ones are cut to the `length` that it was trained with, in pieces."""
+def predict(donor: Donor, kind: Kind, data: Data, inputs: Iterable[Input]) -> Iterator[dict[str, Any]]:
+    """What `donor` says of each input, in order; longer ones are cut to the length that it was trained with, in pieces."""
     a = dataclasses.replace(donor.architecture, unroll=1)  # rolled: each of the few shapes compiles fast
     assert donor.tokenizer is not None
     tokenizer = load_tokenizer(donor.tokenizer)
-    reader = Reader(tokenizer, vocabulary_of(tokenizer), min(length, a.positions), a.types != 1)
+    reader = Reader(tokenizer, vocabulary_of(tokenizer), min(data.length, a.positions), a.types != 1, data)
     params = jax.tree.map(jnp.asarray, donor.params)
     compute = jax.jit(partial(kind.compute, Model(a, donor.heads)))
     sizes: dict[int, int] = {}
