@@ -21,15 +21,19 @@ import numpy as np
 import rich.console
 import rich.progress
 from numpy.typing import NDArray
+from scipy.special import softmax
 from tokenizers import Tokenizer
 
 from research import donors
 from research.answers import Answer, candidates, none_logit
+from research.data import tokenizers
 from research.data.settings import Data
-from research.data.tokenizers import Vocabulary, encode, load_tokenizer, vocabulary_of
+from research.data.sources import parsed
+from research.data.supervised import Ids, cut
+from research.data.tokenizers import Vocabulary, load_tokenizer, vocabulary_of
 from research.data.windows import windows
 from research.errors import Parser, UserError, choose, run_command
-from research.models.heads import Model
+from research.models.heads import Model, encode, score
 from research.surgery import Donor
 
 WINDOW = 1024  # inputs that are held at once; within a window they are batched by length
@@ -67,18 +71,12 @@ class Reader:
     types: bool  # whether there is a second token type
     data: Data  # what the model was trained with: how answers are looked for, and whether there may be none
 
-    def sequence(self, *segments: list[int]) -> tuple[list[int], list[int]]:
+    def sequence(self, *segments: NDArray[np.int32]) -> tuple[list[int], list[int]]:
         """[CLS] A [SEP] or [CLS] A [SEP] B [SEP], the longer segment cut first where there is not enough room."""
-        room = self.room - 1 - len(segments)
-        if len(segments) == 2:
-            a, b = segments
-            a = a[: max(room - len(b), room - room // 2)]
-            segments = (a, b[: room - len(a)])
-        else:
-            segments = (segments[0][:room],)
+        first, *second = ([segment] for segment in segments)
         ids, types = [self.pieces.cls], [0]
-        for kind, segment in enumerate(segments):
-            ids += [*segment, self.pieces.sep]
+        for kind, (segment,) in enumerate(cut(first, second[0] if second else None, self.room)):
+            ids += [*segment.tolist(), self.pieces.sep]
             types += [kind if self.types else 0] * (len(segment) + 1)
         return ids, types
 
@@ -88,13 +86,13 @@ class Reader:
 
 def read_text(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
     """Each input's text, with its pair where it has one; what a text itself calls '[SEP]' is letters, as in training."""
-    return assemble(reader, inputs, lambda texts: [ids.tolist() for ids in encode(reader.tokenizer, reader.pieces, texts)])
+    return assemble(reader, inputs, partial(tokenizers.encode, reader.tokenizer, reader.pieces))
 
 
-def assemble(reader: Reader, inputs: list[Input], cut: Callable[[list[str]], list[list[int]]]) -> list[list[Sequence]]:
-    """A Sequence of each input's text, with its pair where it has one, as `cut` turns texts into ids."""
-    texts = cut([x.fields['text'] for x in inputs])
-    pairs = iter(cut([x.fields['pair'] for x in inputs if 'pair' in x.fields]))
+def assemble(reader: Reader, inputs: list[Input], pieces: Callable[[list[str]], Ids]) -> list[list[Sequence]]:
+    """A Sequence of each input's text, with its pair where it has one, as `pieces` turns texts into ids."""
+    texts = pieces([x.fields['text'] for x in inputs])
+    pairs = iter(pieces([x.fields['pair'] for x in inputs if 'pair' in x.fields]))
     segments = [[text, next(pairs)] if 'pair' in x.fields else [text] for x, text in zip(inputs, texts, strict=True)]
     return [[Sequence(*reader.sequence(*each))] for each in segments]
 
@@ -105,17 +103,18 @@ def read_masked(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
     Raises UserError for a text without one, and for one that is cut before its last.
     """
     mask = str(reader.tokenizer.id_to_token(reader.pieces.mask))
+    blank = np.array([reader.pieces.mask], np.int32)
 
-    def cut(texts: list[str]) -> list[list[int]]:
+    def pieces(texts: list[str]) -> Ids:
         found = []
         for text in texts:
             *before, last = text.split(mask)
-            parts = encode(reader.tokenizer, reader.pieces, [*map(str.rstrip, before), last])
-            found.append([id for part in parts for id in (*part.tolist(), reader.pieces.mask)][:-1])
+            parts = tokenizers.encode(reader.tokenizer, reader.pieces, [*map(str.rstrip, before), last])
+            found.append(np.concatenate([each for part in parts for each in (part, blank)][:-1]))
         return found
 
     found = []
-    for x, (one,) in zip(inputs, assemble(reader, inputs, cut), strict=True):
+    for x, (one,) in zip(inputs, assemble(reader, inputs, pieces), strict=True):
         wanted = sum(text.count(mask) for text in x.fields.values())
         if not wanted:
             raise UserError(f'line {x.line} holds no {mask}, which is what fill-mask fills: {json.dumps(x.fields["text"][:60])}')
@@ -134,7 +133,7 @@ def read_question(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
     return [
         [
             Sequence(
-                *reader.sequence(one.question.tolist(), one.part.tolist()),
+                *reader.sequence(one.question, one.part),
                 offsets=one.offsets,
                 first=one.first,
             )
@@ -148,38 +147,33 @@ def read_question(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
 
 
 def fill(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
-    """The most probable pieces at `positions` [B, P]: probabilities and ids, both [B, P, TOP]."""
-    logits = apply(model, params, batch, 'mlm', batch['positions'])
+    """The most probable pieces at `masked_positions` [B, P]: probabilities and ids, both [B, P, TOP]."""
+    logits = score(model, params, 'mlm', encode(model, params, batch), batch['masked_positions'])
     return jax.lax.top_k(jax.nn.softmax(logits), min(TOP, logits.shape[-1]))
 
 
 def classify(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The logits of the labels [B, C]."""
-    return apply(model, params, batch, 'label', None)
+    return score(model, params, 'label', encode(model, params, batch))
 
 
 def answer(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The logits of an answer's first and last piece [B, T, 2]."""
-    return apply(model, params, batch, 'span', None)
+    return score(model, params, 'span', encode(model, params, batch))
 
 
 def embed(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The mean of the last hidden states over all pieces, special ones included [B, D]."""
-    hidden = apply(model, params, batch, '', None).hidden.astype(jnp.float32)
+    hidden = encode(model, params, batch).hidden.astype(jnp.float32)
     mask = batch['mask'][:, :, None].astype(jnp.float32)
     return (hidden * mask).sum(1) / mask.sum(1)
 
 
 def hidden(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The hidden states of all layers, the embeddings first [B, L + 1, T, D]."""
-    return apply(model, params, batch, '', None).layers.swapaxes(0, 1).astype(jnp.float32)
-
-
-def apply(model: Model, params: Any, batch: dict[str, jax.Array], head: str, positions: jax.Array | None) -> Any:
-    """The logits of `head`, or the Outputs, with all layers, where that is ''."""
-    want = frozenset() if head else frozenset({'layers'})
-    outputs = model.apply({'params': params}, batch['ids'], batch['types'], batch['mask'], want)
-    return model.apply({'params': params}, head, outputs, positions, method='logits') if head else outputs
+    layers = encode(model, params, batch, want=frozenset({'layers'})).layers
+    assert layers is not None
+    return layers.swapaxes(0, 1).astype(jnp.float32)
 
 
 def tell_filled(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
@@ -233,12 +227,6 @@ def tell_hidden(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequenc
     """hidden_l [T, D] of each layer."""
     ((one, layers),) = rows
     return {f'hidden_{i}': layer[: len(one.ids)] for i, layer in enumerate(layers)}
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The distribution of `logits` [C]."""
-    raised = np.exp(logits - logits.max())
-    return raised / raised.sum()
 
 
 def number(x: Any) -> float:
@@ -309,19 +297,14 @@ def parse(lines: TextIO, source: Any, kind: Kind) -> Iterator[Input]:
         except StopIteration:
             return
         except UnicodeDecodeError as error:
-            raise UserError(f'{source} is not UTF-8: {error.reason}') from None
+            raise UserError(f"'{source}' is not UTF-8: {error.reason}") from None
         if not text.strip():
             continue
-        try:
-            found = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f'{source} line {line} is not JSON: {error}') from None
-        if not isinstance(found, dict):
-            raise UserError(f'{source} line {line} is no JSON object: give {{"{kind.fields[0]}": …}}')
+        found = parsed(text, source, line)
         fields = {}
         for name in (*kind.fields, *(('pair',) if 'pair' in found and kind.fields == ('text',) else ())):
             if name not in found or not isinstance(found[name], str):
-                raise UserError(f"{source} line {line} has no text '{name}' (it has: {', '.join(found) or 'nothing'})")
+                raise UserError(f"'{source}' line {line} has no text '{name}' (it has: {', '.join(found) or 'nothing'})")
             fields[name] = found[name]
         yield Input(line, fields)
 
@@ -373,7 +356,7 @@ def batches(
                 'ids': np.full((sizes[length], length), reader.pieces.pad, np.int32),
                 'types': np.zeros((sizes[length], length), np.int32),
                 'mask': np.zeros((sizes[length], length), np.int32),
-                'positions': np.zeros((sizes[length], masks), np.int32),
+                'masked_positions': np.zeros((sizes[length], masks), np.int32),
             }
             batch['mask'][:, 0] = 1
             for place, i in enumerate(part):
@@ -381,7 +364,7 @@ def batches(
                 batch['ids'][place, :n] = rows[i].ids
                 batch['types'][place, :n] = rows[i].types
                 batch['mask'][place, :n] = 1
-                batch['positions'][place, : len(rows[i].positions)] = rows[i].positions
+                batch['masked_positions'][place, : len(rows[i].positions)] = rows[i].positions
             yield part, batch
 
 

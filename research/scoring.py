@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from research import metrics
 from research.answers import Answer, candidates, none_logit, ranked
@@ -34,12 +35,6 @@ class Verdict:
 def judge(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
     """The Verdict on the logits of each row of a split. threshold: where SQuAD 2.0's questions get no answer."""
     return JUDGES[tasks.task(data).kind](data, questions, logits, threshold)
-
-
-def distribution(logits: NDArray) -> NDArray[np.float64]:
-    """Probabilities [C] of logits [C]."""
-    raised = np.exp(logits.astype(np.float64) - logits.max())
-    return raised / raised.sum()
 
 
 def identity(questions: Questions, number: int) -> dict[str, Any]:
@@ -76,7 +71,7 @@ def judge_labels(data: Data, questions: Questions, logits: list[NDArray], thresh
     predictions = []
     for number, (example, each) in enumerate(zip(questions.members, logits, strict=True)):
         right = {'label': example.label} if example.label else {}
-        shares = {name: round(float(share), 6) for name, share in zip(names, distribution(each), strict=True)}
+        shares = {name: round(float(share), 6) for name, share in zip(names, softmax(each.astype(np.float64)), strict=True)}
         predictions.append({**identity(questions, number), **right, 'prediction': told[number], 'probabilities': shares})
     if not questions.known:
         return Verdict(predictions, {}, False, {})

@@ -91,10 +91,11 @@ def test_a_long_pair_is_cut_where_it_is_longer(model: Callable) -> None:
     tokenizer = load_tokenizer(model())
     reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 10, True, Data())
     cls, sep = reader.pieces.cls, reader.pieces.sep
-    assert reader.sequence([5] * 20) == ([cls, *[5] * 8, sep], [0] * 10)
-    assert reader.sequence([5] * 20, [6] * 2) == ([cls, *[5] * 5, sep, 6, 6, sep], [0] * 7 + [1] * 3)
-    assert reader.sequence([5] * 20, [6] * 20) == ([cls, *[5] * 4, sep, *[6] * 3, sep], [0] * 6 + [1] * 4)
-    assert reader.sequence([5] * 2, [6] * 20) == ([cls, 5, 5, sep, *[6] * 5, sep], [0] * 4 + [1] * 6)
+    a, b = np.full(20, 5, np.int32), np.full(20, 6, np.int32)
+    assert reader.sequence(a) == ([cls, *[5] * 8, sep], [0] * 10)
+    assert reader.sequence(a, b[:2]) == ([cls, *[5] * 5, sep, 6, 6, sep], [0] * 7 + [1] * 3)
+    assert reader.sequence(a, b) == ([cls, *[5] * 4, sep, *[6] * 3, sep], [0] * 6 + [1] * 4)
+    assert reader.sequence(a[:2], b) == ([cls, 5, 5, sep, *[6] * 5, sep], [0] * 4 + [1] * 6)
 
 
 def test_an_answer_is_a_part_of_its_context(model: Callable) -> None:
@@ -207,11 +208,11 @@ def test_a_run_reads_as_much_as_it_was_trained_with(teacher: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ('kind', 'line', 'told'),
     [
-        ('embed', '{"text": "a"', 'in.jsonl line 2 is not JSON: '),
-        ('embed', '["a"]', 'in.jsonl line 2 is no JSON object: give {"text": …}'),
-        ('embed', '{"txt": "a"}', "in.jsonl line 2 has no text 'text' (it has: txt)"),
-        ('embed', '{"text": 3}', "in.jsonl line 2 has no text 'text' (it has: text)"),
-        ('embed', '{"text": "a", "pair": null}', "in.jsonl line 2 has no text 'pair'"),
+        ('embed', '{"text": "a"', "in.jsonl' line 2 is not JSON: "),
+        ('embed', '["a"]', 'in.jsonl\' line 2 is not a JSON object but ["a"]'),
+        ('embed', '{"txt": "a"}', "in.jsonl' line 2 has no text 'text' (it has: txt)"),
+        ('embed', '{"text": 3}', "in.jsonl' line 2 has no text 'text' (it has: text)"),
+        ('embed', '{"text": "a", "pair": null}', "in.jsonl' line 2 has no text 'pair'"),
         ('fill-mask', '{"text": "the king"}', 'line 2 holds no [MASK], which is what fill-mask fills: "the king"'),
         ('fill-mask', json.dumps({'text': 'a ' * 20 + '[MASK]'}), 'line 2 is longer than the 16 pieces that are read'),
     ],

@@ -265,7 +265,7 @@ def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     return ((number, parsed(line, path, number)) for number, line in lines(path) if line.strip())
 
 
-def parsed(line: str, path: Path, number: int) -> dict[str, Any]:
+def parsed(line: str, path: Path | str, number: int) -> dict[str, Any]:
     """The object of a JSON line."""
     try:
         record = json.loads(line)
