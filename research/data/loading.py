@@ -232,7 +232,8 @@ def check(data: Data, batch: int, seed: int) -> None:
     choose('data.pairs', data.pairs, PAIRS)
     choose('data.fill', data.fill, FILLS)
     masking.check(data.masking)
-    numbers = (('batch', batch, 1), ('seed', seed, 0), ('data.prefetch', data.prefetch, 0), ('data.workers', data.workers, 1))
+    numbers = [('batch', batch, 1), ('seed', seed, 0), ('data.prefetch', data.prefetch, 0), ('data.workers', data.workers, 1)]
+    numbers += [(f'data.answers.{name}', getattr(data.answers, name), 1) for name in ('stride', 'question', 'longest', 'best')]
     for name, value, least in numbers:
         if value < least:
             raise UserError(f'{name}={value} must be {least} at least')

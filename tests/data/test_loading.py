@@ -15,6 +15,7 @@ from research.data.cutting import share
 from research.data.loading import Data, load
 from research.data.masking import Masking
 from research.data.pretraining import PAIRS
+from research.data.settings import Answers
 from research.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -248,6 +249,8 @@ def test_every_setting_is_read():
         ({'held_out': 1.0}, 'data.held_out=1.0 must be a share'),
         ({'held_out': -0.1}, 'data.held_out=-0.1'),
         ({'prefetch': -1}, 'data.prefetch=-1 must be 0 at least'),
+        ({'answers': Answers(stride=0)}, 'data.answers.stride=0 must be 1 at least'),
+        ({'answers': Answers(best=0)}, 'data.answers.best=0 must be 1 at least'),
         ({'masking': Masking(policy='span')}, "no masking policy named 'span'"),
         ({'tokenizer': 'nowhere'}, "data.tokenizer='nowhere' does not exist"),
     ],
