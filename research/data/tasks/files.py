@@ -1,6 +1,7 @@
-"""Rows of task files: .tsv, .csv and JSON lines, plain, .gz or .xz."""
+"""Rows of task files: .tsv, .csv and JSON lines, plain or compressed."""
 
 import csv
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,20 @@ READERS: dict[str, Callable[[Path], Iterator[tuple[int, Record]]]] = {
 
 def rows(path: Path) -> Iterator[tuple[int, Record]]:
     """(line number, record) of each row of a file whose name says of which kind it is. Raises UserError for another kind."""
-    suffixes = [suffix for suffix in path.suffixes if suffix not in ('.gz', '.xz')]
+    suffixes = [suffix for suffix in path.suffixes if suffix not in sources.COMPRESSED]
     kind = suffixes[-1] if suffixes else ''
     if kind not in READERS:
-        raise UserError(f"'{path}' is not a task file: its name must end in {', '.join(READERS)}, perhaps with .gz or .xz after it")
+        ends, compressed = ', '.join(READERS), ', '.join(sources.COMPRESSED)
+        raise UserError(f"'{path}' is not a task file: its name must end in {ends}, perhaps with {compressed} after it")
     return READERS[kind](path)
+
+
+def only(folder: Path, name: str) -> list[Path]:
+    """The file of a name in a folder, plain or compressed; none where it is not there. Raises UserError for several."""
+    found = [path for suffix in ('', *sources.COMPRESSED) if (path := folder / f'{name}{suffix}').is_file()]
+    if len(found) > 1:
+        raise UserError(f"'{folder}' has several files of {name} ({', '.join(path.name for path in found)}); leave one")
+    return found
 
 
 def text(record: Mapping[str, Any], column: str, where: str, setting: str = '') -> str:
@@ -83,7 +93,9 @@ def number(given: Any, column: str, where: str, low: float, high: float) -> floa
     try:
         found = float(given)
     except (TypeError, ValueError):
-        raise UserError(f"{where}: column '{column}' holds {given!r:.40}, which is no number") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{where}: column '{column}' holds {given!r:.40}, which is no number")
     if not low <= found <= high:
         raise UserError(f"{where}: column '{column}' holds {found:g}, which does not lie between {low:g} and {high:g}")
     return found
