@@ -148,9 +148,10 @@ def test_scores_in_place_of_labels(tmp_path):
     row = tasks.task(data)
     assert (row.kind, row.metrics, classes(data)) == ('score', ('pearson', 'spearman'), ('score',))
     assert [(x.text, x.pair, x.score) for x in examples(data)['dev']] == [('a, "b"', 'c', 0.5), ('d\ne', 'f', -2.0)]
-    path.write_text('sentence,score\na,much\n')
-    with pytest.raises(UserError, match="a.csv' line 2: column 'score' holds 'much', which is no number"):
-        examples(settings(path, dev=str(path), score='score'))
+    for given in ('much', 'inf', 'nan'):
+        path.write_text(f'sentence,score\na,{given}\n')
+        with pytest.raises(UserError, match=f"a.csv' line 2: column 'score' holds '{given}', which is no number"):
+            examples(settings(path, dev=str(path), score='score'))
 
 
 def test_a_test_file_may_lack_labels(table, tmp_path):
@@ -168,7 +169,7 @@ def test_a_test_file_may_lack_labels(table, tmp_path):
         ({}, 'selection', 'selected on a part of train'),
         ({'select': 'dev'}, 'dev', 'selected on dev'),
         ({'select': 'last'}, '', 'the last checkpoint: nothing selects'),
-        ({'dev': ''}, 'dev', 'selected on dev'),
+        ({'dev': ''}, 'selection', 'selected on a part of train'),
         ({'test': 'same'}, 'dev', 'selected on dev; test is reported'),
     ],
 )
@@ -183,6 +184,7 @@ def test_what_selects_is_not_what_is_reported(table, changes, selects, how):
         assert not texts['train'] & texts['selection']
         assert texts['train'] | texts['selection'] == {x.text for x in found['train']}
         assert splits['dev'] == found['dev']
+        assert data.dev or not texts['selection'] & {x.text for x in splits['dev']}
 
 
 @pytest.mark.parametrize(

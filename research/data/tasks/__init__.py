@@ -6,7 +6,7 @@ from collections import Counter
 from research.data import docstrings
 from research.data.settings import Data
 from research.data.tasks import custom, glue, imdb, race, squad
-from research.data.tasks.example import Example, Task, share
+from research.data.tasks.example import Example, Task, carve
 from research.errors import UserError, choose
 
 SELECT = ('train', 'dev', 'last')
@@ -75,25 +75,10 @@ def selection(data: Data, splits: dict[str, list[Example]]) -> tuple[dict[str, l
         return splits, '', 'the last checkpoint: nothing selects'
     if reported(data, splits) == 'test':
         return splits, 'dev', 'selected on dev; test is reported'
-    if data.select == 'dev' or (data.task == 'custom' and not data.dev):
+    if data.select == 'dev':
         return splits, 'dev', 'selected on dev'
-    if not 0 < data.dev_share < 1:
-        raise UserError(f'data.dev_share={data.dev_share} must lie between 0 and 1 to carve from train; or give data.select=last')
-    parts = {
-        'train': [example for example in splits['train'] if share(example) >= data.dev_share],
-        'selection': [example for example in splits['train'] if share(example) < data.dev_share],
-    }
-    for name, members in parts.items():
-        if not members:
-            raise UserError(
-                f'data.dev_share={data.dev_share} of {len(splits["train"])} training examples leaves none for {name}; '
-                'change it, or give --config.data.select=last'
-            )
-    return (
-        parts | {name: members for name, members in splits.items() if name != 'train'},
-        'selection',
-        'selected on a part of train',
-    )
+    rest = {name: members for name, members in splits.items() if name != 'train'}
+    return carve(splits['train'], data, 'selection') | rest, 'selection', 'selected on a part of train'
 
 
 def majority(members: list[Example]) -> float:
