@@ -74,7 +74,6 @@ def read(data: Data, tokenizer: Tokenizer, pieces: Vocabulary) -> tuple[dict[str
         content.update(repr([(split, x.text, x.pair, x.label, x.score, x.options, x.answers) for x in each]).encode())
     ids = [each for split in splits.values() for column in split.segments for each in column]
     tokens = sum(map(len, ids))
-    labelled = {split: each for split, each in members.items() if row.kind in ('label', 'choice') and splits[split].known}
     return splits, {
         'fingerprint': content.hexdigest()[:16],
         'source': data.task,
@@ -83,7 +82,6 @@ def read(data: Data, tokenizer: Tokenizer, pieces: Vocabulary) -> tuple[dict[str
         'unknown_rate': sum(int((each == pieces.unknown).sum()) for each in ids) / max(1, tokens),
         'unigram_entropy': None,
         'labels': list(names) or None,
-        'majority_accuracy': {split: tasks.majority(each) for split, each in labelled.items()},
         'selects': selects,
         'selection': how,
         'reported': reported,

@@ -1,7 +1,6 @@
 """Supervised tasks: where the examples come from, which labels there are, and how examples are split. A row of TASKS each."""
 
 import dataclasses
-from collections import Counter
 
 from research.data import docstrings
 from research.data.settings import Data
@@ -79,11 +78,6 @@ def selection(data: Data, splits: dict[str, list[Example]]) -> tuple[dict[str, l
         return splits, 'dev', 'selected on dev'
     rest = {name: members for name, members in splits.items() if name != 'train'}
     return carve(splits['train'], data, 'selection') | rest, 'selection', 'selected on a part of train'
-
-
-def majority(members: list[Example]) -> float:
-    """The accuracy of always answering the commonest label."""
-    return Counter(example.label for example in members).most_common(1)[0][1] / len(members)
 
 
 def packages(data: Data) -> dict[str, list[Example]]:
