@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from research.data import sources
-from research.errors import UserError, nearest
+from research.errors import UserError
 
 Record = dict[str, Any]
 
@@ -74,15 +74,8 @@ def only(folder: Path, name: str) -> list[Path]:
 
 
 def text(record: Mapping[str, Any], column: str, where: str, setting: str = '') -> str:
-    """The text in a column, which must be there and not be empty; `setting` chose the column, for messages."""
-    if column not in record:
-        chosen = f' ({setting})' if setting else ''
-        raise UserError(f"{where} has no column '{column}'{chosen}{nearest(column, record)}; it has {', '.join(record)}")
-    found = record[column]
-    if not isinstance(found, str):
-        raise UserError(f"{where}: column '{column}' is not a text but {found!r:.40}")
-    if sources.SURROGATE.search(found):
-        raise UserError(f"{where}: column '{column}' holds half a surrogate pair, which is no character")
+    """The text in a column, which must be there and not be empty; see `sources.string`."""
+    found = sources.string(record, column, where, setting)
     if not found.strip():
         raise UserError(f"{where}: column '{column}' holds an empty text")
     return found
