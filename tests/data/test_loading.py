@@ -12,29 +12,18 @@ import pytest
 
 from research.data import sources
 from research.data.cutting import share
-from research.data.loading import Data, load
+from research.data.loading import Data
 from research.data.masking import Masking
 from research.data.pretraining import PAIRS
 from research.data.settings import Answers
 from research.errors import UserError
+from tests.data.conftest import feed, original
 
 ROOT = Path(__file__).parents[2]
 
 
-def feed(data: Data, batch: int = 8, seed: int = 1, vocabulary: int = 200):
-    return load(data, batch=batch, seed=seed, vocabulary=vocabulary)
-
-
 def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-
-
-def original(batch: dict) -> np.ndarray:
-    """The ids before masking."""
-    ids = batch['ids'].copy()
-    rows, slots = np.nonzero(batch['masked_weights'])
-    ids[rows, batch['masked_positions'][rows, slots]] = batch['masked_labels'][rows, slots]
-    return ids
 
 
 def ordinary(ids: np.ndarray) -> int:
@@ -141,11 +130,11 @@ def test_evaluation_is_the_same_for_every_seed_and_batch_size(story_data, pairs)
 
 
 def test_the_last_evaluation_batch_is_filled(story_data):
-    split = feed(story_data, batch=70).evaluation['dev']
+    split = feed(story_data, batch=100).evaluation['dev']
     batch = split[len(split) - 1]
     filler = batch['weight'] == 0
     assert filler.any()
-    assert batch['ids'].shape == (70, 32)
+    assert batch['ids'].shape == (100, 32)
     assert (batch['mask'][filler, 0] == 1).all()
     assert not batch['mask'][filler, 1:].any()
     assert not batch['masked_weights'][filler].any()

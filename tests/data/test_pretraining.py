@@ -5,22 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from research.data.loading import Batches, Split, boundary, load, number_of_steps
+from research.data.loading import Batches, Split, boundary, number_of_steps
 from research.data.masking import Masking
 from research.data.settings import stages
 from research.errors import UserError
-
-
-def feed(data, batch=8, seed=1, **length):
-    return load(data, batch=batch, seed=seed, vocabulary=200, **length)
-
-
-def original(batch):
-    """The ids before masking."""
-    ids = batch['ids'].copy()
-    rows, slots = np.nonzero(batch['masked_weights'])
-    ids[rows, batch['masked_positions'][rows, slots]] = batch['masked_labels'][rows, slots]
-    return ids
+from tests.data.conftest import feed, original
 
 
 def runs_of(source, pack):
@@ -67,9 +56,10 @@ def test_two_stages(story_data):
     assert [source.train[step]['ids'].shape[1] for step in range(8)] == [16] * 6 + [32] * 2
     assert source.evaluation['dev'][0]['ids'].shape[1] == 32
     assert [stage.length for stage in stages(data)] == [16, 32]
+    other = feed(data, steps=8)
     for first in (0, 4, 7):
         for step, batch in zip(range(first, 8), source.stream(first), strict=False):
-            again = feed(data, steps=8).train[step]
+            again = other.train[step]
             assert all(np.array_equal(batch[name], again[name]) for name in again)
     assert boundary(data, number_of_steps(0, 2.0, 100, 8)) == 19
 
