@@ -28,7 +28,7 @@ def candidates(
     part = slice(first, first + len(offsets))
     # Distributions are over [CLS], which stands for no answer, and the pieces of the context.
     starts, ends = (np.concatenate([logits[:1, i], logits[part, i]]).astype(np.float64) for i in (0, 1))
-    normal = sum(float(np.log(np.exp(each - each.max()).sum()) + each.max()) for each in (starts, ends))
+    normal = sum(float(np.logaddexp.reduce(each)) for each in (starts, ends))
     length = np.arange(len(offsets))[None, :] - np.arange(len(offsets))[:, None]
     sums = np.where((length >= 0) & (length < longest), starts[1:, None] + ends[None, 1:], -np.inf)
     flat = sums.ravel()

@@ -21,15 +21,19 @@ import numpy as np
 import rich.console
 import rich.progress
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Tokenizer
+from scipy.special import softmax
+from tokenizers import Tokenizer
 
 from research import donors
-from research.answers import Answer, candidates
-from research.data.settings import Answers
-from research.data.tokenizers import Vocabulary, encode, load_tokenizer, vocabulary_of
+from research.answers import Answer, candidates, none_logit
+from research.data import tokenizers
+from research.data.settings import Data
+from research.data.sources import parsed
+from research.data.supervised import Ids, cut
+from research.data.tokenizers import Vocabulary, load_tokenizer, vocabulary_of
 from research.data.windows import windows
 from research.errors import Parser, UserError, choose, run_command
-from research.models.heads import Model
+from research.models.heads import Model, encode, score
 from research.surgery import Donor
 
 WINDOW = 1024  # inputs that are held at once; within a window they are batched by length
@@ -65,20 +69,14 @@ class Reader:
     pieces: Vocabulary
     room: int  # T, at most, special pieces included
     types: bool  # whether there is a second token type
-    answers: Answers = Answers()
+    data: Data  # what the model was trained with: how answers are looked for, and whether there may be none
 
-    def sequence(self, *segments: list[int]) -> tuple[list[int], list[int]]:
+    def sequence(self, *segments: NDArray[np.int32]) -> tuple[list[int], list[int]]:
         """[CLS] A [SEP] or [CLS] A [SEP] B [SEP], the longer segment cut first where there is not enough room."""
-        room = self.room - 1 - len(segments)
-        if len(segments) == 2:
-            a, b = segments
-            a = a[: max(room - len(b), room - room // 2)]
-            segments = (a, b[: room - len(a)])
-        else:
-            segments = (segments[0][:room],)
+        first, *second = ([segment] for segment in segments)
         ids, types = [self.pieces.cls], [0]
-        for kind, segment in enumerate(segments):
-            ids += [*segment, self.pieces.sep]
+        for kind, (segment,) in enumerate(cut(first, second[0] if second else None, self.room)):
+            ids += [*segment.tolist(), self.pieces.sep]
             types += [kind if self.types else 0] * (len(segment) + 1)
         return ids, types
 
@@ -88,31 +86,35 @@ class Reader:
 
 def read_text(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
     """Each input's text, with its pair where it has one; what a text itself calls '[SEP]' is letters, as in training."""
-    return assemble(reader, inputs, lambda texts: [ids.tolist() for ids in encode(reader.tokenizer, reader.pieces, texts)])
+    return assemble(reader, inputs, partial(tokenizers.encode, reader.tokenizer, reader.pieces))
 
 
-def assemble(reader: Reader, inputs: list[Input], cut: Callable[[list[str]], list[list[int]]]) -> list[list[Sequence]]:
-    """A Sequence of each input's text, with its pair where it has one, as `cut` turns texts into ids."""
-    texts = cut([x.fields['text'] for x in inputs])
-    pairs = iter(cut([x.fields['pair'] for x in inputs if 'pair' in x.fields]))
+def assemble(reader: Reader, inputs: list[Input], pieces: Callable[[list[str]], Ids]) -> list[list[Sequence]]:
+    """A Sequence of each input's text, with its pair where it has one, as `pieces` turns texts into ids."""
+    texts = pieces([x.fields['text'] for x in inputs])
+    pairs = iter(pieces([x.fields['pair'] for x in inputs if 'pair' in x.fields]))
     segments = [[text, next(pairs)] if 'pair' in x.fields else [text] for x, text in zip(inputs, texts, strict=True)]
     return [[Sequence(*reader.sequence(*each))] for each in segments]
 
 
 def read_masked(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
-    """Each input's text, in which the mask piece is itself, not its letters.
+    """Each input's text, in which the mask piece is itself, not its letters, as all other special pieces are.
 
     Raises UserError for a text without one, and for one that is cut before its last.
     """
     mask = str(reader.tokenizer.id_to_token(reader.pieces.mask))
-    reader.tokenizer.encode_special_tokens = False
-    reader.tokenizer.add_special_tokens([AddedToken(mask, special=True, lstrip=True, normalized=False)])
+    blank = np.array([reader.pieces.mask], np.int32)
 
-    def cut(texts: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in reader.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    def pieces(texts: list[str]) -> Ids:
+        found = []
+        for text in texts:
+            *before, last = text.split(mask)
+            parts = tokenizers.encode(reader.tokenizer, reader.pieces, [*map(str.rstrip, before), last])
+            found.append(np.concatenate([each for part in parts for each in (part, blank)][:-1]))
+        return found
 
     found = []
-    for x, (one,) in zip(inputs, assemble(reader, inputs, cut), strict=True):
+    for x, (one,) in zip(inputs, assemble(reader, inputs, pieces), strict=True):
         wanted = sum(text.count(mask) for text in x.fields.values())
         if not wanted:
             raise UserError(f'line {x.line} holds no {mask}, which is what fill-mask fills: {json.dumps(x.fields["text"][:60])}')
@@ -131,13 +133,13 @@ def read_question(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
     return [
         [
             Sequence(
-                *reader.sequence(one.question.tolist(), one.part.tolist()),
+                *reader.sequence(one.question, one.part),
                 offsets=one.offsets,
                 first=one.first,
             )
             for one in each
         ]
-        for each in windows(reader.tokenizer, reader.pieces, asked, reader.room, reader.answers)
+        for each in windows(reader.tokenizer, reader.pieces, asked, reader.room, reader.data.answers)
     ]
 
 
@@ -145,38 +147,33 @@ def read_question(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
 
 
 def fill(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
-    """The most probable pieces at `positions` [B, P]: probabilities and ids, both [B, P, TOP]."""
-    logits = apply(model, params, batch, 'mlm', batch['positions'])
+    """The most probable pieces at `masked_positions` [B, P]: probabilities and ids, both [B, P, TOP]."""
+    logits = score(model, params, 'mlm', encode(model, params, batch), batch['masked_positions'])
     return jax.lax.top_k(jax.nn.softmax(logits), min(TOP, logits.shape[-1]))
 
 
 def classify(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The logits of the labels [B, C]."""
-    return apply(model, params, batch, 'label', None)
+    return score(model, params, 'label', encode(model, params, batch))
 
 
 def answer(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The logits of an answer's first and last piece [B, T, 2]."""
-    return apply(model, params, batch, 'span', None)
+    return score(model, params, 'span', encode(model, params, batch))
 
 
 def embed(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The mean of the last hidden states over all pieces, special ones included [B, D]."""
-    hidden = apply(model, params, batch, '', None).hidden.astype(jnp.float32)
+    hidden = encode(model, params, batch).hidden.astype(jnp.float32)
     mask = batch['mask'][:, :, None].astype(jnp.float32)
     return (hidden * mask).sum(1) / mask.sum(1)
 
 
 def hidden(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The hidden states of all layers, the embeddings first [B, L + 1, T, D]."""
-    return apply(model, params, batch, '', None).layers.swapaxes(0, 1).astype(jnp.float32)
-
-
-def apply(model: Model, params: Any, batch: dict[str, jax.Array], head: str, positions: jax.Array | None) -> Any:
-    """The logits of `head`, or the Outputs, with all layers, where that is ''."""
-    want = frozenset() if head else frozenset({'layers'})
-    outputs = model.apply({'params': params}, batch['ids'], batch['types'], batch['mask'], want)
-    return model.apply({'params': params}, head, outputs, positions, method='logits') if head else outputs
+    layers = encode(model, params, batch, want=frozenset({'layers'})).layers
+    assert layers is not None
+    return layers.swapaxes(0, 1).astype(jnp.float32)
 
 
 def tell_filled(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
@@ -207,9 +204,15 @@ def tell_label(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence
 
 
 def tell_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
-    """The most probable span of the context: its text, its characters [start, end), and its probability within its window."""
-    found = [each for one, logits in rows for each in candidates(logits, one.first, one.offsets, reader.answers.longest, 1)]
+    """The most probable span of the context: its text, its characters [start, end), and its probability within its window.
+
+    A model of SQuAD 2.0 tells '' where no answer leads by more than the threshold, as its metrics have it.
+    """
+    found = [each for one, logits in rows for each in candidates(logits, one.first, one.offsets, reader.data.answers.longest, 1)]
     best = max(found, key=lambda each: each.probability, default=Answer(0, 0, 0.0, 0.0))
+    if reader.data.task == 'squad2' and found:
+        lead = min(none_logit(logits) for _, logits in rows) - max(each.logit for each in found)
+        best = Answer(0, 0, 0.0, 0.0) if lead > reader.data.answers.threshold else best
     answer = x.fields['context'][best.start : best.end]
     return {'answer': answer, 'start': best.start, 'end': best.end, 'score': number(best.probability)}
 
@@ -224,12 +227,6 @@ def tell_hidden(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequenc
     """hidden_l [T, D] of each layer."""
     ((one, layers),) = rows
     return {f'hidden_{i}': layer[: len(one.ids)] for i, layer in enumerate(layers)}
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The distribution of `logits` [C]."""
-    raised = np.exp(logits - logits.max())
-    return raised / raised.sum()
 
 
 def number(x: Any) -> float:
@@ -279,9 +276,9 @@ def main(arguments: list[str]) -> None:
         raise UserError(f'--kind={given.kind} needs the {kind.head} head, which {donor.label} lacks (it has: {has})')
     if donor.tokenizer is None:
         raise UserError(f'{donor.label} has no tokenizer, so it can read no text: put its tokenizer.json or vocab.txt beside it')
-    length = donors.read_experiment(given.model, Path.cwd() / 'run', 'MODEL').data.length
+    data = donors.read_experiment(given.model, Path.cwd() / 'run', 'MODEL').data
     with nullcontext(sys.stdin) if given.input is None else given.input.open(encoding='utf-8') as lines:
-        told = predict(donor, kind, length, parse(lines, given.input or 'standard input', kind))
+        told = predict(donor, kind, data, parse(lines, given.input or 'standard input', kind))
         if given.kind == 'hidden':
             write_arrays(told, given.output)
         else:
@@ -300,29 +297,24 @@ def parse(lines: TextIO, source: Any, kind: Kind) -> Iterator[Input]:
         except StopIteration:
             return
         except UnicodeDecodeError as error:
-            raise UserError(f'{source} is not UTF-8: {error.reason}') from None
+            raise UserError(f"'{source}' is not UTF-8: {error.reason}") from None
         if not text.strip():
             continue
-        try:
-            found = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f'{source} line {line} is not JSON: {error}') from None
-        if not isinstance(found, dict):
-            raise UserError(f'{source} line {line} is no JSON object: give {{"{kind.fields[0]}": …}}')
+        found = parsed(text, source, line)
         fields = {}
         for name in (*kind.fields, *(('pair',) if 'pair' in found and kind.fields == ('text',) else ())):
             if name not in found or not isinstance(found[name], str):
-                raise UserError(f"{source} line {line} has no text '{name}' (it has: {', '.join(found) or 'nothing'})")
+                raise UserError(f"'{source}' line {line} has no text '{name}' (it has: {', '.join(found) or 'nothing'})")
             fields[name] = found[name]
         yield Input(line, fields)
 
 
-def predict(donor: Donor, kind: Kind, length: int, inputs: Iterable[Input]) -> Iterator[dict[str, Any]]:
-    """What `donor` says of each input, in order; longer ones are cut to the `length` that it was trained with, in pieces."""
+def predict(donor: Donor, kind: Kind, data: Data, inputs: Iterable[Input]) -> Iterator[dict[str, Any]]:
+    """What `donor` says of each input, in order; longer ones are cut to the length that it was trained with, in pieces."""
     a = dataclasses.replace(donor.architecture, unroll=1)  # rolled: each of the few shapes compiles fast
     assert donor.tokenizer is not None
     tokenizer = load_tokenizer(donor.tokenizer)
-    reader = Reader(tokenizer, vocabulary_of(tokenizer), min(length, a.positions), a.types != 1)
+    reader = Reader(tokenizer, vocabulary_of(tokenizer), min(data.length, a.positions), a.types != 1, data)
     params = jax.tree.map(jnp.asarray, donor.params)
     compute = jax.jit(partial(kind.compute, Model(a, donor.heads)))
     sizes: dict[int, int] = {}
@@ -364,7 +356,7 @@ def batches(
                 'ids': np.full((sizes[length], length), reader.pieces.pad, np.int32),
                 'types': np.zeros((sizes[length], length), np.int32),
                 'mask': np.zeros((sizes[length], length), np.int32),
-                'positions': np.zeros((sizes[length], masks), np.int32),
+                'masked_positions': np.zeros((sizes[length], masks), np.int32),
             }
             batch['mask'][:, 0] = 1
             for place, i in enumerate(part):
@@ -372,7 +364,7 @@ def batches(
                 batch['ids'][place, :n] = rows[i].ids
                 batch['types'][place, :n] = rows[i].types
                 batch['mask'][place, :n] = 1
-                batch['positions'][place, : len(rows[i].positions)] = rows[i].positions
+                batch['masked_positions'][place, : len(rows[i].positions)] = rows[i].positions
             yield part, batch
 
 

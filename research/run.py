@@ -482,13 +482,14 @@ def summarize(parts: Parts, metrics: dict[str, float], verdicts: Mapping[str, sc
         return {'baseline': None, 'reported': None, 'score': None, 'collapsed': None}
     facts, log = parts.feed.facts, parts.log
     judged = {split: verdict for split, verdict in verdicts.items() if verdict.metrics}
+    chances = {split: scoring.baseline(parts.x.data, parts.feed.questions[split]) for split in judged}
     baseline = {
-        name: {f'{split}/{metric}': value for split, verdict in judged.items() for metric, value in verdict.baseline[name].items()}
+        name: {f'{split}/{metric}': value for split, chance in chances.items() for metric, value in chance[name].items()}
         for name in ('majority', 'random')
     }
     for split, verdict in judged.items():
         how = f' ({facts["selection"]})' if split == facts['selects'] else ', read once'
-        for name in verdict.baseline['majority']:
+        for name in chances[split]['majority']:
             key = f'{split}/{name}'
             chance = f'majority {baseline["majority"][key]:.4f}, random {baseline["random"][key]:.4f}'
             log.line(f'{key} {metrics[key]:.4f} ({chance}){how}')

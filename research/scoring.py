@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from research import metrics
 from research.answers import Answer, candidates, none_logit, ranked
@@ -26,7 +27,6 @@ class Verdict:
 
     predictions: list[dict[str, Any]]  # of each example, in the order of the data
     metrics: dict[str, float]  # {} where it is not known what is right
-    baseline: dict[str, dict[str, float]]  # 'majority' and 'random' -> metrics
     collapsed: bool
     files: dict[str, Any]  # other files by name: what is written there as JSON
     threshold: float | None = None  # kind 'span': the one that gives the best F1 here
@@ -37,38 +37,53 @@ def judge(data: Data, questions: Questions, logits: list[NDArray], threshold: fl
     return JUDGES[tasks.task(data).kind](data, questions, logits, threshold)
 
 
-def distribution(logits: NDArray) -> NDArray[np.float64]:
-    """Probabilities [C] of logits [C]."""
-    raised = np.exp(logits.astype(np.float64) - logits.max())
-    return raised / raised.sum()
-
-
 def identity(questions: Questions, number: int) -> dict[str, Any]:
     """What says which example a prediction is of."""
     example = questions.members[number]
     return {'id': example.id or str(number)}
 
 
+def own_order(data: Data, questions: Questions) -> tuple[str, ...]:
+    """The labels as the task orders them, by which metrics count: F1 is of class 1, whatever number data.labels gives to which."""
+    return tasks.TASKS[data.task].labels(data) if data.labels else questions.names
+
+
+def gold_numbers(data: Data, questions: Questions) -> NDArray:
+    """What is right of each example [N]: the number of its label in the task's own order."""
+    order = own_order(data, questions)
+    return np.array([order.index(example.label) for example in questions.members])
+
+
+def gold_scores(questions: Questions) -> NDArray:
+    """What is right of each example [N]: its score."""
+    return np.array([example.score for example in questions.members], float)
+
+
+def gold_answers(questions: Questions) -> dict[str, tuple[str, ...]]:
+    """The right answers to each question, by its id."""
+    return {example.id: tuple(text for _, text in example.answers) for example in questions.members}
+
+
 def judge_labels(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
     """The most probable label, or candidate, of each example."""
-    names = tasks.classes(data)
-    told = np.array([int(each.argmax()) for each in logits])
+    names = questions.names
+    told = [names[int(each.argmax())] for each in logits]
     predictions = []
     for number, (example, each) in enumerate(zip(questions.members, logits, strict=True)):
         right = {'label': example.label} if example.label else {}
-        shares = {name: round(float(share), 6) for name, share in zip(names, distribution(each), strict=True)}
-        predictions.append({**identity(questions, number), **right, 'prediction': names[told[number]], 'probabilities': shares})
+        shares = {name: round(float(share), 6) for name, share in zip(names, softmax(each.astype(np.float64)), strict=True)}
+        predictions.append({**identity(questions, number), **right, 'prediction': told[number], 'probabilities': shares})
     if not questions.known:
-        return Verdict(predictions, {}, {}, False, {})
-    gold = np.array([names.index(example.label) for example in questions.members])
-    wanted = tasks.task(data).metrics
-    found = metrics.measure(wanted, gold, told)
+        return Verdict(predictions, {}, False, {})
+    wanted, order = tasks.task(data).metrics, own_order(data, questions)
+    gold = gold_numbers(data, questions)
+    guess = np.array([order.index(name) for name in told])
+    found = metrics.measure(wanted, gold, guess)
     parts = [example.part for example in questions.members]
     for part in sorted(set(parts) - {''}):
         at = np.array([part == each for each in parts])
-        found |= {f'{name}_{part}': metrics.METRICS[name](gold[at], told[at]) for name in wanted}
-    chance = metrics.baselines(wanted, gold, len(names))
-    return Verdict(predictions, found, chance, metrics.collapsed(gold, told, len(names)), {})
+        found |= {f'{name}_{part}': metrics.METRICS[name](gold[at], guess[at]) for name in wanted}
+    return Verdict(predictions, found, metrics.collapsed(gold, guess, len(names)), {})
 
 
 def judge_scores(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
@@ -79,11 +94,10 @@ def judge_scores(data: Data, questions: Questions, logits: list[NDArray], thresh
         for number, (example, score) in enumerate(zip(questions.members, told, strict=True))
     ]
     if not questions.known:
-        return Verdict(predictions, {}, {}, False, {})
-    gold = np.array([example.score for example in questions.members], float)
-    wanted = tasks.task(data).metrics
-    chance = metrics.baselines(wanted, gold, 1)
-    return Verdict(predictions, metrics.measure(wanted, gold, told), chance, metrics.collapsed(gold, told, 1), {})
+        return Verdict(predictions, {}, False, {})
+    gold = gold_scores(questions)
+    found = metrics.measure(tasks.task(data).metrics, gold, told)
+    return Verdict(predictions, found, metrics.collapsed(gold, told, 1), {})
 
 
 def judge_answers(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
@@ -96,7 +110,7 @@ def judge_answers(data: Data, questions: Questions, logits: list[NDArray], thres
         none[owner] = min(none[owner], none_logit(each))
     impossible = data.task == 'squad2'
     predictions, told, sure, raw, leads = [], {}, {}, {}, {}
-    golds = {example.id: tuple(text for _, text in example.answers) for example in questions.members}
+    golds = gold_answers(questions)
     for number, (example, mine) in enumerate(zip(questions.members, windows, strict=True)):
         best = ranked(mine, data.answers.best)
         texts = [example.pair[each.start : each.end] for each in best] or ['']
@@ -119,20 +133,31 @@ def judge_answers(data: Data, questions: Questions, logits: list[NDArray], thres
         )
     official = metrics.squad2(golds, told, sure) if impossible else metrics.squad(golds, told)
     shares = {name: value / 100 if name in PERCENT else value for name, value in official.items()}
-    words = {example.id: example.pair.split() for example in questions.members}
+    files = {'predictions.json': told, 'scores.json': official} | ({'na_probs.json': sure} if impossible else {})
+    tuned = tune(golds, raw, leads) if impossible else None
+    silent = len(set(told.values())) == 1 and len(told) > 1
+    return Verdict(predictions, shares | {'score': shares['f1']}, silent, files, tuned)
+
+
+def baseline(data: Data, questions: Questions) -> dict[str, dict[str, float]]:
+    """What 'majority' and 'random' score on a split of which it is known what is right."""
+    row = tasks.task(data)
+    if row.kind == 'score':
+        return metrics.baselines(row.metrics, gold_scores(questions), 1)
+    if row.kind != 'span':
+        return metrics.baselines(row.metrics, gold_numbers(data, questions), len(questions.names))
+    golds, impossible = gold_answers(questions), data.task == 'squad2'
     draw = np.random.default_rng(0)
     drawn = {}
-    for id, each in words.items():
-        begin = int(draw.integers(len(each)))
-        drawn[id] = ' '.join(each[begin : begin + int(draw.integers(1, 6))])
+    for example in questions.members:
+        words = example.pair.split()
+        begin = int(draw.integers(len(words)))
+        drawn[example.id] = ' '.join(words[begin : begin + int(draw.integers(1, 6))])
     chance = {}
     for name, guess in (('majority', dict.fromkeys(golds, '')), ('random', drawn)):
         scored = metrics.squad2(golds, guess, dict.fromkeys(golds, 0.0)) if impossible else metrics.squad(golds, guess)
         chance[name] = {key: scored[key] / 100 for key in ('exact', 'f1')} | {'score': scored['f1'] / 100}
-    files = {'predictions.json': told, 'scores.json': official} | ({'na_probs.json': sure} if impossible else {})
-    tuned = tune(golds, raw, leads) if impossible else None
-    silent = len(set(told.values())) == 1 and len(told) > 1
-    return Verdict(predictions, shares | {'score': shares['f1']}, chance, silent, files, tuned)
+    return chance
 
 
 def tune(golds: Mapping[str, tuple[str, ...]], told: Mapping[str, str], leads: Mapping[str, float]) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from research import predict
+from research.data.settings import Answers, Data
 from research.data.tokenizers import load_tokenizer
 from research.errors import run_command
 from research.interchange import reading
@@ -65,6 +66,15 @@ def test_fill_mask_tells_the_best_pieces_of_each_mask(model: Callable) -> None:
         assert len({each['piece'] for each in filled}) == 5
 
 
+def test_of_special_pieces_the_mask_alone_is_one_in_a_text(model: Callable) -> None:
+    tokenizer = load_tokenizer(model())
+    reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 30, True, Data())
+    ((one,),) = predict.read_masked(reader, [predict.Input(1, {'text': 'the [SEP] [MASK] king [MASK][CLS]'})])
+    ((other,),) = predict.read_text(reader, [predict.Input(1, {'text': 'the [SEP] king [CLS]'})])
+    assert [one.ids[position] for position in one.positions] == [reader.pieces.mask] * 2
+    assert [id for id in one.ids if id != reader.pieces.mask] == other.ids
+
+
 def test_a_pair_is_read_as_two_segments(model: Callable) -> None:
     folder = model('BertLabel')
     paired, other, single = ask(
@@ -79,12 +89,13 @@ def test_a_pair_is_read_as_two_segments(model: Callable) -> None:
 
 def test_a_long_pair_is_cut_where_it_is_longer(model: Callable) -> None:
     tokenizer = load_tokenizer(model())
-    reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 10, True)
+    reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 10, True, Data())
     cls, sep = reader.pieces.cls, reader.pieces.sep
-    assert reader.sequence([5] * 20) == ([cls, *[5] * 8, sep], [0] * 10)
-    assert reader.sequence([5] * 20, [6] * 2) == ([cls, *[5] * 5, sep, 6, 6, sep], [0] * 7 + [1] * 3)
-    assert reader.sequence([5] * 20, [6] * 20) == ([cls, *[5] * 4, sep, *[6] * 3, sep], [0] * 6 + [1] * 4)
-    assert reader.sequence([5] * 2, [6] * 20) == ([cls, 5, 5, sep, *[6] * 5, sep], [0] * 4 + [1] * 6)
+    a, b = np.full(20, 5, np.int32), np.full(20, 6, np.int32)
+    assert reader.sequence(a) == ([cls, *[5] * 8, sep], [0] * 10)
+    assert reader.sequence(a, b[:2]) == ([cls, *[5] * 5, sep, 6, 6, sep], [0] * 7 + [1] * 3)
+    assert reader.sequence(a, b) == ([cls, *[5] * 4, sep, *[6] * 3, sep], [0] * 6 + [1] * 4)
+    assert reader.sequence(a[:2], b) == ([cls, 5, 5, sep, *[6] * 5, sep], [0] * 4 + [1] * 6)
 
 
 def test_an_answer_is_a_part_of_its_context(model: Callable) -> None:
@@ -100,7 +111,7 @@ def test_an_answer_is_a_part_of_its_context(model: Callable) -> None:
 
 def test_windows_over_a_long_context_cover_all_of_it(model: Callable) -> None:
     tokenizer = load_tokenizer(model())
-    reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 300, True)
+    reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 300, True, Data())
     context = ' '.join(['king', 'map', 'clock'] * 200)
     (windows,) = predict.read_question(reader, [predict.Input(1, {'question': 'the ' * 100, 'context': context})])
     assert len(windows) > 3
@@ -113,21 +124,44 @@ def test_windows_over_a_long_context_cover_all_of_it(model: Callable) -> None:
     assert windows[-1].offsets[-1][1] == len(context)
 
 
+def test_answers_are_looked_for_as_in_training(model: Callable) -> None:
+    tokenizer = load_tokenizer(model())
+    data = Data(answers=Answers(stride=5, question=2))
+    reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 20, True, data)
+    (windows,) = predict.read_question(reader, [predict.Input(1, {'question': 'the ' * 9, 'context': 'king map clock ' * 9})])
+    assert [window.first for window in windows] == [4] * len(windows)
+    assert [window.offsets[0] for window in windows[:2]] == [(0, 4), (24, 29)]
+
+
+@pytest.mark.parametrize(
+    ('task', 'threshold', 'answer'), [('squad', 0.0, 'king'), ('squad2', 0.0, ''), ('squad2', 3.0, 'king'), ('', 0.0, 'king')]
+)
+def test_no_answer_is_told_where_it_leads(task: str, threshold: float, answer: str) -> None:
+    one = predict.Sequence([], [], offsets=((0, 4), (5, 8)), first=3)
+    logits = np.full((6, 2), -9.0, np.float32)
+    logits[0], logits[3] = 2.0, 1.0
+    anything: Any = None
+    reader = predict.Reader(anything, anything, 6, True, Data(task=task, answers=Answers(threshold=threshold)))
+    asked = predict.Input(1, {'question': 'who', 'context': 'king map'})
+    told = predict.tell_answer(anything, reader, asked, [(one, logits)])
+    assert (told['answer'], told['end']) == (answer, len(answer))
+
+
 def test_the_best_window_answers(model: Callable) -> None:
     folder = model('BertSpan')
     donor, _ = reading.open_folder(folder, 'model')
     kind = predict.KINDS['answer']
     context = ' '.join(['king', 'map', 'clock', 'garden', 'old'] * 5)
     asked = predict.Input(1, {'question': 'a', 'context': context})
-    (told,) = predict.predict(donor, kind, 10, [asked])
+    (told,) = predict.predict(donor, kind, Data(length=10), [asked])
     assert told['answer'] == context[told['start'] : told['end']]
     tokenizer = load_tokenizer(folder)
-    reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 10, True)
+    reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 10, True, Data())
     (windows,) = predict.read_question(reader, [asked])
     scores = []
     for window in windows:
         part = context[window.offsets[0][0] : window.offsets[-1][1]]
-        (one,) = predict.predict(donor, kind, 10, [predict.Input(1, {'question': 'a', 'context': part})])
+        (one,) = predict.predict(donor, kind, Data(length=10), [predict.Input(1, {'question': 'a', 'context': part})])
         scores.append((one['score'], one['start'] + window.offsets[0][0], one['end'] + window.offsets[0][0]))
     assert (told['start'], told['end']) == max(scores)[1:]
     assert told['score'] == pytest.approx(max(scores)[0], abs=1e-6)
@@ -135,7 +169,7 @@ def test_the_best_window_answers(model: Callable) -> None:
 
 def test_few_shapes_are_compiled(model: Callable) -> None:
     tokenizer = load_tokenizer(model())
-    reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 512, True)
+    reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 512, True, Data())
     draw = np.random.default_rng(0)
     sizes: dict[int, int] = {}
     shapes = set()
@@ -174,11 +208,11 @@ def test_a_run_reads_as_much_as_it_was_trained_with(teacher: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ('kind', 'line', 'told'),
     [
-        ('embed', '{"text": "a"', 'in.jsonl line 2 is not JSON: '),
-        ('embed', '["a"]', 'in.jsonl line 2 is no JSON object: give {"text": …}'),
-        ('embed', '{"txt": "a"}', "in.jsonl line 2 has no text 'text' (it has: txt)"),
-        ('embed', '{"text": 3}', "in.jsonl line 2 has no text 'text' (it has: text)"),
-        ('embed', '{"text": "a", "pair": null}', "in.jsonl line 2 has no text 'pair'"),
+        ('embed', '{"text": "a"', "in.jsonl' line 2 is not JSON: "),
+        ('embed', '["a"]', 'in.jsonl\' line 2 is not a JSON object but ["a"]'),
+        ('embed', '{"txt": "a"}', "in.jsonl' line 2 has no text 'text' (it has: txt)"),
+        ('embed', '{"text": 3}', "in.jsonl' line 2 has no text 'text' (it has: text)"),
+        ('embed', '{"text": "a", "pair": null}', "in.jsonl' line 2 has no text 'pair'"),
         ('fill-mask', '{"text": "the king"}', 'line 2 holds no [MASK], which is what fill-mask fills: "the king"'),
         ('fill-mask', json.dumps({'text': 'a ' * 20 + '[MASK]'}), 'line 2 is longer than the 16 pieces that are read'),
     ],

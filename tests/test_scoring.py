@@ -48,12 +48,29 @@ def test_labels(read: Callable, tmp_path: Path) -> None:
     verdict = scoring.judge(data, questions, logits, 0.0)
     gold = np.array([1, 0] * 4)
     assert verdict.metrics == metrics.measure(('accuracy',), gold, np.array([0] * 6 + [1] * 2)) and not verdict.collapsed
-    assert verdict.baseline['majority']['accuracy'] == 0.5
+    assert scoring.baseline(data, questions)['majority']['accuracy'] == 0.5
     first = verdict.predictions[0]
     assert first['id'] == '0' and (first['label'], first['prediction']) == ('y', 'x')
     assert first['probabilities'] == {'x': pytest.approx(0.731059), 'y': pytest.approx(0.268941)}
+    Path(data.train).unlink()  # what the labels are is not looked up again
     flat = scoring.judge(data, questions, [np.array([2.0, 0.0])] * 8, 0.0)
     assert flat.collapsed and flat.metrics['accuracy'] == 0.5
+
+
+def test_f1_is_of_the_same_label_in_any_order(read: Callable, tmp_path: Path) -> None:
+    (tmp_path / 'MRPC').mkdir()
+    lines = ['Quality\t#1 String\t#2 String', *(f'{int(i < 6)}\tthe tower\tis high' for i in range(8))]
+    for split in ('train', 'dev'):
+        table(tmp_path / 'MRPC' / f'{split}.tsv', lines)
+    data = Data(task='mrpc', folder=str(tmp_path), length=32, select='last')
+    turned = replace(data, labels=('equivalent', 'not_equivalent'))
+    logits = [np.array([0.0, 1.0])] * 7 + [np.array([1.0, 0.0])]
+    ours, theirs = read(data)['dev'], read(turned)['dev']
+    one = scoring.judge(data, ours, logits, 0.0)
+    other = scoring.judge(turned, theirs, [each[::-1] for each in logits], 0.0)
+    assert one.metrics == other.metrics and one.metrics['f1'] == pytest.approx(12 / 13)
+    assert scoring.baseline(data, ours) == scoring.baseline(turned, theirs)
+    assert one.predictions[0]['prediction'] == other.predictions[0]['prediction']
 
 
 def test_scores(read: Callable, tmp_path: Path) -> None:
@@ -67,7 +84,7 @@ def test_scores(read: Callable, tmp_path: Path) -> None:
 def test_a_split_without_labels_has_predictions_alone(read: Callable, tmp_path: Path) -> None:
     data = replace(custom(tmp_path), test=table(tmp_path / 'test.tsv', ['sentence', 'the tower']))
     verdict = scoring.judge(data, read(data)['test'], [np.array([0.0, 1.0])], 0.0)
-    assert verdict.metrics == {} and verdict.baseline == {}
+    assert verdict.metrics == {}
     assert 'label' not in verdict.predictions[0] and verdict.predictions[0]['prediction'] == 'y'
 
 
@@ -162,7 +179,7 @@ def test_no_answer_is_given_where_it_leads_by_more_than_the_threshold(
     assert verdict.files['scores.json'] == metrics.squad2(
         {id: [text for _, text in golds] for id, golds in QUESTIONS}, verdict.files['predictions.json'], sure
     )
-    assert verdict.baseline['majority']['exact'] == 0.25
+    assert scoring.baseline(data, questions)['majority']['exact'] == 0.25
     silent = scoring.judge(data, questions, [each * 0 + np.array([[3.0, 3.0]] + [[0.0, 0.0]] * 11) for each in logits], 0.0)
     assert silent.collapsed
 

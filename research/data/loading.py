@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import grain
@@ -79,7 +79,10 @@ def number_of_steps(steps: int, epochs: float, examples: int, batch: int) -> int
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """The batches of an evaluation split, made when asked for and the same each time."""
+    """The batches of an evaluation split, made when asked for and the same each time.
+
+    Rows come in one random order for all runs, so that the first batches stand for the whole, for each source of a mixture too.
+    """
 
     split: Split
     size: int  # B
@@ -88,6 +91,11 @@ class Batches:
 
     def __len__(self) -> int:
         return -(-self.split.rows // self.size)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """All rows."""
+        return np.random.default_rng(0).permutation(self.split.rows)
 
     def __getitem__(self, index: int) -> Batch:
         """Batch `index`, the last one filled up with rows of weight 0."""
@@ -104,7 +112,7 @@ class Batches:
     def block(self, number: int) -> Batch:
         """BLOCK rows by a generator of their own: masks must depend neither on the batch size nor on the run's seed."""
         if number not in self.kept:
-            rows = np.arange(number * BLOCK, min(self.split.rows, (number + 1) * BLOCK))
+            rows = self.order[number * BLOCK : (number + 1) * BLOCK]
             made = self.split.make(rows, np.random.default_rng([0, number]))
             self.kept.clear()
             self.kept[number] = made
@@ -145,7 +153,7 @@ class Feed:
     evaluation: Mapping[str, Batches | Ranked]  # 'dev', and of a task whatever it has
     tokenizer: Tokenizer
     vocabulary: Vocabulary
-    facts: dict[str, Any]  # JSON-able: fingerprints, sizes, unigram_entropy, labels, majority accuracies …
+    facts: dict[str, Any]  # JSON-able: fingerprints, sizes, unigram_entropy, labels …
     examples: int  # sequences of an epoch; of the steps' mean epoch where there are two stages
     prefetch: int  # batches made ahead by `stream`
     workers: int  # threads that make them
@@ -179,44 +187,41 @@ def load(data: Data, *, batch: int, seed: int, vocabulary: int, steps: int = 0, 
             f'give the model a vocabulary of {pieces.size} or more'
         )
     if data.task:
-        return taught(data, tokenizer, pieces, batch, seed)
-    train, evaluation, facts = masked(data, tokenizer, pieces, seed)
-    examples = round(1 / sum(stage.share / split.rows for stage, split in zip(stages(data), train, strict=True)))
-    datasets = [split.order(seed + STRIDE * number).batch(batch).random_map(split.make) for number, split in enumerate(train)]
+        train, questions, facts = taught(data, tokenizer, pieces, batch, seed)
+        examples = questions['train'].rows if 'train' in questions else 0
+        questions = {name: split for name, split in questions.items() if name != 'train'}
+        evaluation = {name: Ranked(split, batch) for name, split in questions.items()}
+    else:
+        splits, held_out, facts = masked(data, tokenizer, pieces, seed)
+        examples = round(1 / sum(stage.share / split.rows for stage, split in zip(stages(data), splits, strict=True)))
+        datasets = [split.order(seed + STRIDE * number).batch(batch).random_map(split.make) for number, split in enumerate(splits)]
+        train = Steps(tuple(datasets), boundary(data, number_of_steps(steps, epochs, examples, batch)))
+        questions, evaluation = {}, {name: Batches(split, batch, pieces) for name, split in held_out.items()}
     return Feed(
-        train=Steps(tuple(datasets), boundary(data, number_of_steps(steps, epochs, examples, batch))),
-        evaluation={name: Batches(split, batch, pieces) for name, split in evaluation.items()},
+        train=train,
+        evaluation=evaluation,
         tokenizer=tokenizer,
         vocabulary=pieces,
         facts=facts | {'tokenizer_fingerprint': pieces.fingerprint, 'pieces': pieces.size, 'examples': examples},
         examples=examples,
         prefetch=data.prefetch,
         workers=data.workers,
+        questions=questions,
     )
 
 
-def taught(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, batch: int, seed: int) -> Feed:
-    """The Feed of a task: batches of sequences of like length, and every other split whole. Without train it has no examples."""
+def taught(
+    data: Data, tokenizer: Tokenizer, pieces: Vocabulary, batch: int, seed: int
+) -> tuple[Steps, dict[str, Questions], dict[str, Any]]:
+    """A task: batches of sequences of like length to train on, empty ones without train; and the questions of each split."""
     splits, facts = supervised.read(data, tokenizer, pieces)
-    others = {name: split for name, split in splits.items() if name != 'train'}
-    rows, steps = 0, grain.MapDataset.range(1).map(lambda step: Batch())
+    steps = grain.MapDataset.range(1).map(lambda step: Batch())
     if 'train' in splits:
         train = splits['train']
-        rows = train.rows
-        shuffled = grain.MapDataset.range(rows).seed(seed % 2**32).shuffle().repeat()
+        shuffled = grain.MapDataset.range(train.rows).seed(seed % 2**32).shuffle().repeat()
         chosen = by_length(shuffled, train, batch, seed)
         steps = grain.MapDataset.range(ENDLESS).map(lambda step: train.make(chosen(step)))
-    return Feed(
-        train=Steps((steps,), 0),
-        evaluation={name: Ranked(split, batch) for name, split in others.items()},
-        tokenizer=tokenizer,
-        vocabulary=pieces,
-        facts=facts | {'tokenizer_fingerprint': pieces.fingerprint, 'pieces': pieces.size, 'examples': rows},
-        examples=rows,
-        prefetch=data.prefetch,
-        workers=data.workers,
-        questions=others,
-    )
+    return Steps((steps,), 0), splits, facts
 
 
 def check(data: Data, batch: int, seed: int) -> None:
@@ -224,7 +229,8 @@ def check(data: Data, batch: int, seed: int) -> None:
     choose('data.pairs', data.pairs, PAIRS)
     choose('data.fill', data.fill, FILLS)
     masking.check(data.masking)
-    numbers = (('batch', batch, 1), ('seed', seed, 0), ('data.prefetch', data.prefetch, 0), ('data.workers', data.workers, 1))
+    numbers = [('batch', batch, 1), ('seed', seed, 0), ('data.prefetch', data.prefetch, 0), ('data.workers', data.workers, 1)]
+    numbers += [(f'data.answers.{name}', getattr(data.answers, name), 1) for name in ('stride', 'question', 'longest', 'best')]
     for name, value, least in numbers:
         if value < least:
             raise UserError(f'{name}={value} must be {least} at least')
@@ -247,8 +253,6 @@ def check(data: Data, batch: int, seed: int) -> None:
         raise UserError(f'data.first_length={data.first_length} must be 8 or more and below data.length={data.length}, or 0')
     if not 0 < data.first_share < 1:
         raise UserError(f'data.first_share={data.first_share} must be a share of the steps, between 0 and 1')
-    if not 0 <= data.held_out < 1:
-        raise UserError(f'data.held_out={data.held_out} must be a share: 0 (no evaluation) or more, below 1')
 
 
 def masked(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, seed: int) -> tuple[list[Split], dict[str, Split], dict[str, Any]]:
@@ -287,7 +291,7 @@ def masked(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, seed: int) -> t
     # Held-out sequences are cut by one seed for all runs, so that their losses are comparable.
     evaluation = {'dev': split('held_out', stages(data)[-1], 0)} if data.held_out else {}
     facts = joint_facts(data, corpora, entropy(counts[~pieces.special]))
-    return train, evaluation, facts | {'labels': None, 'majority_accuracy': None}
+    return train, evaluation, facts | {'labels': None}
 
 
 def mixed_counts(corpora: Sequence[Corpus]) -> NDArray[Any]:

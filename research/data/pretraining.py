@@ -17,6 +17,7 @@ PAIRS = ('none', 'nsp', 'sop')
 # What single segments are cut into: pieces, without regard to sentences; whole sentences of one document; whole sentences
 # across documents, with a separator between (the SENTENCES of one document and the FULL-SENTENCES of Liu et al. 2019, §4.2).
 FILLS = ('pieces', 'sentences', 'documents')
+PLACES = 16  # at which a random next sentence may begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,21 +287,22 @@ def next_sentence(
 ) -> tuple[list[Segment], NDArray[np.bool_]]:
     """A and what follows it (0), or with probability one half what some other document says (1) (Devlin et al. 2019, §A.2).
 
-    A random B begins at a random sentence and has as many whole units as fit the place of the true one, one at least,
-    so that lengths tell nothing. The true one is not put back into the epoch: another epoch draws anew.
+    A random B is whole units of another document: of PLACES random ones to begin at, that from which its length comes nearest
+    to the true one's, so that lengths tell little. The true one is not put back into the epoch: another epoch draws anew.
     """
     (begin, cut), (_, end) = halves(source, rows, generator)
     random = (generator.random(len(rows)) < 0.5) | (cut == end)
     document, section = source.document, source.section[rows]
     own, beyond = (np.searchsorted(document, document[section], side) for side in ('left', 'right'))
-    other = generator.integers(0, len(document) - (beyond - own))
+    other = generator.integers(0, len(document) - (beyond - own), (PLACES, len(rows)))
     other = np.where(other >= own, other + beyond - own, other)
     unit = generator.integers(source.units[other], source.units[other + 1])
-    start = source.edges[unit]
-    fit = np.searchsorted(source.edges, start + (end - cut), side='right') - 1
-    stop = source.edges[np.clip(fit, unit + 1, source.units[other + 1])]
-    stop = np.minimum(stop, start + room - (cut - begin))
-    return [(begin, cut), (np.where(random, start, cut), np.where(random, stop, end))], random
+    starts, wanted = source.edges[unit], end - cut
+    fit = np.searchsorted(source.edges, starts + wanted, side='right') - 1
+    stops = source.edges[np.clip(fit, unit + 1, source.units[other + 1])]
+    stops = np.minimum(stops, starts + room - (cut - begin))
+    best = np.abs(stops - starts - wanted).argmin(axis=0), np.arange(len(rows))
+    return [(begin, cut), (np.where(random, starts[best], cut), np.where(random, stops[best], end))], random
 
 
 def assemble(segments: list[list[NDArray]], length: int, vocabulary: Vocabulary) -> tuple[NDArray, NDArray, NDArray]:

@@ -8,7 +8,7 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +149,7 @@ def json_lines(pattern: str, data: Data) -> Iterator[Found]:
     for path, before, total in measured(pattern):
         for number, line, position in located(path):
             if line.strip():
-                document = string(parsed(line, path, number), data.field, path, number, 'data.field')
+                document = string(parsed(line, path, number), data.field, f"'{path}' line {number}", 'data.field')
                 limit(len(document), f"'{path}' line {number}: the document")
                 yield (before + position) / total, document.split('\n')
 
@@ -265,7 +265,7 @@ def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     return ((number, parsed(line, path, number)) for number, line in lines(path) if line.strip())
 
 
-def parsed(line: str, path: Path, number: int) -> dict[str, Any]:
+def parsed(line: str, path: Path | str, number: int) -> dict[str, Any]:
     """The object of a JSON line."""
     try:
         record = json.loads(line)
@@ -276,18 +276,17 @@ def parsed(line: str, path: Path, number: int) -> dict[str, Any]:
     return record
 
 
-def string(record: dict[str, Any], field: str, path: Path, number: int, setting: str) -> str:
-    """The text in a field of a record; setting: the name of the setting that chose the field."""
-    if field not in record:
-        raise UserError(
-            f"'{path}' line {number} has no field '{field}' ({setting}){nearest(field, record)}; "
-            f'it has {", ".join(record) or "none"}'
-        )
-    if not isinstance(record[field], str):
-        raise UserError(f"'{path}' line {number}: field '{field}' is not a text but {json.dumps(record[field])[:40]}")
-    if SURROGATE.search(record[field]):
-        raise UserError(f"'{path}' line {number}: field '{field}' holds half a surrogate pair, which is no character")
-    return record[field]
+def string(record: Mapping[str, Any], column: str, where: str, setting: str = '') -> str:
+    """The text in a column of a record, which must be there; `setting` chose the column, for messages."""
+    if column not in record:
+        chosen = f' ({setting})' if setting else ''
+        raise UserError(f"{where} has no column '{column}'{chosen}{nearest(column, record)}; it has {', '.join(record) or 'none'}")
+    found = record[column]
+    if not isinstance(found, str):
+        raise UserError(f"{where}: column '{column}' is not a text but {found!r:.40}")
+    if SURROGATE.search(found):
+        raise UserError(f"{where}: column '{column}' holds half a surrogate pair, which is no character")
+    return found
 
 
 SOURCES: dict[str, Source] = {

@@ -25,6 +25,7 @@ class Questions:
     """One split: its examples, and the R rows that they make, of one sequence each or of one for each candidate."""
 
     members: list[Example]
+    names: tuple[str, ...]  # of the labels, in the order of their numbers
     segments: list[Ids]  # one or two lists of R · candidates arrays, already cut to fit
     candidates: int  # sequences a row
     owner: NDArray[np.int64]  # [R] the example that a row belongs to
@@ -40,9 +41,8 @@ class Questions:
         """R."""
         return len(self.owner)
 
-    def make(self, rows: NDArray[np.int64], generator: np.random.Generator | None = None) -> Batch:
+    def make(self, rows: NDArray[np.int64]) -> Batch:
         """The Batch of `rows` [B]: ids, types and mask are [B, T], or [B, C, T] with C candidates; T is one of the buckets."""
-        del generator
         length = next(size for size in self.buckets if size >= self.lengths[rows].max())
         members = (rows[:, None] * self.candidates + np.arange(self.candidates)).ravel()
         arrays = assemble([[column[i] for i in members] for column in self.segments], length, self.vocabulary)
@@ -74,7 +74,6 @@ def read(data: Data, tokenizer: Tokenizer, pieces: Vocabulary) -> tuple[dict[str
         content.update(repr([(split, x.text, x.pair, x.label, x.score, x.options, x.answers) for x in each]).encode())
     ids = [each for split in splits.values() for column in split.segments for each in column]
     tokens = sum(map(len, ids))
-    labelled = {split: each for split, each in members.items() if row.kind in ('label', 'choice') and splits[split].known}
     return splits, {
         'fingerprint': content.hexdigest()[:16],
         'source': data.task,
@@ -83,7 +82,6 @@ def read(data: Data, tokenizer: Tokenizer, pieces: Vocabulary) -> tuple[dict[str
         'unknown_rate': sum(int((each == pieces.unknown).sum()) for each in ids) / max(1, tokens),
         'unigram_entropy': None,
         'labels': list(names) or None,
-        'majority_accuracy': {split: tasks.majority(each) for split, each in labelled.items()},
         'selects': selects,
         'selection': how,
         'reported': reported,
@@ -93,6 +91,7 @@ def read(data: Data, tokenizer: Tokenizer, pieces: Vocabulary) -> tuple[dict[str
 
 def finish(
     members: list[Example],
+    names: tuple[str, ...],
     segments: list[Ids],
     data: Data,
     pieces: Vocabulary,
@@ -106,6 +105,7 @@ def finish(
     kind = tasks.task(data).kind
     return Questions(
         members,
+        names,
         segments,
         candidates,
         np.arange(len(members)) if owner is None else owner,
@@ -139,7 +139,7 @@ def read_texts(
         targets = {'score': np.array([example.score or 0.0 for example in members], np.float32)}
     else:
         targets = {'label': np.array([numbers[example.label] for example in members], np.int32)}
-    return finish(members, segments, data, pieces, targets), []
+    return finish(members, names, segments, data, pieces, targets), []
 
 
 def read_choices(
@@ -149,7 +149,6 @@ def read_choices(
 
     A question with a candidate keeps its end where it is longer than 2 · data.answers.question pieces (128 in ALBERT's code).
     """
-    passages: dict[str, NDArray[np.int32]] = {}
     texts = list(dict.fromkeys(example.text for example in members))
     passages = dict(zip(texts, encode(tokenizer, pieces, texts), strict=True))
     asked = encode(tokenizer, pieces, [f'{x.pair} {option}' for x in members for option in x.options])
@@ -158,7 +157,7 @@ def read_choices(
     first = [passages[x.text] for x in members for _ in x.options]
     first = [one[: room - len(two)] for one, two in zip(first, asked, strict=True)]
     targets = {'label': np.array([names.index(example.label) for example in members], np.int32)}
-    return finish(members, [first, asked], data, pieces, targets, candidates=len(names)), []
+    return finish(members, names, [first, asked], data, pieces, targets, candidates=len(names)), []
 
 
 def read_spans(
@@ -202,7 +201,7 @@ def read_spans(
             ends.append(place[1] if place else 0)
     targets = {'start': np.array(starts, np.int32), 'end': np.array(ends, np.int32)}
     segments = [[window.question for window in found], [window.part for window in found]]
-    return finish(kept, segments, data, pieces, targets, owner=np.array(owner), found=found), told
+    return finish(kept, names, segments, data, pieces, targets, owner=np.array(owner), found=found), told
 
 
 READERS = {'label': read_texts, 'score': read_texts, 'choice': read_choices, 'span': read_spans}

@@ -3,16 +3,28 @@
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from research.data import docstrings
+from research.data.loading import Batch, Feed, load
 from research.data.settings import Data
+from tests.conftest import ENDS, OBJECTS, SUBJECTS, VERBS
 
-SUBJECTS = ('The old sailor', 'A quiet teacher', 'My younger brother', 'The king of the hills', 'Her patient doctor', 'Nobody')
-VERBS = ('remembered', 'carried', 'painted', 'followed', 'misunderstood', 'repaired', 'forgot')
-OBJECTS = ('the broken clock', 'a letter from Paris', 'seven silver coins', 'the unhappy horse', 'an enormous sandwich', 'the map')
-ENDS = ('before breakfast', 'without a word', 'in the garden', 'at the end of winter', 'because of the rain')
+
+def feed(data: Data, batch: int = 8, seed: int = 1, vocabulary: int = 200, **length: Any) -> Feed:
+    """The Feed of small batches."""
+    return load(data, batch=batch, seed=seed, vocabulary=vocabulary, **length)
+
+
+def original(batch: Batch) -> np.ndarray:
+    """The ids before masking."""
+    ids = batch['ids'].copy()
+    rows, slots = np.nonzero(batch['masked_weights'])
+    ids[rows, batch['masked_positions'][rows, slots]] = batch['masked_labels'][rows, slots]
+    return ids
 
 
 @pytest.fixture(scope='session')

@@ -181,7 +181,7 @@ def test_the_other_tasks_of_tfds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, 'records', lambda name, split: iter([rows[name]] if name in rows else []))
     assert tasks.TASKS['squad2'].splits(Data(task='squad2'))['dev'][0].answers == ((2, 'b'),)
     assert tasks.TASKS['race'].splits(Data(task='race'))['test'][0].options == ('1', '2', '3', '4')
-    monkeypatch.setattr('research.data.tasks.imdb.carved', lambda found, data: found)
+    monkeypatch.setattr('research.data.tasks.imdb.carve', lambda train, data, name: {'train': train})
     assert tasks.TASKS['imdb'].splits(Data(task='imdb'))['test'][0].label == 'positive'
 
 
@@ -248,6 +248,8 @@ def test_questions_that_cannot_be(squad: Callable[..., Data], tmp_path: Path) ->
         tasks.examples(squad([asked('1')]))
     with pytest.raises(UserError, match='question 1: its context is empty'):
         tasks.examples(squad([asked('1', (0, 'x'))], context=' '))
+    with pytest.raises(UserError, match="question 1: answer_start must be a whole number, not 'x'"):
+        tasks.examples(squad([asked('1') | {'answers': [{'answer_start': 'x', 'text': '300'}]}]))
     (tmp_path / 'train-more.json').write_text('{}')
     with pytest.raises(UserError, match='has several train files .train-any.json, train-more.json.; leave one'):
         tasks.examples(squad([asked('1', (0, 'x'))]))
@@ -288,6 +290,7 @@ def test_race_in_both_layouts(tmp_path: Path, layout: str) -> None:
     [
         ({'answers': ['E', 'A']}, r"line 1: unknown answer 'E' \(there are: A, B, C, D\)"),
         ({'options': [['a', 'b', 'c'], list('wxyz')]}, 'question 0 has 3 options, not 4'),
+        ({'answers': ['A']}, 'line 1: there must be as many of each, not 2 questions, 2 options, 1 answers'),
         ({'article': ''}, 'line 1: its article is empty'),
         ({'id': None, 'x': 1}, ''),
     ],
@@ -333,9 +336,16 @@ def test_reviews_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / 'train.jsonl').write_text('{"text": "a", "label": 2}\n')
     with pytest.raises(UserError, match='line 1: unknown label 2'):
         tasks.examples(Data(task='imdb', folder=str(tmp_path)))
+    (tmp_path / 'train.jsonl').write_text('{"text": "a", "label": [1]}\n')
+    with pytest.raises(UserError, match=r'line 1: unknown label \[1\]'):
+        tasks.examples(Data(task='imdb', folder=str(tmp_path)))
     (tmp_path / 'train.jsonl').write_text('{"text": "a", "label": 1}\n')
+    (tmp_path / 'train.jsonl.bak').write_text('no JSON')
     with pytest.raises(UserError, match='the test split of imdb is missing'):
         tasks.examples(Data(task='imdb', folder=str(tmp_path)))
     (tmp_path / 'test.jsonl').write_text('{"text": "a", "label": 1}\n')
-    with pytest.raises(UserError, match='data.dev_share=0.0 must lie between 0 and 1: imdb has no dev split'):
+    with pytest.raises(UserError, match='data.dev_share=0.0 must lie between 0 and 1, for dev is carved from train'):
         tasks.examples(Data(task='imdb', folder=str(tmp_path), dev_share=0.0))
+    (tmp_path / 'train.jsonl.gz').write_bytes(b'')
+    with pytest.raises(UserError, match=r'has several files of train.jsonl \(train.jsonl, train.jsonl.gz\); leave one'):
+        tasks.examples(Data(task='imdb', folder=str(tmp_path)))

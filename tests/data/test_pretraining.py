@@ -5,22 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from research.data.loading import Split, boundary, load, number_of_steps
+from research.data.loading import Batches, Split, boundary, number_of_steps
 from research.data.masking import Masking
 from research.data.settings import stages
 from research.errors import UserError
-
-
-def feed(data, batch=8, seed=1, **length):
-    return load(data, batch=batch, seed=seed, vocabulary=200, **length)
-
-
-def original(batch):
-    """The ids before masking."""
-    ids = batch['ids'].copy()
-    rows, slots = np.nonzero(batch['masked_weights'])
-    ids[rows, batch['masked_positions'][rows, slots]] = batch['masked_labels'][rows, slots]
-    return ids
+from tests.data.conftest import feed, original
 
 
 def runs_of(source, pack):
@@ -67,9 +56,10 @@ def test_two_stages(story_data):
     assert [source.train[step]['ids'].shape[1] for step in range(8)] == [16] * 6 + [32] * 2
     assert source.evaluation['dev'][0]['ids'].shape[1] == 32
     assert [stage.length for stage in stages(data)] == [16, 32]
+    other = feed(data, steps=8)
     for first in (0, 4, 7):
         for step, batch in zip(range(first, 8), source.stream(first), strict=False):
-            again = feed(data, steps=8).train[step]
+            again = other.train[step]
             assert all(np.array_equal(batch[name], again[name]) for name in again)
     assert boundary(data, number_of_steps(0, 2.0, 100, 8)) == 19
 
@@ -85,6 +75,18 @@ def test_a_mixture_draws_by_weight_and_sees_each_example_once_an_epoch():
     for name, size in ((0, 30), (1, 50)):
         rows = batch['row'][batch['source'] == name]
         assert all(sorted(rows[at : at + size]) == list(range(size)) for at in range(0, len(rows) - size + 1, size))
+
+
+def test_the_first_batches_of_an_evaluation_hold_every_source_and_all_batches_every_row(story_data):
+    def make(name):
+        return lambda rows, generator: {'ids': np.stack([rows, np.full(len(rows), name)], axis=1), 'mask': np.ones((len(rows), 2))}
+
+    split = Batches(Split(((1000, 0.5, make(0)), (500, 0.5, make(1)))), 16, feed(story_data).vocabulary)
+    first = np.concatenate([split[index]['ids'] for index in range(8)])
+    assert 0.2 < first[:, 1].mean() < 0.5
+    assert first[first[:, 1] == 0, 0].max() > 800
+    rows = [tuple(row) for batch in split for row in batch['ids'][batch['mask'][:, 1] > 0].tolist()]
+    assert sorted(rows) == [(row, name) for row in range(1000) for name in range(2) if name == 0 or row < 500]
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,9 @@ def test_json_lines_plain_and_compressed(tmp_path, name, opener):
         ('a.txt.xz', b'not xz', 'is corrupt: Input format not supported by decoder'),
         ('a.jsonl', b'{"text": "a"}\n{"text": \n', "a.jsonl' line 2 is not JSON: Expecting value at character"),
         ('a.jsonl', b'{"text": "a"}\n["b"]\n', 'line 2 is not a JSON object but'),
-        ('a.jsonl', b'{"txt": "a", "id": 3}\n', "line 1 has no field 'text' .data.field.; did you mean 'txt'.; it has txt, id"),
+        ('a.jsonl', b'{"txt": "a", "id": 3}\n', "line 1 has no column 'text' .data.field.; did you mean 'txt'.; it has txt, id"),
         ('a.jsonl', b'{}\n', 'it has none'),
-        ('a.jsonl', b'{"text": 3}\n', "line 1: field 'text' is not a text but 3"),
+        ('a.jsonl', b'{"text": 3}\n', "line 1: column 'text' is not a text but 3"),
         ('a.jsonl', rb'{"text": "\ud800"}', 'half a surrogate pair'),
     ],
 )

@@ -1,12 +1,11 @@
 """Supervised tasks: where the examples come from, which labels there are, and how examples are split. A row of TASKS each."""
 
 import dataclasses
-from collections import Counter
 
 from research.data import docstrings
 from research.data.settings import Data
 from research.data.tasks import custom, glue, imdb, race, squad
-from research.data.tasks.example import Example, Task, share
+from research.data.tasks.example import Example, Task, carve
 from research.errors import UserError, choose
 
 SELECT = ('train', 'dev', 'last')
@@ -24,10 +23,13 @@ def task(data: Data) -> Task:
 
 
 def classes(data: Data) -> tuple[str, ...]:
-    """The names of the task's labels, in the order of their numbers, which data.labels may change."""
-    own = task(data).labels(data)
+    """The names of the task's labels, in the order of their numbers, which data.labels may change where a text has one of them."""
+    row = task(data)
+    if data.labels and row.kind != 'label':
+        raise UserError(f"data.labels={', '.join(data.labels)}: '{data.task}' has a {row.kind}, no labels to order; give none")
+    own = row.labels(data)
     if data.labels and sorted(data.labels) != sorted(own):
-        raise UserError(f"data.labels={', '.join(data.labels)}: the labels of '{data.task}' are {', '.join(own) or 'none'}")
+        raise UserError(f"data.labels={', '.join(data.labels)}: the labels of '{data.task}' are {', '.join(own)}")
     return data.labels or own
 
 
@@ -72,30 +74,10 @@ def selection(data: Data, splits: dict[str, list[Example]]) -> tuple[dict[str, l
         return splits, '', 'the last checkpoint: nothing selects'
     if reported(data, splits) == 'test':
         return splits, 'dev', 'selected on dev; test is reported'
-    if data.select == 'dev' or (data.task == 'custom' and not data.dev):
+    if data.select == 'dev':
         return splits, 'dev', 'selected on dev'
-    if not 0 < data.dev_share < 1:
-        raise UserError(f'data.dev_share={data.dev_share} must lie between 0 and 1 to carve from train; or give data.select=last')
-    parts = {
-        'train': [example for example in splits['train'] if share(example) >= data.dev_share],
-        'selection': [example for example in splits['train'] if share(example) < data.dev_share],
-    }
-    for name, members in parts.items():
-        if not members:
-            raise UserError(
-                f'data.dev_share={data.dev_share} of {len(splits["train"])} training examples leaves none for {name}; '
-                'change it, or give --config.data.select=last'
-            )
-    return (
-        parts | {name: members for name, members in splits.items() if name != 'train'},
-        'selection',
-        'selected on a part of train',
-    )
-
-
-def majority(members: list[Example]) -> float:
-    """The accuracy of always answering the commonest label."""
-    return Counter(example.label for example in members).most_common(1)[0][1] / len(members)
+    rest = {name: members for name, members in splits.items() if name != 'train'}
+    return carve(splits['train'], data, 'selection') | rest, 'selection', 'selected on a part of train'
 
 
 def packages(data: Data) -> dict[str, list[Example]]:

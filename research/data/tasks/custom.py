@@ -6,27 +6,14 @@ from pathlib import Path
 
 from research.data.settings import Data
 from research.data.tasks import files
-from research.data.tasks.example import Example, share
+from research.data.tasks.example import Example, carve
 from research.errors import UserError
 
 
 def splits(data: Data) -> dict[str, list[Example]]:
     """The examples in data.train, data.dev and data.test; without a dev file, a share of the train texts by their hash."""
     train = read(train_file(data), data)
-    if data.dev:
-        found = {'train': train, 'dev': read(Path(data.dev), data)}
-    else:
-        if not 0 < data.dev_share < 1:
-            raise UserError(f'data.dev_share={data.dev_share} must lie between 0 and 1 when there is no data.dev file')
-        found = {
-            'train': [example for example in train if share(example) >= data.dev_share],
-            'dev': [example for example in train if share(example) < data.dev_share],
-        }
-        empty = [split for split, members in found.items() if not members]
-        if empty:
-            raise UserError(
-                f'data.dev_share={data.dev_share} of {len(train)} examples leaves none for {empty[0]}; change it or give data.dev'
-            )
+    found = {'train': train, 'dev': read(Path(data.dev), data)} if data.dev else carve(train, data, 'dev')
     return found | ({'test': read(Path(data.test), data, known=False)} if data.test else {})
 
 

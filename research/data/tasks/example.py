@@ -1,10 +1,11 @@
 """What a supervised task is made of."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from research.data.cutting import share
 from research.data.settings import Data
+from research.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,24 @@ class Example:
     group: str = ''  # what a part carved from train must not tear apart; '' is the example itself
 
 
-def share(example: Example) -> float:
-    """A number in [0, 1) that the texts of an example, or its group, alone decide, evenly spread."""
-    text = example.group or f'{example.text}\t{example.pair}'
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], 'big') / 2**48
+def carve(train: list[Example], data: Data, name: str) -> dict[str, list[Example]]:
+    """'train' without a share data.dev_share of its texts, or groups, by their hash, which are the split `name`.
+
+    Dev and another split are carved from opposite ends of the hashes, so that one can be after the other.
+    Raises UserError where either is empty.
+    """
+    if not 0 < data.dev_share < 1:
+        raise UserError(f'data.dev_share={data.dev_share} must lie between 0 and 1, for {name} is carved from train')
+    shares = [share([example.group or f'{example.text}\t{example.pair}']) for example in train]
+    taken = [each >= 1 - data.dev_share if name == 'dev' else each < data.dev_share for each in shares]
+    found = {
+        'train': [example for example, gone in zip(train, taken, strict=True) if not gone],
+        name: [example for example, gone in zip(train, taken, strict=True) if gone],
+    }
+    for split, members in found.items():
+        if not members:
+            raise UserError(f'data.dev_share={data.dev_share} of {len(train)} training examples leaves none for {split}; change it')
+    return found
 
 
 @dataclass(frozen=True)

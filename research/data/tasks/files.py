@@ -1,12 +1,13 @@
-"""Rows of task files: .tsv, .csv and JSON lines, plain, .gz or .xz."""
+"""Rows of task files: .tsv, .csv and JSON lines, plain or compressed."""
 
 import csv
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from research.data import sources
-from research.errors import UserError, nearest
+from research.errors import UserError
 
 Record = dict[str, Any]
 
@@ -56,23 +57,25 @@ READERS: dict[str, Callable[[Path], Iterator[tuple[int, Record]]]] = {
 
 def rows(path: Path) -> Iterator[tuple[int, Record]]:
     """(line number, record) of each row of a file whose name says of which kind it is. Raises UserError for another kind."""
-    suffixes = [suffix for suffix in path.suffixes if suffix not in ('.gz', '.xz')]
+    suffixes = [suffix for suffix in path.suffixes if suffix not in sources.COMPRESSED]
     kind = suffixes[-1] if suffixes else ''
     if kind not in READERS:
-        raise UserError(f"'{path}' is not a task file: its name must end in {', '.join(READERS)}, perhaps with .gz or .xz after it")
+        ends, compressed = ', '.join(READERS), ', '.join(sources.COMPRESSED)
+        raise UserError(f"'{path}' is not a task file: its name must end in {ends}, perhaps with {compressed} after it")
     return READERS[kind](path)
 
 
+def only(folder: Path, name: str) -> list[Path]:
+    """The file of a name in a folder, plain or compressed; none where it is not there. Raises UserError for several."""
+    found = [path for suffix in ('', *sources.COMPRESSED) if (path := folder / f'{name}{suffix}').is_file()]
+    if len(found) > 1:
+        raise UserError(f"'{folder}' has several files of {name} ({', '.join(path.name for path in found)}); leave one")
+    return found
+
+
 def text(record: Mapping[str, Any], column: str, where: str, setting: str = '') -> str:
-    """The text in a column, which must be there and not be empty; `setting` chose the column, for messages."""
-    if column not in record:
-        chosen = f' ({setting})' if setting else ''
-        raise UserError(f"{where} has no column '{column}'{chosen}{nearest(column, record)}; it has {', '.join(record)}")
-    found = record[column]
-    if not isinstance(found, str):
-        raise UserError(f"{where}: column '{column}' is not a text but {found!r:.40}")
-    if sources.SURROGATE.search(found):
-        raise UserError(f"{where}: column '{column}' holds half a surrogate pair, which is no character")
+    """The text in a column, which must be there and not be empty; see `sources.string`."""
+    found = sources.string(record, column, where, setting)
     if not found.strip():
         raise UserError(f"{where}: column '{column}' holds an empty text")
     return found
@@ -83,7 +86,9 @@ def number(given: Any, column: str, where: str, low: float, high: float) -> floa
     try:
         found = float(given)
     except (TypeError, ValueError):
-        raise UserError(f"{where}: column '{column}' holds {given!r:.40}, which is no number") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"{where}: column '{column}' holds {given!r:.40}, which is no number")
     if not low <= found <= high:
         raise UserError(f"{where}: column '{column}' holds {found:g}, which does not lie between {low:g} and {high:g}")
     return found

@@ -6,32 +6,22 @@ from pathlib import Path
 from research.data import sources
 from research.data.settings import Data
 from research.data.tasks import files, prepared
-from research.data.tasks.example import Example, Task, share
+from research.data.tasks.example import Example, Task, carve
 from research.errors import UserError
 
 LABELS = ('negative', 'positive')
 FOLDERS = {'neg': 'negative', 'pos': 'positive'}
 SPLITS = ('train', 'test')
-IMDB = Task(
-    'label',
-    labels=lambda data: LABELS,
-    splits=lambda data: carved(from_folder(Path(data.folder).expanduser()) if data.folder else from_tfds(), data),
-    reported='test',
-    sizes={'test': 25_000},
-)
 
 
-def carved(found: dict[str, list[Example]], data: Data) -> dict[str, list[Example]]:
+def splits(data: Data) -> dict[str, list[Example]]:
     """The official splits, with a dev that is a share of train, for there is none."""
-    if not 0 < data.dev_share < 1:
-        raise UserError(f'data.dev_share={data.dev_share} must lie between 0 and 1: imdb has no dev split of its own')
-    train = found['train']
-    dev = [example for example in train if share(example) < data.dev_share]
-    return {'train': [example for example in train if share(example) >= data.dev_share], 'dev': dev, 'test': found['test']}
+    found = from_folder(Path(data.folder).expanduser()) if data.folder else from_tfds()
+    return {**carve(found['train'], data, 'dev'), 'test': found['test']}
 
 
 def from_folder(folder: Path) -> dict[str, list[Example]]:
-    """The official folders SPLIT/pos and SPLIT/neg of .txt files, or SPLIT.jsonl (plain, .gz or .xz).
+    """The official folders SPLIT/pos and SPLIT/neg of .txt files, or SPLIT.jsonl (plain or compressed).
 
     Raises UserError where a split is missing, and for a label that is none.
     """
@@ -49,12 +39,12 @@ def read(folder: Path, split: str) -> Iterator[Example]:
         for path in sorted((folder / split / name).glob('*.txt')):
             review = ' '.join(line for _, line in sources.lines(path))
             yield Example(files.text({'text': review}, 'text', f"'{path}'"), '', label, f"'{path}'", f'{split}/{name}/{path.stem}')
-    for path in sorted(folder.glob(f'{split}.jsonl*')):
+    for path in files.only(folder, f'{split}.jsonl'):
         for number, record in sources.records(path):
             where = f"'{path}' line {number}"
             text = files.text(record, 'text', where)
             spelled = {0: LABELS[0], 1: LABELS[1], **{name: name for name in LABELS}, **FOLDERS}
-            if 'label' not in record or record['label'] not in spelled:
+            if 'label' not in record or not isinstance(record['label'], str | int) or record['label'] not in spelled:
                 given = repr(record['label']) if 'label' in record else 'none'
                 raise UserError(f'{where}: unknown label {given} (there are: 0, 1, {", ".join(LABELS)})')
             yield Example(text, '', spelled[record['label']], where, str(record['id']) if 'id' in record else '')
@@ -71,3 +61,12 @@ def from_tfds() -> dict[str, list[Example]]:
         ]
         for split in SPLITS
     }
+
+
+IMDB = Task(
+    'label',
+    labels=lambda data: LABELS,
+    splits=splits,
+    reported='test',
+    sizes={'test': 25_000},
+)

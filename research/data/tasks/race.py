@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research.data import sources
-from research.data.tasks import prepared
+from research.data.tasks import files, prepared
 from research.data.tasks.example import Example, Task
 from research.errors import UserError
 
@@ -23,7 +23,7 @@ RACE = Task(
 
 
 def from_folder(folder: Path) -> dict[str, list[Example]]:
-    """The official folders SPLIT/PART/*.txt, or files SPLIT_PART.jsonl (plain, .gz or .xz).
+    """The official folders SPLIT/PART/*.txt, or files SPLIT_PART.jsonl (plain or compressed).
 
     Raises UserError without train or dev.
     """
@@ -45,7 +45,7 @@ def read(folder: Path, split: str, part: str) -> Iterator[Example]:
             yield from questions(json.loads(path.read_text('utf-8')), f"'{path}'", part)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"'{path}' is no passage of RACE: {error}") from None
-    for path in sorted(folder.glob(f'{split}_{part}.jsonl*')):
+    for path in files.only(folder, f'{split}_{part}.jsonl'):
         for number, record in sources.records(path):
             yield from questions(record, f"'{path}' line {number}", part)
 
@@ -58,6 +58,9 @@ def questions(record: Mapping[str, Any], where: str, part: str) -> Iterator[Exam
     passage = record['article']
     if not passage.strip():
         raise UserError(f'{where}: its article is empty')
+    many = {name: len(record[name]) for name in ('questions', 'options', 'answers')}
+    if len(set(many.values())) > 1:
+        raise UserError(f'{where}: there must be as many of each, not {", ".join(f"{size} {name}" for name, size in many.items())}')
     for number, (asked, options, answer) in enumerate(zip(record['questions'], record['options'], record['answers'], strict=True)):
         if answer not in LETTERS:
             raise UserError(f"{where}: unknown answer '{answer}' (there are: {', '.join(LETTERS)})")

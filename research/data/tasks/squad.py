@@ -67,7 +67,10 @@ def read(path: Path, impossible: bool) -> list[Example]:
 
 
 def question(asked: Mapping[str, Any], context: str, file: str, impossible: bool) -> Example:
-    """The Example of one question. Raises UserError for an empty text, and for no answer where there must be one."""
+    """The Example of one question.
+
+    Raises UserError for an empty text, for an answer at no place, and for no answer where there must be one.
+    """
     where = f"'{file}' question {asked['id']}"
     for name, given in (('question', asked['question']), ('context', context)):
         if not isinstance(given, str) or not given.strip():
@@ -75,7 +78,10 @@ def question(asked: Mapping[str, Any], context: str, file: str, impossible: bool
     answers = () if impossible and asked.get('is_impossible') else asked['answers']
     if not answers and not impossible:
         raise UserError(f'{where} has no answer, which SQuAD 1.1 does not know: give --config=configs/finetune.py:squad2')
-    golds = tuple((int(each['answer_start']), str(each['text'])) for each in answers)
+    wrong = [each['answer_start'] for each in answers if not isinstance(each['answer_start'], int)]
+    if wrong:
+        raise UserError(f'{where}: answer_start must be a whole number, not {wrong[0]!r:.40}')
+    golds = tuple((each['answer_start'], str(each['text'])) for each in answers)
     return Example(asked['question'], context, where=where, id=str(asked['id']), answers=golds, group=context)
 
 
