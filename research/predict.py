@@ -28,7 +28,7 @@ from research import donors
 from research.answers import Answer, candidates, none_logit
 from research.data import tokenizers
 from research.data.settings import Data
-from research.data.sources import parsed
+from research.data.sources import parsed, string
 from research.data.supervised import Ids, cut
 from research.data.tokenizers import Vocabulary, load_tokenizer, vocabulary_of
 from research.data.windows import windows
@@ -57,7 +57,7 @@ class Sequence:
 class Input:
     """One line of the input."""
 
-    line: int
+    where: str  # for messages
     fields: dict[str, str]
 
 
@@ -117,12 +117,10 @@ def read_masked(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
     for x, (one,) in zip(inputs, assemble(reader, inputs, pieces), strict=True):
         wanted = sum(text.count(mask) for text in x.fields.values())
         if not wanted:
-            raise UserError(f'line {x.line} holds no {mask}, which is what fill-mask fills: {json.dumps(x.fields["text"][:60])}')
+            raise UserError(f'{x.where} holds no {mask}, which is what fill-mask fills: {json.dumps(x.fields["text"][:60])}')
         positions = tuple(i for i, id in enumerate(one.ids) if id == reader.pieces.mask)
         if len(positions) < wanted:
-            raise UserError(
-                f'line {x.line} is longer than the {reader.room} pieces that are read: its last {mask} would be cut off'
-            )
+            raise UserError(f'{x.where} is longer than the {reader.room} pieces that are read: its last {mask} would be cut off')
         found.append([dataclasses.replace(one, positions=positions)])
     return found
 
@@ -269,7 +267,11 @@ def main(arguments: list[str]) -> None:
     if given.kind == 'hidden' and given.output is None:
         raise UserError('--kind=hidden writes arrays: give --output=FILE.npz')
     if given.input is not None and not given.input.is_file():
-        raise UserError(f'--input={given.input}: there is no such file')
+        raise UserError(
+            f'--input={given.input} is {"a folder" if given.input.is_dir() else "not there"}: give a file of JSON lines'
+        )
+    if given.output is not None and (given.output.is_dir() or not given.output.parent.is_dir()):
+        raise UserError(f'--output={given.output} is {"a" if given.output.is_dir() else "in no"} folder: give a file in one')
     donor = donors.open_donor(given.model, Path.cwd() / 'run', 'MODEL')
     if kind.head and kind.head not in dict(donor.heads):
         has = ', '.join(name for name, _ in donor.heads) or 'none'
@@ -279,7 +281,7 @@ def main(arguments: list[str]) -> None:
     data = donors.read_experiment(given.model, Path.cwd() / 'run', 'MODEL').data
     with nullcontext(sys.stdin) if given.input is None else given.input.open(encoding='utf-8') as lines:
         told = predict(donor, kind, data, parse(lines, given.input or 'standard input', kind))
-        if given.kind == 'hidden':
+        if given.kind == 'hidden' and given.output is not None:
             write_arrays(told, given.output)
         else:
             write_lines(told, given.output)
@@ -302,11 +304,10 @@ def parse(lines: TextIO, source: Any, kind: Kind) -> Iterator[Input]:
             continue
         found = parsed(text, source, line)
         fields = {}
+        where = f"'{source}' line {line}"
         for name in (*kind.fields, *(('pair',) if 'pair' in found and kind.fields == ('text',) else ())):
-            if name not in found or not isinstance(found[name], str):
-                raise UserError(f"'{source}' line {line} has no text '{name}' (it has: {', '.join(found) or 'nothing'})")
-            fields[name] = found[name]
-        yield Input(line, fields)
+            fields[name] = string(found, name, where)
+        yield Input(where, fields)
 
 
 def predict(donor: Donor, kind: Kind, data: Data, inputs: Iterable[Input]) -> Iterator[dict[str, Any]]:
@@ -392,28 +393,35 @@ def progress() -> Iterator[Callable[[int], None]]:
         yield step
 
 
+@contextmanager
+def whole(output: Path) -> Iterator[Path]:
+    """A path to write to that becomes `output` at the end, and is gone after an error."""
+    part = output.with_name(output.name + '.part')
+    try:
+        yield part
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_lines(told: Iterator[dict[str, Any]], output: Path | None) -> None:
     """One JSON line each, to a file, whole or not at all, or to the standard output."""
     if output is None:
         for each in told:
             print(json.dumps(each, ensure_ascii=False), flush=True)
         return
-    part = output.with_name(output.name + '.part')
-    with part.open('w', encoding='utf-8') as stream:
+    with whole(output) as part, part.open('w', encoding='utf-8') as stream:
         for each in told:
             stream.write(json.dumps(each, ensure_ascii=False) + '\n')
-    part.replace(output)
 
 
 def write_arrays(told: Iterator[dict[str, NDArray[np.float32]]], output: Path) -> None:
     """The arrays of input i under the keys i/NAME of an .npz, written as they come."""
-    part = output.with_name(output.name + '.part')
-    with zipfile.ZipFile(part, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with whole(output) as part, zipfile.ZipFile(part, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
         for i, arrays in enumerate(told):
             for name, array in arrays.items():
                 with archive.open(zipfile.ZipInfo(f'{i}/{name}.npy'), 'w', force_zip64=True) as stream:
                     np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
-    part.replace(output)
 
 
 if __name__ == '__main__':

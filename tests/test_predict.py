@@ -69,8 +69,8 @@ def test_fill_mask_tells_the_best_pieces_of_each_mask(model: Callable) -> None:
 def test_of_special_pieces_the_mask_alone_is_one_in_a_text(model: Callable) -> None:
     tokenizer = load_tokenizer(model())
     reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 30, True, Data())
-    ((one,),) = predict.read_masked(reader, [predict.Input(1, {'text': 'the [SEP] [MASK] king [MASK][CLS]'})])
-    ((other,),) = predict.read_text(reader, [predict.Input(1, {'text': 'the [SEP] king [CLS]'})])
+    ((one,),) = predict.read_masked(reader, [predict.Input('line 1', {'text': 'the [SEP] [MASK] king [MASK][CLS]'})])
+    ((other,),) = predict.read_text(reader, [predict.Input('line 1', {'text': 'the [SEP] king [CLS]'})])
     assert [one.ids[position] for position in one.positions] == [reader.pieces.mask] * 2
     assert [id for id in one.ids if id != reader.pieces.mask] == other.ids
 
@@ -113,7 +113,7 @@ def test_windows_over_a_long_context_cover_all_of_it(model: Callable) -> None:
     tokenizer = load_tokenizer(model())
     reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 300, True, Data())
     context = ' '.join(['king', 'map', 'clock'] * 200)
-    (windows,) = predict.read_question(reader, [predict.Input(1, {'question': 'the ' * 100, 'context': context})])
+    (windows,) = predict.read_question(reader, [predict.Input('line 1', {'question': 'the ' * 100, 'context': context})])
     assert len(windows) > 3
     assert all(len(window.ids) <= 300 for window in windows)
     assert [window.ids[1 : window.first - 1] for window in windows] == [[5] * 64] * len(windows)
@@ -128,7 +128,9 @@ def test_answers_are_looked_for_as_in_training(model: Callable) -> None:
     tokenizer = load_tokenizer(model())
     data = Data(answers=Answers(stride=5, question=2))
     reader = predict.Reader(tokenizer, predict.vocabulary_of(tokenizer), 20, True, data)
-    (windows,) = predict.read_question(reader, [predict.Input(1, {'question': 'the ' * 9, 'context': 'king map clock ' * 9})])
+    (windows,) = predict.read_question(
+        reader, [predict.Input('line 1', {'question': 'the ' * 9, 'context': 'king map clock ' * 9})]
+    )
     assert [window.first for window in windows] == [4] * len(windows)
     assert [window.offsets[0] for window in windows[:2]] == [(0, 4), (24, 29)]
 
@@ -142,7 +144,7 @@ def test_no_answer_is_told_where_it_leads(task: str, threshold: float, answer: s
     logits[0], logits[3] = 2.0, 1.0
     anything: Any = None
     reader = predict.Reader(anything, anything, 6, True, Data(task=task, answers=Answers(threshold=threshold)))
-    asked = predict.Input(1, {'question': 'who', 'context': 'king map'})
+    asked = predict.Input('line 1', {'question': 'who', 'context': 'king map'})
     told = predict.tell_answer(anything, reader, asked, [(one, logits)])
     assert (told['answer'], told['end']) == (answer, len(answer))
 
@@ -152,7 +154,7 @@ def test_the_best_window_answers(model: Callable) -> None:
     donor, _ = reading.open_folder(folder, 'model')
     kind = predict.KINDS['answer']
     context = ' '.join(['king', 'map', 'clock', 'garden', 'old'] * 5)
-    asked = predict.Input(1, {'question': 'a', 'context': context})
+    asked = predict.Input('line 1', {'question': 'a', 'context': context})
     (told,) = predict.predict(donor, kind, Data(length=10), [asked])
     assert told['answer'] == context[told['start'] : told['end']]
     tokenizer = load_tokenizer(folder)
@@ -161,7 +163,7 @@ def test_the_best_window_answers(model: Callable) -> None:
     scores = []
     for window in windows:
         part = context[window.offsets[0][0] : window.offsets[-1][1]]
-        (one,) = predict.predict(donor, kind, Data(length=10), [predict.Input(1, {'question': 'a', 'context': part})])
+        (one,) = predict.predict(donor, kind, Data(length=10), [predict.Input('line 1', {'question': 'a', 'context': part})])
         scores.append((one['score'], one['start'] + window.offsets[0][0], one['end'] + window.offsets[0][0]))
     assert (told['start'], told['end']) == max(scores)[1:]
     assert told['score'] == pytest.approx(max(scores)[0], abs=1e-6)
@@ -210,9 +212,12 @@ def test_a_run_reads_as_much_as_it_was_trained_with(teacher: Path, tmp_path: Pat
     [
         ('embed', '{"text": "a"', "in.jsonl' line 2 is not JSON: "),
         ('embed', '["a"]', 'in.jsonl\' line 2 is not a JSON object but ["a"]'),
-        ('embed', '{"txt": "a"}', "in.jsonl' line 2 has no text 'text' (it has: txt)"),
-        ('embed', '{"text": 3}', "in.jsonl' line 2 has no text 'text' (it has: text)"),
-        ('embed', '{"text": "a", "pair": null}', "in.jsonl' line 2 has no text 'pair'"),
+        ('embed', '{"txt": "a"}', "in.jsonl' line 2 has no column 'text'; did you mean 'txt'?; it has txt"),
+        ('embed', '{"text": 3}', "in.jsonl' line 2: column 'text' is not a text but 3"),
+        ('embed', '{"text": "a", "pair": null}', "in.jsonl' line 2: column 'pair' is not a text but None"),
+        ('embed', '{"text": "a \\ud83d"}', "in.jsonl' line 2: column 'text' holds half a surrogate pair"),
+        ('embed', '{"text": ' + '9' * 5000 + '}', "in.jsonl' line 2 is not JSON that can be read"),
+        ('embed', '[' * 100_000, "in.jsonl' line 2 is not JSON that can be read"),
         ('fill-mask', '{"text": "the king"}', 'line 2 holds no [MASK], which is what fill-mask fills: "the king"'),
         ('fill-mask', json.dumps({'text': 'a ' * 20 + '[MASK]'}), 'line 2 is longer than the 16 pieces that are read'),
     ],
@@ -228,7 +233,7 @@ def test_a_line_that_cannot_be_read_is_told_by_its_number(kind, line, told, mode
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith('error: ')
     assert told in error
-    assert not output.exists()
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, 'in.jsonl'}  # nothing half-written
 
 
 def test_text_that_is_no_utf8_is_refused(model: Callable, capsys) -> None:
@@ -243,7 +248,10 @@ def test_text_that_is_no_utf8_is_refused(model: Callable, capsys) -> None:
     [
         (['--kind=fill'], "no kind of prediction named 'fill'; did you mean 'fill-mask'? (there are: fill-mask, classify"),
         (['--kind=hidden'], '--kind=hidden writes arrays: give --output=FILE.npz'),
-        (['--kind=embed', '--input=nowhere.jsonl'], '--input=nowhere.jsonl: there is no such file'),
+        (['--kind=embed', '--input=nowhere.jsonl'], '--input=nowhere.jsonl is not there: give a file of JSON lines'),
+        (['--kind=embed', '--input=.'], '--input=. is a folder: give a file of JSON lines'),
+        (['--kind=embed', '--output=.'], '--output=. is a folder: give a file in one'),
+        (['--kind=embed', '--output=nowhere/out.jsonl'], '--output=nowhere/out.jsonl is in no folder: give a file in one'),
         (['--kind=classify'], '--kind=classify needs the label head, which'),
         ([], 'the following arguments are required: --kind'),
     ],
@@ -266,4 +274,4 @@ def test_a_scale_is_told_as_a_score() -> None:
     row = (predict.Sequence([], []), np.array([0.75], np.float32))
     donor: Any = type('Donor', (), {'labels': ('LABEL_0',)})
     reader: Any = None
-    assert predict.tell_label(donor, reader, predict.Input(1, {}), [row]) == {'label': 'LABEL_0', 'score': 0.75}
+    assert predict.tell_label(donor, reader, predict.Input('line 1', {}), [row]) == {'label': 'LABEL_0', 'score': 0.75}

@@ -271,6 +271,8 @@ def parsed(line: str, path: Path | str, number: int) -> dict[str, Any]:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"'{path}' line {number} is not JSON: {error.msg} at character {error.pos}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
+        raise UserError(f"'{path}' line {number} is not JSON that can be read: {error}") from None
     if not isinstance(record, dict):
         raise UserError(f"'{path}' line {number} is not a JSON object but {json.dumps(record)[:40]}")
     return record
