@@ -55,6 +55,7 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     make one run, each calls this; the first alone writes in `workdir`, and the others' logs lie in its `processes/`.
     """
     began = time.monotonic()
+    parallel.keep_memory()
     parallel.join()
     x = donors.resolve(x, workdir)
     experiment.validate(x)

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -82,3 +84,21 @@ def test_gpus_are_counted_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / 'nvidia-smi').write_text('#!/bin/sh\necho "GPU 0: H200 (UUID: x)"\necho "GPU 1: H200 (UUID: y)"\n')
     (tmp_path / 'nvidia-smi').chmod(0o755)
     assert parallel.accelerators() == ['0', '1']
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='of glibc')
+def test_memory_is_kept_between_steps() -> None:
+    """In a process of its own: what is freed and asked for again is not faulted in again."""
+    program = (
+        'import resource, numpy as np\n'
+        'from research import parallel\n'
+        'parallel.keep_memory()\n'
+        'np.ones(2**26, np.uint8)\n'
+        'before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
+        'for _ in range(20): np.ones(2**26, np.uint8)\n'
+        'print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n'
+    )
+    told = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
+    )
+    assert int(told.stdout) < 1000  # 16,384 pages each time without
