@@ -49,7 +49,7 @@ def get_study(size: str = 'small') -> Study:
         data=dataclasses.replace(teacher.data, pairs='sop'),
         losses=Losses(mlm=Plain(1.0), sop=Plain(1.0)),
     )
-    pretrained = {x.name: x for x in (teacher, student, alone, albert)}
+    pretrained = {x.name: x for x in (teacher, albert, student, alone)}  # what takes longest begins first
     tasks = {
         f'{name}-task': Experiment(
             name=f'{name}-task',
