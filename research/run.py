@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from research import accounting, checkpoint, donors, experiment, lock, optim, parallel, scoring, smoothness, train
-from research.data import loading, tasks, tokenizers
+from research.data import loading, masking, tasks, tokenizers
 from research.environment import environment
 from research.errors import UserError
 from research.evaluate import evaluate, make_measure
@@ -272,7 +272,8 @@ def introduce(parts: Parts, account: list[str]) -> None:
     log.line(f'{total:,} parameters, {parts.plan.devices} device(s), {parts.feed.examples:,} training examples')
     if facts['unigram_entropy'] is not None:
         log.line(
-            f'unigram entropy of the corpus: {facts["unigram_entropy"]:.3f} nats; an MLM loss that stays there is blind to context'
+            f'unigram entropy of the corpus: {facts["unigram_entropy"]:.3f} nats; a model that sees no context and copies what is '
+            f'not masked scores about {masking.contextless(parts.x.data.masking, facts["unigram_entropy"]):.3f}'
         )
     if parts.x.data.task:
         for line in facts['notices']:

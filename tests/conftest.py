@@ -12,6 +12,8 @@ os.environ['XLA_FLAGS'] = ' '.join(
         '--xla_llvm_disable_expensive_passes=true',
     )
 )
+# With any limit jax locks the folder of compiled programs, which the workers and their processes share.
+os.environ['JAX_COMPILATION_CACHE_MAX_SIZE'] = str(2**33)
 os.environ['HF_HUB_OFFLINE'] = '1'  # no test asks the network
 os.environ['SUBMITIT_LOG_LEVEL'] = 'NOCONFIG'  # else its import closes absl's log, which is pytest's captured stderr
 
@@ -36,7 +38,6 @@ parallel.use_simulated(DEVICES)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_compilation_cache_dir', str(ROOT / '.jax_cache'))
-jax.config.update('jax_compilation_cache_max_size', 2**33)  # with any limit jax locks the folder, which the workers share
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 SUBJECTS = ('The old sailor', 'A quiet teacher', 'My younger brother', 'The king of the hills', 'Her patient doctor')

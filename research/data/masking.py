@@ -171,6 +171,17 @@ def smoothed(counts: NDArray[np.int64] | NDArray[np.float64], smoothing: float) 
     return np.maximum(counts, 1.0) ** -smoothing
 
 
+def contextless(masking: Masking, entropy: float) -> float:
+    """The MLM loss of a model that knows how frequent pieces are (their `entropy`, nats) and copies what is not masked.
+
+    A piece that it sees at a predicted position is the right one or a random one, as their shares have it.
+    """
+    seen = 1 - masking.mask
+    kept, random = (1 - masking.mask - masking.random), masking.random
+    guess = sum(-share * math.log(share / seen) for share in (kept, random) if share > 1e-9)
+    return (masking.mask + random) * entropy + guess
+
+
 def check(masking: Masking) -> None:
     """Raise a UserError unless the policy exists and the shares are shares."""
     choose('masking policy', masking.policy, MASKING)

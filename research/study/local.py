@@ -85,13 +85,13 @@ def begin(folder: Path, name: str, slot: Slot, say: Callable[[str], None], attem
     cores = ','.join(map(str, slot.cores))
     command = [*COMMAND, str(folder), name, f'--cores={cores}', '--tied']
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH', ''))))
-    settings = {
-        'JAX_COMPILATION_CACHE_DIR': str(folder.absolute() / '.compiled'),
-        'JAX_COMPILATION_CACHE_MAX_SIZE': str(2**34),  # with any limit jax locks the folder: no run reads what another half wrote
-        **os.environ,
-        'PYTHONPATH': path,
-        **slot.settings,
-    }
+    settings = {**os.environ, 'PYTHONPATH': path, **slot.settings}
+    if 'JAX_COMPILATION_CACHE_DIR' not in settings:
+        # With any limit jax locks the folder: no run reads what another has half written.
+        settings |= {
+            'JAX_COMPILATION_CACHE_DIR': str(folder.absolute() / '.compiled'),
+            'JAX_COMPILATION_CACHE_MAX_SIZE': str(2**34),
+        }
     process = subprocess.Popen(
         command,
         env=settings,
