@@ -70,8 +70,8 @@ def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
         labels.append(batch['masked_labels'][counted])
         split.append(~starts[labels[-1]] | ~starts[after])
     pieces, nats, inside = np.concatenate(labels), np.concatenate(values), np.concatenate(split)
-    shares = counts_of(feed, donor.architecture.vocabulary)
-    known = -np.log(shares[pieces])
+    counts = np.maximum(loading.mixed_counts(loading.prepare(data, feed.tokenizer)), 1)
+    known = -np.log(counts / counts.sum())[pieces]
     found = {}
     for word, chosen in zip(WORDS, (inside, ~inside), strict=True):
         found[word] = {
@@ -80,20 +80,6 @@ def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
             'frequencies': float(known[chosen].mean()),
         }
     return found
-
-
-def counts_of(feed: loading.Feed, size: int) -> np.ndarray:
-    """The share of each piece among those of the first training batches."""
-    counts = np.ones(size)
-    for step in range(400):
-        batch = feed.train[step]
-        ids = batch['ids'].copy()
-        rows, _ = np.nonzero(batch['masked_weights'] > 0)
-        counted = batch['masked_weights'] > 0
-        ids[rows, batch['masked_positions'][counted]] = batch['masked_labels'][counted]
-        counts += np.bincount(ids[batch['mask'] > 0], minlength=size)
-    counts[feed.vocabulary.special] = 1
-    return counts / counts.sum()
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,8 @@ def environment(facts: dict[str, Any]) -> dict[str, Any]:
         'cores': cores(),
         'data': facts,
     }
+
+
+def sessions(there: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What an environment.json says of each session of its run: of the first, and of those that went on elsewhere; none of {}."""
+    return [there, *(there['sessions'] if 'sessions' in there else ())] if there else []

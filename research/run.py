@@ -18,7 +18,7 @@ import numpy as np
 
 from research import accounting, checkpoint, donors, experiment, lock, optim, parallel, scoring, smoothness, train
 from research.data import loading, masking, tasks, tokenizers
-from research.environment import environment
+from research.environment import environment, sessions
 from research.errors import UserError
 from research.evaluate import evaluate, make_measure
 from research.experiment import Experiment
@@ -252,11 +252,11 @@ def begin_folder(x: Experiment, workdir: Path, feed: loading.Feed, steps: int) -
             raise UserError(
                 f'the data have changed since {workdir} began ({before} -> {feed.facts["fingerprint"]}); give another --workdir'
             )
-        sessions = there['sessions'] if 'sessions' in there else []
-        last = sessions[-1] if sessions else there
+        first, *others = sessions(there)
+        last = [first, *others][-1]
         changed = [key for key in ('commit', 'uncommitted_changes', 'versions', 'devices') if last[key] != here[key]]
         if changed:
-            write_record(path, {**there, 'sessions': [*sessions, here]})
+            write_record(path, {**first, 'sessions': [*others, here]})
         return [f'continues with other {", ".join(changed)} than before: see {path.name}'] if changed else []
     workdir.mkdir(parents=True, exist_ok=True)
     write_record(workdir / 'experiment.json', experiment.to_wire(x).to_dict())

@@ -1,6 +1,7 @@
 """Plans: what they put where, and batches that do not fit. That all rows compute one update is a law: tests/test_laws.py."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_gpus_are_counted_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.Monk
     assert parallel.accelerators() == ['0', '1']
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='of glibc')
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the memory of glibc')
 def test_memory_is_kept_between_steps() -> None:
     """In a process of its own: what is freed and asked for again is not faulted in again."""
     program = (

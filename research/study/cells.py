@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from research.environment import sessions
 from research.errors import UserError
 from research.experiment import Experiment, differences, read, setting
 from research.records import read_record
@@ -127,17 +128,10 @@ def mixed(study: Study, names: tuple[str, ...], evidence: Mapping[str, Evidence]
     kinds = {
         'configs': {_config(study, name, evidence) for name in runs}
         | {None for name in runs if _redefined(study.runs[name], evidence[name].experiment)},
-        'code': {_chosen(session, CODE) for name in runs for session in sessions(evidence[name].environment)},
+        'code': {_chosen(session, CODE) for name in runs for session in sessions(evidence[name].environment or {})},
         'data': {_data(evidence, name, study) for name in runs},
     }
     return tuple(kind for kind, different in kinds.items() if len(different) > 1)
-
-
-def sessions(environment: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """What an environment.json says of each session of its run: of the first, and of those that went on elsewhere."""
-    if environment is None:
-        return []
-    return [environment, *(environment['sessions'] if 'sessions' in environment else ())]
 
 
 def _chosen(record: Mapping[str, Any] | None, keys: Iterable[str]) -> str:

@@ -11,8 +11,9 @@ import rich.box
 import rich.table
 import rich.text
 
+from research.environment import sessions
 from research.records import write_whole
-from research.study.cells import Cell, Evidence, baseline, baselines, best, gather, look_up, read_cell, row_cell, sessions, show
+from research.study.cells import Cell, Evidence, baseline, baselines, best, gather, look_up, read_cell, row_cell, show
 from research.study.claims import cell_text, judge, order_of_published
 from research.study.figure import Drawn
 from research.study.figures import FIGURES, draw
@@ -180,7 +181,7 @@ def provenance(study: Study, evidence: Mapping[str, Evidence]) -> tuple[Sheet, l
     for key, title in ENVIRONMENT.items():
         holders: dict[str, list[str]] = {}
         for name, found in evidence.items():
-            for session in sessions(found.environment):
+            for session in sessions(found.environment or {}):
                 value = told(session[key]) if key in session else 'not recorded'
                 holders.setdefault(value, []).append(name)
         for value, names in holders.items():
