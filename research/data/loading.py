@@ -3,8 +3,11 @@
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -21,6 +24,7 @@ from research.data.pretraining import FILLS, PAIRS, Batch, filler, masked_batch,
 from research.data.settings import Data, Stage, stages
 from research.data.supervised import Questions
 from research.data.tokenizers import Vocabulary, vocabulary_of
+from research.data.workers import staff
 from research.errors import UserError, choose
 
 __all__ = ['Batch', 'Batches', 'Data', 'Feed', 'load']
@@ -155,20 +159,22 @@ class Feed:
     vocabulary: Vocabulary
     facts: dict[str, Any]  # JSON-able: fingerprints, sizes, unigram_entropy, labels …
     examples: int  # sequences of an epoch; of the steps' mean epoch where there are two stages
-    prefetch: int  # batches made ahead by `stream`
-    workers: int  # threads that make them
+    ahead: int  # batches that `stream` has made ahead
+    workers: int  # processes that make them; 0 for a thread of this one
+    again: Callable[[], Callable[[int], Batch]]  # gives `train[step]` of an equal Feed, in another process
     questions: Mapping[str, Questions] = field(default_factory=dict)  # of a task, each evaluation split's: what answers are told of
 
-    def stream(self, first_step: int = 0) -> Iterator[Batch]:
-        """train[first_step], train[first_step + 1] …, made ahead by threads."""
-        options = grain.ReadOptions(num_threads=min(self.workers, self.prefetch), prefetch_buffer_size=max(1, self.prefetch))
-        stage, number = self.train.place(first_step)
-        for dataset in self.train.stages[stage:]:
-            iterator = iter(dataset.to_iter_dataset(options))
-            iterator.set_state({'next_index': number})
-            last = dataset is self.train.stages[-1]
-            yield from iterator if last else itertools.islice(iterator, self.train.boundary - number)
-            number = 0
+    def stream(self, first_step: int = 0) -> Generator[Batch]:
+        """train[first_step], train[first_step + 1] …, made ahead; the same whoever makes them."""
+        steps = itertools.count(first_step)
+        if not self.ahead:
+            yield from map(self.train.__getitem__, steps)
+        with staff(self.workers, self.again) if self.workers else one_thread(self.train.__getitem__) as ask:
+            pending = deque(map(ask, itertools.islice(steps, self.ahead)))
+            while True:
+                batch = pending.popleft().result()
+                pending.append(ask(next(steps)))
+                yield batch
 
 
 def load(data: Data, *, batch: int, seed: int, vocabulary: int, steps: int = 0, epochs: float = 0.0) -> Feed:
@@ -204,10 +210,26 @@ def load(data: Data, *, batch: int, seed: int, vocabulary: int, steps: int = 0, 
         vocabulary=pieces,
         facts=facts | {'tokenizer_fingerprint': pieces.fingerprint, 'pieces': pieces.size, 'examples': examples},
         examples=examples,
-        prefetch=data.prefetch,
+        ahead=max(data.prefetch, 2 * data.workers),
         workers=data.workers,
+        again=partial(batches_of, data, batch=batch, seed=seed, vocabulary=vocabulary, steps=steps, epochs=epochs),
         questions=questions,
     )
+
+
+def batches_of(data: Data, **given: Any) -> Callable[[int], Batch]:
+    """`train[step]` of the Feed of `data`, whose corpora are prepared and must not have changed since."""
+    return load(replace(data, changed='refuse'), **given).train.__getitem__
+
+
+@contextmanager
+def one_thread(work: Callable[[int], Batch]) -> Iterator[Callable[[int], Future[Batch]]]:
+    """As `staff`, with a thread of this process. More of them would wait for one another."""
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield partial(pool.submit, work)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def taught(
@@ -229,7 +251,7 @@ def check(data: Data, batch: int, seed: int) -> None:
     choose('data.pairs', data.pairs, PAIRS)
     choose('data.fill', data.fill, FILLS)
     masking.check(data.masking)
-    numbers = [('batch', batch, 1), ('seed', seed, 0), ('data.prefetch', data.prefetch, 0), ('data.workers', data.workers, 1)]
+    numbers = [('batch', batch, 1), ('seed', seed, 0), ('data.prefetch', data.prefetch, 0), ('data.workers', data.workers, 0)]
     numbers += [(f'data.answers.{name}', getattr(data.answers, name), 1) for name in ('stride', 'question', 'longest', 'best')]
     for name, value, least in numbers:
         if value < least:

@@ -1,4 +1,4 @@
-"""Documents cut by all cores: by processes, which neither the lock of the interpreter nor threads of jax hold up."""
+"""Processes that work for this one, which neither the lock of the interpreter nor threads of jax hold up."""
 
 import os
 import pickle
@@ -6,9 +6,10 @@ import queue
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def cuts(found: Iterable[Found], tool: Knife) -> Generator[tuple[float, int, Cut
         yield share, len(documents), cut(documents, tool)
         if number == ALONE and cores() > 1:
             break
-    with staff(min(cores(), MOST), tool) as ask:
+    orders = tool.tokenizer.to_str(), tool.tokenizer.encode_special_tokens, tool.cleaners
+    with staff(min(cores(), MOST), cutter, *orders) as ask:
         pending: deque[tuple[float, int, Future[Cut]]] = deque()
         for share, documents in stream:
             pending.append((share, len(documents), ask(documents)))
@@ -63,37 +65,50 @@ def cuts(found: Iterable[Found], tool: Knife) -> Generator[tuple[float, int, Cut
             yield share, size, future.result()
 
 
+def cutter(tokenizer: str, as_text: bool, cleaners: tuple[str, ...]) -> Callable[[list[list[str]]], Cut]:
+    """What cuts documents by a tokenizer, given as its JSON; as_text: whether special pieces in the text are text."""
+    made = Tokenizer.from_str(tokenizer)
+    made.encode_special_tokens = as_text
+    return partial(cut, knife=knife(made, cleaners))
+
+
 @contextmanager
-def staff(count: int, tool: Knife) -> Iterator[Any]:
-    """A function that has documents cut by one of `count` processes and gives a Future; they start when it is first called."""
+def staff(count: int, build: Callable[..., Callable[[Any], Any]], *arguments: Any) -> Iterator[Callable[[Any], Future[Any]]]:
+    """A function that has one of `count` processes work on something, and gives a Future; they start when it is first called.
+
+    Each of them calls build(*arguments) once, and what that returns with all it is asked. A UserError there is raised here.
+    """
     idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
     started: list[subprocess.Popen[bytes]] = []
-    orders = pickle.dumps((tool.tokenizer.to_str(), tool.tokenizer.encode_special_tokens, tool.cleaners))
+    orders = pickle.dumps((build, arguments))
 
-    def have_cut(documents: list[list[str]]) -> Cut:
+    def have_done(given: Any) -> Any:
         process = idle.get()
         try:
             assert process.stdin and process.stdout
-            pickle.dump(documents, process.stdin, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(given, process.stdin, pickle.HIGHEST_PROTOCOL)
             process.stdin.flush()
-            return pickle.load(process.stdout)
+            answer = pickle.load(process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             status = process.wait()
             raise UserError(
-                f'a process that cuts documents was ended (exit status {status}); if the machine is short of memory, '
-                'let fewer cores take part, for example with taskset -c 0'
+                f'a process that prepares data was ended (exit status {status}); if the machine is short of memory, let fewer '
+                'take part: with taskset -c 0, or for batches with --config.data.workers=0'
             ) from error
         finally:
             idle.put(process)
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
 
     with ThreadPoolExecutor(count) as pool:
 
-        def ask(documents: list[list[str]]) -> Future[Cut]:
+        def ask(given: Any) -> Future[Any]:
             if not started:
                 started.extend(worker(orders) for _ in range(count))
                 for process in started:
                     idle.put(process)
-            return pool.submit(have_cut, documents)
+            return pool.submit(have_done, given)
 
         try:
             yield ask
@@ -112,13 +127,14 @@ def staff(count: int, tool: Knife) -> Iterator[Any]:
 
 
 def worker(orders: bytes) -> subprocess.Popen[bytes]:
-    """A process that cuts what it is sent; it ends when its input does."""
+    """A process that works on what it is sent; it ends when its input does."""
+    there = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get('PYTHONPATH', '')])]
     process = subprocess.Popen(
-        [sys.executable, '-c', 'from research.data.workers import serve; serve()'],
+        # -P: nothing is imported from the folder that the user is in.
+        [sys.executable, '-P', '-c', 'from research.data.workers import serve; serve()'],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, 'TOKENIZERS_PARALLELISM': 'false'},
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(there), 'TOKENIZERS_PARALLELISM': 'false'},
         start_new_session=True,  # an interruption from the keyboard is the reader's to answer
     )
     assert process.stdin
@@ -127,17 +143,20 @@ def worker(orders: bytes) -> subprocess.Popen[bytes]:
 
 
 def serve() -> None:
-    """Reads orders and documents from the standard input and writes Cuts to the standard output."""
+    """Reads orders and what to work on from the standard input, and writes the answers to the standard output."""
     inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(1), 'wb')
     os.dup2(2, 1)  # nothing that a library prints may get among the answers
-    text, as_text, names = pickle.load(inbox)
-    tokenizer = Tokenizer.from_str(text)
-    tokenizer.encode_special_tokens = as_text
-    tool = knife(tokenizer, names)
+    build, arguments = pickle.load(inbox)
+    work = None
     while True:
         try:
-            documents = pickle.load(inbox)
+            given = pickle.load(inbox)
         except EOFError:
             return
-        pickle.dump(cut(documents, tool), outbox, pickle.HIGHEST_PROTOCOL)
+        try:
+            work = work or build(*arguments)
+            answer = work(given)
+        except UserError as error:
+            answer = error
+        pickle.dump(answer, outbox, pickle.HIGHEST_PROTOCOL)
         outbox.flush()

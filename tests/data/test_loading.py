@@ -60,11 +60,24 @@ def test_a_batch_is_a_pure_function_of_seed_and_step(story_data, pairs):
     assert not any(same(one.train[step], third.train[step]) for step in steps)
 
 
-@pytest.mark.parametrize('prefetch', [0, 1, 8])
-def test_the_stream_gives_the_same_batches(story_data, prefetch):
-    source = feed(replace(story_data, prefetch=prefetch))
-    for step, batch in zip(range(5, 60), source.stream(5), strict=False):
+@pytest.mark.parametrize(('prefetch', 'workers'), [(0, 0), (1, 0), (8, 0), (0, 1), (8, 2)])
+def test_the_stream_gives_the_same_batches(story_data, prefetch, workers):
+    """Whoever makes them: this process, a thread of it or others."""
+    source = feed(replace(story_data, prefetch=prefetch, workers=workers))
+    stream = source.stream(5)
+    for step, batch in zip(range(5, 60), stream, strict=False):
         assert same(batch, source.train[step])
+    stream.close()
+
+
+def test_what_a_worker_cannot_do_is_said_here(story_data, stories, tmp_path):
+    """A text that changed after the run had opened its corpus would mix two corpora."""
+    path = tmp_path / 'story.txt'
+    path.write_bytes(stories.read_bytes())
+    source = feed(replace(story_data, source=f'text:{path}', cache=str(tmp_path / 'cache'), workers=1))
+    path.write_bytes(stories.read_bytes() + b'\n\nMore of it.')
+    with pytest.raises(UserError, match='has changed since'):
+        next(source.stream())
 
 
 def test_an_epoch_visits_every_sequence_once_in_an_order_of_its_own(story_data):

@@ -98,7 +98,7 @@ def test_the_first_batches_of_an_evaluation_hold_every_source_and_all_batches_ev
         ({'first_length': 32}, 'data.first_length=32 must be 8 or more'),
         ({'first_share': 1.0}, 'data.first_share=1.0 must be a share'),
         ({'fill': 'sentence'}, "did you mean 'sentences'"),
-        ({'workers': 0}, 'data.workers=0 must be 1'),
+        ({'workers': -1}, 'data.workers=-1 must be 0'),
         ({'masking': Masking(predictions=2)}, 'has no room'),
     ],
 )

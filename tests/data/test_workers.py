@@ -10,7 +10,7 @@ from research.data import workers
 from research.data.corpus import tokenizer_of
 from research.data.cutting import Knife, cut, knife
 from research.data.sources import read
-from research.data.workers import chunks, cores, cuts, staff
+from research.data.workers import chunks, cores, cuts, cutter, staff
 from research.errors import UserError
 
 
@@ -46,10 +46,10 @@ def test_a_process_that_is_killed_is_told(tool, monkeypatch):
     real = workers.worker
     started = []
     monkeypatch.setattr(workers, 'worker', lambda orders: started.append(real(orders)) or started[-1])
-    with staff(1, tool) as ask:
+    with staff(1, cutter, tool.tokenizer.to_str(), True, tool.cleaners) as ask:
         assert ask([['one map.']]).result().ids.tolist() == cut([['one map.']], tool).ids.tolist()
         os.kill(started[0].pid, signal.SIGKILL)
-        with pytest.raises(UserError, match=r'a process that cuts documents was ended \(exit status -9\)'):
+        with pytest.raises(UserError, match=r'a process that prepares data was ended \(exit status -9\)'):
             ask([['another map.']]).result()
 
 
