@@ -19,7 +19,7 @@ from research.study.graph import Claim, Column, Row, Study, Table
 from research.study.papers import narrow
 
 # Steps, batch, width, pieces of the vocabulary: so few that most words are split, since on whole ones the policies differ little.
-SIZES = {'tiny': (20, 8, 32, 512), 'small': (3000, 16, 128, 1024), 'medium': (20_000, 64, 256, 1024)}
+SIZES = {'tiny': (20, 8, 32, 512), 'small': (12_000, 16, 128, 1024), 'medium': (20_000, 64, 256, 1024)}
 POLICIES = ('token', 'whole_word', 'ngram')
 
 
