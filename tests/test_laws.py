@@ -403,8 +403,10 @@ def test_the_mean_of_means_is_another_update(
 
 
 def test_a_killed_run_continues_bit_for_bit(tiny: Callable[..., Experiment], teacher: Path, tmp_path: Path) -> None:
-    """Dropout, masking and a teacher, on one device; the kill falls wherever it falls after the first checkpoint."""
+    """Dropout, masking, a teacher and two lengths, on one device; the kill falls where it falls, between the first checkpoint and
+    the second length as a rule."""
     asked = {'teacher': str(teacher), 'run.steps': 24, 'run.checkpoint_every': 3, 'run.evaluate_every': 10}
+    asked |= {'data.first_length': 16, 'data.first_share': 0.6}
     x = tiny('distilbert', asked)
     assert x.model.dropout > 0 and x.losses.soft.weight > 0
 

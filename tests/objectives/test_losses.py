@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.data.loading import Data, load
 from research.errors import UserError
 from research.models.architecture import Architecture
 from research.models.heads import Model, encode, initialise, score
@@ -323,3 +324,33 @@ def test_losses_that_cannot_be_computed_are_refused(
 
 def test_losses_that_can_be_computed_pass() -> None:
     validate(Losses(soft=Soft(1.0), cosine=Match(1.0)), Architecture(), frozenset({'masked', 'none'}), 'run')
+
+
+def test_packed_sequences_have_the_loss_of_their_runs_apart(small: Architecture, text: dict[str, Any]) -> None:
+    """The very batch that a run is fed, and the same pieces and masks unpacked."""
+    data = Data(**{name.removeprefix('data.'): value for name, value in text.items()}, length=64, pack=True, fill='sentences')
+    packed = load(data, batch=32, seed=0, vocabulary=200).train[0]
+    model = Model(dataclasses.replace(small, vocabulary=200, positions=64), (('mlm', 200),))
+    params = initialise(model, jax.random.key(0))
+
+    runs = [(row, run) for row in range(32) for run in range(1, packed['segments'][row].max() + 1)]
+    apart = {name: np.zeros((len(runs), *array.shape[1:]), array.dtype) for name, array in packed.items()}
+    for number, (row, run) in enumerate(runs):
+        inside = np.flatnonzero(packed['segments'][row] == run)
+        for name in ('ids', 'mask'):
+            apart[name][number, : len(inside)] = packed[name][row, inside]
+        slots = np.flatnonzero(np.isin(packed['masked_positions'][row], inside) & (packed['masked_weights'][row] > 0))
+        apart['masked_positions'][number, : len(slots)] = packed['masked_positions'][row, slots] - inside[0]
+        for name in ('masked_labels', 'masked_weights'):
+            apart[name][number, : len(slots)] = packed[name][row, slots]
+    del apart['segments'], apart['positions']
+    apart['weight'][:] = 1
+
+    def loss(batch: dict[str, Any]) -> Any:
+        return terms(only('mlm'), View(model, params, batch), None, batch)['mlm']
+
+    one, other = loss(packed), loss(apart)
+    assert len(runs) > 32 and one.count == other.count > 32
+    np.testing.assert_allclose(one.total, other.total, rtol=1e-5)
+    blind = loss({name: packed[name] for name in packed if name != 'segments'})
+    assert abs(float(blind.total - one.total)) > 1e-3
