@@ -73,9 +73,9 @@ def open_donor(source: str, workdir: Path, key: str) -> Donor:
 
 
 def labels_of(folder: Path) -> tuple[str, ...]:
-    """The names of the labels that a finished run's result.json holds; () for a run without."""
-    result = read_record(folder / 'result.json')
-    return tuple(result['labels'] or ()) if result is not None and 'labels' in result else ()
+    """The names of the labels of a run, by what it wrote when it began; () for a run without."""
+    there = read_record(folder / 'environment.json')
+    return tuple(there['data']['labels'] or ()) if there is not None and 'labels' in there['data'] else ()
 
 
 def resolve(x: Experiment, workdir: Path) -> Experiment:

@@ -74,6 +74,11 @@ def validate(x: Experiment) -> None:
     for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every'):
         if getattr(x.run, field) < 0:
             raise UserError(f'run.{field}={getattr(x.run, field)}: it must not be negative')
+    if x.run.patience and not (x.data.task and x.data.select != 'last' and x.run.evaluate_every):
+        raise UserError(
+            f'run.patience={x.run.patience} waits for a better score, but there is none while training: '
+            'it needs data.task, data.select=train or dev, and run.evaluate_every'
+        )
     choose('run.parallel', x.run.parallel, PARALLEL)
     architecture.validate(x.model)
     layout(x.model)
@@ -267,6 +272,7 @@ def squeeze(x: Experiment) -> Experiment:
             accumulate=min(x.run.accumulate, 2),
             log_every=1,
             evaluate_every=0,
+            patience=0,
             evaluate_batches=1,
             checkpoint_every=0,
         ),

@@ -145,6 +145,17 @@ def submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], list[s
     return texts, filled
 
 
+def sizes(texts: Mapping[str, str]) -> list[str]:
+    """What to tell of the files of a submission that have another number of rows than the server asks for."""
+    told = []
+    for name, text in texts.items():
+        task, split = FILES[name][0]
+        count, asked = text.count('\n') - 1, GLUE[task].sizes[split]
+        if count != asked:
+            told.append(f'{name} has {count:,} predictions, but the server asks for {asked:,}')
+    return told
+
+
 def main(arguments: list[str]) -> None:
     """Runs one command line."""
     parser = Parser(prog='python -m research.glue', description='A table of GLUE runs, and a folder for its server.')
@@ -163,6 +174,8 @@ def main(arguments: list[str]) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (given.out / name).write_text(text, encoding='utf-8')
+    for line in sizes(texts):
+        print(f'warning: {line}', file=sys.stderr)
     print(f'{given.out}: {len(texts)} files' + (f'; one label throughout in {", ".join(filled)}' if filled else ''))
 
 

@@ -133,7 +133,7 @@ def averaged(x: Optimizer, average: Any, params: Any, step: jax.Array) -> Any:
     """The moving average after `step` (0 = the first): of the first steps, over fewer, so that it soon forgets where it began."""
     n = jnp.asarray(step, jnp.float32) + 1
     keep = jnp.minimum(x.ema, n / (n + 9))
-    return jax.tree.map(lambda a, p: keep * a + (1 - keep) * p, average, params)
+    return jax.tree.map(lambda a, p: a + (1 - keep) * (p - a), average, params)
 
 
 def moments(x: Optimizer) -> optax.GradientTransformationExtraArgs:

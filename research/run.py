@@ -164,8 +164,8 @@ def check_donors(x: Experiment, feed: loading.Feed, start: Donor | None, teacher
             raise UserError(
                 f"{key}='{donor.label}' has another vocabulary than this run's tokenizer; give --config.data.tokenizer={key}"
             )
-    if start is not None and x.data.task:
-        check_labels(x, start)
+    if start is not None and x.data.task and 'label' not in x.surgery.drop:
+        check_labels(x, start, 'begin a new head with --config.surgery.drop=label')
     if teacher is None:
         return
     if x.losses.cosine.weight and teacher.architecture.width != x.model.width:
@@ -183,26 +183,29 @@ def check_donors(x: Experiment, feed: loading.Feed, start: Donor | None, teacher
                 raise UserError(
                     f"loss '{name}' compares the {head} logits ({ours[head]} classes), but the teacher {teacher.label} has {has}"
                 )
+            if head == 'label':
+                check_labels(x, teacher, f'give --config.losses.{name}.weight=0')
 
 
-def check_labels(x: Experiment, start: Donor) -> None:
-    """Raises UserError where the label head of the start tells other labels than the task has, or the same in another order.
+def check_labels(x: Experiment, donor: Donor, otherwise: str) -> None:
+    """Raises UserError where the label head of a donor tells other labels than the task has, or the same in another order.
 
-    Labels that a Hugging Face model only numbers say nothing.
+    Labels that a Hugging Face model only numbers say nothing, nor does what a score is called. otherwise: what else would mend it.
     """
-    if 'label' not in dict(student_heads(x)) or 'label' not in dict(start.heads) or 'label' in x.surgery.drop:
+    heads = dict(donor.heads)
+    if 'label' not in dict(student_heads(x)) or 'label' not in heads:
         return
-    theirs, mine = start.labels, tasks.classes(x.data)
-    if not theirs or all(name == f'LABEL_{i}' for i, name in enumerate(theirs)):
+    theirs, mine = donor.labels, tasks.classes(x.data)
+    if not theirs or all(name == f'LABEL_{i}' for i, name in enumerate(theirs)) or heads['label'] == len(mine) == 1:
         return
     spelled = {name.lower(): name for name in mine}
     known = [name.lower() for name in theirs]
     if known == list(spelled):
         return
-    told = f"the label head of {start.label} tells {', '.join(theirs)}, but the task '{x.data.task}' has {', '.join(mine)}"
+    told = f"the label head of {donor.label} tells {', '.join(theirs)}, but the task '{x.data.task}' has {', '.join(mine)}"
     if sorted(known) == sorted(spelled):
         raise UserError(f'{told}: give --config.data.labels={",".join(spelled[name] for name in known)}')
-    raise UserError(f'{told}: give the run of this task, or begin a new head with --config.surgery.drop=label')
+    raise UserError(f'{told}: give a run of this task, or {otherwise}')
 
 
 def check_account(x: Experiment, account: Account) -> None:
@@ -490,13 +493,14 @@ def summarize(parts: Parts, metrics: dict[str, float], verdicts: Mapping[str, sc
         for name in ('majority', 'random')
     }
     for split, verdict in judged.items():
-        how = f' ({facts["selection"]})' if split == facts['selects'] else ', read once'
+        selecting = split == facts['selects'] and parts.steps
+        how = f' ({facts["selection"]})' if selecting else ', read once'
         for name in chances[split]['majority']:
             key = f'{split}/{name}'
             chance = f'majority {baseline["majority"][key]:.4f}, random {baseline["random"][key]:.4f}'
             log.line(f'{key} {metrics[key]:.4f} ({chance}){how}')
         if verdict.collapsed:
-            log.line(f'{split}: the model has collapsed: it tells one answer of all but every hundredth example')
+            log.line(f'{split}: the model has collapsed: it tells (nearly) the same of every example')
     collapses = {split: int(verdict.collapsed) for split, verdict in judged.items()}
     headline = f'{facts["reported"]}/{tasks.task(parts.x.data).selects}'
     if headline in metrics:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from research.answers import Answer, candidates, none_logit, ranked
 from research.data import tasks
 from research.data.settings import Data
 from research.data.supervised import Questions
+from research.errors import UserError
 
 # A metric that is no share -> the same as one, in [0, 1] as all others are.
 PERCENT = ('exact', 'f1', 'HasAns_exact', 'HasAns_f1', 'NoAns_exact', 'NoAns_f1', 'best_exact', 'best_f1')
@@ -33,7 +35,13 @@ class Verdict:
 
 
 def judge(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
-    """The Verdict on the logits of each row of a split. threshold: where SQuAD 2.0's questions get no answer."""
+    """The Verdict on the logits of each row of a split. threshold: where SQuAD 2.0's questions get no answer.
+
+    Raises UserError for logits that are not finite.
+    """
+    broken = sum(not np.isfinite(each).all() for each in logits)
+    if broken:
+        raise UserError(f'the model tells of {broken:,} of {len(logits):,} rows what is not finite: its parameters are broken')
     return JUDGES[tasks.task(data).kind](data, questions, logits, threshold)
 
 
@@ -135,8 +143,10 @@ def judge_answers(data: Data, questions: Questions, logits: list[NDArray], thres
     shares = {name: value / 100 if name in PERCENT else value for name, value in official.items()}
     files = {'predictions.json': told, 'scores.json': official} | ({'na_probs.json': sure} if impossible else {})
     tuned = tune(golds, raw, leads) if impossible else None
-    silent = len(set(told.values())) == 1 and len(told) > 1
-    return Verdict(predictions, shares | {'score': shares['f1']}, silent, files, tuned)
+    common, count = Counter(told.values()).most_common(1)[0]
+    right = sum(common in golds[id] or (not common and not golds[id]) for id in golds)
+    collapsed = len(told) > 1 and count / len(told) >= metrics.COLLAPSED > right / len(told)
+    return Verdict(predictions, shares | {'score': shares['f1']}, collapsed, files, tuned)
 
 
 def baseline(data: Data, questions: Questions) -> dict[str, dict[str, float]]:

@@ -161,6 +161,12 @@ def test_a_squeezed_experiment_is_valid_and_tiny(sharing: str) -> None:
             ({'run': dataclasses.replace(Run(), **{field: -1})}, f'run.{field}=-1: it must not be negative')
             for field in ('epochs', 'evaluate_every', 'evaluate_batches', 'checkpoint_every')
         ),
+        ({'run': Run(patience=2)}, 'run.patience=2 waits for a better score, but there is none while training'),
+        (
+            {'run': Run(patience=2), 'data': Data(task='packages')},
+            'needs data.task, data.select=train or dev, and run.evaluate_every',
+        ),
+        ({'run': Run(patience=2, evaluate_every=9), 'data': Data(task='packages', select='last')}, 'run.patience=2'),
         ({'run': Run(steps=-1), 'optimizer': Optimizer(warmup=0.0)}, 'run.steps=-1'),
         ({'start': 'teacher'}, "start='teacher' needs a teacher: give --config.teacher=RUN"),
         ({'optimizer': Optimizer(warmup=2000.0)}, 'optimizer.warmup=2000.0 is longer than run.steps=1000'),

@@ -89,7 +89,14 @@ def test_what_no_run_tells_is_refused_or_filled(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / 'out').exists()
     glue.main(['submit', str(tmp_path / 'out'), str(run), '--fill'])
     assert len((tmp_path / 'out' / 'AX.tsv').read_text().splitlines()) == 1105
-    assert 'one label throughout in CoLA.tsv' in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert 'one label throughout in CoLA.tsv' in captured.out and not captured.err
+
+
+def test_a_file_of_another_size_than_the_server_asks_for_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = told(tmp_path / 'wnli', 'wnli', 'test', ['entailment'] * 145)
+    glue.main(['submit', str(tmp_path / 'out'), str(run), '--fill'])
+    assert capsys.readouterr().err == 'warning: WNLI.tsv has 145 predictions, but the server asks for 146\n'
 
 
 def test_runs_that_cannot_be_submitted(tmp_path: Path) -> None:

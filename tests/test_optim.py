@@ -292,5 +292,7 @@ def test_the_average_follows_and_forgets_its_beginning() -> None:
     assert float(average['a']) == pytest.approx(1.0, abs=1e-6)
     first = averaged(x, {'a': jnp.zeros(())}, {'a': jnp.ones(())}, jnp.asarray(0))
     assert float(first['a']) == pytest.approx(0.9)  # after one step over next to nothing: 1 / 10 of the beginning is left
+    still = {'a': jnp.full((), 0.1, jnp.float32)}
+    assert averaged(x, still, still, jnp.asarray(7))['a'] == still['a']  # what is frozen stays to the last bit
     late = averaged(x, {'a': jnp.zeros(())}, {'a': jnp.ones(())}, jnp.asarray(10_000))
     assert float(late['a']) == pytest.approx(0.1)

@@ -187,7 +187,7 @@ def test_evaluation_alone_scores_what_the_run_did(
         text = '\n'.join([lines[0], *(f'{line[:-1]}{names[line[-1]]}' for line in lines[1:])])
         (tmp_path / f'{split}.tsv').write_text(text)
     files = {f'data.{split}': str(tmp_path / f'{split}.tsv') for split in ('train', 'dev', 'test')}
-    with pytest.raises(UserError, match='tells a, b, c, but .* has x, y, z: give the run of this task, or .*surgery.drop=label'):
+    with pytest.raises(UserError, match='tells a, b, c, but .* has x, y, z: give a run of this task, or .*surgery.drop=label'):
         runs.run(tiny('finetune', {**examples, **files, 'start': str(workdir)}), tmp_path / 'refused')
     partly = {**examples, 'start': str(workdir), 'surgery.inherit': False, 'model.types': 0, 'model.positions': 32}
     with pytest.raises(UserError, match='the encoder would be random in encoder/projection'):
@@ -341,6 +341,27 @@ def test_a_teacher_without_the_head_is_refused(
         UserError, match=re.escape(f"loss 'soft' compares the label logits (3 classes), but the teacher run (step 1) {message}")
     ):
         runs.check_donors(x, feed, None, donor)
+
+
+def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_is_not(
+    tiny: Tiny, examples: dict[str, Any], teacher: Path
+) -> None:
+    x = tiny('finetune', {**examples, 'start': '', 'surgery.inherit': False, 'teacher': 'run', 'losses.soft.weight': 1.0})
+    x = override(x, {'losses.soft.at': 'label', 'data.tokenizer': str(teacher)})
+    feed = runs.load_data(x, teacher.parent / 'task', None, None)
+    donor = Donor('run (step 1)', x.model, (('label', 3),), {}, None, ('x', 'y', 'z'))
+    with pytest.raises(UserError, match=r'tells x, y, z, but .* has a, b, c: give a run of this task, or .*losses.soft.weight=0'):
+        runs.check_donors(x, feed, None, donor)
+    with pytest.raises(UserError, match='tells c, b, a, but .*: give --config.data.labels=c,b,a'):
+        runs.check_donors(x, feed, None, dataclasses.replace(donor, labels=('c', 'b', 'a')))
+    runs.check_donors(x, feed, None, dataclasses.replace(donor, labels=('LABEL_0', 'LABEL_1', 'LABEL_2')))
+
+
+def test_labels_are_known_of_a_run_that_was_killed(tmp_path: Path) -> None:
+    (tmp_path / 'environment.json').write_text(json.dumps({'data': {'labels': ['a', 'b']}}))
+    assert donors.labels_of(tmp_path) == ('a', 'b')
+    (tmp_path / 'environment.json').write_text(json.dumps({'data': {}}))
+    assert donors.labels_of(tmp_path) == () == donors.labels_of(tmp_path / 'nowhere')
 
 
 # ---- Folders that are taken ------------------------------------------------------------------------------------------------------

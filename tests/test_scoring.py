@@ -14,6 +14,7 @@ from research import metrics, scoring
 from research.data import supervised
 from research.data.settings import Answers, Data
 from research.data.tokenizers import as_bert, finished, vocabulary_of
+from research.errors import UserError
 
 WORDS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'the', 'tower', 'is', 'high', 'how', 'red', '.', 'who']
 
@@ -182,6 +183,24 @@ def test_no_answer_is_given_where_it_leads_by_more_than_the_threshold(
     assert scoring.baseline(data, questions)['majority']['exact'] == 0.25
     silent = scoring.judge(data, questions, [each * 0 + np.array([[3.0, 3.0]] + [[0.0, 0.0]] * 11) for each in logits], 0.0)
     assert silent.collapsed
+    assert not strict.collapsed
+
+
+def test_a_model_that_answers_nothing_has_collapsed_but_where_nothing_is_right(read: Callable, squad: Callable[..., Data]) -> None:
+    data = squad('squad')
+    questions = read(data)['dev']
+    same = scoring.judge(data, questions, pointing(questions, dict.fromkeys('023', (14, 17, 5.0))), 0.0)
+    assert same.collapsed  # one answer of all
+    one = replace(questions, members=questions.members[:1], owner=np.zeros(1, int), windows=questions.windows[:1])
+    assert not scoring.judge(data, one, [np.zeros((12, 2), np.float32)], 0.0).collapsed
+
+
+@pytest.mark.parametrize('broken', [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_no_answers(read: Callable, tmp_path: Path, broken: float) -> None:
+    data = custom(tmp_path)
+    logits = [np.array([1.0, broken]), *[np.array([1.0, 0.0])] * 7]
+    with pytest.raises(UserError, match='the model tells of 1 of 8 rows what is not finite: its parameters are broken'):
+        scoring.judge(data, read(data)['dev'], logits, 0.0)
 
 
 def test_where_silence_is_best_the_threshold_is_below_all() -> None:

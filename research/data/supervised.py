@@ -167,7 +167,7 @@ def read_spans(
 
     An answer that is not at its offset is looked for in the context; a question of train whose answer is nowhere is left out.
     """
-    golds, moved, lost, kept = [], 0, 0, []
+    golds, moved, lost, further, kept = [], 0, 0, 0, []
     for example in members:
         if not example.answers:
             golds.append(None)
@@ -175,6 +175,7 @@ def read_spans(
             continue
         start, text = example.answers[0]
         place = (start, text) if text and example.pair[start : start + len(text)] == text else mended(example.pair, (start, text))
+        further += sum(example.pair[at : at + len(other)] != other for at, other in example.answers[1:])
         moved += place is not None and place[0] != start
         lost += place is None
         if place is None and training:
@@ -188,6 +189,8 @@ def read_spans(
             f'{moved + lost} answers are not at their offset in the context: {moved} moved to the nearest place with their text, '
             f'{lost} that no place has {done}'
         )
+    if further:
+        told.append(f'{further} further right answers are not at their offset in the context; only their texts count')
     if not kept:
         raise UserError(f"{members[0].where}: no question's answer is in its context, so there is nothing to train on")
     owner, found, starts, ends = [], [], [], []
@@ -199,6 +202,9 @@ def read_spans(
             found.append(window)
             starts.append(place[0] if place else 0)
             ends.append(place[1] if place else 0)
+    placed = {number for number, start in zip(owner, starts, strict=True) if start}
+    if training and (nowhere := sum(gold is not None for gold in golds) - len(placed)):
+        told.append(f'{nowhere} answers are held whole by none of their windows, which are taught that there is none')
     targets = {'start': np.array(starts, np.int32), 'end': np.array(ends, np.int32)}
     segments = [[window.question for window in found], [window.part for window in found]]
     return finish(kept, names, segments, data, pieces, targets, owner=np.array(owner), found=found), told

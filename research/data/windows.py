@@ -20,7 +20,13 @@ class Window:
 
     question: NDArray[np.int32]
     part: NDArray[np.int32]
-    offsets: Offsets  # where each piece of the part lies in the context, in characters
+    whole: Offsets  # where each piece of the context lies in it, in characters
+    begin: int  # the first of them in the part
+
+    @property
+    def offsets(self) -> Offsets:
+        """Where each piece of the part lies in the context."""
+        return self.whole[self.begin : self.begin + len(self.part)]
 
     @property
     def first(self) -> int:
@@ -28,10 +34,13 @@ class Window:
         return len(self.question) + 2
 
     def place(self, start: int, text: str) -> tuple[int, int] | None:
-        """The positions of an answer's first and last piece in the sequence; None where the window does not hold it whole."""
+        """The positions of an answer's first and last piece in the sequence; None where the window does not hold it whole.
+
+        White space and whatever else no piece of the context holds is not asked for.
+        """
         end = start + len(text)
-        inside = [i for i, (a, b) in enumerate(self.offsets) if a < end and b > start]
-        if not inside or self.offsets[inside[0]][0] > start or self.offsets[inside[-1]][1] < end:
+        inside = [i - self.begin for i, (a, b) in enumerate(self.whole) if a < end and b > start]
+        if not inside or inside[0] < 0 or inside[-1] >= len(self.part):
             return None
         return self.first + inside[0], self.first + inside[-1]
 
@@ -54,8 +63,7 @@ def windows(
         room = length - 3 - len(short)
         found = []
         for begin in range(0, max(len(ids), 1), min(settings.stride, room)):
-            part = slice(begin, begin + room)
-            found.append(Window(short, ids[part], offsets[part]))
+            found.append(Window(short, ids[begin : begin + room], offsets, begin))
             if begin + room >= len(ids):
                 break
         yield found

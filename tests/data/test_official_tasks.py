@@ -124,6 +124,8 @@ def test_a_few_broken_rows_of_the_quora_file_are_left_out_and_told_of(
     monkeypatch.setattr(glue, 'BROKEN', 0.4)
     assert len(tasks.examples(Data(task='qqp', folder=str(folder)))['train']) == 2
     assert '2 of 4 rows lack a column or a question; they are left out' in capsys.readouterr().err
+    (folder / 'QQP' / 'test.tsv').write_text('id\tquestion1\tquestion2\n0\ta?\tb?\n1\t\tb?\n')
+    assert [x.id for x in tasks.examples(Data(task='qqp', folder=str(folder)))['test']] == ['0', '1']  # the server asks for all
 
 
 def test_missing_splits(folder: Path) -> None:
@@ -233,6 +235,8 @@ def test_both_versions_of_squad(squad: Callable[..., Data]) -> None:
     [
         ('{', 'is not JSON: .* in line 1'),
         ('{"data": [{"title": 1}]}', "is not in SQuAD's format: it lacks 'paragraphs'"),
+        ('{"data": [7]}', "is not in SQuAD's format: lists and objects are not where they must be"),
+        ('[]', "is not in SQuAD's format: lists and objects are not where they must be"),
         ('{"data": []}', 'has no questions'),
     ],
 )
@@ -246,10 +250,16 @@ def test_a_file_that_is_no_squad(squad: Callable[..., Data], content: str, messa
 def test_questions_that_cannot_be(squad: Callable[..., Data], tmp_path: Path) -> None:
     with pytest.raises(UserError, match='question 1 has no answer, which SQuAD 1.1 does not know'):
         tasks.examples(squad([asked('1')]))
-    with pytest.raises(UserError, match='question 1: its context is empty'):
+    with pytest.raises(UserError, match="question 1: column 'context' holds an empty text"):
         tasks.examples(squad([asked('1', (0, 'x'))], context=' '))
     with pytest.raises(UserError, match="question 1: answer_start must be a whole number, not 'x'"):
         tasks.examples(squad([asked('1') | {'answers': [{'answer_start': 'x', 'text': '300'}]}]))
+    with pytest.raises(UserError, match='has 1 ids of more than one question, .1. first; predictions go by id'):
+        tasks.examples(squad([asked('1', (13, '300')), asked('1', (4, 'tower'))]))
+    with pytest.raises(UserError, match='question 1 is said to be impossible and has an answer'):
+        tasks.examples(squad([asked('1', (13, '300'), is_impossible=True)], 'squad2'))
+    with pytest.raises(UserError, match="column 'question' is not a text but 3"):
+        tasks.examples(squad([asked('1', (13, '300')) | {'question': 3}]))
     (tmp_path / 'train-more.json').write_text('{}')
     with pytest.raises(UserError, match='has several train files .train-any.json, train-more.json.; leave one'):
         tasks.examples(squad([asked('1', (0, 'x'))]))
@@ -291,7 +301,11 @@ def test_race_in_both_layouts(tmp_path: Path, layout: str) -> None:
         ({'answers': ['E', 'A']}, r"line 1: unknown answer 'E' \(there are: A, B, C, D\)"),
         ({'options': [['a', 'b', 'c'], list('wxyz')]}, 'question 0 has 3 options, not 4'),
         ({'answers': ['A']}, 'line 1: there must be as many of each, not 2 questions, 2 options, 1 answers'),
-        ({'article': ''}, 'line 1: its article is empty'),
+        ({'questions': 'When?'}, "line 1: its 'questions' must be a list"),
+        ({'options': ['wxyz', list('wxyz')]}, "line 1: its 'options' must be a list of lists"),
+        ({'options': [['w', 'x', 'y', 4], list('wxyz')]}, "line 1: column 'options' is not a text but 4"),
+        ({'article': 4}, "column 'article' is not a text but 4"),
+        ({'article': ''}, "line 1: column 'article' holds an empty text"),
         ({'id': None, 'x': 1}, ''),
     ],
 )
@@ -312,6 +326,9 @@ def test_race_without_a_split_or_with_a_broken_passage(tmp_path: Path) -> None:
     (tmp_path / 'train' / 'high' / '1.txt').write_text('{')
     with pytest.raises(UserError, match='is no passage of RACE'):
         tasks.examples(Data(task='race', folder=str(tmp_path)))
+    (tmp_path / 'train' / 'high' / '1.txt').write_text('[1]')
+    with pytest.raises(UserError, match='is no passage of RACE: it must be a JSON object'):
+        tasks.examples(Data(task='race', folder=str(tmp_path)))
 
 
 @pytest.mark.parametrize('layout', ['folders', 'lines'])
@@ -330,6 +347,13 @@ def test_imdb_in_both_layouts(tmp_path: Path, layout: str) -> None:
     assert len(found['train']) + len(found['dev']) == 40 == len(found['test']) and found['dev']
     assert all(x.label == ('positive' if x.text.startswith('pos') else 'negative') for each in found.values() for x in each)
     assert tasks.reported(data, found) == 'test'
+
+
+def test_reviews_of_one_label_alone_are_refused(tmp_path: Path) -> None:
+    (tmp_path / 'train' / 'pos').mkdir(parents=True)
+    (tmp_path / 'train' / 'pos' / '0_9.txt').write_text('a good film')
+    with pytest.raises(UserError, match="train' has pos alone: neg is missing"):
+        tasks.examples(Data(task='imdb', folder=str(tmp_path)))
 
 
 def test_reviews_that_cannot_be(tmp_path: Path) -> None:

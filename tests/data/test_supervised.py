@@ -56,6 +56,16 @@ def test_an_answer_survives_normalisation_as_a_slice_of_the_context(tokenizer: T
     assert CONTEXT[best.start : best.end] == answer
 
 
+def test_an_answer_may_begin_or_end_with_what_no_piece_holds(tokenizer: Tokenizer) -> None:
+    (found,) = windows(tokenizer, vocabulary_of(tokenizer), [('who?', CONTEXT)], 200, Answers())
+    at = CONTEXT.index(' 300')
+    first, last = (found[0].offsets[at - found[0].first] for at in found[0].place(at, ' 300 ') or ())
+    assert CONTEXT[first[0] : last[1]].strip() == '300'
+    assert found[0].place(CONTEXT.index('  É'), '  ') is None
+    first, second, *_ = next(windows(tokenizer, vocabulary_of(tokenizer), [('who?', 'a b c d e f g h')], 12, Answers(stride=2)))
+    assert first.place(0, 'a b ') and not first.place(0, 'a b c d e f g h') and not second.place(0, 'a b')
+
+
 def test_windows_overlap_and_hold_the_whole_context(tokenizer: Tokenizer) -> None:
     context = ' '.join(f'w{i}' for i in range(40))
     settings = Answers(stride=10, question=5)
@@ -163,6 +173,18 @@ def test_answers_that_are_not_where_they_should_be_are_counted(feed: Callable[..
     assert found.examples == 2 and len(found.questions['dev'].members) == 3
     batch = found.train[0]
     assert set(batch['end'] - batch['start']) == {4} and set(batch['start']) == {6}
+    doubtful = [question(0, 4, 'tower')]
+    doubtful[0]['answers'].append({'answer_start': 1, 'text': 'tower'})
+    long = [question(1, 0, 'The tower.')]
+    paragraphs = [{'context': 'The tower.', 'qas': doubtful}, {'context': 'The tower.', 'qas': long}]
+    (tmp_path / 'train.json').write_text(json.dumps({'data': [{'paragraphs': paragraphs}]}))
+    told = feed(replace(data, length=11, answers=Answers(stride=1))).facts['notices']
+    assert any(
+        each == 'train: 1 further right answers are not at their offset in the context; only their texts count' for each in told
+    )
+    assert any(
+        each == 'train: 1 answers are held whole by none of their windows, which are taught that there is none' for each in told
+    )
     (tmp_path / 'train.json').write_text(json.dumps({'data': [{'paragraphs': [{'context': 'The tower.', 'qas': questions[2:]}]}]}))
     with pytest.raises(UserError, match="no question's answer is in its context, so there is nothing to train on"):
         feed(data)

@@ -99,6 +99,7 @@ def test_every_row_has_its_splits_and_labels(table, cache):
         ('a.jsonl', b'{"sentence": "a", "label": 0.5}\n', 'holds no label but 0.5'),
         ('a.jsonl', b'{"sentence": 1, "label": "x"}\n', "column 'sentence' is not a text but 1"),
         ('a.jsonl', b'{"sentence": \n', 'line 1 is not JSON'),
+        ('a.csv', b'sentence,label,label\na,x,x\n', "a.csv' line 1 names the column 'label' twice"),
         ('a.csv', b'sentence,label\n"a, b",x\n"c\n', "a.csv' line 3 is not CSV"),
         ('a.csv', b'sentence,label\na,b,x\n', "a.csv' line 2 has 3 columns, its header has 2"),
         ('a.txt', b'sentence,label\n', "a.txt' is not a task file: its name must end in .tsv, .csv, .jsonl"),
@@ -150,6 +151,20 @@ def test_scores_in_place_of_labels(tmp_path):
             examples(settings(path, dev=str(path), score='score'))
 
 
+def test_a_train_file_of_one_label_is_refused(table, tmp_path):
+    path = tmp_path / 'one.tsv'
+    path.write_text('sentence\tlabel\na\tyes\nb\tyes\n')
+    with pytest.raises(UserError, match="the train split of 'custom' has one label only, 'yes'"):
+        examples(settings(path, dev=str(table), labels=('yes', 'no')))
+
+
+def test_a_truth_value_is_no_score(tmp_path):
+    path = tmp_path / 'a.jsonl'
+    path.write_text('{"sentence": "a", "score": true}\n')
+    with pytest.raises(UserError, match="column 'score' holds True, which is no number"):
+        examples(settings(path, dev=str(path), score='score'))
+
+
 def test_a_test_file_may_lack_labels(table, tmp_path):
     path = tmp_path / 'test.tsv'
     path.write_text('sentence\nwho knows\n')
@@ -157,6 +172,10 @@ def test_a_test_file_may_lack_labels(table, tmp_path):
     found = examples(data)
     assert found['test'][0].label == ''
     assert tasks.reported(data, found) == 'dev'
+    lines = tmp_path / 'test.jsonl'
+    lines.write_text('{"sentence": "a"}\n{"sentence": "b", "label": "yes"}\n')
+    with pytest.raises(UserError, match="line 2 has 'label', and the rows before it have none: give it to all of them, or to none"):
+        examples(replace(data, test=str(lines)))
 
 
 @pytest.mark.parametrize(

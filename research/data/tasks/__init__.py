@@ -44,6 +44,8 @@ def examples(data: Data) -> dict[str, list[Example]]:
         if not members:
             raise UserError(f"the task '{data.task}' has no {split} examples")
         known = sum(is_known(row.kind, example) for example in members)
+        if split == 'train' and row.kind == 'label' and len({example.label for example in members}) == 1:
+            raise UserError(f"the train split of '{data.task}' has one label only, '{members[0].label}'")
         for example in members:
             if row.kind in ('label', 'choice') and known and example.label not in labels:
                 raise UserError(f"{example.where}: unknown label '{example.label}' (there are: {', '.join(labels)})")

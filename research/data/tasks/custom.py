@@ -52,6 +52,8 @@ def read(path: Path, data: Data, known: bool = True) -> list[Example]:
         pair = files.text(record, data.pair, where, 'data.pair') if data.pair else ''
         told = known or column in record if told is None else told
         label, score = '', None
+        if not told and column in record:
+            raise UserError(f"{where} has '{column}', and the rows before it have none: give it to all of them, or to none")
         if told:
             if column not in record:
                 files.text(record, column, where, setting)

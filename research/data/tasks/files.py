@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ def named(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[i
     for number, cells in rows:
         if not header:
             header = [cell.strip() for cell in cells]
+            twice = [name for name, count in Counter(header).items() if count > 1]
+            if twice:
+                raise UserError(f"'{path}' line {number} names the column '{twice[0]}' twice")
         elif len(cells) != len(header):
             raise UserError(f"'{path}' line {number} has {len(cells)} columns, its header has {len(header)}: {', '.join(header)}")
         else:
@@ -84,7 +88,7 @@ def text(record: Mapping[str, Any], column: str, where: str, setting: str = '') 
 def number(given: Any, column: str, where: str, low: float, high: float) -> float:
     """The number in a column, within [low, high]."""
     try:
-        found = float(given)
+        found = math.nan if isinstance(given, bool) else float(given)
     except (TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found):

@@ -170,7 +170,7 @@ def records(row: Glue, path: Path, split: str) -> Iterator[tuple[int, dict[str, 
     if row.columns and not split.startswith('test'):
         lines = ((number, line.split('\t')) for number, line in sources.lines(path) if line)
         return files.named(path, (each for part in ([(0, list(row.columns))], lines) for each in part))
-    if not row.lenient:
+    if not row.lenient or split.startswith('test'):  # the server asks for every row of test
         return files.tab_separated(path)
     return unbroken(row, path)
 
@@ -196,7 +196,8 @@ def read(row: Glue, path: Path, split: str) -> list[Example]:
     result = []
     for number, record in records(row, path, split):
         where = f"'{path}' line {number}"
-        texts = [files.text(record, column, where) for column in row.texts]
+        text = sources.string if row.lenient and split.startswith('test') else files.text
+        texts = [text(record, column, where) for column in row.texts]
         label, score = '', None
         if not split.startswith('test'):
             given = files.text(record, row.label, where).strip()

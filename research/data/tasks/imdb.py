@@ -34,7 +34,10 @@ def from_folder(folder: Path) -> dict[str, list[Example]]:
 
 
 def read(folder: Path, split: str) -> Iterator[Example]:
-    """The reviews of one split."""
+    """The reviews of one split. Raises UserError where there are those of one label alone."""
+    there = [name for name in FOLDERS if (folder / split / name).is_dir()]
+    if len(there) == 1:
+        raise UserError(f"'{folder / split}' has {there[0]} alone: {', '.join(set(FOLDERS) - set(there))} is missing")
     for name, label in FOLDERS.items():
         for path in sorted((folder / split / name).glob('*.txt')):
             review = ' '.join(line for _, line in sources.lines(path))

@@ -42,7 +42,7 @@ def read(folder: Path, split: str, part: str) -> Iterator[Example]:
     """The questions of one school in one split."""
     for path in sorted((folder / split / part).glob('*.txt')):
         try:
-            yield from questions(json.loads(path.read_text('utf-8')), f"'{path}'", part)
+            yield from questions(json.loads(path.read_text('utf-8-sig')), f"'{path}'", part)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"'{path}' is no passage of RACE: {error}") from None
     for path in files.only(folder, f'{split}_{part}.jsonl'):
@@ -52,12 +52,18 @@ def read(folder: Path, split: str, part: str) -> Iterator[Example]:
 
 def questions(record: Mapping[str, Any], where: str, part: str) -> Iterator[Example]:
     """The Examples of one passage."""
+    if not isinstance(record, Mapping):
+        raise UserError(f'{where} is no passage of RACE: it must be a JSON object')
     missing = [name for name in ('article', 'questions', 'options', 'answers', 'id') if name not in record]
     if missing:
         raise UserError(f"{where} has no '{missing[0]}'; it has {', '.join(record)}")
-    passage = record['article']
-    if not passage.strip():
-        raise UserError(f'{where}: its article is empty')
+    passage = files.text(record, 'article', where)
+    for name in ('questions', 'options', 'answers'):
+        lists = [record[name], *(record[name] if name == 'options' and isinstance(record[name], list) else ())]
+        if not all(isinstance(each, list) for each in lists):
+            raise UserError(f"{where}: its '{name}' must be a list{' of lists' if name == 'options' else ''}")
+        for each in (each for found in lists for each in found if not isinstance(each, list)):
+            sources.string({name: each}, name, where)
     many = {name: len(record[name]) for name in ('questions', 'options', 'answers')}
     if len(set(many.values())) > 1:
         raise UserError(f'{where}: there must be as many of each, not {", ".join(f"{size} {name}" for name, size in many.items())}')

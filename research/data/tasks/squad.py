@@ -1,11 +1,12 @@
 """SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018): questions whose answers are parts of a context."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.data.tasks import prepared
+from research.data.tasks import files, prepared
 from research.data.tasks.example import Example, Task
 from research.errors import UserError
 
@@ -34,21 +35,21 @@ def from_folder(name: str, folder: Path) -> dict[str, list[Example]]:
     places = [folder / version, folder] if (folder / version).is_dir() else [folder]
     found = {}
     for split in ('train', 'dev'):
-        files = sorted(path for path in places[0].glob(f'{split}*.json') if path.is_file())
-        exact = [path for path in files if path.name == f'{split}-{version}.json']
-        files = exact or files
-        if not files:
+        there = sorted(path for path in places[0].glob(f'{split}*.json') if path.is_file())
+        exact = [path for path in there if path.name == f'{split}-{version}.json']
+        there = exact or there
+        if not there:
             raise UserError(f"the {split} split of {name} is missing: there is no '{places[0]}/{split}*.json'")
-        if len(files) > 1:
-            raise UserError(f"'{places[0]}' has several {split} files ({', '.join(path.name for path in files)}); leave one")
-        found[split] = read(files[0], impossible=name == 'squad2')
+        if len(there) > 1:
+            raise UserError(f"'{places[0]}' has several {split} files ({', '.join(path.name for path in there)}); leave one")
+        found[split] = read(there[0], impossible=name == 'squad2')
     return found
 
 
 def read(path: Path, impossible: bool) -> list[Example]:
     """The questions of one official JSON file; `impossible`: some may have no answer."""
     try:
-        articles = json.loads(path.read_text('utf-8'))['data']
+        articles = json.loads(path.read_text('utf-8-sig'))['data']
         found = [
             question(asked, paragraph['context'], str(path), impossible)
             for article in articles
@@ -59,10 +60,15 @@ def read(path: Path, impossible: bool) -> list[Example]:
         raise UserError(f"'{path}' is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise UserError(f"'{path}' is not JSON: {error.msg} in line {error.lineno}") from None
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise UserError(f"'{path}' is not in SQuAD's format: it lacks {error} (data, paragraphs, context, qas …)") from None
+    except (TypeError, AttributeError):
+        raise UserError(f"'{path}' is not in SQuAD's format: lists and objects are not where they must be") from None
     if not found:
         raise UserError(f"'{path}' has no questions")
+    twice = [id for id, count in Counter(example.id for example in found).items() if count > 1]
+    if twice:
+        raise UserError(f"'{path}' has {len(twice)} ids of more than one question, '{twice[0]}' first; predictions go by id")
     return found
 
 
@@ -72,10 +78,11 @@ def question(asked: Mapping[str, Any], context: str, file: str, impossible: bool
     Raises UserError for an empty text, for an answer at no place, and for no answer where there must be one.
     """
     where = f"'{file}' question {asked['id']}"
-    for name, given in (('question', asked['question']), ('context', context)):
-        if not isinstance(given, str) or not given.strip():
-            raise UserError(f'{where}: its {name} is empty')
-    answers = () if impossible and asked.get('is_impossible') else asked['answers']
+    for name, record in (('question', asked), ('context', {'context': context})):
+        files.text(record, name, where)
+    answers = asked['answers']
+    if impossible and 'is_impossible' in asked and asked['is_impossible'] and answers:
+        raise UserError(f'{where} is said to be impossible and has an answer')
     if not answers and not impossible:
         raise UserError(f'{where} has no answer, which SQuAD 1.1 does not know: give --config=configs/finetune.py:squad2')
     wrong = [each['answer_start'] for each in answers if not isinstance(each['answer_start'], int)]
