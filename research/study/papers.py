@@ -171,14 +171,14 @@ def study(
     columns: tuple[Column, ...] = (COLUMNS['mlm'], COLUMNS['mlm_accuracy']),
     averaged: Sequence[str] = ALBERT_TASKS,
     relative: str = '',
-    roles: Mapping[str, str] | None = None,
+    probes: Mapping[str, Experiment] | None = None,
     note: str = '',
 ) -> Study:
     """The study of `variants`, each fine-tuned on every task with `seeds` seeds; `columns` come before those of the tasks.
 
     A published number is kept for the columns that the table has. `averaged` are the tasks of the published Avg: without all of
     them this is another study's size, whose Avg and parameters do not stand beside the published ones. `relative` is the title of
-    a row that Avg is told in percent of; `roles` gives pretraining runs a role of their own.
+    a row that Avg is told in percent of; each of `probes` starts from every variant once, in a role of its name.
     """
     runs = {key: dataclasses.replace(variant.experiment, name=key) for key, variant in variants.items()}
     rows = []
@@ -190,7 +190,9 @@ def study(
         titles -= {'Avg', COLUMNS['parameters'].title}
     for key, variant in variants.items():
         mine: dict[str, tuple[str, ...]] = {'pretrain': (key,)}
-        mine |= {roles[key]: (key,)} if roles is not None and key in roles else {}
+        for probe, x in (probes or {}).items():
+            mine[probe] = (f'{key}-{probe}',)
+            runs[f'{key}-{probe}'] = dataclasses.replace(x, name=f'{key}-{probe}', start=f'@{key}')
         for task, x in tasks.items():
             mine[task] = tuple(f'{key}-{task}-{seed}' for seed in range(seeds))
             for seed, run in enumerate(mine[task]):

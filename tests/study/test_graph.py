@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from experiments import albert_sharing, compare
+from experiments import albert_sentence_loss, albert_sharing, compare, distilbert_glue
 from research.errors import UserError
 from research.study.graph import COLUMNS, FORMATS, Claim, Column, Row, Study, Table, needs, order
 
@@ -87,6 +87,24 @@ def test_every_standard_column_has_a_format_a_direction_and_says_what_it_is():
         assert column.better or column.title == 'Memory (MB)', 'of a CPU the whole process: no model is the better for it'
         assert column.note
     assert dataclasses.replace(COLUMNS['mlm'], title='Loss').key == 'metrics:dev/mlm'
+
+
+def test_the_papers_second_step_is_a_student_taught_squad_from_its_own_pretraining():
+    study = distilbert_glue.get_study('paper')
+    taught, alone = (study.runs[f'distilbert-squad{kind}-2'] for kind in ('-taught', ''))
+    assert needs(taught) == ('distilbert', 'bert-squad-0')
+    assert (taught.losses.span.weight, taught.losses.soft.weight, taught.losses.soft.at) == (0.5, 0.5, 'span')
+    assert dataclasses.replace(taught, name=alone.name, losses=alone.losses, teacher='') == alone
+    assert study.table.rows[-1].published['Avg'] == 68.7 and not study.table.rows[-1].runs
+
+
+def test_probes_move_no_layer_and_answer_one_kind_of_pairs():
+    study = albert_sentence_loss.get_study('small')
+    for probe in ('nsp', 'sop'):
+        x = study.runs[f'none-{probe}']
+        assert x.start == '@none' and x.data.pairs == probe and not x.losses.mlm.weight
+        assert x.optimizer.frozen == ('embeddings', 'layer_0', 'layer_1', 'layer_2', 'layer_3')
+    assert all(row.published.keys() >= {'NSP accuracy (%)', 'SOP accuracy (%)'} for row in study.table.rows)
 
 
 def test_a_published_average_stands_beside_that_of_the_same_tasks_alone():

@@ -13,7 +13,7 @@ from research.study import __main__ as command
 from research.study import figures
 from research.study.cells import Cell, best, gather, look_up
 from research.study.claims import cell_text, judge, order_of_published
-from research.study.graph import COLUMNS, FORMATS, Claim, Column
+from research.study.graph import COLUMNS, FORMATS, Claim, Column, Row
 from research.study.ledger import enter
 from research.study.metrics import read_curve
 from research.study.report import report
@@ -388,6 +388,14 @@ def test_published_numbers_stand_beside_the_measured_with_the_difference(study, 
     assert found.loc['Student', 'Task accuracy (%) difference'] == pytest.approx(-2)
     assert found.loc['Teacher', 'Task accuracy (%) sd'] == pytest.approx(100 * statistics.stdev([0.91, 0.93]))
     assert found.loc['Teacher', ['Layers', 'Task accuracy (%) n', 'MLM loss (nats) n', 'Mean missing']].tolist() == [6, 2, 1, 0]
+
+
+def test_a_row_without_runs_holds_what_is_published_alone(study, finished):
+    known = with_published(study)
+    rows = (*known.table.rows, Row('Of old', {}, {'Task accuracy (%)': 70.0}))
+    enter(dataclasses.replace(known, table=dataclasses.replace(known.table, rows=rows)), finished)
+    report(finished)
+    assert '| Of old |  | — | — | 70.0 | — | — | — |' in (finished / 'report.md').read_text()
 
 
 def test_an_average_lacks_the_seed_that_one_of_its_columns_lacks(study, finished):
