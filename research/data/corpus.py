@@ -171,11 +171,12 @@ def wishes(data: Data) -> list[Any]:
 
 def place_of(source: str, data: Data, tokenizer: Tokenizer) -> Path:
     """The folder of the corpus of one source."""
-    pieces = vocabulary_of(tokenizer).fingerprint
+    pieces = vocabulary_of(tokenizer)
     # A tokenizer that is trained changes with the text, so that its name and not its pieces belong to the settings.
-    named = [data.tokenizer, data.lowercase] if data.tokenizer in KINDS else [pieces]
+    named = [data.tokenizer, data.lowercase, pieces.size] if data.tokenizer in KINDS else [pieces.fingerprint]
     settings = fingerprint([FORMAT, source, named, *wishes(data)])
-    return place(data, 'corpus', settings, fingerprint([FORMAT, sources.stamp(source, data), pieces, *wishes(data)]))
+    content = fingerprint([FORMAT, sources.stamp(source, data), pieces.fingerprint, *wishes(data)])
+    return place(data, 'corpus', settings, content)
 
 
 def place(data: Data, kind: str, settings: str, content: str) -> Path:
@@ -187,7 +188,10 @@ def place(data: Data, kind: str, settings: str, content: str) -> Path:
     folder = Path(data.cache) / f'{kind}-{settings[:8]}-{content}'
     others = sorted(each for each in folder.parent.glob(f'{kind}-{settings[:8]}-*') if each != folder)
     if others and not folder.is_dir():
-        found = f"the text of data.source='{data.source}' has changed since '{others[-1]}' was prepared"
+        found = (
+            f"the text of data.source='{data.source}' has changed since '{others[-1]}' was prepared "
+            '(by the names, sizes and times of files, or the versions of packages)'
+        )
         if data.changed == 'refuse':
             raise UserError(f'{found}, and data.changed=refuse; bring the text back, or give --config.data.changed=prepare')
         print(f'{found}; preparing it anew', file=sys.stderr, flush=True)

@@ -308,9 +308,10 @@ def test_a_changed_source_is_told_and_refused_when_asked(stories, story_data, tm
     data = replace(story_data, source=f'text:{text}', cache=str(tmp_path / 'cache'), changed='refuse')
     prepare(data, tokenizer_of(data, 200))
     prepare(data, tokenizer_of(data, 200))
+    prepare(data, tokenizer_of(data, 180))  # another size is another corpus, not another text
     assert 'has changed' not in capsys.readouterr().err
     text.write_text(stories.read_text('utf-8') + '\n\nOne more.\n', encoding='utf-8')
-    with pytest.raises(UserError, match='has changed since .*tokenizer-.* was prepared, and data.changed=refuse'):
+    with pytest.raises(UserError, match='has changed since .*tokenizer-.* was prepared .*, and data.changed=refuse'):
         tokenizer_of(data, 200)
     anew = replace(data, changed='prepare')
     tokenizer = tokenizer_of(anew, 200)
