@@ -155,6 +155,8 @@ def whole_blocks(folder: Path) -> list[dict[str, Any]]:
         facts = json.loads((folder / f'block-{len(found):05}.json').read_text('utf-8'))
         if any(not (folder / name).is_file() or (folder / name).stat().st_size != size for name, size in facts['shards'].items()):
             break
+        if not (folder / f'block-{len(found):05}.npz').is_file():
+            break
         found.append(facts)
     kept = {f'block-{number:05}.{suffix}' for number in range(len(found)) for suffix in ('json', 'npz')}
     kept |= {name for facts in found for name in facts['shards']}

@@ -44,7 +44,10 @@ def builder(name: str, folder: str) -> Any:
             raise UserError(
                 f"'{name}' is no folder of a prepared TFDS dataset (DATA_DIR/NAME/VERSION): it has no dataset_info.json"
             )
-        return tfds.builder_from_directory(Path(name).expanduser())
+        try:
+            return tfds.builder_from_directory(Path(name).expanduser())
+        except Exception as error:  # a parser's own
+            raise UserError(f"'{name}/dataset_info.json' cannot be read: {' '.join(str(error).split())[:200]}") from error
     dataset = name.partition('/')[0].partition(':')[0]
     if importlib.util.find_spec(f'tensorflow_datasets.text.{dataset}'):
         importlib.import_module(f'tensorflow_datasets.text.{dataset}')
@@ -79,12 +82,25 @@ def command(name: str, folder: str) -> str:
 
 def documents(name: str, field: str, folder: str) -> Iterator[tuple[float, list[str]]]:
     """(share of the examples read, lines of the text in `field`) of each example."""
-    source = opened(name, folder).as_data_source(split='train')
-    total = len(source)
+    found = opened(name, folder)
+    try:
+        source = found.as_data_source(split='train')
+        total = len(source)
+    except Exception as error:  # array_record's own
+        raise damaged(name, found.data_dir, error) from error
     for begin in range(0, total, BATCH):
         numbers = range(begin, min(total, begin + BATCH))
-        for number, example in zip(numbers, source.__getitems__(list(numbers)), strict=True):
+        try:
+            examples = source.__getitems__(list(numbers))
+        except (RuntimeError, OSError, IndexError) as error:
+            raise damaged(name, found.data_dir, error) from error
+        for number, example in zip(numbers, examples, strict=True):
             yield (number + 1) / total, text(example, field, f'tfds:{name} example {number + 1}').split('\n')
+
+
+def damaged(name: str, folder: Any, error: Exception) -> UserError:
+    """What a shard is told of that is not there, or not whole."""
+    return UserError(f"tfds:{name}: a shard in '{folder}' is missing or corrupt ({' '.join(str(error).split())[:200]})")
 
 
 def text(example: dict[str, Any], field: str, where: str) -> str:

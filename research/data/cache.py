@@ -18,6 +18,10 @@ STALE = 24 * 3600  # seconds after which an unfinished folder that nobody writes
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
+class Interrupted(UserError):
+    """What stopped a preparation that the same command goes on with."""
+
+
 def fingerprint(value: Any) -> str:
     """Sixteen hexadecimal digits that change with any part of a JSON-able value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
@@ -63,7 +67,7 @@ def fill(folder: Path, unfinished: Path, write: Callable[[Path], None], continue
     try:
         write(unfinished)
         os.rename(unfinished, folder)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         kept = continues
         raise
     except (OSError, RuntimeError) as error:  # array_record raises RuntimeError, with the system's words

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,10 @@ END = re.compile(r'[.!?…]["\'”’)\]]*\s+(?=["\'“‘(\[]?[A-Z0-9À-Þ])')
 ABBREVIATED = re.compile(
     r'(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Mt|Sr|Jr|Capt|Col|Gen|Rev|vs|etc|cf|al|Fig|Eq|Sec|Ref|No|Vol|pp|e\.g|i\.e)|\b[A-Z])\.\s+$'
 )
+
+
+# Control characters but white space, soft hyphens, joiners, marks of direction and of byte order.
+UNSEEN = re.compile('[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]+')
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +62,16 @@ def dtype_of(vocabulary: Vocabulary) -> str:
 
 
 def digest(paragraphs: Iterable[str]) -> int:
-    """A number in [0, 2^64) that the words of a document decide, however they are spread over paragraphs."""
-    return int.from_bytes(hashlib.sha256(' '.join(paragraphs).encode()).digest()[:8], 'big')
+    """A number in [0, 2^64) that the words of a document decide, however they are spread over paragraphs and spelled."""
+    return int.from_bytes(hashlib.sha256(bare(' '.join(paragraphs)).encode()).digest()[:8], 'big')
+
+
+def bare(text: str) -> str:
+    """A text without what says nothing: case, how characters are composed, and what cannot be seen."""
+    text = unicodedata.normalize('NFKC', text)
+    if not text.isprintable():
+        text = UNSEEN.sub('', text)
+    return ' '.join(text.casefold().split())
 
 
 def shares(digests: NDArray[np.uint64]) -> NDArray[np.float64]:

@@ -19,7 +19,6 @@ from tokenizers import Tokenizer
 from research.data import masking, supervised
 from research.data.buckets import Ranked, by_length
 from research.data.corpus import Corpus, entropy, prepare, tokenizer_of
-from research.data.flat import flat
 from research.data.pretraining import FILLS, PAIRS, Batch, filler, masked_batch, sequences
 from research.data.settings import Data, Stage, stages
 from research.data.supervised import Questions
@@ -256,6 +255,8 @@ def check(data: Data, batch: int, seed: int) -> None:
     for name, value, least in numbers:
         if value < least:
             raise UserError(f'{name}={value} must be {least} at least')
+    if seed >= 2**32:
+        raise UserError(f'seed={seed} must be below {2**32}')
     if not 8 <= data.length <= 65_536:
         raise UserError(f'data.length={data.length} must lie between 8 and 65536 pieces')
     if not data.task:
@@ -289,7 +290,7 @@ def masked(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, seed: int) -> t
             here = getattr(corpus, part)
             source = sequences(
                 here,
-                flat(here, corpus.folder / f'{part}.ids'),
+                here.ids,
                 length=stage.length,
                 pairs=data.pairs,
                 short=data.short,

@@ -22,7 +22,7 @@ PLACES = 16  # at which a random next sentence may begin
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """N runs of consecutive units that together hold every piece of a part once.
+    """N runs of consecutive units that together hold every piece of a part once; for sop but what would be alone in its run.
 
     A unit is a sentence, or a cut of one that is longer than a sequence; with fill `pieces`, whole sections are cut
     without regard to sentences. Positions count the pieces of the part, all sections laid end to end.
@@ -73,6 +73,11 @@ def sequences(
         breaks = origin[np.flatnonzero(np.diff(document)) + 1]
     else:
         first, last = filled(edges, units, room, short if pairs != 'none' else 0.0, seed)
+    if pairs == 'sop':
+        two = edges[last] - edges[first] > 1  # a single piece has no order
+        first, last = first[two], last[two]
+        if not len(first):
+            raise UserError('data.pairs=sop needs a document of two pieces at least in training and in evaluation; give none')
     section = np.searchsorted(units, first, side='right') - 1
     found = Sequences(ids, edges, first, last, section, units, document, breaks)
     return packed(found, length, seed) if pack else found
@@ -276,7 +281,7 @@ def halves(source: Sequences, rows: Places, generator: np.random.Generator) -> l
 def sentence_order(source: Sequences, rows: Places, generator: np.random.Generator) -> tuple[list[Segment], NDArray[np.bool_]]:
     """Two consecutive segments, swapped (1) with probability one half (Lan et al. 2020, §3.1)."""
     (begin, cut), (_, end) = halves(source, rows, generator)
-    swapped = (generator.random(len(rows)) < 0.5) & (cut < end)
+    swapped = generator.random(len(rows)) < 0.5
     one = np.where(swapped, cut, begin), np.where(swapped, end, cut)
     two = np.where(swapped, begin, cut), np.where(swapped, cut, end)
     return [one, two], swapped

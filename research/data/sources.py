@@ -6,6 +6,8 @@ import io
 import itertools
 import json
 import lzma
+import math
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +24,7 @@ from research.errors import UserError, choose, nearest
 Found = tuple[float, list[str]]
 DOCUMENTS = ('blank_lines', 'files')  # what separates the documents of a text file: blank lines, or nothing
 LONGEST = 2**26  # characters of a document at most: one is held in memory as a whole
+BUFFER = 2**16  # bytes of a compressed file that are read and decompressed at once
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ def mixture(source: str) -> tuple[tuple[float, str], ...]:
     if weighted and len(weighted) < len(found):
         raise UserError(f"data.source='{source}' weighs some of its sources only; give each a number before it, or none")
     weights = [1.0 if weight is None else float(weight) for weight, _ in found]
-    if min(weights) <= 0:
-        raise UserError(f"data.source='{source}': each weight must be above 0")
+    if min(weights) <= 0 or not math.isfinite(sum(weights)):
+        raise UserError(f"data.source='{source}': each weight must be above 0, and a number")
     return tuple((weight / sum(weights), each) for weight, (_, each) in zip(weights, found, strict=True))
 
 
@@ -98,22 +101,25 @@ def parse(source: str) -> tuple[Source, str]:
 
 
 def regrouped(found: Iterable[Found], titles: list[Callable[[str], bool]]) -> Iterator[Found]:
-    """The same paragraphs in other documents: from the first title on one begins at each, whatever separated them before.
+    """The same paragraphs in other documents, where they begin with a title: one begins at each, whatever separated them.
 
-    What comes before a title, or has none, as another source of the mixture, keeps its documents.
+    What does not begin with one is another format, as another source of the mixture, and keeps its documents.
     """
+    found, begin, opening = iter(found), [], ''
+    while not opening and (each := next(found, None)) is not None:
+        begin.append(each)
+        opening = next((paragraph for paragraph in each[1] if paragraph.strip()), '')
+    found = itertools.chain(begin, found)
+    if not any(title(opening) for title in titles):
+        yield from found
+        return
     document: list[str] = []
-    size, share, titled = 0, 0.0, False
+    size, share = 0, 0.0
     for share, paragraphs in found:
-        if document and not titled:
-            yield share, document
-            document, size = [], 0
         for paragraph in paragraphs:
-            if any(title(paragraph) for title in titles):
-                titled = True
-                if document:
-                    yield share, document
-                    document, size = [], 0
+            if document and any(title(paragraph) for title in titles):
+                yield share, document
+                document, size = [], 0
             document.append(paragraph)
             size += len(paragraph)
             limit(size, f"a document that begins with '{document[0].strip()[:40]}'")
@@ -167,6 +173,8 @@ def parquet(pattern: str, data: Data) -> Iterator[Found]:
                     raise UserError(
                         f"'{path}' has no column '{data.field}' (data.field){nearest(data.field, names)}; it has {', '.join(names)}"
                     )
+                if names.count(data.field) > 1:
+                    raise UserError(f"'{path}' has {names.count(data.field)} columns '{data.field}' (data.field)")
                 kind = file.schema_arrow.field(data.field).type
                 if not (arrow.types.is_string(kind) or arrow.types.is_large_string(kind)):
                     raise UserError(f"'{path}': column '{data.field}' is not of texts but of {kind}")
@@ -204,9 +212,13 @@ def measured(pattern: str) -> Iterator[tuple[Path, int, int]]:
 def files(pattern: str) -> list[Path]:
     """The files that a glob matches, sorted; `**` goes down any number of folders."""
     paths = sorted(Path(path) for path in glob.glob(str(Path(pattern).expanduser()), recursive=True))
+    lost = [path for path in paths if not path.exists()]
+    if lost:
+        raise UserError(f"'{lost[0]}' is a link to what is not there")
     found = [path for path in paths if path.is_file()]
     if not found:
-        raise UserError(f"no file matches '{pattern}' (from '{Path.cwd()}')")
+        folder = '; it is a folder: name its files, as FOLDER/*.txt' if Path(pattern).expanduser().is_dir() else ''
+        raise UserError(f"no file matches '{pattern}' (from '{Path.cwd()}'){folder}")
     return found
 
 
@@ -232,8 +244,15 @@ def located(path: Path) -> Iterator[tuple[int, str, int]]:
     try:
         with ExitStack() as stack:
             raw = stack.enter_context(open(path, 'rb'))
+            if compressed and not os.fstat(raw.fileno()).st_size:
+                raise EOFError('it has no bytes')
             file = stack.enter_context(COMPRESSED[path.suffix](raw)) if compressed else raw
-            for number, line in enumerate(file, start=1):
+            for number in itertools.count(1):
+                line = file.readline(4 * LONGEST + 2)  # a character has four bytes at most: nothing longer is held
+                if not line:
+                    break
+                if len(line) > 4 * LONGEST:
+                    limit(len(line), f"'{path}' line {number}")
                 try:
                     decoded = line.decode('utf-8-sig' if number == 1 else 'utf-8')
                 except UnicodeDecodeError as error:
@@ -249,6 +268,50 @@ def located(path: Path) -> Iterator[tuple[int, str, int]]:
         raise UserError(f"'{path}' cannot be read: {error.strerror or error}") from error
 
 
+class Pieces(io.RawIOBase):
+    """A file of pieces of bytes, one after another."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces, self.left = pieces, memoryview(b'')
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills a part of `buffer` and tells how much; 0 is the end."""
+        while not self.left:
+            piece = next(self.pieces, None)
+            if piece is None:
+                return 0
+            self.left = memoryview(piece)
+        size = min(len(buffer), len(self.left))
+        buffer[:size], self.left = self.left[:size], self.left[size:]
+        return size
+
+
+def xz(raw: IO[bytes]) -> io.BufferedReader:
+    """A file of xz streams, decompressed. `lzma.open` takes a second one that is damaged for the end of the file."""
+    return io.BufferedReader(Pieces(streams(raw)), BUFFER)
+
+
+def streams(raw: IO[bytes]) -> Iterator[bytes]:
+    """The text of xz streams, one after another, with zeros between them or none. Raises EOFError within one."""
+    data = raw.read(BUFFER)
+    while data:
+        stream = lzma.LZMADecompressor()
+        while not stream.eof:
+            if stream.needs_input and not data:
+                data = raw.read(BUFFER)
+                if not data:
+                    raise EOFError('it ends within a stream')
+            yield stream.decompress(data, BUFFER)
+            data = b''
+        data = stream.unused_data.lstrip(b'\0')
+        while not data and (more := raw.read(BUFFER)):
+            data = more.lstrip(b'\0')
+
+
 def zstandard(raw: IO[bytes]) -> io.BufferedReader:
     """A file of Zstandard frames, decompressed."""
     import pyarrow
@@ -257,7 +320,7 @@ def zstandard(raw: IO[bytes]) -> io.BufferedReader:
 
 
 # The end of a file's name -> what decompresses the file.
-COMPRESSED: dict[str, Callable[[Any], Any]] = {'.gz': gzip.open, '.xz': lzma.open, '.zst': zstandard}
+COMPRESSED: dict[str, Callable[[Any], Any]] = {'.gz': gzip.open, '.xz': xz, '.zst': zstandard}
 
 
 def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

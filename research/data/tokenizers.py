@@ -61,7 +61,8 @@ def train_tokenizer(kind: str, texts: Iterable[str], size: int, lowercase: bool)
 def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
     """BERT's tokenizer: words and punctuation marks, cut into pieces of which all but a word's first bear '##'.
 
-    Characters beyond the `size` / 8 most frequent are unknown. The trainer numbers the '##' forms of characters in
+    The rarest characters, 1 - COVERAGE of the text, are unknown where they are more than `size` / 8, and never get more than
+    half of the pieces. The trainer numbers the '##' forms of characters in
     the order of a hash map, which decides between equally frequent merges; naming them beforehand, as special pieces,
     makes it repeatable.
     """
@@ -69,7 +70,10 @@ def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(tokenizer.normalizer.normalize_str(text))
-    alphabet = sorted(sorted(filter(str.strip, counts)), key=lambda character: -counts[character])[: size // 8]
+    alphabet = sorted(sorted(filter(str.strip, counts)), key=lambda character: -counts[character])
+    needed = int(np.searchsorted(np.cumsum([counts[character] for character in alphabet]), COVERAGE * counts.total()))
+    # Each takes two pieces, one of them with '##'.
+    alphabet = alphabet[: max(size // 8, min(needed, (size - len(SPECIAL)) // 4))]
     special = [names[0] for names in SPECIAL.values()]
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
@@ -103,7 +107,15 @@ def unigram(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
     trainer = trainers.UnigramTrainer(
         vocab_size=size, special_tokens=special, unk_token='<unk>', initial_alphabet=list(SYMBOLS), show_progress=False
     )
-    tokenizer.train_from_iterator((rare.sub(' ', text) for text in normal) if rare else normal, trainer)
+    try:
+        tokenizer.train_from_iterator((rare.sub(' ', text) for text in normal) if rare else normal, trainer)
+    except Exception as error:  # the library raises nothing narrower
+        if 'not large enough' not in str(error):
+            raise
+        raise UserError(
+            f'a vocabulary of {size} pieces cannot hold all characters of the text (but the rarest, {1 - COVERAGE:.2%} of it); '
+            'give a larger --config.model.vocabulary'
+        ) from error
     scores = {piece: score for piece, score in json.loads(tokenizer.to_str())['model']['vocab'] if piece not in special}
     least = min(scores.values())
     rarest = sorted(piece for piece, score in scores.items() if len(piece) == 1 and (score - least + 5e-8) % 1e-4 < 1e-7)
@@ -220,7 +232,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
     """Write tokenizer.json, and beside it facts.json with the size, the special ids and the fingerprint."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / 'tokenizer.json'))
+    (folder / 'tokenizer.json').write_text(tokenizer.to_str(pretty=True), encoding='utf-8')
     pieces = vocabulary_of(tokenizer)
     facts = {name: getattr(pieces, name) for name in ('size', *SPECIAL, 'fingerprint')}
     (folder / 'facts.json').write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
@@ -235,9 +247,9 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     special[list(ids.values())] = False
     special[list(five.values())] = True
     starts = np.ones(size, bool)
-    starts[list(ids.values())] = word_starts(list(ids))
-    starts[special] = True
     rules = json.loads(tokenizer.to_str())
+    starts[list(ids.values())] = word_starts(list(ids), rules['model']['type'] == 'WordPiece')
+    starts[special] = True
     content = json.dumps([ids, rules['normalizer'], rules['pre_tokenizer'], rules['model']], sort_keys=True)
     return Vocabulary(
         size=size,
@@ -248,13 +260,13 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     )
 
 
-def word_starts(pieces: list[str]) -> list[bool]:
-    """Whether each piece begins a word, by the convention that the pieces themselves show.
+def word_starts(pieces: list[str], wordpiece: bool) -> list[bool]:
+    """Whether each piece begins a word, by the marks of its kind of tokenizer.
 
     '##' marks what continues a word (WordPiece); '▁' or 'Ġ' marks what begins one (SentencePiece, byte-level BPE),
     where a punctuation mark stands alone too (as in ALBERT's n-gram masking). Without any mark every piece is a word.
     """
-    if any(piece.startswith('##') for piece in pieces):
+    if wordpiece:
         return [not piece.startswith('##') for piece in pieces]
     marks = tuple(mark for mark in '▁Ġ' if any(piece.startswith(mark) for piece in pieces))
     return [not marks or piece.startswith(marks) or not any(map(str.isalnum, piece)) for piece in pieces]

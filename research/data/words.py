@@ -35,7 +35,10 @@ def memory() -> Memory:
 
 
 def is_wordwise(tokenizer: Tokenizer) -> bool:
-    """Whether a tokenizer normalises and splits text as BERT's or ALBERT's does."""
+    """Whether a tokenizer normalises and splits text as BERT's or ALBERT's does, and finds nothing in it before."""
+    added = json.loads(tokenizer.to_str())['added_tokens']
+    if not all(token['special'] for token in added):
+        return False
     own = rules(tokenizer)
     known = [make(model, lowercase) for make, model in WORDWISE for lowercase in (True, False)]
     return any(own == rules(each) for each in known)

@@ -15,6 +15,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from research.data.cache import Interrupted
 from research.data.cutting import Cut, Knife, cut, knife
 from research.data.sources import Found
 from research.errors import UserError
@@ -91,9 +92,9 @@ def staff(count: int, build: Callable[..., Callable[[Any], Any]], *arguments: An
             answer = pickle.load(process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             status = process.wait()
-            raise UserError(
-                f'a process that prepares data was ended (exit status {status}); if the machine is short of memory, let fewer '
-                'take part: with taskset -c 0, or for batches with --config.data.workers=0'
+            raise Interrupted(
+                f'a process that prepares data was ended (exit status {status}); the same command goes on. If the machine is short '
+                'of memory, let fewer take part: with taskset -c 0, or for batches with --config.data.workers=0'
             ) from error
         finally:
             idle.put(process)

@@ -1,5 +1,6 @@
 """TFDS datasets, read without TensorFlow."""
 
+import shutil
 import sys
 from dataclasses import replace
 
@@ -65,6 +66,22 @@ def test_a_name_in_a_data_dir(folder):
 def test_another_field(folder, field, message):
     with pytest.raises(UserError, match=message):
         list(documents('tfds:notes', Data(field=field, folder=str(folder))))
+
+
+@pytest.mark.parametrize('harm', ['cut', 'gone', 'unreadable'])
+def test_a_damaged_dataset(folder, tmp_path, harm):
+    shutil.copytree(folder / 'notes' / '1.0.0', tmp_path / '1.0.0')
+    (shard,) = (tmp_path / '1.0.0').glob('*train*')
+    if harm == 'cut':
+        shard.write_bytes(shard.read_bytes()[:-50])
+    elif harm == 'gone':
+        shard.unlink()
+    else:
+        (tmp_path / '1.0.0' / 'dataset_info.json').write_text('{')
+    message = 'dataset_info.json. cannot be read: ' if harm == 'unreadable' else 'a shard in .* is missing or corrupt'
+    with pytest.raises(UserError, match=message) as caught:
+        list(documents(f'tfds:{tmp_path}/1.0.0', Data(field='body')))
+    assert '\n' not in str(caught.value)
 
 
 def test_bytes_that_are_no_text():

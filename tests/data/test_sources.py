@@ -40,6 +40,11 @@ def test_json_lines_plain_and_compressed(tmp_path, name, opener):
         ('a.txt.gz', gzip.compress(b'good\n' * 1000, mtime=0)[:-9], 'is corrupt: Compressed file ended before'),
         ('a.txt.xz', lzma.compress(bytes(range(97, 123)) * 100)[:-20], 'is corrupt'),
         ('a.txt.xz', b'not xz', 'is corrupt: Input format not supported by decoder'),
+        ('a.txt.xz', lzma.compress(b'one') + lzma.compress(b'two')[:-8], 'is corrupt: it ends within a stream'),
+        ('a.txt.xz', lzma.compress(b'one') + b'x' + lzma.compress(b'two'), 'is corrupt: Input format not supported'),
+        ('a.txt.xz', b'', 'is corrupt: it has no bytes'),
+        ('a.txt.gz', b'', 'is corrupt: it has no bytes'),
+        ('a.txt.zst', b'', 'is corrupt: it has no bytes'),
         ('a.jsonl', b'{"text": "a"}\n{"text": \n', "a.jsonl' line 2 is not JSON: Expecting value at character"),
         ('a.jsonl', b'{"text": "a"}\n["b"]\n', 'line 2 is not a JSON object but'),
         ('a.jsonl', b'{"txt": "a", "id": 3}\n', "line 1 has no column 'text' .data.field.; did you mean 'txt'.; it has txt, id"),
@@ -64,11 +69,26 @@ def test_bad_text_is_told_in_one_line(tmp_path, name, content, message):
         ('txt:a', "no data.source named 'txt'; did you mean 'text'"),
         ('text', 'lacks what comes after the colon; for example text:corpus/'),
         ('text:/nowhere/*.txt', "no file matches '/nowhere/\\*.txt'"),
+        ('text:/usr', "no file matches '/usr' .*; it is a folder: name its files, as FOLDER/"),
+        ('1' * 400 + ' docstrings', 'each weight must be above 0, and a number'),
     ],
 )
 def test_bad_sources(source, message):
     with pytest.raises(UserError, match=message):
-        list(documents(source))
+        [list(documents(each)) for _, each in mixture(source)]
+
+
+def test_a_link_to_nothing_is_not_passed_over(tmp_path):
+    (tmp_path / 'a.txt').write_text('One.')
+    (tmp_path / 'b.txt').symlink_to(tmp_path / 'gone')
+    with pytest.raises(UserError, match="b.txt' is a link to what is not there"):
+        list(documents(f'text:{tmp_path}/*.txt'))
+
+
+def test_xz_streams_follow_one_another_with_zeros_between(tmp_path):
+    path = tmp_path / 'a.txt.xz'
+    path.write_bytes(lzma.compress(b'One.\n' * 30_000) + bytes(8) + lzma.compress(b'') + lzma.compress(b'Two.') + bytes(2**17))
+    assert [line for _, line in sources.lines(path)] == ['One.'] * 30_000 + ['Two.']
 
 
 def test_a_file_that_vanished(tmp_path):
@@ -176,6 +196,13 @@ def test_a_corrupt_parquet_file(tmp_path, kind):
         list(documents(f'parquet:{path}'))
 
 
+def test_a_column_named_twice(tmp_path):
+    texts = pyarrow.array(['a'])
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays([texts, texts], ['text', 'text']), tmp_path / 'a.parquet')
+    with pytest.raises(UserError, match="has 2 columns 'text'"):
+        list(documents(f'parquet:{tmp_path}/a.parquet'))
+
+
 def test_a_parquet_file_that_vanished(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, 'measured', lambda pattern: [(tmp_path / 'gone.parquet', 0, 1)])
     with pytest.raises(UserError, match="gone.parquet' cannot be read"):
@@ -210,3 +237,22 @@ def test_a_source_without_titles_keeps_its_documents(tmp_path):
     path.write_text('\n'.join(json.dumps({'text': f'First {number}.\nSecond.'}) for number in range(3)), encoding='utf-8')
     found = list(documents(f'jsonl:{path}', Data(cleaners=('wikitext',))))
     assert found == [[f'First {number}.', 'Second.'] for number in range(3)]
+    # Nor does a line in the middle make one of all that follow.
+    path.write_text('\n'.join(json.dumps({'text': text}) for text in ('One.', '= 5 =\nTwo.', 'Three.')), encoding='utf-8')
+    assert list(documents(f'jsonl:{path}', Data(cleaners=('wikitext',)))) == [['One.'], ['Two.'], ['Three.']]
+    # As WikiText's rows lie in Parquet: the first is empty.
+    path.write_text(
+        '\n'.join(json.dumps({'text': text}) for text in ('', ' = A = ', '', 'One.', ' = B = ', 'Two.')), encoding='utf-8'
+    )
+    assert list(documents(f'jsonl:{path}', Data(cleaners=('wikitext',)))) == [['One.'], ['Two.']]
+
+
+def test_a_line_that_does_not_fit_into_memory_is_not_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, 'LONGEST', 1000)
+    path = tmp_path / 'a.txt'
+    path.write_text('word ' * 10**6)
+    longest = []
+    monkeypatch.setattr(sources, 'limit', lambda size, where, real=sources.limit: longest.append(size) or real(size, where))
+    with pytest.raises(UserError, match="a.txt' line 1 has more than 1,000 characters"):
+        list(documents(f'text:{path}'))
+    assert max(longest) < 5000

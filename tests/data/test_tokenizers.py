@@ -107,11 +107,30 @@ def test_vocabulary_file(tmp_path):
     assert vocabulary_of(load_tokenizer(path, lowercase=False)).fingerprint != pieces.fingerprint
 
 
-def test_word_starts_by_each_convention():
-    assert word_starts(['the', '##s', '.']) == [True, False, True]
-    assert word_starts(['▁the', 's', '.', "'s"]) == [True, False, True, False]
-    assert word_starts(['Ġthe', 's', '.']) == [True, False, True]
-    assert word_starts(['the', 's']) == [True, True]
+def test_word_starts_by_the_marks_of_each_kind():
+    assert word_starts(['the', '##s', '.'], wordpiece=True) == [True, False, True]
+    assert word_starts(['the', 's'], wordpiece=True) == [True, True]
+    assert word_starts(['▁the', 's', '.', "'s"], wordpiece=False) == [True, False, True, False]
+    assert word_starts(['Ġthe', 's', '.'], wordpiece=False) == [True, False, True]
+    assert word_starts(['the', 's'], wordpiece=False) == [True, True]
+    # A text of Markdown, whose marks become pieces.
+    assert word_starts(['▁the', 'ing', '####'], wordpiece=False) == [True, False, True]
+
+
+def test_a_unigram_tokenizer_of_marks_that_wordpiece_uses_keeps_its_words_whole():
+    texts = [f'#### heading{i} ######## the walking{"s" * (i % 3)} sailor####' for i in range(200)]
+    pieces = vocabulary_of(train_tokenizer('unigram', texts, 100, True))
+    assert 0.1 < pieces.word_start.mean() < 0.9
+
+
+def test_a_text_of_many_characters_gets_the_pieces_for_them(capsys):
+    texts = [''.join(chr(0x4E00 + (i * 7 + j) % 700) for j in range(200)) for i in range(60)]
+    known = train_tokenizer('wordpiece', texts, 3000, True)
+    assert known.encode(texts[0]).ids.count(1) == 0  # none unknown
+    crowded = vocabulary_of(train_tokenizer('wordpiece', texts, 400, True))
+    assert crowded.size <= 400
+    with pytest.raises(UserError, match='a vocabulary of 200 pieces cannot hold all characters of the text .*model.vocabulary'):
+        train_tokenizer('unigram', texts, 200, True)
 
 
 @pytest.mark.parametrize(

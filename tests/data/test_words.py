@@ -51,6 +51,13 @@ def test_another_tokenizer_is_not_wordwise(story_data):
     agree(['the old map', 'é'], tokenizer, None)
 
 
+def test_a_tokenizer_with_pieces_of_several_words_is_not_wordwise(story_data):
+    tokenizer = tokenizer_of(story_data, 200)
+    assert is_wordwise(tokenizer)
+    tokenizer.add_tokens(['the map'])
+    assert not is_wordwise(tokenizer)
+
+
 def test_books_have_the_ids_that_the_library_gives(shared_data):
     tokenizer = load_tokenizer(shared_data / 'vocab' / 'bert-base-uncased-vocab.txt')
     assert is_wordwise(tokenizer) and is_wordwise(load_tokenizer(shared_data / 'bert_tiny'))
