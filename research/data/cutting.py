@@ -67,11 +67,9 @@ def digest(paragraphs: Iterable[str]) -> int:
 
 
 def bare(text: str) -> str:
-    """A text without what says nothing: case, how characters are composed, and what cannot be seen."""
-    text = unicodedata.normalize('NFKC', text)
-    if not text.isprintable():
-        text = UNSEEN.sub('', text)
-    return ' '.join(text.casefold().split())
+    """A cleaned text without what says nothing: case, how characters are composed, and what cannot be seen."""
+    text = unicodedata.normalize('NFKC', text).casefold()
+    return text if text.isprintable() else ' '.join(UNSEEN.sub('', text).split())
 
 
 def shares(digests: NDArray[np.uint64]) -> NDArray[np.float64]:
