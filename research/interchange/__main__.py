@@ -77,7 +77,7 @@ def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
     checkpoints.save(State(step=jnp.zeros((), jnp.int32), key=jax.random.key(0), params=donor.params, moments={}))
     donor.params.clear()  # what is being saved is a copy: the model need not lie in memory twice
     checkpoints.close()
-    origin = {'source': donor.label, 'fingerprint': fingerprint(weight_files(folder))}
+    origin = {'source': donor.label, 'fingerprint': fingerprint(weight_files(folder)), 'labels': list(donor.labels) or None}
     write_record(run / 'environment.json', environment(origin))
     write_record(run / 'result.json', result(donor, name))
 

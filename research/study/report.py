@@ -146,7 +146,8 @@ def remarks(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Eviden
         entropy, loss = (
             None if found.result is None else look_up(found.result, key) for key in ('unigram_entropy', 'metrics:dev/mlm')
         )
-        if entropy is not None and loss is not None and loss >= entropy:
+        rare = study.runs[name].data.masking.policy == 'frequency'  # rare pieces are hidden more: their frequencies say less
+        if entropy is not None and loss is not None and loss >= entropy and not rare:
             lines.append(
                 f'`{name}` has a held-out MLM loss of {loss:.3f}, not below the unigram entropy of {entropy:.3f}:'
                 ' it has not learnt more than how frequent each piece is.'

@@ -16,7 +16,7 @@ from research.study.claims import cell_text, judge, order_of_published
 from research.study.graph import COLUMNS, FORMATS, Claim, Column, Row
 from research.study.ledger import enter
 from research.study.metrics import read_curve
-from research.study.report import report
+from research.study.report import remarks, report
 from research.study.sheet import Entry, Sheet, escape, latex
 
 
@@ -144,6 +144,11 @@ def test_a_loss_that_frequencies_alone_reach_is_said(study, finished, finish):
     text = (finished / 'report.md').read_text()
     assert '`scratch` has a held-out MLM loss of 6.210, not below the unigram entropy of 6.210' in text
     assert text.count('not below the unigram') == 1
+    scratch = study.runs['scratch']
+    masking = dataclasses.replace(scratch.data.masking, policy='frequency')
+    runs = {**study.runs, 'scratch': dataclasses.replace(scratch, data=dataclasses.replace(scratch.data, masking=masking))}
+    cells = [[Cell((), {})] * len(study.table.columns)] * len(study.table.rows)
+    assert not any('unigram' in line for line in remarks(dataclasses.replace(study, runs=runs), cells, gather(study, finished)))
 
 
 def test_the_report_of_no_study_is_refused(tmp_path):
