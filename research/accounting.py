@@ -86,13 +86,16 @@ def step_flops(student: Architecture, teacher: Architecture | None, losses: Loss
 
 
 def costs(student: Architecture, teacher: Architecture | None, losses: Losses, data: Data, batch: int) -> dict[str, float]:
-    """FLOPs `per_token` of a forward pass and `per_step` of training, means over the steps where these have two lengths."""
+    """FLOPs `per_token` of the encoder's forward pass and `per_step` of training: means over the steps, whose lengths may be two.
+
+    Heads count in the step only: how many positions a loss scores says what training costs, not what the model does.
+    """
     tokens, forward, step = 0.0, 0.0, 0.0
     sequences = batch * (len(tasks.classes(data)) if 'choice' in heads(losses) else 1)  # each candidate is one
     for stage in stages(data):
         room = predictions(stage.masking, stage.length)
         tokens += stage.share * stage.length
-        forward += stage.share * forward_flops(student, stage.length, vocabulary_positions(losses, stage.length, room))
+        forward += stage.share * forward_flops(student, stage.length)
         step += stage.share * step_flops(student, teacher, losses, sequences, stage.length, room)
     return {'per_token': forward / tokens, 'per_step': round(step)}
 

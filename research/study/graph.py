@@ -98,7 +98,7 @@ COLUMNS = {
         'flops_per_token',
         'millions',
         'min',
-        'forward pass of pretraining and its heads (a student that is taught: of all pieces), a multiply-add counted as 2',
+        'forward pass of the encoder with its pooler, without heads, at the length of pretraining; a multiply-add counts as 2',
     ),
     'mlm': Column('MLM loss (nats)', 'pretrain', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents'),
     'mlm_accuracy': Column('MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'),
