@@ -6,8 +6,8 @@ nodes=(node-a node-b)
 
 install_packages() {
     command -v slurmctld slurmd munged >/dev/null && return
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge
+    timeout 120 apt-get update -q # no network, no endless wait
+    DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install -y -q --no-install-recommends slurm-wlm munge
 }
 
 configuration() { # Two slurmd on one machine differ by their names and ports.
@@ -65,7 +65,10 @@ start() {
     slurmctld
     for node in "${nodes[@]}"; do slurmd -N "$node"; done
     for _ in $(seq 60); do
-        [ "$(sinfo --noheader --states=idle --format=%D 2>/dev/null)" = 2 ] && echo 'the cluster is up' && return
+        if [ "$(sinfo --noheader --states=idle --format=%D 2>/dev/null)" = 2 ] && timeout 60 srun --nodes=2 true; then
+            echo 'the cluster is up'
+            return
+        fi
         sleep 1
     done
     echo 'the cluster did not come up:' >&2
