@@ -74,8 +74,11 @@ def open_donor(source: str, workdir: Path, key: str) -> Donor:
 
 def labels_of(folder: Path) -> tuple[str, ...]:
     """The names of the labels of a run, by what it wrote when it began; () for a run without."""
-    there = read_record(folder / 'environment.json')
-    return tuple(there['data']['labels'] or ()) if there is not None and 'labels' in there['data'] else ()
+    there = read_record(folder / 'environment.json') or {}
+    found = there.get('data', {}).get('labels')
+    if found is None:  # an import of an earlier version
+        found = (read_record(folder / 'result.json') or {}).get('labels')
+    return tuple(found or ())
 
 
 def resolve(x: Experiment, workdir: Path) -> Experiment:

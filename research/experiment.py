@@ -205,10 +205,15 @@ def keys(kind: Any, prefix: str = '') -> list[str]:
     return found
 
 
+PACE = ('data.prefetch', 'data.workers')  # how fast batches come; what they are does not depend on it
+
+
 def differences(a: Experiment, b: Experiment) -> list[str]:
-    """The dotted names whose values differ, with both values."""
+    """The dotted names whose values differ, with both values; but for PACE."""
     found = []
     for key in keys(Experiment):
+        if key in PACE:
+            continue
         left, right = value(a, key), value(b, key)
         if left != right:
             found.append(f'{key}: {left!r} -> {right!r}')
@@ -223,9 +228,10 @@ def value(x: Any, key: str) -> Any:
 
 
 def setting(x: Experiment) -> Experiment:
-    """`x` without what the seeds of one experiment differ in: seed, name, and which sibling they start from or are taught by."""
+    """`x` without what the seeds of one experiment differ in: PACE, seed, name, which sibling they start from or are taught by."""
     start, teacher = ('@' if source.startswith('@') else source for source in (x.start, x.teacher))
-    return dataclasses.replace(x, seed=0, name='', start=start, teacher=teacher)
+    data = dataclasses.replace(x.data, prefetch=0, workers=0)
+    return dataclasses.replace(x, seed=0, name='', start=start, teacher=teacher, data=data)
 
 
 def read(folder: Path, label: str = '', mend: str = '') -> Experiment:

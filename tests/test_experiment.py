@@ -10,7 +10,7 @@ import pytest
 from research.data.masking import Masking
 from research.data.settings import Data
 from research.errors import UserError
-from research.experiment import Experiment, Run, differences, from_wire, keys, override, squeeze, to_wire, validate, value
+from research.experiment import Experiment, Run, differences, from_wire, keys, override, setting, squeeze, to_wire, validate, value
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
@@ -125,6 +125,8 @@ def test_differences_name_keys_and_both_values() -> None:
     other = override(RICH, {'model.dropout': 0.3, 'seed': 9})
     assert differences(RICH, RICH) == []
     assert differences(RICH, other) == ['seed: 3 -> 9', 'model.dropout: 0.1 -> 0.3']
+    faster = override(RICH, {'data.workers': 3, 'data.prefetch': 1})
+    assert differences(RICH, faster) == [] and setting(RICH) == setting(faster)
 
 
 @pytest.mark.parametrize('sharing', ['none', 'groups', 'cycle', 'table'])

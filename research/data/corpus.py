@@ -15,7 +15,6 @@ import itertools
 import json
 import sys
 import zlib
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +35,8 @@ from research.data.tokenizers import KINDS, load_tokenizer, save_tokenizer, trai
 from research.data.workers import cuts
 from research.errors import UserError, choose
 
-FORMAT = 3  # raise it when what is written below changes
+FORMAT = 4  # raise it when what is written below changes
 SAMPLE = 50_000_000  # characters that a tokenizer is trained on, at most
-OPEN = 256  # shards of a part that are open at once
 CHANGED = ('prepare', 'refuse')  # what is done when files changed since they were prepared
 INDEX = {'lengths': '<i4', 'starts': '<i8', 'document': '<i8'}
 AT_ONCE = 1024  # sections copied at once
@@ -48,28 +46,10 @@ AT_ONCE = 1024  # sections copied at once
 class Part:
     """The sections of one part of a corpus: R of them, with S sentences in all. The arrays are mapped from disk."""
 
-    reader: Callable[[int], Any]  # the ArrayRecordReader of a shard
-    first: NDArray[np.int64]  # [shards + 1] index of each shard's first section
-    ids: NDArray[Any]  # [P] of all sections, end to end; mapped from a file of their own, if it is written
+    ids: NDArray[Any]  # [P] of all sections, end to end
     lengths: NDArray[np.int32]  # [S] pieces of each sentence
     starts: NDArray[np.int64]  # [R + 1] index of each section's first sentence
     document: NDArray[np.int64]  # [R] the document that a section belongs to, rising
-
-    def read(self, sections: NDArray[np.int64]) -> list[NDArray[Any]]:
-        """The ids of some sections, in the order asked for. Raises UserError if a shard is damaged."""
-        shards = np.searchsorted(self.first, sections, side='right') - 1
-        records: list[bytes] = [b''] * len(sections)
-        for shard in np.unique(shards).tolist():
-            places = np.flatnonzero(shards == shard)
-            try:
-                found = self.reader(shard).read((sections[places] - self.first[shard]).tolist())
-            except (RuntimeError, IndexError, OSError) as error:
-                raise UserError(
-                    f'a prepared corpus cannot be read ({str(error).splitlines()[0]}); remove its folder, and it is prepared anew'
-                ) from error
-            for place, record in zip(places.tolist(), found, strict=True):
-                records[place] = record
-        return [np.frombuffer(record, self.ids.dtype) for record in records]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +73,7 @@ def tokenizer_of(data: Data, size: int) -> Tokenizer:
         return load_tokenizer(data.tokenizer, data.lowercase)
     check(data)
     stamps = [[weight, sources.stamp(source, data)] for weight, source in sources.mixture(data.source)]
-    settings = fingerprint([FORMAT, data.source, data.tokenizer, size, data.lowercase, *wishes(data)])
+    settings = fingerprint([FORMAT, *origins(data), data.tokenizer, size, data.lowercase, *wishes(data)])
     folder = place(data, 'tokenizer', settings, fingerprint([stamps, data.tokenizer, size, data.lowercase, *wishes(data)]))
 
     def write(unfinished: Path) -> None:
@@ -174,12 +154,17 @@ def wishes(data: Data) -> list[Any]:
     return [data.field, data.documents, data.cleaners, data.deduplicate, data.held_out]
 
 
+def origins(data: Data) -> list[Any]:
+    """What a tokenizer is trained on."""
+    return [[weight, sources.origin(source, data)] for weight, source in sources.mixture(data.source)]
+
+
 def place_of(source: str, data: Data, tokenizer: Tokenizer) -> Path:
     """The folder of the corpus of one source."""
     pieces = vocabulary_of(tokenizer)
-    # A tokenizer that is trained changes with the text, so that its name and not its pieces belong to the settings.
-    named = [data.tokenizer, data.lowercase, pieces.size] if data.tokenizer in KINDS else [pieces.fingerprint]
-    settings = fingerprint([FORMAT, source, named, *wishes(data)])
+    # A tokenizer that is trained changes with the text: its name and what it is trained on belong to the settings, not its pieces.
+    named = [data.tokenizer, data.lowercase, pieces.size, *origins(data)] if data.tokenizer in KINDS else [pieces.fingerprint]
+    settings = fingerprint([FORMAT, sources.origin(source, data), named, *wishes(data)])
     content = fingerprint([FORMAT, sources.stamp(source, data), pieces.fingerprint, *wishes(data)])
     return place(data, 'corpus', settings, content)
 
@@ -297,12 +282,17 @@ def checksum(path: Path) -> int:
 
 
 def write_ids(folder: Path, part: str, records: list[int]) -> None:
-    """Lay the ids of a part end to end."""
-    reader, first = readers(folder, part, records)
+    """Lay the ids of the sections of a part end to end; records: how many each of its shards holds."""
     with open(folder / f'{part}.ids', 'wb') as file:
-        for shard, count in enumerate(np.diff(first).tolist()):
+        for shard, count in enumerate(records):
+            if not count:
+                continue
+            reader: Any = ArrayRecordReader(
+                str(folder / blocks.shard_name(part, shard)), 'readahead_buffer_size:0,max_parallelism:0'
+            )
             for begin in range(0, count, AT_ONCE):
-                file.writelines(reader(shard).read(list(range(begin, min(begin + AT_ONCE, count)))))
+                file.writelines(reader.read(list(range(begin, min(begin + AT_ONCE, count)))))
+            reader.close()
 
 
 def write_index(folder: Path, part: str, count: int, totals: dict[str, int]) -> None:
@@ -374,16 +364,4 @@ def open_part(folder: Path, part: str, facts: dict[str, Any]) -> Part:
     arrays = {name: np.load(folder / f'{part}.{name}.npy', mmap_mode='r') for name in INDEX}
     path = folder / f'{part}.ids'
     ids = np.memmap(path, facts['dtype'], mode='r') if path.stat().st_size else np.zeros(0, facts['dtype'])
-    return Part(*readers(folder, part, facts['records'][part]), ids, **arrays)
-
-
-def readers(folder: Path, part: str, records: list[int]) -> tuple[Callable[[int], Any], NDArray[np.int64]]:
-    """(the reader of each shard of a part, the index of its first section [shards + 1])."""
-
-    @functools.lru_cache(OPEN)
-    def reader(shard: int) -> Any:
-        # These options are those that array_record advises for random access.
-        path = str(folder / blocks.shard_name(part, shard))
-        return ArrayRecordReader(path, 'readahead_buffer_size:0,max_parallelism:0')
-
-    return reader, np.concatenate([[0], np.cumsum(np.array(records, np.int64))])
+    return Part(ids, **arrays)

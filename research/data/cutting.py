@@ -26,8 +26,13 @@ ABBREVIATED = re.compile(
 )
 
 
-# Control characters but white space, soft hyphens, joiners, marks of direction and of byte order.
-UNSEEN = re.compile('[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]+')
+# What no reader sees: Unicode's control characters (Cc) but white space, and its formats (Cf: soft hyphens, joiners, marks of
+# direction and of byte order).
+UNSEEN = re.compile(
+    '[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f'
+    '\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f'
+    '\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]+'
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +74,9 @@ def digest(paragraphs: Iterable[str]) -> int:
 def bare(text: str) -> str:
     """A cleaned text without what says nothing: case, how characters are composed, and what cannot be seen."""
     text = unicodedata.normalize('NFKC', text).casefold()
-    return text if text.isprintable() else ' '.join(UNSEEN.sub('', text).split())
+    if not text.isprintable() or '  ' in text:
+        text = ' '.join(UNSEEN.sub('', text).split())
+    return text.strip()
 
 
 def shares(digests: NDArray[np.uint64]) -> NDArray[np.float64]:

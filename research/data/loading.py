@@ -211,14 +211,19 @@ def load(data: Data, *, batch: int, seed: int, vocabulary: int, steps: int = 0, 
         examples=examples,
         ahead=max(data.prefetch, 2 * data.workers),
         workers=data.workers,
-        again=partial(batches_of, data, batch=batch, seed=seed, vocabulary=vocabulary, steps=steps, epochs=epochs),
+        again=partial(
+            batches_of, data, facts['fingerprint'], batch=batch, seed=seed, vocabulary=vocabulary, steps=steps, epochs=epochs
+        ),
         questions=questions,
     )
 
 
-def batches_of(data: Data, **given: Any) -> Callable[[int], Batch]:
-    """`train[step]` of the Feed of `data`, whose corpora are prepared and must not have changed since."""
-    return load(replace(data, changed='refuse'), **given).train.__getitem__
+def batches_of(data: Data, fingerprint: str, **given: Any) -> Callable[[int], Batch]:
+    """`train[step]` of the Feed of `data` that has this fingerprint. Raises UserError if the data has changed since."""
+    feed = load(replace(data, changed='refuse'), **given)
+    if feed.facts['fingerprint'] != fingerprint:
+        raise UserError('the data has changed since the run began; the same command goes on when it is what it was')
+    return feed.train.__getitem__
 
 
 @contextmanager

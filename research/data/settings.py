@@ -54,7 +54,7 @@ class Data:
     labels: tuple[str, ...] = ()  # the labels in their order; () is the task's own order, of `custom` those of train, sorted
     dev_share: float = 0.1  # share of train's texts, by their hash, that is carved out where selection or dev needs it
     cache: str = 'runs/cache'  # folder of prepared corpora and trained tokenizers; safe to delete
-    prefetch: int = 8  # batches made ahead while the model computes; 0 makes each when asked
+    prefetch: int = 8  # batches made ahead while the model computes (two a worker at least); 0 makes each when asked
     workers: int = 0  # processes that make them, each of which opens the data for itself; 0 is a thread of the run's own
 
 

@@ -91,6 +91,15 @@ def stamp(source: str, data: Data) -> Any:
     return [source.partition(':')[0], row.stamp(argument, data)]
 
 
+def origin(source: str, data: Data) -> list[str]:
+    """Which text a source names, whatever that holds now, and from whatever directory it is named."""
+    row, argument = parse(source)
+    kind = source.partition(':')[0]
+    if row.stamp is file_stamps:
+        return [kind, os.path.abspath(argument)]
+    return [kind, argument, data.folder] if kind == 'tfds' else [kind]
+
+
 def parse(source: str) -> tuple[Source, str]:
     """The row of SOURCES that a source names, and its argument."""
     kind, _, argument = source.partition(':')
@@ -248,7 +257,7 @@ def located(path: Path) -> Iterator[tuple[int, str, int]]:
                 raise EOFError('it has no bytes')
             file = stack.enter_context(COMPRESSED[path.suffix](raw)) if compressed else raw
             for number in itertools.count(1):
-                line = file.readline(4 * LONGEST + 2)  # a character has four bytes at most: nothing longer is held
+                line = file.readline(4 * LONGEST + 2)  # a character of text has four bytes at most: nothing longer is held
                 if not line:
                     break
                 if len(line) > 4 * LONGEST:

@@ -61,17 +61,17 @@ def train_tokenizer(kind: str, texts: Iterable[str], size: int, lowercase: bool)
 def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
     """BERT's tokenizer: words and punctuation marks, cut into pieces of which all but a word's first bear '##'.
 
-    The rarest characters, 1 - COVERAGE of the text, are unknown where they are more than `size` / 8, and never get more than
-    half of the pieces. The trainer numbers the '##' forms of characters in
-    the order of a hash map, which decides between equally frequent merges; naming them beforehand, as special pieces,
-    makes it repeatable.
+    The rarest characters, 1 - COVERAGE of the text, are unknown where there are more than `size` / 8, and never get more
+    than half of the pieces. The trainer numbers the '##' forms of characters in the order of a hash map, which decides
+    between equally frequent merges; naming them beforehand, as special pieces, makes it repeatable.
     """
     tokenizer = as_bert(models.WordPiece({}, unk_token='[UNK]'), lowercase)
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(tokenizer.normalizer.normalize_str(text))
     alphabet = sorted(sorted(filter(str.strip, counts)), key=lambda character: -counts[character])
-    needed = int(np.searchsorted(np.cumsum([counts[character] for character in alphabet]), COVERAGE * counts.total()))
+    sums = np.cumsum([0, *(counts[character] for character in alphabet)])
+    needed = int(np.searchsorted(sums, COVERAGE * sums[-1]))
     # Each takes two pieces, one of them with '##'.
     alphabet = alphabet[: max(size // 8, min(needed, (size - len(SPECIAL)) // 4))]
     special = [names[0] for names in SPECIAL.values()]

@@ -92,6 +92,8 @@ def staff(count: int, build: Callable[..., Callable[[Any], Any]], *arguments: An
             answer = pickle.load(process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             status = process.wait()
+            if status > 0:  # not killed: it failed, and would again
+                raise RuntimeError(f'a process that prepares data failed (exit status {status}); why is told above') from error
             raise Interrupted(
                 f'a process that prepares data was ended (exit status {status}); the same command goes on. If the machine is short '
                 'of memory, let fewer take part: with taskset -c 0, or for batches with --config.data.workers=0'

@@ -8,14 +8,16 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from research.data import blocks, corpus, cutting, loading, sources
 from research.data.cache import Interrupted
-from research.data.corpus import Corpus, entropy, tokenizer_of
+from research.data.corpus import Corpus, Part, entropy, tokenizer_of
 from research.data.cutting import share
 from research.data.settings import Data
 from research.data.tokenizers import vocabulary_of
@@ -28,13 +30,19 @@ def prepare(data: Data, tokenizer: Tokenizer) -> Corpus:
     return prepared
 
 
+def sections(part: Part) -> list[NDArray[Any]]:
+    """The ids of each section of a part, which its shards hold too."""
+    edges = np.cumsum(np.add.reduceat(part.lengths, part.starts[:-1]))
+    return np.split(part.ids, edges[:-1])
+
+
 def test_every_piece_is_stored_in_its_part(story_data):
     tokenizer = tokenizer_of(story_data, 200)
     prepared = prepare(story_data, tokenizer)
     stories = list(sources.documents(story_data.source))
     for part, inside in ((prepared.train, False), (prepared.held_out, True)):
         chosen = [document for document in stories if (share(document) < 0.2) == inside]
-        records = part.read(np.arange(len(chosen)))
+        records = sections(part)
         assert len(part.document) == len(chosen)
         for document, record, first, last in zip(chosen, records, part.starts[:-1], part.starts[1:], strict=True):
             cut = [tokenizer.encode(sentence, add_special_tokens=False).ids for sentence in document]
@@ -52,7 +60,7 @@ def test_long_documents_are_stored_in_sections(story_data, tmp_path, monkeypatch
     part = prepared.train
     sizes = np.add.reduceat(part.lengths, part.starts[:-1])
     assert sizes.max() == 7
-    assert [len(record) for record in part.read(np.arange(len(sizes)))] == sizes.tolist()
+    assert [len(record) for record in sections(part)] == sizes.tolist()
     assert len(set(part.document.tolist())) == prepared.facts['documents']
     assert prepared.facts['tokens'] == prepare(story_data, tokenizer_of(story_data, 200)).facts['tokens']
 
@@ -86,7 +94,7 @@ def test_the_split_is_by_the_text_of_a_document(story_data, tmp_path):
     tokenizer = tokenizer_of(story_data, 200)
     whole, half = (prepare(replace(story_data, source=source), tokenizer) for source in (story_data.source, f'text:{tmp_path}/*'))
     read = {
-        name: {record.tobytes() for record in part.read(np.arange(len(part.document)))}
+        name: {record.tobytes() for record in sections(part) if len(record) > 1}  # one piece may be of many, the unknown
         for name, part in (('whole train', whole.train), ('half train', half.train), ('half held out', half.held_out))
     }
     assert read['half train'] <= read['whole train']
@@ -139,7 +147,7 @@ def test_unknown_pieces_are_counted(story_data, tmp_path):
 def everything(prepared: Corpus) -> tuple[list[bytes], list[int], list[int], list[int]]:
     """All that a part of a corpus tells of train."""
     part = prepared.train
-    records = [record.tobytes() for record in part.read(np.arange(len(part.document)))]
+    records = [record.tobytes() for record in sections(part)]
     return records, part.lengths.tolist(), part.starts.tolist(), part.document.tolist()
 
 
@@ -152,15 +160,12 @@ def test_shards_hold_what_one_would(story_data, tmp_path, monkeypatch):
     tokenizer = tokenizer_of(story_data, 200)
     one = prepare(replace(story_data, cache=str(tmp_path / 'one')), tokenizer)
     in_small_blocks(monkeypatch)
-    monkeypatch.setattr(corpus, 'OPEN', 2)
     many = prepare(replace(story_data, cache=str(tmp_path / 'many')), tokenizer)
     assert len(list(many.folder.glob('train-*.arrayrecord'))) > 5
     assert everything(many) == everything(one)
     assert many.facts['fingerprint'] == one.facts['fingerprint']
     assert many.facts['lengths'] == one.facts['lengths']
     np.testing.assert_array_equal(many.counts, one.counts)
-    order = np.random.default_rng(0).permutation(len(one.train.document))
-    assert [record.tolist() for record in many.train.read(order)] == [record.tolist() for record in one.train.read(order)]
     assert sum(many.facts['lengths']['documents']) == 40
     assert sum(many.facts['lengths']['sentences']) == len(one.train.lengths) + len(one.held_out.lengths)
 
@@ -328,7 +333,7 @@ def test_facts_that_are_none(story_data, tmp_path, content):
         prepare(data, tokenizer)
 
 
-def test_a_corpus_is_read_where_nothing_can_be_written(story_data, tmp_path):
+def test_reading_a_corpus_writes_nothing_into_it(story_data, tmp_path):
     data, tokenizer = replace(story_data, cache=str(tmp_path)), tokenizer_of(story_data, 200)
     found = prepare(data, tokenizer)
     there = sorted(found.folder.iterdir())
@@ -348,12 +353,27 @@ def test_a_truncated_file_is_found_when_the_corpus_is_opened(story_data, tmp_pat
         prepare(data, tokenizer)
 
 
-def test_a_damaged_shard_is_told_when_it_is_read(story_data, tmp_path):
-    data, tokenizer = replace(story_data, cache=str(tmp_path)), tokenizer_of(story_data, 200)
-    victim = prepare(data, tokenizer).folder / 'train-00000.arrayrecord'
-    victim.write_bytes(bytes(len(victim.read_bytes())))
-    with pytest.raises(UserError, match='a prepared corpus cannot be read .*; remove its folder'):
-        prepare(data, tokenizer).train.read(np.arange(3))
+@pytest.mark.parametrize('kind', ['tokenizer', 'corpus'])
+def test_another_source_is_no_change_of_this_one(stories, story_data, tmp_path, monkeypatch, capsys, kind):
+    """A mixture trains another tokenizer of the same name; a relative path names the same text from its own folder alone."""
+    text = stories.read_text('utf-8')
+    for folder in ('one', 'two'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'a.txt').write_text(text if folder == 'one' else text.replace('map', 'chart'), encoding='utf-8')
+    one = f'text:{tmp_path}/one/a.txt'
+    data = replace(story_data, source=one, tokenizer='wordpiece', cache=str(tmp_path / 'cache'), changed='refuse')
+    for source in (one, f'3 {one} + 1 text:{tmp_path}/two/a.txt', f'1 {one} + 1 text:{tmp_path}/two/a.txt'):
+        asked = replace(data, source=source)
+        tokenizer = tokenizer_of(asked, 200)
+        if kind == 'corpus':
+            corpus.prepare(asked, tokenizer)
+    for folder in ('one', 'two'):
+        monkeypatch.chdir(tmp_path / folder)
+        asked = replace(data, source='text:a.txt')
+        if kind == 'corpus':
+            prepare(asked, tokenizer_of(asked, 200))
+        tokenizer_of(asked, 200)
+    assert 'has changed' not in capsys.readouterr().err
 
 
 def test_a_changed_source_is_told_and_refused_when_asked(stories, story_data, tmp_path, capsys):
@@ -388,7 +408,7 @@ def test_a_mixture_has_one_corpus_a_source_and_one_side_a_text(story_data, tmp_p
     assert (first.facts['source'], second.facts['source']) == (story_data.source, f'jsonl:{tmp_path}/a.jsonl')
 
     def records(part: corpus.Part) -> set[bytes]:
-        return {record.tobytes() for record in part.read(np.arange(len(part.document)))}
+        return {record.tobytes() for record in sections(part)}
 
     assert not (records(first.train) | records(second.train)) & (records(first.held_out) | records(second.held_out))
     assert records(second.held_out) and records(second.held_out) <= records(first.held_out)
@@ -427,7 +447,7 @@ def test_cleaners_decide_what_is_stored(story_data, tmp_path):
     plain, mapped = prepare(data, tokenizer), prepare(replace(data, cleaners=('ascii_punctuation',)), tokenizer)
     assert plain.folder != mapped.folder
     expected = tokenizer.encode('the "map" of ... it', add_special_tokens=False).ids
-    assert mapped.train.read(np.array([0]))[0].tolist() == expected
+    assert sections(mapped.train)[0].tolist() == expected
 
 
 def test_a_sample_is_spread_bounded_and_always_the_same(story_data, monkeypatch):

@@ -64,8 +64,9 @@ start() {
     fi
     slurmctld
     for node in "${nodes[@]}"; do slurmd -N "$node"; done
-    for _ in $(seq 60); do
-        if [ "$(sinfo --noheader --states=idle --format=%D 2>/dev/null)" = 2 ] && timeout 60 srun --nodes=2 true; then
+    local until=$((SECONDS + 120))
+    while [ $SECONDS -lt $until ]; do
+        if [ "$(sinfo --noheader --states=idle --format=%D 2>/dev/null)" = 2 ] && timeout 30 srun --nodes=2 true; then
             echo 'the cluster is up'
             return
         fi
@@ -78,6 +79,7 @@ start() {
 }
 
 stop() {
+    [ -d $folder ] || return 0 # whatever Slurm there is, it is not ours
     scancel --me 2>/dev/null || true
     scontrol shutdown 2>/dev/null || true
     sleep 2

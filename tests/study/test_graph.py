@@ -104,6 +104,7 @@ def test_probes_move_no_layer_and_answer_one_kind_of_pairs():
         x = study.runs[f'none-{probe}']
         assert x.start == '@none' and x.data.pairs == probe and not x.losses.mlm.weight
         assert x.optimizer.frozen == ('embeddings', 'layer_0', 'layer_1', 'layer_2', 'layer_3')
+        assert x.surgery.drop == ('pair', 'encoder/pooler')
     assert all(row.published.keys() >= {'NSP accuracy (%)', 'SOP accuracy (%)'} for row in study.table.rows)
 
 

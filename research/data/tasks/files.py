@@ -43,7 +43,7 @@ def named(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[i
     for number, cells in rows:
         if not header:
             header = [cell.strip() for cell in cells]
-            twice = [name for name, count in Counter(header).items() if count > 1]
+            twice = [name for name, count in Counter(filter(None, header)).items() if count > 1]
             if twice:
                 raise UserError(f"'{path}' line {number} names the column '{twice[0]}' twice")
         elif len(cells) != len(header):
