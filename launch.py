@@ -74,8 +74,8 @@ def launch(arguments: list[str]) -> None:
             raise UserError(
                 f'{FLAGS.config or FLAGS.workdir} is a study: it names its runs itself, so --sweep has nothing to multiply'
             )
-        refuse_inherited(asked.runs.values(), changed)
         asked = dataclasses.replace(asked, runs={name: override_sibling(x, changed) for name, x in asked.runs.items()})
+        refuse_inherited(asked.runs.values(), changed)
     else:
         asked = override(asked, changed)
         refuse_inherited([asked], changed)

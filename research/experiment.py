@@ -66,6 +66,11 @@ def offered(x: Experiment) -> frozenset[str]:
     return frozenset({tasks.task(x.data).kind} if x.data.task else {'masked', x.data.pairs})
 
 
+def scored(x: Experiment) -> bool:
+    """Whether a score is measured while it trains, by which it is selected."""
+    return bool(x.data.task and x.data.select != 'last' and x.run.evaluate_every)
+
+
 def validate(x: Experiment) -> None:
     """Raises UserError for an experiment that is impossible, whatever the data and the machine."""
     for field in ('batch', 'accumulate', 'log_every', 'keep'):
@@ -74,7 +79,7 @@ def validate(x: Experiment) -> None:
     for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every'):
         if getattr(x.run, field) < 0:
             raise UserError(f'run.{field}={getattr(x.run, field)}: it must not be negative')
-    if x.run.patience and not (x.data.task and x.data.select != 'last' and x.run.evaluate_every):
+    if x.run.patience and not scored(x):
         raise UserError(
             f'run.patience={x.run.patience} waits for a better score, but there is none while training: '
             'it needs data.task, data.select=train or dev, and run.evaluate_every'
@@ -143,9 +148,13 @@ def override(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
 
 
 def override_sibling(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
-    """As `override`, for a run of a study: a start, teacher or tokenizer that is another run of it ('@NAME') stays that."""
+    """As `override`, for a run of a study: a start, teacher or tokenizer that is another run of it ('@NAME') stays that.
+
+    `run.patience` is for those of the study that have a score to wait for.
+    """
     known = keys(Experiment)
-    return override(x, {key: new for key, new in changes.items() if key not in known or not str(value(x, key)).startswith('@')})
+    found = override(x, {key: new for key, new in changes.items() if key not in known or not str(value(x, key)).startswith('@')})
+    return found if scored(found) else override(found, {'run.patience': x.run.patience})
 
 
 def _override(x: Any, path: list[str], value: Any, key: str) -> Any:

@@ -10,7 +10,20 @@ import pytest
 from research.data.masking import Masking
 from research.data.settings import Data
 from research.errors import UserError
-from research.experiment import Experiment, Run, differences, from_wire, keys, override, setting, squeeze, to_wire, validate, value
+from research.experiment import (
+    Experiment,
+    Run,
+    differences,
+    from_wire,
+    keys,
+    override,
+    override_sibling,
+    setting,
+    squeeze,
+    to_wire,
+    validate,
+    value,
+)
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
@@ -119,6 +132,15 @@ def test_keys_are_all_the_dotted_names() -> None:
     assert len(found) == len(set(found))
     for key in found:
         value(RICH, key)
+
+
+def test_patience_goes_to_the_runs_of_a_study_that_have_a_score() -> None:
+    changes = {'run.patience': 3, 'run.batch': 4}
+    pretraining, task = Experiment(), Experiment(data=Data(task='packages'), run=Run(evaluate_every=5))
+    assert override_sibling(pretraining, changes).run == Run(batch=4)
+    assert override_sibling(task, changes).run == Run(batch=4, evaluate_every=5, patience=3)
+    last = override_sibling(task, {**changes, 'data.select': 'last'})
+    assert last.run.patience == 0 and last.data.select == 'last'
 
 
 def test_differences_name_keys_and_both_values() -> None:
