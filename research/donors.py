@@ -74,11 +74,9 @@ def open_donor(source: str, workdir: Path, key: str) -> Donor:
 
 def labels_of(folder: Path) -> tuple[str, ...]:
     """The names of the labels of a run, by what it wrote when it began; () for a run without."""
-    there = read_record(folder / 'environment.json') or {}
-    found = there.get('data', {}).get('labels')
-    if found is None:  # an import of an earlier version
-        found = (read_record(folder / 'result.json') or {}).get('labels')
-    return tuple(found or ())
+    told = [read_record(folder / name) for name in ('environment.json', 'result.json')]  # the second: imports of earlier versions
+    places = [told[0]['data'] if told[0] is not None else None, told[1]]
+    return next((tuple(place['labels'] or ()) for place in places if place is not None and 'labels' in place), ())
 
 
 def resolve(x: Experiment, workdir: Path) -> Experiment:
