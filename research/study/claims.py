@@ -8,6 +8,7 @@ import scipy.stats
 from research.study.cells import Cell, Evidence, read_cell, row_cell, show
 from research.study.graph import FORMATS, Claim, Format, Study
 
+SHOWN = 4  # pairs of rows that are named
 SIGNIFICANCE = 0.05
 
 
@@ -92,7 +93,8 @@ def order_of_published(study: Study, evidence: Mapping[str, Evidence]) -> list[s
         pairs = [(a, b) for place, a in enumerate(known) for b in known[place + 1 :] if a[1] != b[1]]
         if not pairs:
             continue
-        wrong = [f'{a[0]} and {b[0]}' for a, b in pairs if (a[1] < b[1]) != (a[2] < b[2]) or a[2] == b[2]]
+        wrong = [f"'{a[0]}' and '{b[0]}'" for a, b in pairs if (a[1] < b[1]) != (a[2] < b[2]) or a[2] == b[2]]
         told = f'{column.title}: {len(pairs) - len(wrong)} of {len(pairs)} pairs of rows are in the published order'
-        lines.append(told + (f'; not: {", ".join(wrong)}.' if wrong else '.'))
+        more = f'; and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
+        lines.append(told + (f'; not: {"; ".join(wrong[:SHOWN])}{more}.' if wrong else '.'))
     return lines

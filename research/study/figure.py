@@ -49,10 +49,17 @@ def style(place: int) -> dict[str, Any]:
     return {'color': COLOURS[place % len(COLOURS)], 'linestyle': LINES[place // len(COLOURS) % len(LINES)]}
 
 
+ABREAST = 3  # panels
+
+
 def panels(number: int) -> tuple[Figure, list[Axes]]:
-    """A figure of some panels beside one another."""
-    figure = Figure(figsize=(4.6 * number, 3.6), dpi=200, layout='constrained')
-    found = list(figure.subplots(1, number, squeeze=False)[0])
+    """A figure of some panels, at most ABREAST of them beside one another."""
+    rows, columns = -(-number // ABREAST), min(number, ABREAST)
+    figure = Figure(figsize=(4.6 * columns, 3.6 * rows), dpi=200, layout='constrained')
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    found, spare = places[:number], places[number:]
+    for axes in spare:
+        axes.remove()
     for axes in found:
         axes.spines[['top', 'right']].set_visible(False)
         axes.grid(axis='y', color='#E4E4E4', linewidth=0.6)
@@ -76,6 +83,13 @@ def legend(figure: Figure, entries: Iterable[tuple[str, int]]) -> None:
             fontsize=8 if rows < 4 else 6,
             handlelength=2.5,
         )
+
+
+def panel_legend(axes: Axes, entries: Iterable[tuple[str, int]]) -> None:
+    """Below a panel: the line of each (name, number of its style)."""
+    lines = {name: Line2D([], [], linewidth=1.5, **style(number)) for name, number in entries}
+    below: dict[str, Any] = {'loc': 'upper center', 'bbox_to_anchor': (0.5, -0.16)}
+    axes.legend(list(lines.values()), list(lines), ncols=2, frameon=False, fontsize=7, handlelength=2.5, **below)
 
 
 def save(figure: Figure, name: str, title: str) -> Drawn:

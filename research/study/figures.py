@@ -1,5 +1,6 @@
 """The figures of a study: curves, score against cost and against shape, and how far layers move what passes through them."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping
@@ -10,9 +11,22 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from research.models.architecture import Architecture
 from research.study.cells import Cell, Evidence, baselines, look_up, row_cell
-from research.study.figure import GREY, Drawn, Point, draw_point, label_points, legend, panels, remark, save, spread_axis, style
+from research.study.figure import (
+    GREY,
+    Drawn,
+    Point,
+    draw_point,
+    label_points,
+    legend,
+    panel_legend,
+    panels,
+    remark,
+    save,
+    spread_axis,
+    style,
+)
 from research.study.graph import FORMATS, Column, Study
-from research.study.metrics import read_curve
+from research.study.metrics import Curve, read_curve
 
 # What a row may cost: the keys of the columns that the score is drawn against.
 COSTS = (
@@ -37,19 +51,25 @@ def owners(study: Study) -> dict[str, tuple[str, int]]:
 
 
 def curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
-    """Held-out MLM loss over steps of every run that has it, and training loss of those that have none."""
+    """Held-out MLM loss over steps of every run that has it, and training loss of those that have none.
+
+    A panel holds what compares: one policy of masks, or one task.
+    """
     whose = owners(study)
-    held_out = {name: read_curve(folder / name / 'metrics.jsonl', 'dev/mlm') for name in study.runs}
-    training = {name: read_curve(folder / name / 'metrics.jsonl', 'train/loss') for name, curve in held_out.items() if not curve[0]}
-    kinds = [
-        ('Held-out MLM loss (nats)', {name: curve for name, curve in held_out.items() if curve[0]}),
-        ('Training loss of the task', {name: curve for name, curve in training.items() if curve[0]}),
-    ]
-    drawn = [(title, found) for title, found in kinds if found]
+    held_out: dict[str, dict[str, Curve]] = {}
+    training: dict[str, dict[str, Curve]] = {}
+    for name, x in study.runs.items():
+        curve = read_curve(folder / name / 'metrics.jsonl', 'dev/mlm')
+        if curve[0]:
+            held_out.setdefault(x.data.masking.policy, {})[name] = curve
+        elif (curve := read_curve(folder / name / 'metrics.jsonl', 'train/loss'))[0]:
+            training.setdefault(x.data.task, {})[name] = curve
+    drawn = {f'Held-out MLM loss (nats), {policy.replace("_", " ")} masks': found for policy, found in held_out.items()}
+    drawn |= {f'Training loss, {task or "pretraining"}': found for task, found in training.items()}
     if not drawn:
         return None
     figure, places = panels(len(drawn))
-    for axes, (title, found) in zip(places, drawn, strict=True):
+    for axes, (title, found) in zip(places, drawn.items(), strict=True):
         for name, (steps, losses) in found.items():
             marker = 'o' if len(steps) < 3 else None
             axes.plot(steps, losses, linewidth=1.5, marker=marker, markersize=4, alpha=0.8, **style(whose[name][1]))
@@ -58,12 +78,14 @@ def curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Draw
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,.0f}'))
-    if drawn[0] == kinds[0]:
-        results = [found.result for found in evidence.values() if found.result is not None]
+    for axes, (policy, found) in zip(places, held_out.items(), strict=False):
+        if policy == 'frequency':  # hides rare pieces, of which the entropy of all says nothing
+            continue
+        results = [result for name in found if (result := evidence[name].result) is not None]
         for entropy in sorted({round(value, 3) for result in results if (value := look_up(result, 'unigram_entropy')) is not None}):
-            places[0].axhline(entropy, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
-            remark(places[0], f'unigram entropy {entropy:.2f}', entropy)
-    legend(figure, {whose[name] for _, found in drawn for name in found})
+            axes.axhline(entropy, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
+            remark(axes, f'unigram entropy {entropy:.2f}', entropy)
+    legend(figure, {whose[name] for found in drawn.values() for name in found})
     return save(figure, 'curves', 'Loss over steps, of all runs')
 
 
@@ -163,18 +185,15 @@ def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn
     if not drawn:
         return None
     figure, places = panels(len(drawn))
-    others = ('sharing', *varied)
-    series = sorted({tuple(str(getattr(found[point.place], each)) for each in others) for _, here in drawn for point in here})
-    entries = set()
     for axes, (field, here) in zip(places, drawn, strict=True):
-        joined: dict[tuple[str, ...], list[Point]] = {}
+        others = [each for each in ('sharing', *varied) if each != field]
+        joined: dict[str, list[Point]] = {}
         for point in here:
-            key = tuple('' if each == field else str(getattr(found[point.place], each)) for each in others)
+            key = ', '.join(f'{each} {getattr(found[point.place], each)}' for each in others)
             joined.setdefault(key, []).append(point)
-        for number, (key, members) in enumerate(joined.items()):
+        for number, members in enumerate(joined.values()):
             members = sorted(members, key=lambda point: point.size)
             spread = [point.score.deviation if len(point.score.values) > 1 else 0.0 for point in members]
-            place = number if len(drawn) == 1 else series.index(next(each for each in series if _fits(each, key)))
             axes.errorbar(
                 [point.size for point in members],
                 [point.score.mean for point in members],
@@ -182,23 +201,17 @@ def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn
                 fmt='o',
                 markersize=5,
                 capsize=3,
-                color=style(place)['color'],
+                color=style(number)['color'],
             )
             sizes = sorted({point.size for point in members})
             means = [statistics.fmean(point.score.mean for point in members if point.size == size) for size in sizes]
-            axes.plot(sizes, means, linewidth=1.5, **style(place))
-            named = [f'{each} {value}' for each, value in zip(others, key, strict=True) if value]
-            entries.add((', '.join(named), place))
+            axes.plot(sizes, means, linewidth=1.5, **style(number))
+        panel_legend(axes, zip(joined, itertools.count(), strict=False))
         spread_axis(axes, [point.size for point in here])
         axes.set_xticks(sorted({point.size for point in here}))
         axes.set_xlabel(SHAPES[field], fontsize=9)
         axes.set_ylabel(score.title, fontsize=9)
-    legend(figure, entries)
     return save(figure, 'shape', f'{score.title} against {" and ".join(SHAPES[field].lower() for field, _ in drawn)}')
-
-
-def _fits(series: tuple[str, ...], key: tuple[str, ...]) -> bool:
-    return all(not part or part == whole for whole, part in zip(series, key, strict=True))
 
 
 def layers(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:

@@ -19,7 +19,10 @@ def last_lines(path: Path) -> list[dict[str, float]]:
         return []
 
 
-def read_curve(path: Path, key: str) -> tuple[list[int], list[float]]:
+Curve = tuple[list[int], list[float]]  # steps, values
+
+
+def read_curve(path: Path, key: str) -> Curve:
     """(steps, values) of `key` in a metrics.jsonl: the last value of a step counts, a half-written line does not."""
     values: dict[int, float] = {}
     for record in read_lines(path):

@@ -387,7 +387,7 @@ def test_published_numbers_stand_beside_the_measured_with_the_difference(study, 
     )
     assert '| Student | 6 | 2.701 | 89.0 ± 1.4 (n=2) | 91.0 | −2.0 |' in lines[2]
     assert 'Published: Nobody et al. 2020, Table 1; Δ: measured minus published.' in lines[3]
-    order = 'Task accuracy (%): 2 of 3 pairs of rows are in the published order; not: Teacher and Student.'
+    order = "Task accuracy (%): 2 of 3 pairs of rows are in the published order; not: 'Teacher' and 'Student'."
     assert order_of_published(with_published(study), gather(with_published(study), finished)) == [order]
     found = pandas.read_csv(finished / 'table.csv').set_index('row')
     assert found.loc['Student', 'Task accuracy (%) difference'] == pytest.approx(-2)
