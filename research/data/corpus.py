@@ -74,7 +74,7 @@ def tokenizer_of(data: Data, size: int) -> Tokenizer:
     check(data)
     stamps = [[weight, sources.stamp(source, data)] for weight, source in sources.mixture(data.source)]
     settings = fingerprint([FORMAT, *origins(data), data.tokenizer, size, data.lowercase, *wishes(data)])
-    folder = place(data, 'tokenizer', settings, fingerprint([stamps, data.tokenizer, size, data.lowercase, *wishes(data)]))
+    folder = place(data, 'tokenizer', settings, fingerprint([FORMAT, stamps, data.tokenizer, size, data.lowercase, *wishes(data)]))
 
     def write(unfinished: Path) -> None:
         save_tokenizer(train_tokenizer(data.tokenizer, sample(data), size, data.lowercase), unfinished)
@@ -170,12 +170,15 @@ def place_of(source: str, data: Data, tokenizer: Tokenizer) -> Path:
 
 
 def place(data: Data, kind: str, settings: str, content: str) -> Path:
-    """The folder in the cache for what these settings make of this text.
+    """The folder in the cache for what these settings make of this text; one that other settings made the same of will do.
 
     Says so when there is one of the same settings for another text, which is one that changed since; raises UserError
     instead where `data.changed` is to refuse.
     """
     folder = Path(data.cache) / f'{kind}-{settings[:8]}-{content}'
+    same = sorted(folder.parent.glob(f'{kind}-*-{content}'))
+    if same and folder not in same:  # a student's corpus, cut by the tokenizer that its teacher trained
+        return same[0]
     others = sorted(each for each in folder.parent.glob(f'{kind}-{settings[:8]}-*') if each != folder)
     if others and not folder.is_dir():
         found = (

@@ -20,7 +20,7 @@ from research.data.cache import Interrupted
 from research.data.corpus import Corpus, Part, entropy, tokenizer_of
 from research.data.cutting import share
 from research.data.settings import Data
-from research.data.tokenizers import vocabulary_of
+from research.data.tokenizers import save_tokenizer, vocabulary_of
 from research.errors import UserError
 
 
@@ -374,6 +374,16 @@ def test_another_source_is_no_change_of_this_one(stories, story_data, tmp_path, 
             prepare(asked, tokenizer_of(asked, 200))
         tokenizer_of(asked, 200)
     assert 'has changed' not in capsys.readouterr().err
+
+
+def test_a_student_reads_the_corpus_that_the_tokenizer_of_its_teacher_cut(story_data, tmp_path):
+    data = replace(story_data, tokenizer='wordpiece', cache=str(tmp_path / 'cache'))
+    trained = tokenizer_of(data, 200)
+    first = prepare(data, trained)
+    save_tokenizer(trained, tmp_path / 'teacher')
+    student = replace(data, tokenizer=str(tmp_path / 'teacher'), changed='refuse')
+    assert prepare(student, tokenizer_of(student, 200)).folder == first.folder
+    assert len(list((tmp_path / 'cache').glob('corpus-*'))) == 1
 
 
 def test_a_changed_source_is_told_and_refused_when_asked(stories, story_data, tmp_path, capsys):
