@@ -1,16 +1,16 @@
-"""How figures are drawn: colours, panels, labels beside points, and the two formats that they are written in."""
+"""How figures are drawn: colours and markers, panels, legends, and the two formats that they are written in."""
 
 import dataclasses
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from research.study.cells import Cell
 
@@ -19,10 +19,8 @@ COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#0
 LINES = ('solid', (0, (6, 2)), (0, (4, 1.5, 1, 1.5)), (0, (2, 1)))
 GREY = '#767676'
 LOGARITHMIC = 5.0  # sizes further apart than this factor are drawn on a logarithmic axis
-PLACES = tuple(
-    (7 * x, 8 * y, ('right', 'center', 'left')[x + 1], ('top', 'center', 'bottom')[y + 1])
-    for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-)  # of a label around its point: offsets in typographic points, alignments; the first that is free is taken
+MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', 'p')  # one more than colours, so that two rows of a colour differ
+APART = 6.0  # typographic points between the markers of one size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +43,12 @@ class Point:
     score: Cell
 
 
-def style(place: int) -> dict[str, Any]:
-    return {'color': COLOURS[place % len(COLOURS)], 'linestyle': LINES[place // len(COLOURS) % len(LINES)]}
+def line(place: int) -> dict[str, Any]:
+    return {'color': COLOURS[place % len(COLOURS)], 'linestyle': LINES[place // len(COLOURS) % len(LINES)], 'linewidth': 1.5}
+
+
+def dot(place: int) -> dict[str, Any]:
+    return {'color': COLOURS[place % len(COLOURS)], 'marker': MARKERS[place % len(MARKERS)], 'linestyle': 'none', 'markersize': 6}
 
 
 ABREAST = 3  # panels
@@ -68,9 +70,9 @@ def panels(number: int) -> tuple[Figure, list[Axes]]:
     return figure, found
 
 
-def legend(figure: Figure, entries: Iterable[tuple[str, int]]) -> None:
-    """Below the panels: the line of each (title, place of its row)."""
-    lines = {title: Line2D([], [], linewidth=1.5, **style(place)) for title, place in sorted(entries, key=lambda entry: entry[1])}
+def legend(figure: Figure, entries: Iterable[tuple[str, int]], look: Callable[[int], dict[str, Any]] = line) -> None:
+    """Below the panels: the line, or dot, of each (title, place of its row)."""
+    lines = {title: Line2D([], [], **look(place)) for title, place in sorted(entries, key=lambda entry: entry[1])}
     if lines:
         columns = 4 if len(lines) <= 16 else 6
         rows = -(-len(lines) // columns)
@@ -86,8 +88,8 @@ def legend(figure: Figure, entries: Iterable[tuple[str, int]]) -> None:
 
 
 def panel_legend(axes: Axes, entries: Iterable[tuple[str, int]]) -> None:
-    """Below a panel: the line of each (name, number of its style)."""
-    lines = {name: Line2D([], [], linewidth=1.5, **style(number)) for name, number in entries}
+    """Below a panel: the line and dot of each (name, number of its look)."""
+    lines = {name: Line2D([], [], **dot(number) | line(number)) for name, number in entries}
     below: dict[str, Any] = {'loc': 'upper center', 'bbox_to_anchor': (0.5, -0.16)}
     axes.legend(list(lines.values()), list(lines), ncols=2, frameon=False, fontsize=7, handlelength=2.5, **below)
 
@@ -106,11 +108,21 @@ def remark(axes: Axes, text: str, height: float) -> None:
     axes.annotate(text, (1, height), (-2, 3), ha='right', va='bottom', fontsize=8, color=GREY, **place)
 
 
-def draw_point(axes: Axes, point: Point) -> None:
-    """A dot, with a bar of one deviation where there are seeds."""
-    spread = point.score.deviation if len(point.score.values) > 1 else None
-    colour = style(point.place)['color']
-    axes.errorbar(point.size, point.score.mean, yerr=spread, fmt='o', markersize=6, capsize=3, elinewidth=1, color=colour)
+def side_by_side(axes: Axes, sizes: Sequence[float]) -> list[Transform]:
+    """Where to draw points of these sizes, so that those of one size stand beside one another instead of in one place."""
+    peers = [[other for other, near in enumerate(sizes) if math.isclose(near, size)] for size in sizes]
+    shifts = [APART * (together.index(place) - (len(together) - 1) / 2) for place, together in enumerate(peers)]
+    scale = axes.figure.dpi_scale_trans
+    return [axes.transData + ScaledTranslation(shift / 72, 0, scale) for shift in shifts]
+
+
+def draw_points(axes: Axes, points: Sequence[Point], looks: Sequence[dict[str, Any]]) -> None:
+    """A dot each, with a bar of one deviation where there are seeds."""
+    for point, look, place in zip(points, looks, side_by_side(axes, [point.size for point in points]), strict=True):
+        seeds, mean = len(point.score.values) > 1, point.score.mean
+        spread = point.score.deviation if seeds else 0.0
+        axes.errorbar(point.size, mean, yerr=spread if seeds else None, capsize=3, elinewidth=1, transform=place, **look)
+        axes.update_datalim([(point.size, mean - spread), (point.size, mean + spread)])  # axes do not look at what is shifted
 
 
 def spread_axis(axes: Axes, sizes: list[float]) -> None:
@@ -121,36 +133,3 @@ def spread_axis(axes: Axes, sizes: list[float]) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
     axes.margins(x=0.2, y=0.2)
-
-
-def label_points(figure: Figure, axes: Axes, points: list[Point]) -> None:
-    """Write each point's title beside it, at the place where it covers least and stays inside the panel."""
-    figure.draw_without_rendering()
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    frame = axes.get_window_extent(renderer)
-    taken = []
-    for point in points:
-        spread = point.score.deviation if len(point.score.values) > 1 else 0.0
-        ends = [(point.size, point.score.mean - spread), (point.size, point.score.mean + spread)]
-        taken.append(Bbox(axes.transData.transform(ends)).padded(10))  # pixels: half a marker and a little air
-    taken += [text.get_window_extent(renderer) for text in axes.texts]
-    for point in points:
-        tried = []
-        for x, y, horizontal, vertical in PLACES:
-            label = axes.annotate(
-                point.title,
-                (point.size, point.score.mean),
-                (x, y),
-                textcoords='offset points',
-                ha=horizontal,
-                va=vertical,
-                fontsize=8,
-                color=style(point.place)['color'],
-            )
-            box = label.get_window_extent(renderer)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            tried.append((sum(box.overlaps(other) for other in taken) + (0 if inside else 2), label, box))
-            label.set_visible(False)
-        _, label, box = min(tried, key=lambda attempt: attempt[0])
-        label.set_visible(True)
-        taken.append(box)

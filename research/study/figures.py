@@ -15,15 +15,15 @@ from research.study.figure import (
     GREY,
     Drawn,
     Point,
-    draw_point,
-    label_points,
+    dot,
+    draw_points,
     legend,
+    line,
     panel_legend,
     panels,
     remark,
     save,
     spread_axis,
-    style,
 )
 from research.study.graph import FORMATS, Column, Study
 from research.study.metrics import Curve, read_curve
@@ -72,7 +72,7 @@ def curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Draw
     for axes, (title, found) in zip(places, drawn.items(), strict=True):
         for name, (steps, losses) in found.items():
             marker = 'o' if len(steps) < 3 else None
-            axes.plot(steps, losses, linewidth=1.5, marker=marker, markersize=4, alpha=0.8, **style(whose[name][1]))
+            axes.plot(steps, losses, marker=marker, markersize=4, alpha=0.8, **line(whose[name][1]))
         axes.set_xlabel('Steps', fontsize=9)
         axes.set_ylabel(title, fontsize=9)
         axes.set_xlim(left=0)
@@ -137,14 +137,12 @@ def cost(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn 
         best = front(found, score.better)
         if score.better and len(best) > 1:
             axes.plot([each.size for each in best], [each.score.mean for each in best], color=GREY, linewidth=1, zorder=1)
-        for point in found:
-            draw_point(axes, point)
+        draw_points(axes, found, [dot(point.place) for point in found])
         mark_majority(axes, found, majority)
         spread_axis(axes, [point.size for point in found])
         axes.set_xlabel(column.title, fontsize=9)
         axes.set_ylabel(score.title, fontsize=9)
-    for axes, (_, found) in zip(places, drawn, strict=True):
-        label_points(figure, axes, found)
+    legend(figure, {(point.title, point.place) for _, found in drawn for point in found}, dot)
     return save(figure, 'cost', f'{score.title} against cost; the line is the Pareto front')
 
 
@@ -191,21 +189,12 @@ def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn
         for point in here:
             key = ', '.join(f'{each} {getattr(found[point.place], each)}' for each in others)
             joined.setdefault(key, []).append(point)
+        numbered = [(point, number) for number, members in enumerate(joined.values()) for point in members]
+        draw_points(axes, [point for point, _ in numbered], [dot(number) for _, number in numbered])
         for number, members in enumerate(joined.values()):
-            members = sorted(members, key=lambda point: point.size)
-            spread = [point.score.deviation if len(point.score.values) > 1 else 0.0 for point in members]
-            axes.errorbar(
-                [point.size for point in members],
-                [point.score.mean for point in members],
-                yerr=spread,
-                fmt='o',
-                markersize=5,
-                capsize=3,
-                color=style(number)['color'],
-            )
             sizes = sorted({point.size for point in members})
             means = [statistics.fmean(point.score.mean for point in members if point.size == size) for size in sizes]
-            axes.plot(sizes, means, linewidth=1.5, **style(number))
+            axes.plot(sizes, means, **line(number))
         panel_legend(axes, zip(joined, itertools.count(), strict=False))
         spread_axis(axes, [point.size for point in here])
         axes.set_xticks(sorted({point.size for point in here}))
@@ -228,7 +217,7 @@ def layers(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Draw
         for (_, place), seeds in found.items():
             depths = [len(seed[key]) for seed in seeds]
             means = [statistics.fmean(seed[key][layer] for seed in seeds) for layer in range(min(depths))]
-            axes.plot(range(1, len(means) + 1), means, linewidth=1.5, marker='o', markersize=3, **style(place))
+            axes.plot(range(1, len(means) + 1), means, marker='o', markersize=3, **line(place))
         axes.set_xlabel('Layer', fontsize=9)
         axes.set_ylabel(f'{title} between input and output', fontsize=9)
         axes.set_ylim(bottom=0)
