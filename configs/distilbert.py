@@ -59,6 +59,18 @@ def sweep_layers() -> Iterator[dict[str, Any]]:
         yield {'model.layers': layers}
 
 
+def sweep_embedding() -> Iterator[dict[str, Any]]:
+    """Embedding sizes of a student; from random weights, since the teacher's fit one size alone."""
+    for embedding in (64, 128, 256, 768):
+        yield {'model.embedding': embedding, 'start': ''}
+
+
+def sweep_sharing() -> Iterator[dict[str, Any]]:
+    """Which layers of the student share weights; a shared block starts from the mean of the teacher's."""
+    for sharing in ('all', 'attention', 'ffn', 'none'):
+        yield {'model.sharing': sharing}
+
+
 def sweep_losses() -> Iterator[dict[str, Any]]:
     """The ablation of Sanh et al. 2019, Table 4."""
     yield {}

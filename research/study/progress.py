@@ -53,9 +53,11 @@ def progress(workdir: Path) -> Progress:
 
 
 def duration(seconds: float) -> str:
-    """'2 h 05 min', '3 min 20 s' or '12 s'."""
+    """'12 days', '2 h 05 min', '3 min 20 s' or '12 s'."""
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)
+    if hours >= 100:
+        return f'{round(hours / 24):,} days'
     if hours:
         return f'{hours} h {left:02d} min'
     return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'

@@ -31,7 +31,7 @@ def test_progress_is_read_off_the_folder_while_it_is_written(tmp_path: Path) -> 
     (tmp_path / 'metrics.jsonl').write_text(text)
     assert progress(tmp_path) == Progress(20, 100, 5.0, 900.0, 160.0)
     assert len(last_lines(tmp_path / 'metrics.jsonl')) == 3 and last_lines(tmp_path / 'none.jsonl') == []
-    assert [duration(seconds) for seconds in (12.4, 200, 3725)] == ['12 s', '3 min 20 s', '1 h 02 min']
+    assert [duration(seconds) for seconds in (12.4, 200, 3725, 1e6)] == ['12 s', '3 min 20 s', '1 h 02 min', '12 days']
 
 
 def test_status_shows_every_run_with_its_reason(study, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
