@@ -130,6 +130,8 @@ def lines(study: Study, folder: Path, names: list[str]) -> tuple[list[Line], str
         if seen is not None
         else f'{speed / 1e9:,.1f} GFLOP/s, {UTILISATION:.0%} of a matrix product on this machine'
     )
+    if any(study.runs[name].data.task and study.runs[name].data.buckets for name in names):
+        basis += '; the batches of tasks counted at full length, which those of short texts do not have'
     stand, said, complete = states(study, folder), overrides(study), resolved(study, folder)
     found = []
     for name in names:
