@@ -46,8 +46,9 @@ def run_study(study: Study, folder: Path, how: How, report: Callable[[Path], obj
     try:
         EXECUTORS[how.executor](study, folder, names, how)
     finally:  # what there is so far is worth reading, also when a run failed
-        report(folder)
-    stand = states(study, folder)
+        stand = states(study, folder)
+        if any(state.state != 'waiting' for state in stand.values()):
+            report(folder)
     problems = [name for name in names if stand[name].state != 'done']
     if problems:
         told = []

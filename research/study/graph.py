@@ -184,8 +184,15 @@ class Study:
                 )
         for row in self.table.rows:
             for role, names in row.runs.items():
+                seen: dict[Experiment, str] = {}
                 for name in names:
                     choose(f"run (role '{role}' of row '{row.title}')", name, self.runs)
+                    first = seen.setdefault(dataclasses.replace(self.runs[name], name=''), name)
+                    if first != name:  # counted as two, they would make a deviation of zero
+                        raise UserError(
+                            f"runs '{first}' and '{name}' of row '{row.title}' are one experiment, seed {self.runs[name].seed}:"
+                            ' what a cell averages must differ (a --config.KEY of a study sets every run)'
+                        )
         roles = {role: None for row in self.table.rows for role in row.runs}
         titles = [column.title for column in self.table.columns]
         if self.table.score:

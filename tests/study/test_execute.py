@@ -216,8 +216,10 @@ def test_how_a_study_cannot_be_executed_is_said(
     study: Study, tmp_path: Path, how: How, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('PATH', '')
+    reported: list[Path] = []
     with pytest.raises(UserError, match=message):
-        run_study(study, tmp_path, how)
+        run_study(study, tmp_path, how, reported.append)
+    assert not reported  # there is nothing yet to report
     assert set(EXECUTORS) == {'local', 'slurm'}
     assert not list(tmp_path.glob('*/'))
 

@@ -74,6 +74,13 @@ def test_study_refuses_rows_columns_and_claims_that_name_nothing(experiment):
         small(runs, claims=(Claim('it learns', ('teacher', 'steps'), (('teacher', 'techer'), 'steps')),))
 
 
+def test_one_experiment_twice_in_a_cell_is_no_second_seed(experiment):
+    row = (Row('BERT', {'task': ('a', 'b')}),)
+    with pytest.raises(UserError, match="runs 'a' and 'b' of row 'BERT' are one experiment, seed 0"):
+        small({'a': experiment('a'), 'b': experiment('b')}, row)
+    small({'a': experiment('a'), 'b': dataclasses.replace(experiment('b'), seed=1)}, row)
+
+
 def test_column_refuses_an_unknown_format_and_direction():
     with pytest.raises(UserError, match="'percents'; did you mean 'percent'"):
         Column('Score', 'task', 'steps', 'percents')
