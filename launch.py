@@ -19,13 +19,17 @@ from pathlib import Path
 
 from absl import flags
 
-from research.command import changes, load, module
-from research.errors import UserError, run_command
-from research.experiment import Experiment, override, override_sibling, read, refuse_inherited
-from research.study.graph import Study
-from research.study.how import Cluster, How, validate
+from research.command import changes, run_command
+from research.errors import UserError
+from research.experiment import Experiment
+from research.runs.folder import read
+from research.study.config_files import load, module
+from research.study.execution.settings import Cluster, How, validate
 from research.study.ledger import read_study
+from research.study.study import Study
 from research.study.sweep import sweep
+from research.validation import refuse_inherited
+from research.wire import override, override_sibling
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('config', None, 'FILE[:size] of configs/ or experiments/; --config.KEY=VALUE changes a key of it')
@@ -85,15 +89,17 @@ def launch(arguments: list[str]) -> None:
     validate(how)
     workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
     # jax takes seconds to load, so a mistake in the command line is told before that.
-    from research import preview, run
-    from research.study import execute, listing, report
+    from research.runs import run as runs
+    from research.study.execution import execute
+    from research.study.planning import dry, listing
+    from research.study.reporting import report
 
     if not isinstance(asked, Study) and (how != How() or FLAGS.list):
         raise UserError('--list, --only, --executor and their like are of studies: give a file of experiments/, or a --sweep')
     if FLAGS.dry:
-        print(json.dumps(preview.preview(asked, workdir), indent=2))
+        print(json.dumps(dry.preview(asked, workdir), indent=2))
     elif not isinstance(asked, Study):
-        run.run(asked, workdir)
+        runs.run(asked, workdir)
     elif FLAGS.list:
         listing.show(asked, workdir, execute.select(asked, how.only))
     else:

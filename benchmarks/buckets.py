@@ -19,22 +19,23 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import jax
 
 from configs.finetune import bert
-from research import donors, parallel, train
-from research.data import loading
+from research import parallel, train
+from research.data import feed as feeds
+from research.experiment import student_heads
 from research.models.heads import Model
-from research.run import student_heads
+from research.runs import sources
 from research.surgery import inherit, transplant
 
 
 def measure(given: argparse.Namespace, buckets: tuple[int, ...]) -> dict[str, Any]:
     """Seconds of `steps` steps, the fastest of three times each shape, over all the shapes that the first steps have."""
     x = bert(given.task)
-    start = donors.open_donor(given.start, Path('runs/none'), 'start')
+    start = sources.open_donor(given.start, Path('runs/none'), 'start')
     data = dataclasses.replace(
         x.data, folder=given.folder, tokenizer=str(start.tokenizer), length=given.length, buckets=buckets, select='last'
     )
     architecture = dataclasses.replace(inherit(x.surgery, x.model, start.architecture), unroll=1)
-    feed = loading.load(data, batch=given.batch, seed=0, vocabulary=architecture.vocabulary)
+    feed = feeds.load(data, batch=given.batch, seed=0, vocabulary=architecture.vocabulary)
     model = Model(architecture, student_heads(dataclasses.replace(x, data=data)))
     plan = parallel.plan('jit', given.batch, 1)
     state = train.initial_state(model, x.optimizer, 0)

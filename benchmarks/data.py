@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 
-from research.data.loading import Data, Feed, load
+from research.data.feed import Feed, load
 from research.data.masking import MASKING, Masking
+from research.data.settings import Data
 
 LENGTH, VOCABULARY = 128, 8192
 ROW = '{:<44} {:>14} {:>14}'

@@ -21,9 +21,10 @@ import numpy as np
 import optax
 from jax.extend.core import jaxprs_in_params
 
-from research import accounting, optim, train
+from research import costs, optim, train
 from research.models.architecture import Architecture
-from research.models.encoder import Outputs, attend, feed_forward
+from research.models.attention import attend
+from research.models.encoder import Outputs, feed_forward
 from research.models.heads import Model, initialise, score
 from research.objectives.losses import Losses, Match, Soft
 from research.optim import Optimizer
@@ -191,7 +192,7 @@ def main() -> None:
     masked = Losses(soft=Soft(1.0, at='masked'), cosine=Match(1.0))
     rows.append(('largest logits, MLM + soft targets at masked', str(widest_logits(masked)), f'{(ROWS, MASKED, SHAPE.vocabulary)}'))
     rows.append(('largest logits, soft targets at attended', str(widest_logits(Losses(soft=Soft(1.0)))), ''))
-    predicted = accounting.summary(with_depth(24, sharing='all').architecture)['encoder']
+    predicted = costs.summary(with_depth(24, sharing='all').architecture)['encoder']
     rows.append(('encoder parameters, all shared, 24 layers', f'{predicted:,}', ''))
     print(f'\n{jax.devices()[0].device_kind}, jax {jax.__version__}, B={ROWS} T={LENGTH} D={SHAPE.width}')
     for what, value, wanted in rows:

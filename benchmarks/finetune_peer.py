@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 
-from research import metrics
 from research.data import tasks
 from research.data.settings import Data
+from research.evaluation import metrics
 
 torch: Any = importlib.import_module('torch')  # only in the environment of its own
 transformers: Any = importlib.import_module('transformers')

@@ -20,8 +20,8 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from research.interchange import configuration, names, reading
-from research.interchange.names import Block
+from research.interchange import configuration, reading, tensor_names
+from research.interchange.tensor_names import Block
 from research.models.architecture import Architecture
 
 VOCABULARY = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'a', 'b']
@@ -33,13 +33,13 @@ def make_folder(folder: Path, layers: int) -> int:
     heads = (('mlm', a.vocabulary), ('pair', 2))
     shapes = jax.tree.map(lambda x: np.empty(x.shape, np.float32), reading.shapes_of(a, heads))
     generator = np.random.default_rng(0)
-    blocks = [Block(names.block_stem('bert', layer), (layer, layer)) for layer in range(layers)]
+    blocks = [Block(tensor_names.block_stem('bert', layer), (layer, layer)) for layer in range(layers)]
     tensors = {}
-    for slot in names.slots('bert', blocks, shapes):
+    for slot in tensor_names.slots('bert', blocks, shapes):
         place = shapes
         for name in slot.path:
             place = place[name]
-        shape = names.their_shape(slot.path, place.shape if slot.group is None else place.shape[1:])
+        shape = tensor_names.their_shape(slot.path, place.shape if slot.group is None else place.shape[1:])
         tensors[slot.name] = generator.standard_normal(shape, np.float32) * np.float32(0.02)
     save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
     config = configuration.config_of('bert', a, ('mlm', 'pair'), (layers, layers, 1))

@@ -23,10 +23,12 @@ import jax
 import numpy as np
 import optax
 
-from research import donors
-from research.data import loading
+from research.data import feed as feeds
+from research.data import masked
 from research.data.masking import MASKING, Masking
+from research.data.preparation import prepare
 from research.models.heads import Model, encode, score
+from research.runs import sources
 
 WORDS = ('split', 'whole')
 
@@ -49,10 +51,10 @@ def main() -> None:
 
 def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
     """The mean loss, and that of the pieces' frequencies, of masked pieces of split and of whole words."""
-    donor = donors.open_donor(run, Path(run).parent / 'none', 'start')
-    x = donors.read_experiment(run, Path(run).parent / 'none', 'start')
+    donor = sources.open_donor(run, Path(run).parent / 'none', 'start')
+    x = sources.read_experiment(run, Path(run).parent / 'none', 'start')
     data = dataclasses.replace(x.data, masking=Masking(policy), tokenizer=str(donor.tokenizer))
-    feed = loading.load(data, batch=32, seed=0, vocabulary=donor.architecture.vocabulary)
+    feed = feeds.load(data, batch=32, seed=0, vocabulary=donor.architecture.vocabulary)
     model, starts = Model(donor.architecture, donor.heads), feed.vocabulary.word_start
 
     @jax.jit
@@ -72,7 +74,7 @@ def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
         labels.append(batch['masked_labels'][counted])
         split.append(~starts[labels[-1]] | ~starts[after])
     pieces, nats, inside = np.concatenate(labels), np.concatenate(values), np.concatenate(split)
-    counts = np.maximum(loading.mixed_counts(loading.prepare(data, feed.tokenizer)), 1)
+    counts = np.maximum(masked.mixed_counts(prepare(data, feed.tokenizer)), 1)
     known = -np.log(counts / counts.sum())[pieces]
     found = {}
     for word, chosen in zip(WORDS, (inside, ~inside), strict=True):

@@ -29,16 +29,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from rich.console import Console
 from rich.table import Table
 
-from research.data import corpus, sources
+from research.data import mixture, preparation, sources, tokenizer_training
 from research.data.settings import Data
-from research.data.workers import cores
+from research.machine import cores
 
 ROUNDS = 3
 
 
 def texts(source: str) -> Iterator[str]:
     """The documents of a mixture, source after source, as they are found."""
-    for _, each in sources.mixture(source):
+    for _, each in mixture.mixture(source):
         yield from ('\n'.join(paragraphs) for _, paragraphs in sources.read(each, Data(source=source)))
 
 
@@ -59,7 +59,7 @@ def compare(given: argparse.Namespace, folder: Path) -> Table:
     path = folder / 'text.jsonl'
     size = write_lines(path, texts(given.source), given.megabytes * 1e6)
     data = Data(source=f'jsonl:{path}', tokenizer=given.tokenizer, cache=str(folder / 'cache'))
-    tokenizer = corpus.tokenizer_of(data, given.vocabulary)
+    tokenizer = tokenizer_training.tokenizer_of(data, given.vocabulary)
     documents = [json.loads(line)['text'] for line in path.read_text('utf-8').splitlines()]
     seconds: dict[str, list[float]] = {'encode_batch': [], 'encode_batch_fast': [], 'preparation': []}
     for round in range(ROUNDS):
@@ -67,7 +67,7 @@ def compare(given: argparse.Namespace, folder: Path) -> Table:
             begin = time.perf_counter()
             if name == 'preparation':
                 with contextlib.redirect_stderr(io.StringIO()):
-                    corpus.prepare(dataclasses.replace(data, cache=str(folder / str(round))), tokenizer)
+                    preparation.prepare(dataclasses.replace(data, cache=str(folder / str(round))), tokenizer)
             else:
                 encode = getattr(tokenizer, name)
                 for batch in batched(documents, 100):

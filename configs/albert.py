@@ -12,10 +12,11 @@ import ml_collections
 
 from research.data.masking import Masking
 from research.data.settings import Data
-from research.experiment import Experiment, Run, to_wire
+from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
+from research.wire import to_wire
 
 # Layers, width, heads (Table 1; the heads are those of the released models: xlarge has 16 of width 128).
 SHAPES = {'base': (12, 768, 12), 'large': (24, 1024, 16), 'xlarge': (24, 2048, 16), 'xxlarge': (12, 4096, 64)}

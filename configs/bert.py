@@ -12,10 +12,11 @@ from typing import Any
 import ml_collections
 
 from research.data.settings import Data
-from research.experiment import Experiment, Run, to_wire
+from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
+from research.wire import to_wire
 
 # Layers and width; a head is 64 wide and the inner width is four times the width. base and large are the paper's, the others the
 # miniatures that Google released with Turc et al. 2019.

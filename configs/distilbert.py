@@ -16,11 +16,12 @@ import ml_collections
 
 from research.data.masking import Masking
 from research.data.settings import Data
-from research.experiment import Experiment, Run, to_wire
+from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
 from research.surgery import Surgery
+from research.wire import to_wire
 
 SIZES = ('base', 'half')
 

@@ -15,11 +15,12 @@ from typing import Any
 import ml_collections
 
 from research.data.settings import Data
-from research.experiment import Experiment, Run, to_wire
+from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
 from research.surgery import Surgery
+from research.wire import to_wire
 
 # Task -> the loss that it is learnt by.
 LOSS = {

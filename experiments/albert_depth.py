@@ -10,10 +10,10 @@ before it. Refuted where the order of the published averages is not found again.
 import dataclasses
 
 from configs import albert, finetune
-from research.experiment import from_wire
-from research.study import papers
-from research.study.graph import Claim, Study
-from research.study.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from experiments import papers
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from research.study.study import Claim, Study
+from research.wire import from_wire
 
 SIZES = {'tiny': (1, 2), 'small': (1, 2, 3, 6, 12), 'paper': (1, 3, 6, 12, 24, 48)}
 PUBLISHED = {  # layers -> the paper's row

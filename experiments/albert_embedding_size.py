@@ -10,10 +10,10 @@ the best is not the largest. Refuted where the order of the published averages i
 import dataclasses
 
 from configs import albert, finetune
-from research.experiment import from_wire
-from research.study import papers
-from research.study.graph import Claim, Study
-from research.study.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from experiments import papers
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from research.study.study import Claim, Study
+from research.wire import from_wire
 
 # Size -> the embedding sizes that stand for the paper's 64, 128, 256 and 768 (or, at tiny, for its first and its last).
 SIZES = {'tiny': (8, 32), 'small': (16, 32, 64, 128), 'paper': (64, 128, 256, 768)}

@@ -12,13 +12,14 @@ layers stay as they are, and a new pooler and a new classifier are trained for a
 import dataclasses
 
 from configs import albert, finetune
-from research.experiment import from_wire
+from experiments import papers
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
 from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
-from research.study import papers
-from research.study.graph import COLUMNS, Claim, Column, Study
-from research.study.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from research.study.columns import COLUMNS, Column
+from research.study.study import Claim, Study
 from research.surgery import Surgery
+from research.wire import from_wire
 
 SIZES = papers.SIZES
 LOSSES = {

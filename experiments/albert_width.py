@@ -10,10 +10,10 @@ is not found again.
 import dataclasses
 
 from configs import albert, finetune
-from research.experiment import from_wire
-from research.study import papers
-from research.study.graph import Claim, Study
-from research.study.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from experiments import papers
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from research.study.study import Claim, Study
+from research.wire import from_wire
 
 # Size -> (layers, widths, width of a head).
 SIZES = {

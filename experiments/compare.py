@@ -10,10 +10,10 @@ but is no faster at inference. Refuted where the last columns of the table say o
 import dataclasses
 
 from configs import albert, bert, distilbert, finetune
-from research.experiment import from_wire
-from research.study import papers
-from research.study.graph import Claim, Study
-from research.study.papers import Variant
+from experiments import papers
+from experiments.papers import Variant
+from research.study.study import Claim, Study
+from research.wire import from_wire
 
 SIZES = papers.SIZES
 TASKS = ('mnli', 'qqp', 'qnli', 'sst2', 'cola', 'stsb', 'mrpc', 'rte')  # GLUE's, as Devlin et al. 2019 count

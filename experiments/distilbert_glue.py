@@ -11,12 +11,12 @@ Where SQuAD is among the tasks the student is also taught it by the fine-tuned t
 import dataclasses
 
 from configs import bert, distilbert, finetune
+from experiments import papers
+from experiments.papers import Variant, scores
 from experiments.task_distillation import TAUGHT
-from research.experiment import from_wire
 from research.objectives.losses import Losses, Plain
-from research.study import papers
-from research.study.graph import Claim, Row, Study
-from research.study.papers import Variant, scores
+from research.study.study import Claim, Row, Study
+from research.wire import from_wire
 
 SIZES = papers.SIZES
 NINE = ('cola', 'mnli', 'mrpc', 'qnli', 'qqp', 'rte', 'sst2', 'stsb', 'wnli')  # Avg is Table 1's Score

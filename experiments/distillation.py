@@ -11,12 +11,13 @@ lower held-out MLM loss than the same student alone (Sanh et al. 2019); (2) part
 
 import dataclasses
 
+from experiments.papers import narrow
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
-from research.study.graph import Claim, Column, Row, Study, Table
-from research.study.papers import narrow
+from research.study.columns import Column
+from research.study.study import Claim, Row, Study, Table
 
 # Steps of the teacher, steps it goes on for with the rate raised again, steps of everything else, batch, layers, width.
 SIZES = {

@@ -14,7 +14,8 @@ import itertools
 from configs.finetune import bert
 from research.data.tasks.glue import GLUE
 from research.experiment import Experiment
-from research.study.graph import COLLAPSED, SCORE, Column, Row, Study, Table
+from research.study.columns import COLLAPSED, SCORE, Column
+from research.study.study import Row, Study, Table
 from research.surgery import Surgery
 
 RATES = (5e-5, 4e-5, 3e-5, 2e-5)

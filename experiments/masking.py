@@ -10,13 +10,14 @@ token masks, and the other way round. Each is refuted where its claim under the 
 
 import dataclasses
 
+from experiments.papers import narrow
 from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
-from research.study.graph import Claim, Column, Row, Study, Table
-from research.study.papers import narrow
+from research.study.columns import Column
+from research.study.study import Claim, Row, Study, Table
 
 # Steps, batch, width, pieces of the vocabulary: so few that most words are split, since on whole ones the policies differ little.
 SIZES = {'tiny': (20, 8, 32, 512), 'small': (12_000, 16, 128, 1024), 'medium': (20_000, 64, 256, 1024)}

@@ -9,12 +9,13 @@ the table does not hold. The ALBERT shows what sharing all layers and factorisin
 
 import dataclasses
 
+from experiments.papers import narrow
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
-from research.study.graph import COLUMNS, Claim, Row, Study, Table
-from research.study.papers import narrow
+from research.study.columns import COLUMNS
+from research.study.study import Claim, Row, Study, Table
 from research.surgery import Surgery
 
 # Steps of pretraining, steps of fine-tuning: 'small' learns something within ten minutes, 'tiny' shows that everything runs.

@@ -13,7 +13,8 @@ import dataclasses
 from configs.finetune import LOSS, LOSSES, bert
 from research.experiment import Experiment
 from research.objectives.losses import Match, Plain, Soft
-from research.study.graph import COLLAPSED, SCORE, Claim, Column, Row, Study, Table
+from research.study.columns import COLLAPSED, SCORE, Column
+from research.study.study import Claim, Row, Study, Table
 from research.surgery import Surgery
 
 SEEDS = 3

@@ -1,13 +1,35 @@
-"""What command lines have in common: FILE[:size], and --config.KEY=VALUE."""
+"""What command lines have in common: a parser, exit statuses, and --config.KEY=VALUE."""
 
-import importlib.util
-import types
-from collections.abc import Iterable
-from pathlib import Path
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
-from research.errors import UserError, choose, nearest
-from research.experiment import Experiment, from_wire
-from research.study.graph import Study
+from research.errors import UserError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of command lines whose errors are those of every other mistake: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(f'{message} ({" ".join(self.format_usage().split())})')
+
+
+def run_command(command: Callable[[list[str]], None], arguments: list[str], interrupted: str = 'interrupted') -> int:
+    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 when stopped (and says so)."""
+    try:
+        command(arguments)
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f'error: {error.strerror or error}{f": {error.filename}" if error.filename else ""}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
+    return 0
 
 
 def changes(rest: list[str], known: Iterable[str], flags: str) -> dict[str, str]:
@@ -27,33 +49,4 @@ def changes(rest: list[str], known: Iterable[str], flags: str) -> dict[str, str]
                 raise UserError(f'{given} has no value: give {given}=VALUE')
             value = rest.pop(0)
         found[name.removeprefix('config.')] = value
-    return found
-
-
-def load(config: str) -> Experiment | Study:
-    """The Experiment or the Study that FILE[:size] defines."""
-    defined = module(config)
-    _, _, size = config.partition('.py:')
-    for function, read in (('get_study', lambda study: study), ('get_config', from_wire)):
-        if hasattr(defined, function):
-            if size:
-                if not hasattr(defined, 'SIZES'):
-                    raise UserError(f"{defined.__name__} has no SIZES: leave ':{size}' out")
-                choose(f'size of {defined.__name__}', size, defined.SIZES)
-            return read(getattr(defined, function)(*([size] if size else [])))
-    raise UserError(f'{defined.__name__} defines neither get_config nor get_study: it is no file of configs/ or experiments/')
-
-
-def module(config: str) -> types.ModuleType:
-    """The Python file of FILE[:size], imported."""
-    name, colon, _ = config.partition('.py:')
-    path = Path(name + '.py' if colon else config)
-    if not path.is_file():
-        files = [str(file) for folder in ('configs', 'experiments') for file in sorted(Path(folder).glob('*.py'))]
-        raise UserError(f"no config file '{path}'{nearest(str(path), files)} (there are: {', '.join(files)})")
-    spec = importlib.util.spec_from_file_location(str(path), path)
-    if spec is None or spec.loader is None:
-        raise UserError(f'{path} is not a Python file')
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
     return found

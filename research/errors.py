@@ -1,10 +1,7 @@
 """What a user is told when the mistake is theirs."""
 
-import argparse
 import difflib
-import sys
-from collections.abc import Callable, Iterable
-from typing import NoReturn
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -23,27 +20,3 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     if name not in options:
         raise UserError(f"no {kind} named '{name}'{nearest(name, options)} (there are: {', '.join(options)})")
     return name
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser of command lines whose errors are those of every other mistake: one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises UserError."""
-        raise UserError(f'{message} ({" ".join(self.format_usage().split())})')
-
-
-def run_command(command: Callable[[list[str]], None], arguments: list[str], interrupted: str = 'interrupted') -> int:
-    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 when stopped (and says so)."""
-    try:
-        command(arguments)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'error: {error.strerror or error}{f": {error.filename}" if error.filename else ""}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
-        return 130
-    return 0

@@ -12,7 +12,8 @@ from flax import struct
 from research import optim
 from research.models.heads import Model, initialise
 from research.models.sharing import layout
-from research.objectives.losses import Batch, Losses, View, active, counts, needs_teacher, terms
+from research.objectives.losses import Losses, active, counts, needs_teacher, terms
+from research.objectives.view import Batch, View
 from research.optim import Optimizer
 from research.terms import Term
 

@@ -2,16 +2,11 @@
 
 import os
 
-# Before jax is imported, and for the processes that tests start: compiling is what tests cost, so XLA shall not optimize.
+from tests import xla
+
+# Before jax is imported, and for the processes that tests start.
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = ' '.join(
-    (
-        os.environ.get('XLA_FLAGS', ''),
-        '--xla_cpu_use_fusion_emitters=false',
-        '--xla_backend_optimization_level=0',
-        '--xla_llvm_disable_expensive_passes=true',
-    )
-)
+os.environ['XLA_FLAGS'] = os.environ[xla.HANDED] = xla.flags(os.environ)
 # With any limit jax locks the folder of compiled programs, which the workers and their processes share.
 os.environ['JAX_COMPILATION_CACHE_MAX_SIZE'] = str(2**33)
 os.environ['HF_HUB_OFFLINE'] = '1'  # no test asks the network
@@ -27,9 +22,11 @@ import numpy as np
 import pytest
 
 from research import parallel
-from research import run as runs
-from research.experiment import Experiment, from_wire, override, squeeze
+from research.experiment import Experiment
 from research.models.architecture import Architecture
+from research.runs import run as runs
+from research.wire import from_wire, override
+from tests.squeezing import squeeze
 
 ROOT = Path(__file__).parent.parent
 DEVICES = 8

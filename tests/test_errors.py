@@ -2,7 +2,8 @@
 
 import pytest
 
-from research.errors import Parser, UserError, choose, nearest, run_command
+from research.command import Parser, run_command
+from research.errors import UserError, choose, nearest
 
 
 def test_the_nearest_name_is_told_when_one_is_close() -> None:

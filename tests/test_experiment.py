@@ -10,24 +10,14 @@ import pytest
 from research.data.masking import Masking
 from research.data.settings import Data
 from research.errors import UserError
-from research.experiment import (
-    Experiment,
-    Run,
-    differences,
-    from_wire,
-    keys,
-    override,
-    override_sibling,
-    setting,
-    squeeze,
-    to_wire,
-    validate,
-    value,
-)
+from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
 from research.surgery import Surgery
+from research.validation import validate
+from research.wire import differences, from_wire, keys, override, override_sibling, setting, to_wire, value
+from tests.squeezing import squeeze
 
 # Every kind of field is away from its default.
 RICH = Experiment(

@@ -21,15 +21,20 @@ import numpy as np
 import pytest
 
 import launch
-from research import experiment, parallel, train
-from research import run as runs
+from research import parallel, train, wire
 from research.checkpoint import read_params
-from research.experiment import Experiment, from_wire, override, setting, squeeze, to_wire
+from research.experiment import Experiment
 from research.models.architecture import Architecture
 from research.models.heads import Model
-from research.objectives.losses import Losses, Match, Plain, Soft, View, terms
+from research.objectives.losses import Losses, Match, Plain, Soft, terms
+from research.objectives.view import View
 from research.optim import Optimizer
+from research.runs import ending
+from research.runs import folder as run_folder
+from research.runs import run as runs
 from research.study.graph import order
+from research.wire import from_wire, override, setting, to_wire
+from tests.squeezing import squeeze
 
 ROOT = Path(__file__).parent.parent
 RESEARCH = sorted((ROOT / 'research').rglob('*.py'))
@@ -42,7 +47,8 @@ def code() -> list[Path]:
 
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
-STUDIES = sorted((ROOT / 'experiments').glob('*.py'))
+# papers.py is what the studies of papers' tables have in common, and no study itself.
+STUDIES = sorted(path for path in (ROOT / 'experiments').glob('*.py') if 'def get_study' in path.read_text())
 
 
 def parsed(path: Path) -> ast.Module:
@@ -88,32 +94,58 @@ def files(*places: str) -> list[Path]:
 
 # ---- 1. The direction of imports ----------------------------------------------------------------------------------------------
 
-OURS = {  # who may import which of our modules
+
+def floors() -> list[str]:
+    """Every file of research/ that CONTRIBUTING.md lists, doors aside, the highest first."""
+    listed = re.search(r'^```floors\n(.*?)^```', (ROOT / 'CONTRIBUTING.md').read_text(), re.MULTILINE | re.DOTALL)
+    assert listed
+    found = []
+    for line in listed[1].splitlines():
+        place, *names = line.split()
+        found += [f'{"" if place == "." else place}{name}.py' for name in names]
+    return found
+
+
+def doors_aside() -> list[Path]:
+    """Every file of research/ that holds code and is no door."""
+    return [path for path in RESEARCH if path.name != '__main__.py' and path.read_text().strip()]
+
+
+def file_of(module: str) -> str:
+    """The file of one of our modules, from research/ on."""
+    path = module.removeprefix('research.').replace('.', '/')
+    return f'{path}/__init__.py' if (ROOT / 'research' / path).is_dir() else f'{path}.py'
+
+
+def test_every_file_stands_on_a_floor() -> None:
+    listed = floors()
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {path.relative_to(ROOT / 'research').as_posix() for path in doors_aside()}
+
+
+def test_a_file_imports_only_from_floors_below_its_own() -> None:
+    height = {name: place for place, name in enumerate(floors())}
+    for path in doors_aside():
+        name = path.relative_to(ROOT / 'research').as_posix()
+        wrong = [module for module in own(path) if file_of(module) not in height or height[file_of(module)] <= height[name]]
+        assert not wrong, f'{name} imports {wrong}'
+
+
+BESIDES = {  # what more is forbidden: who may import which of our modules
     'models': ('research.models', 'research.errors', 'research.terms'),
     'objectives': ('research.objectives', 'research.models', 'research.errors', 'research.terms'),
-    'data': ('research.data', 'research.errors'),
-    'terms.py': (),
-    'records.py': (),
-    'lock.py': ('research.errors',),
-    'smoothness.py': ('research.models', 'research.terms'),
-    'errors.py': (),
-    'optim.py': ('research.errors',),
+    'data': ('research.data', 'research.errors', 'research.files', 'research.machine'),
+    'optim.py': ('research.models', 'research.errors'),
     'parallel.py': ('research.errors',),
-    'checkpoint.py': ('research.errors', 'research.train'),
     'train.py': ('research.models', 'research.objectives', 'research.optim', 'research.terms', 'research.errors'),
-    'evaluate.py': ('research.models', 'research.objectives', 'research.terms', 'research.errors'),
-    'surgery.py': ('research.models', 'research.errors'),
-    'command.py': ('research.experiment', 'research.study.graph', 'research.errors'),
 }
-# Command lines read experiments; nobody imports them.
-DOORS = {'data/__main__.py': ('research.experiment', 'research.command')}
 
 
-@pytest.mark.parametrize('place', OURS)
-def test_our_modules_import_only_what_lies_below_them(place: str) -> None:
+@pytest.mark.parametrize('place', BESIDES)
+def test_the_step_and_the_data_know_nothing_of_one_another(place: str) -> None:
     for path in files(place):
-        allowed = OURS[place] + DOORS.get(path.relative_to(ROOT / 'research').as_posix(), ())
-        assert not within(own(path), allowed), f'{path.name} imports {within(own(path), allowed)}'
+        if path.name != '__main__.py':
+            assert not within(own(path), BESIDES[place]), f'{path.name} imports {within(own(path), BESIDES[place])}'
 
 
 def test_research_knows_neither_recipes_nor_questions() -> None:
@@ -128,7 +160,7 @@ def test_research_knows_neither_recipes_nor_questions() -> None:
 
 
 @pytest.mark.parametrize(
-    'place', ['models', 'objectives', 'optim.py', 'parallel.py', 'train.py', 'terms.py', 'evaluate.py', 'surgery.py']
+    'place', ['models', 'objectives', 'optim.py', 'parallel.py', 'train.py', 'terms.py', 'evaluation/measures.py', 'surgery.py']
 )
 def test_the_step_needs_nothing_but_jax_flax_optax_and_numpy(place: str) -> None:
     for path in files(place):
@@ -182,13 +214,13 @@ def test_every_config_field_is_read() -> None:
         for constant in ast.walk(node.iter)
         if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
     }
-    fields = {key.rpartition('.')[2] for key in experiment.keys(Experiment)}
+    fields = {key.rpartition('.')[2] for key in wire.keys(Experiment)}
     assert len(fields) > 60
     assert not fields - read - listed
 
 
 def test_no_config_is_asked_with_a_default() -> None:
-    fields = {part for key in experiment.keys(Experiment) for part in key.split('.')}
+    fields = {part for key in wire.keys(Experiment) for part in key.split('.')}
     holders = {'x', 'wire', 'config', 'experiment', 'self', *fields}
     for path in [*RESEARCH, ROOT / 'launch.py', *CONFIGS, *STUDIES]:
         for node in ast.walk(parsed(path)):
@@ -237,7 +269,7 @@ def learned(workdir: Path, steps: int) -> dict[str, Any]:
     result = json.loads((workdir / 'result.json').read_text())
     assert result['steps'] == steps
     assert all(np.isfinite(value) for value in result['metrics'].values()) and result['metrics']
-    last = [line for line in runs.read_metrics(workdir) if 'train/loss' in line][-1]
+    last = [line for line in run_folder.read_metrics(workdir) if 'train/loss' in line][-1]
     assert last['step'] == steps and last['train/gradient_norm'] > 0 and last['train/learning_rate'] > 0
     assert read_params(workdir / 'checkpoints', 'the run')[0] == steps
     return result
@@ -259,7 +291,7 @@ def test_the_albert_recipe_takes_real_steps(tiny: Callable[..., Experiment], tmp
 def test_the_distilbert_recipe_takes_real_steps(tiny: Callable[..., Experiment], teacher: Path, tmp_path: Path) -> None:
     runs.run(tiny('distilbert', {'teacher': str(teacher)}), tmp_path / 'run')
     learned(tmp_path / 'run', 2)
-    last = [line for line in runs.read_metrics(tmp_path / 'run') if 'train/loss' in line][-1]
+    last = [line for line in run_folder.read_metrics(tmp_path / 'run') if 'train/loss' in line][-1]
     weighted = 5 * last['train/soft'] + 2 * last['train/mlm'] + last['train/cosine']
     assert last['train/loss'] == pytest.approx(weighted, rel=1e-5)
 
@@ -300,7 +332,7 @@ def test_the_first_run_of_a_study_takes_real_steps(
     x: Experiment, text: dict[str, Any], examples: dict[str, Any], tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for program in ('latency', 'smooth'):  # they are no steps, and are compiled in the tests of recipes
-        monkeypatch.setattr(runs, program, lambda *_: None)
+        monkeypatch.setattr(ending, program, lambda *_: None)
     x = override(x, text)
     if x.data.task:  # a study of tasks begins with a model that is there already
         x = override(x, {**examples, 'teacher' if x.teacher else 'start': str(tuned)})
@@ -448,7 +480,7 @@ def test_a_killed_run_continues_bit_for_bit(tiny: Callable[..., Experiment], tea
 
     def told(folder: Path) -> list[dict[str, float]]:
         timed = ('seconds', 'wall', 'train/tokens_per_second')
-        return [{name: line[name] for name in line if name not in timed} for line in runs.read_metrics(folder)]
+        return [{name: line[name] for name in line if name not in timed} for line in run_folder.read_metrics(folder)]
 
     assert told(killed) == told(whole)
 

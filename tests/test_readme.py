@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import launch
-from research import run as runs
 from research.interchange.__main__ import main as interchange
+from research.runs import run as runs
 
 # What shortens a command of each kind; experiments take the size that shows that everything runs.
 SHORTER = ('--config.run.steps=2', '--config.run.batch=2', '--config.run.evaluate_every=0')

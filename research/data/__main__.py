@@ -10,12 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from research import command
-from research.data import corpus
+from research.command import Parser, run_command
+from research.data import preparation, tokenizer_training
 from research.data.corpus import Corpus
 from research.data.settings import Data
 from research.data.tokenizers import vocabulary_of
-from research.errors import Parser, UserError, run_command
-from research.experiment import Experiment, override
+from research.errors import UserError
+from research.experiment import Experiment
+from research.study import config_files
+from research.wire import override
 
 TOP = 20  # of the most frequent pieces that are shown
 
@@ -31,13 +34,13 @@ def main(arguments: list[str]) -> None:
     prepare.add_argument('--stats', action='store_true', help='also print lengths, unknown pieces and the most frequent pieces')
     given, rest = parser.parse_known_args(arguments)
     changed = command.changes(rest, ('config', 'stats'), '--config, --config.KEY, --stats')
-    asked = command.load(given.config)
+    asked = config_files.load(given.config)
     runs = {asked.name: asked} if isinstance(asked, Experiment) else asked.runs
     wanted = {name: override(x, changed) for name, x in runs.items()}
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     for data, size in distinct(wanted.values()):
-        tokenizer = corpus.tokenizer_of(data, size)
-        for each in corpus.prepare(data, tokenizer):
+        tokenizer = tokenizer_training.tokenizer_of(data, size)
+        for each in preparation.prepare(data, tokenizer):
             console.print(summary(each), soft_wrap=True)
             if given.stats:
                 console.print(lengths(each))

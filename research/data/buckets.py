@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from research.data.encoding import Questions
 from research.data.pretraining import Batch
-from research.data.supervised import Questions
 
 POOL = 64  # steps whose rows are sorted by length together
 

@@ -2,15 +2,12 @@
 
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from research.errors import UserError
 
@@ -20,11 +17,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 class Interrupted(UserError):
     """What stopped a preparation that the same command goes on with."""
-
-
-def fingerprint(value: Any) -> str:
-    """Sixteen hexadecimal digits that change with any part of a JSON-able value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def prepared(folder: Path, write: Callable[[Path], None], continues: bool = False) -> Path:

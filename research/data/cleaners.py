@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from research.errors import choose
-
 # Stands for a word that the text itself does not tell. No trained vocabulary holds it, so that it becomes the unknown piece.
 UNTOLD = '\ufffc'
 
@@ -65,12 +63,6 @@ CLEANERS = {
     'wikitext': Cleaner(wikitext, is_title),
     'ascii_punctuation': Cleaner(ascii_punctuation),
 }
-
-
-def check(names: Iterable[str]) -> None:
-    """Raises UserError if one of the names is no cleaner."""
-    for name in names:
-        choose('cleaner (data.cleaners)', name, CLEANERS)
 
 
 def clean(paragraphs: Iterable[str], names: Iterable[str]) -> list[str]:

@@ -182,7 +182,7 @@ def contextless(masking: Masking, entropy: float) -> float:
     return (masking.mask + random) * entropy + guess
 
 
-def check(masking: Masking) -> None:
+def validate(masking: Masking) -> None:
     """Raise a UserError unless the policy exists and the shares are shares."""
     choose('masking policy', masking.policy, MASKING)
     if not 0 < masking.rate < 1:

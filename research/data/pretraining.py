@@ -1,151 +1,18 @@
-"""Pretraining sequences: which pieces of a corpus make a sequence, and the batch of some of them."""
+"""The batch of some sequences of a corpus: spans in their places, pairs, masks."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from research.data.corpus import Part
 from research.data.masking import Masking, corrupt
+from research.data.sequences import Places, Sequences
 from research.data.tokenizers import Vocabulary
-from research.errors import UserError
 
 Batch = dict[str, NDArray]
-Places = NDArray[np.int64]
 PAIRS = ('none', 'nsp', 'sop')
-# What single segments are cut into: pieces, without regard to sentences; whole sentences of one document; whole sentences
-# across documents, with a separator between (the SENTENCES of one document and the FULL-SENTENCES of Liu et al. 2019, §4.2).
-FILLS = ('pieces', 'sentences', 'documents')
 PLACES = 16  # at which a random next sentence may begin
-
-
-@dataclass(frozen=True, eq=False)
-class Sequences:
-    """N runs of consecutive units that together hold every piece of a part once; for sop but what would be alone in its run.
-
-    A unit is a sentence, or a cut of one that is longer than a sequence; with fill `pieces`, whole sections are cut
-    without regard to sentences. Positions count the pieces of the part, all sections laid end to end.
-    """
-
-    ids: NDArray[Any]  # [P] of the part
-    edges: Places  # [U + 1] position of each unit's first piece
-    first: Places  # [N] a sequence's first unit
-    last: Places  # [N] one beyond its last unit
-    section: Places  # [N] of its first unit
-    units: Places  # [R + 1] each section's first unit
-    document: Places  # [R] the document of each section, rising
-    breaks: Places  # positions at which a document that is not the first begins, where sequences cross documents
-    bounds: Places | None = None  # packed, [M + 1]: rows bounds[m] to bounds[m + 1] of `members` share a sequence
-    members: Places | None = None  # packed, [N]: runs, each with [CLS] and [SEP] of its own
-
-    def __len__(self) -> int:
-        return len(self.first) if self.bounds is None else len(self.bounds) - 1
-
-
-def sequences(
-    part: Part, ids: NDArray[Any], *, length: int, pairs: str, short: float, fill: str, pack: bool, seed: int
-) -> Sequences:
-    """The sequences of at most `length` pieces, special ones included, that a part of a corpus makes; ids [P] are the part's.
-
-    With pairs, a sequence is filled with whole sentences up to a target: the room there is, or, for a share `short`
-    of the sequences, a length drawn by `seed`. Raises UserError if nsp has but one document.
-    """
-    if pairs == 'nsp' and part.document[-1] == 0:
-        raise UserError('data.pairs=nsp needs two documents at least in training and in evaluation; use sop or none, or more text')
-    ends = np.concatenate([[0], np.cumsum(part.lengths, dtype=np.int64)])
-    origin = ends[part.starts]
-    whole = pairs == 'none' and fill == 'pieces'
-    room = length - (2 if pairs == 'none' else 3)
-    lengths, starts = (np.diff(origin), np.arange(len(part.starts))) if whole else (np.asarray(part.lengths), part.starts)
-
-    cuts = -(-lengths.astype(np.int64) // room)
-    within = np.arange(cuts.sum()) - np.repeat(np.cumsum(cuts) - cuts, cuts)
-    edges = np.append(np.repeat(np.cumsum(lengths, dtype=np.int64) - lengths, cuts) + within * room, origin[-1])
-    units = np.concatenate([[0], np.cumsum(cuts)])[starts]
-    document = np.asarray(part.document)
-    breaks = np.zeros(0, np.int64)
-    if whole:
-        first = np.arange(len(edges) - 1)
-        last = first + 1
-    elif fill == 'documents':
-        first, last = across(edges, np.repeat(document, np.diff(units)), room)
-        breaks = origin[np.flatnonzero(np.diff(document)) + 1]
-    else:
-        first, last = filled(edges, units, room, short if pairs != 'none' else 0.0, seed)
-    if pairs == 'sop':
-        two = edges[last] - edges[first] > 1  # a single piece has no order
-        first, last = first[two], last[two]
-        if not len(first):
-            raise UserError('data.pairs=sop needs a document of two pieces at least in training and in evaluation; give none')
-    section = np.searchsorted(units, first, side='right') - 1
-    found = Sequences(ids, edges, first, last, section, units, document, breaks)
-    return packed(found, length, seed) if pack else found
-
-
-def across(edges: Places, document: Places, room: int) -> tuple[Places, Places]:
-    """The first units and the ends of sequences that go on across documents, each document but the last costing a piece more."""
-    # Where the last unit of a sequence may end at most, were it to begin at each of the units.
-    end = np.searchsorted(edges[1:] + document, edges[:-1] + document + room, side='right')
-    end = np.maximum(end, np.arange(1, len(edges)))
-    first, at = [], 0
-    while at < len(end):
-        first.append(at)
-        at = int(end[at])
-    return np.array(first), np.array([*first[1:], len(end)])
-
-
-def packed(source: Sequences, length: int, seed: int) -> Sequences:
-    """The same runs, several to a sequence: the largest that still fits goes into each, until none does (first-fit decreasing).
-
-    Runs of one size are alike, so that it is done for all sequences of the same sizes at once.
-    """
-    sizes = source.edges[source.last] - source.edges[source.first] + 2
-    order = np.random.default_rng([seed, 1]).permutation(len(sizes))
-    order = order[np.argsort(sizes[order], kind='stable')]
-    left = np.bincount(sizes, minlength=length + 1)
-    taken = np.cumsum(left) - left  # where in `order` the next run of each size is
-    members, counts = [], []
-    while left.any():
-        pattern: dict[int, int] = {}
-        room = length
-        while len(there := np.flatnonzero(left[: room + 1])) and (size := int(there[-1])):
-            pattern[size] = min(room // size, int(left[size]))
-            room -= pattern[size] * size
-            room = min(room, size - 1) if pattern[size] == left[size] else room
-        times = min(int(left[size]) // many for size, many in pattern.items())
-        columns = []
-        for size, many in pattern.items():
-            columns.append(order[taken[size] : taken[size] + times * many].reshape(times, many))
-            taken[size] += times * many
-            left[size] -= times * many
-        members.append(np.concatenate(columns, axis=1).ravel())
-        counts.append(np.full(times, sum(pattern.values())))
-    bounds = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    return replace(source, bounds=bounds, members=np.concatenate(members))
-
-
-def filled(
-    edges: NDArray[np.int64], units: NDArray[np.int64], room: int, short: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first units and the ends of sequences, each as many whole units as fit its target, one at least.
-
-    All sections advance together, one sequence each a round, so that the loop is as long as one section, not as the
-    corpus.
-    """
-    generator = np.random.default_rng([seed, 0])
-    at, stop = units[:-1], units[1:]
-    firsts, lasts = [], []
-    while len(at):
-        target = np.where(generator.random(len(at)) < short, generator.integers(2, room + 1, len(at)), room)
-        end = np.searchsorted(edges, edges[at] + target, side='right') - 1
-        end = np.clip(end, at + 1, stop)
-        firsts.append(at)
-        lasts.append(end)
-        at, stop = end[end < stop], stop[end < stop]
-    first, last = np.concatenate(firsts), np.concatenate(lasts)
-    order = np.argsort(first)
-    return first[order], last[order]
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,22 +175,6 @@ def next_sentence(
     stops = np.minimum(stops, starts + room - (cut - begin))
     best = np.abs(stops - starts - wanted).argmin(axis=0), np.arange(len(rows))
     return [(begin, cut), (np.where(random, starts[best], cut), np.where(random, stops[best], end))], random
-
-
-def assemble(segments: list[list[NDArray]], length: int, vocabulary: Vocabulary) -> tuple[NDArray, NDArray, NDArray]:
-    """[CLS] A [SEP] or [CLS] A [SEP] B [SEP], padded: one or two lists of B id arrays -> ids, types, mask [B, T], all int32."""
-    column = np.arange(length)[None]
-    ids = np.full((len(segments[0]), length), vocabulary.pad, np.int32)
-    types = np.zeros_like(ids)
-    ids[:, 0] = vocabulary.cls
-    at = np.ones((len(ids), 1), np.int64)
-    for type, pieces in enumerate(segments):
-        end = at + np.array([len(each) for each in pieces])[:, None]
-        ids[(column >= at) & (column < end)] = np.concatenate(pieces)
-        ids[column == end] = vocabulary.sep
-        types[(column >= at) & (column <= end)] = type
-        at = end + 1
-    return ids, types, (column < at).astype(np.int32)
 
 
 def filler(real: Batch, size: int, vocabulary: Vocabulary) -> Batch:

@@ -1,30 +1,21 @@
 """Where text comes from: documents, each a list of paragraphs, of one source or of several in shares."""
 
 import glob
-import gzip
-import io
 import itertools
-import json
-import lzma
-import math
 import os
-import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from research.data import builders, cleaners, docstrings
+from research.data.json_lines import parsed, string
 from research.data.settings import Data
+from research.data.text_files import limit, located
 from research.errors import UserError, choose, nearest
 
 # A document as it is found: the share of its source that is read, and its paragraphs, not cleaned yet and perhaps empty.
 Found = tuple[float, list[str]]
-DOCUMENTS = ('blank_lines', 'files')  # what separates the documents of a text file: blank lines, or nothing
-LONGEST = 2**26  # characters of a document at most: one is held in memory as a whole
-BUFFER = 2**16  # bytes of a compressed file that are read and decompressed at once
 
 
 @dataclass(frozen=True)
@@ -34,25 +25,6 @@ class Source:
     documents: Callable[[str, Data], Iterator[Found]]
     stamp: Callable[[str, Data], Any]  # JSON-able and cheap; while it stays the same, so does the text
     example: str  # of an argument; '' where there is none
-
-
-def mixture(source: str) -> tuple[tuple[float, str], ...]:
-    """(share, source) of each source of `data.source`; the shares are positive and sum to 1.
-
-    Sources are separated by ' + ', each with a weight and a space before it, or none of them.
-    """
-    terms = [WEIGHTED.fullmatch(term.strip()) for term in re.split(r'\s\+\s', source)]
-    found = [(term['weight'], term['source']) for term in terms if term]
-    weighted = [weight for weight, _ in found if weight is not None]
-    if weighted and len(weighted) < len(found):
-        raise UserError(f"data.source='{source}' weighs some of its sources only; give each a number before it, or none")
-    weights = [1.0 if weight is None else float(weight) for weight, _ in found]
-    if min(weights) <= 0 or not math.isfinite(sum(weights)):
-        raise UserError(f"data.source='{source}': each weight must be above 0, and a number")
-    return tuple((weight / sum(weights), each) for weight, (_, each) in zip(weights, found, strict=True))
-
-
-WEIGHTED = re.compile(r'(?:(?P<weight>\d+(?:\.\d*)?|\.\d+)\s+)?(?P<source>.*)', re.DOTALL)
 
 
 def read(source: str, data: Data) -> Iterator[Found]:
@@ -75,14 +47,6 @@ def documents(source: str, data: Data | None = None) -> Iterator[list[str]]:
     if first is None:
         raise UserError(f"data.source='{source}' holds no text")
     return itertools.chain([first], present)
-
-
-def check(data: Data) -> None:
-    """Raises UserError for settings that no source can have."""
-    choose('data.documents', data.documents, DOCUMENTS)
-    cleaners.check(data.cleaners)
-    for _, source in mixture(data.source):
-        parse(source)
 
 
 def stamp(source: str, data: Data) -> Any:
@@ -134,12 +98,6 @@ def regrouped(found: Iterable[Found], titles: list[Callable[[str], bool]]) -> It
             limit(size, f"a document that begins with '{document[0].strip()[:40]}'")
     if document:
         yield share, document
-
-
-def limit(size: int, where: str) -> None:
-    """Raises UserError for a document of more than LONGEST characters."""
-    if size > LONGEST:
-        raise UserError(f'{where} has more than {LONGEST:,} characters; separate documents by blank lines, or cut it')
 
 
 def text(pattern: str, data: Data) -> Iterator[Found]:
@@ -237,132 +195,6 @@ def file_stamps(pattern: str, data: Data) -> list[list[Any]]:
     return [[data.field, data.documents], *([str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats)]
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line without its end) of a UTF-8 file, decompressed as its name says; see `located`."""
-    return ((number, line) for number, line, _ in located(path))
-
-
-def located(path: Path) -> Iterator[tuple[int, str, int]]:
-    """(line number from 1, line without its end, bytes of the file read) of a UTF-8 file; a byte-order mark is skipped.
-
-    A name in .gz, .xz or .zst is decompressed. Raises UserError with the byte offset of what is not UTF-8, or if the
-    file cannot be opened or decompressed.
-    """
-    compressed = path.suffix in COMPRESSED
-    offset = 0
-    try:
-        with ExitStack() as stack:
-            raw = stack.enter_context(open(path, 'rb'))
-            if compressed and not os.fstat(raw.fileno()).st_size:
-                raise EOFError('it has no bytes')
-            file = stack.enter_context(COMPRESSED[path.suffix](raw)) if compressed else raw
-            for number in itertools.count(1):
-                line = file.readline(4 * LONGEST + 2)  # a character of text has four bytes at most: nothing longer is held
-                if not line:
-                    break
-                if len(line) > 4 * LONGEST:
-                    limit(len(line), f"'{path}' line {number}")
-                try:
-                    decoded = line.decode('utf-8-sig' if number == 1 else 'utf-8')
-                except UnicodeDecodeError as error:
-                    where = ' of its decompressed text' if compressed else ''
-                    raise UserError(f"'{path}' is not UTF-8 at byte {offset + error.start}{where} (line {number})") from error
-                yield number, decoded.rstrip('\r\n'), raw.tell()
-                offset += len(line)
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
-    except OSError as error:
-        if error.errno is None:  # what pyarrow raises for data, where the system's errors have a number
-            raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
-        raise UserError(f"'{path}' cannot be read: {error.strerror or error}") from error
-
-
-class Pieces(io.RawIOBase):
-    """A file of pieces of bytes, one after another."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self.pieces, self.left = pieces, memoryview(b'')
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fills a part of `buffer` and tells how much; 0 is the end."""
-        while not self.left:
-            piece = next(self.pieces, None)
-            if piece is None:
-                return 0
-            self.left = memoryview(piece)
-        size = min(len(buffer), len(self.left))
-        buffer[:size], self.left = self.left[:size], self.left[size:]
-        return size
-
-
-def xz(raw: IO[bytes]) -> io.BufferedReader:
-    """A file of xz streams, decompressed. `lzma.open` takes a second one that is damaged for the end of the file."""
-    return io.BufferedReader(Pieces(streams(raw)), BUFFER)
-
-
-def streams(raw: IO[bytes]) -> Iterator[bytes]:
-    """The text of xz streams, one after another, with zeros between them or none. Raises EOFError within one."""
-    data = raw.read(BUFFER)
-    while data:
-        stream = lzma.LZMADecompressor()
-        while not stream.eof:
-            if stream.needs_input and not data:
-                data = raw.read(BUFFER)
-                if not data:
-                    raise EOFError('it ends within a stream')
-            yield stream.decompress(data, BUFFER)
-            data = b''
-        data = stream.unused_data.lstrip(b'\0')
-        while not data and (more := raw.read(BUFFER)):
-            data = more.lstrip(b'\0')
-
-
-def zstandard(raw: IO[bytes]) -> io.BufferedReader:
-    """A file of Zstandard frames, decompressed."""
-    import pyarrow
-
-    return io.BufferedReader(pyarrow.CompressedInputStream(raw, 'zstd'))
-
-
-# The end of a file's name -> what decompresses the file.
-COMPRESSED: dict[str, Callable[[Any], Any]] = {'.gz': gzip.open, '.xz': xz, '.zst': zstandard}
-
-
-def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of each JSON line of a file; blank lines are skipped."""
-    return ((number, parsed(line, path, number)) for number, line in lines(path) if line.strip())
-
-
-def parsed(line: str, path: Path | str, number: int) -> dict[str, Any]:
-    """The object of a JSON line."""
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"'{path}' line {number} is not JSON: {error.msg} at character {error.pos}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
-        raise UserError(f"'{path}' line {number} is not JSON that can be read: {error}") from None
-    if not isinstance(record, dict):
-        raise UserError(f"'{path}' line {number} is not a JSON object but {json.dumps(record)[:40]}")
-    return record
-
-
-def string(record: Mapping[str, Any], column: str, where: str, setting: str = '') -> str:
-    """The text in a column of a record, which must be there; `setting` chose the column, for messages."""
-    if column not in record:
-        chosen = f' ({setting})' if setting else ''
-        raise UserError(f"{where} has no column '{column}'{chosen}{nearest(column, record)}; it has {', '.join(record) or 'none'}")
-    found = record[column]
-    if not isinstance(found, str):
-        raise UserError(f"{where}: column '{column}' is not a text but {found!r:.40}")
-    if SURROGATE.search(found):
-        raise UserError(f"{where}: column '{column}' holds half a surrogate pair, which is no character")
-    return found
-
-
 SOURCES: dict[str, Source] = {
     'docstrings': Source(
         documents=lambda argument, data: ((0.0, document) for document in docstrings.documents(data.cache)),
@@ -378,5 +210,3 @@ SOURCES: dict[str, Source] = {
         example='wikipedia/20230601.en',
     ),
 }
-
-SURROGATE = re.compile('[\ud800-\udfff]')  # JSON can write one, UTF-8 cannot

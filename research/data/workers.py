@@ -19,18 +19,13 @@ from research.data.cache import Interrupted
 from research.data.cutting import Cut, Knife, cut, knife
 from research.data.sources import Found
 from research.errors import UserError
+from research.machine import cores
 
 CHUNK = 2**19  # characters cut at once, or a single document of more
 DOCUMENTS = 4096  # cut at once, at most
 ALONE = 16  # chunks that this process cuts itself before it asks for help, which takes a second to come
 MOST = 16  # processes: one reader does not feed more
-
 Chunk = tuple[float, list[list[str]]]  # share of the source read, documents
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def chunks(found: Iterable[Found]) -> Iterator[Chunk]:

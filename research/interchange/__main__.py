@@ -12,14 +12,16 @@ import jax.numpy as jnp
 import rich.console
 import rich.table
 
-from research import accounting, donors, experiment
+from research import costs, wire
 from research.checkpoint import Checkpoints
+from research.command import Parser, run_command
 from research.data.tokenizers import load_tokenizer, save_tokenizer
-from research.environment import environment
-from research.errors import Parser, UserError, run_command
+from research.errors import UserError
+from research.files import write_record
 from research.interchange import reading, writing
 from research.interchange.weights import weight_files
-from research.records import write_record
+from research.runs import sources
+from research.runs.environment import environment
 from research.surgery import Donor
 from research.train import State
 
@@ -48,7 +50,7 @@ def import_run(given: argparse.Namespace) -> None:
     run: Path = given.run
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"'{run}' is in use: give another folder, or remove it")
-    folder = donors.find(given.source, Path.cwd() / 'run', 'SOURCE')
+    folder = sources.find(given.source, Path.cwd() / 'run', 'SOURCE')
     donor, account = reading.open_folder(folder, given.source)
     part = run.with_name(run.name + '.part')
     shutil.rmtree(part, ignore_errors=True)
@@ -58,7 +60,7 @@ def import_run(given: argparse.Namespace) -> None:
     part.rename(run)
     console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(table(account))
-    total = accounting.summary(donor.architecture, donor.heads)['total']
+    total = costs.summary(donor.architecture, donor.heads)['total']
     console.print(
         f'{given.source} -> {run}: {total:,} parameters, heads: {", ".join(name for name, _ in donor.heads) or "none"}',
         soft_wrap=True,
@@ -70,7 +72,7 @@ def import_run(given: argparse.Namespace) -> None:
 def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
     """The files of a finished run called `name` that holds `donor`, read from `folder`, whose parameters it consumes."""
     run.mkdir(parents=True)
-    write_record(run / 'experiment.json', experiment.to_wire(donors.from_architecture(name, donor.architecture)).to_dict())
+    write_record(run / 'experiment.json', wire.to_wire(sources.from_architecture(name, donor.architecture)).to_dict())
     if donor.tokenizer is not None:
         save_tokenizer(load_tokenizer(donor.tokenizer), run / 'tokenizer')
     checkpoints = Checkpoints(run / 'checkpoints')
@@ -85,7 +87,7 @@ def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
 def result(donor: Donor, name: str) -> dict[str, Any]:
     """The result.json of a run that was never trained here."""
     a = donor.architecture
-    summary = accounting.summary(a, donor.heads)
+    summary = costs.summary(a, donor.heads)
     measured = ('selected', 'baseline', 'reported', 'score', 'collapsed')
     unknown = (*measured, 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds', 'unigram_entropy')
     return {
@@ -93,7 +95,7 @@ def result(donor: Donor, name: str) -> dict[str, Any]:
         'steps': 0,
         'metrics': {},
         'parameters': summary,
-        'flops_per_token': accounting.forward_flops(a, a.positions) / a.positions,
+        'flops_per_token': costs.forward_flops(a, a.positions) / a.positions,
         'flops_per_step': 0,
         'checkpoint_bytes': 4 * summary['total'],
         'train_seconds': 0.0,
@@ -126,7 +128,7 @@ def export_run(given: argparse.Namespace) -> None:
     """Writes the Hugging Face folder and says how the model is told there."""
     if not (given.run / 'experiment.json').is_file():
         raise UserError(f"'{given.run}' is no run folder: it has no experiment.json")
-    donor = donors.open_donor(str(given.run), Path.cwd() / 'run', 'RUN_DIR')
+    donor = sources.open_donor(str(given.run), Path.cwd() / 'run', 'RUN_DIR')
     heads = None if given.heads is None else tuple(name for name in given.heads.split(',') if name != 'none')
     form = writing.export(donor, given.run, given.target, heads, given.licence)
     print(f'{given.run} -> {given.target}: {form.class_name} (model type {form.kind})')

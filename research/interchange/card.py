@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from research import accounting
+from research import costs
 from research.models.architecture import Architecture
 from research.models.sharing import group_counts
 from research.surgery import Donor
@@ -14,7 +14,7 @@ from research.surgery import Donor
 def card(class_name: str, donor: Donor, run: Path, notes: tuple[str, ...], licence: str) -> str:
     """The README.md of an export of `donor`, from what the folder `run` says of itself."""
     environment, result = facts(run / 'environment.json'), facts(run / 'result.json')
-    summary = accounting.summary(donor.architecture, donor.heads)
+    summary = costs.summary(donor.architecture, donor.heads)
     name = read(facts(run / 'experiment.json'), 'name') or run.name
     origin = {
         'Run': name,

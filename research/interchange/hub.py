@@ -7,7 +7,7 @@ import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from research.errors import UserError
-from research.interchange.tokenizer import FILES as TOKENIZERS
+from research.interchange.folder_tokenizer import FILES as TOKENIZERS
 from research.interchange.weights import FILES as WEIGHTS
 
 BESIDE = ('config.json', 'tokenizer_config.json', 'added_tokens.json', *TOKENIZERS)

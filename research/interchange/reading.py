@@ -13,12 +13,12 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from tokenizers import Tokenizer
 
-from research import accounting
+from research import costs
 from research.data.tokenizers import load_tokenizer, save_tokenizer, vocabulary_of
 from research.errors import UserError
-from research.interchange import configuration, names
-from research.interchange.names import Block, Slot
-from research.interchange.tokenizer import read_tokenizer
+from research.interchange import configuration, tensor_names
+from research.interchange.folder_tokenizer import read_tokenizer
+from research.interchange.tensor_names import Block, Slot
 from research.interchange.weights import Tensor, open_weights
 from research.models.architecture import Architecture
 from research.models.encoder import sinusoids
@@ -56,7 +56,11 @@ def plan(folder: Path) -> Plan:
     config = configuration.read_config(folder)
     kind = config['model_type']
     tensors, stored = canonical(kind, open_weights(folder))
-    stem = names.prefix(kind) + names.STEMS[kind]['encoder/pooler'] if 'encoder/pooler' in names.STEMS[kind] else None
+    stem = (
+        tensor_names.prefix(kind) + tensor_names.STEMS[kind]['encoder/pooler']
+        if 'encoder/pooler' in tensor_names.STEMS[kind]
+        else None
+    )
     pooler = stem is not None and f'{stem}.weight' in tensors
     a = configuration.architecture_of(config, pooler)
     if a.position_kind == 'sinusoidal' and not is_sinusoidal(a, tensors):
@@ -78,7 +82,7 @@ def check_size(a: Architecture, tensors: dict[str, Tensor]) -> None:
 
     What differs less is told by `check`, tensor by tensor.
     """
-    described = sum(accounting.parameters(a).values())
+    described = sum(costs.parameters(a).values())
     stored = sum(math.prod(tensor.shape) for tensor in tensors.values())
     if described > 100 * stored + 2**20:
         words = next((f', {name} of shape {x.shape}' for name, x in tensors.items() if 'word_embeddings' in name), '')
@@ -100,11 +104,11 @@ def canonical(kind: str, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor],
         for old, new in (('LayerNorm.gamma', 'LayerNorm.weight'), ('LayerNorm.beta', 'LayerNorm.bias')):
             name = name.removesuffix(old) + new if name.endswith(old) else name
         if name.startswith(modules):
-            name = names.prefix(kind) + name
+            name = tensor_names.prefix(kind) + name
         if name in found:
             raise UserError(f'the weights hold {name} twice, as {stored[name]} and as {given}')
         found[name], stored[name] = tensor, given
-    decoder, bias = names.TIED[kind]
+    decoder, bias = tensor_names.TIED[kind]
     if bias not in found and f'{decoder}.bias' in found:  # tied, and saved under the other name
         found[bias], stored[bias] = found.pop(f'{decoder}.bias'), stored.pop(f'{decoder}.bias')
     return found, stored
@@ -121,9 +125,9 @@ def is_sinusoidal(a: Architecture, tensors: dict[str, Tensor]) -> bool:
 def blocks_of(kind: str, config: dict[str, Any], a: Architecture) -> list[Block]:
     """The blocks of the file, in our order."""
     if kind != 'albert':
-        return [Block(names.block_stem(kind, layer), (layer, layer)) for layer in range(a.layers)]
+        return [Block(tensor_names.block_stem(kind, layer), (layer, layer)) for layer in range(a.layers)]
     groups, inner = (configuration.value(config, name, 1) for name in ('num_hidden_groups', 'inner_group_num'))
-    return [Block(names.block_stem(kind, b // inner, b % inner), (b, b)) for b in range(groups * inner)]
+    return [Block(tensor_names.block_stem(kind, b // inner, b % inner), (b, b)) for b in range(groups * inner)]
 
 
 def heads_of(kind: str, config: dict[str, Any], a: Architecture, tensors: dict[str, Tensor]) -> tuple[Heads, dict[str, str]]:
@@ -136,7 +140,7 @@ def heads_of(kind: str, config: dict[str, Any], a: Architecture, tensors: dict[s
     classes = {'mlm': a.vocabulary, 'pair': 2, 'span': 2, 'choice': 1}
     found, random = [], {}
     for head in HEADS:
-        mine = {module: stem for module, stem in names.STEMS[kind].items() if module.startswith(f'{head}/')}
+        mine = {module: stem for module, stem in tensor_names.STEMS[kind].items() if module.startswith(f'{head}/')}
         if not mine or (head in ('label', 'choice') and head != classifier):
             continue
         wanted = [f'{stem}.{leaf}' for module, stem in mine.items() for leaf in ('weight', 'bias')]
@@ -149,7 +153,7 @@ def heads_of(kind: str, config: dict[str, Any], a: Architecture, tensors: dict[s
             found.append((head, classes[head] if head in classes else tensors['classifier.bias'].shape[0]))
     if not a.pooler and kind != 'distilbert' and (needy := [head for head, _ in found if head in configuration.POOLED]):
         raise UserError(
-            f'the weights lack the pooler ({names.STEMS[kind]["encoder/pooler"]}.weight) that the {needy[0]} head reads'
+            f'the weights lack the pooler ({tensor_names.STEMS[kind]["encoder/pooler"]}.weight) that the {needy[0]} head reads'
         )
     return tuple(found), random
 
@@ -168,7 +172,7 @@ def check(p: Plan, slots: list[Slot], shapes: dict[tuple[str, ...], tuple[int, .
         raise UserError(f"'{p.folder}' lacks {missing[0]}{more} of the encoder that its config.json describes")
     for slot in slots:
         shape = shapes[slot.path] if slot.group is None else shapes[slot.path][1:]
-        given, wanted = p.tensors[slot.name].shape, names.their_shape(slot.path, shape)
+        given, wanted = p.tensors[slot.name].shape, tensor_names.their_shape(slot.path, shape)
         if given != wanted:
             raise UserError(f'{p.stored[slot.name]} has shape {given} in the weights, but config.json asks for {wanted}')
     expected = configuration.labels_of(p.config)
@@ -184,8 +188,8 @@ def read(p: Plan) -> tuple[Any, list[tuple[str, str, int, int]]]:
 
     Each tensor is read once, into its place. Raises UserError where something of the encoder is missing or does not fit.
     """
-    shapes = {path: x.shape for path, x in names.flat(shapes_of(p.architecture, p.heads)).items()}
-    slots = list(names.slots(p.kind, p.blocks, unflatten_dict(shapes)))
+    shapes = {path: x.shape for path, x in tensor_names.flat(shapes_of(p.architecture, p.heads)).items()}
+    slots = list(tensor_names.slots(p.kind, p.blocks, unflatten_dict(shapes)))
     check(p, slots, shapes)
     params = {path: np.empty(shape, np.float32) for path, shape in shapes.items()}
     loaded: dict[str, list[int]] = {}
@@ -194,7 +198,7 @@ def read(p: Plan) -> tuple[Any, list[tuple[str, str, int, int]]]:
         tensor = p.tensors[slot.name].read()
         if tensor.dtype.kind in 'biu':
             raise UserError(f'{p.stored[slot.name]} holds {tensor.dtype} numbers: quantised weights are not supported')
-        place[...] = names.to_ours(slot.path, place.shape, tensor)
+        place[...] = tensor_names.to_ours(slot.path, place.shape, tensor)
         counted = loaded.setdefault('/'.join(slot.path[:2]) if slot.path[0] == 'encoder' else slot.path[0], [0, 0])
         counted[0] += 1
         counted[1] += place.size
@@ -212,7 +216,7 @@ def check_tied(p: Plan, params: dict[tuple[str, ...], np.ndarray]) -> None:
     """Raises UserError where the vocabulary's logits do not use the table of the words: no model of ours does that."""
     if 'mlm' not in dict(p.heads):
         return
-    decoder, bias = names.TIED[p.kind]
+    decoder, bias = tensor_names.TIED[p.kind]
     pairs = {f'{decoder}.weight': ('encoder', 'word'), f'{decoder}.bias': ('mlm', 'output', 'bias')}
     for name, path in pairs.items():
         if name in p.tensors and name != bias:
@@ -229,10 +233,10 @@ def check_tied(p: Plan, params: dict[tuple[str, ...], np.ndarray]) -> None:
 
 def why_ignored(p: Plan, name: str) -> str:
     """The clause that says why a tensor has no place."""
-    decoder, _ = names.TIED[p.kind]
+    decoder, _ = tensor_names.TIED[p.kind]
     if name in (f'{decoder}.weight', f'{decoder}.bias') and 'mlm' in dict(p.heads):
         return ' (tied, and equal)'
-    if name.removeprefix(names.prefix(p.kind)) in names.BUFFERS:
+    if name.removeprefix(tensor_names.prefix(p.kind)) in tensor_names.BUFFERS:
         return ' (a constant)'
     if name.endswith('position_embeddings.weight'):
         return ' (sinusoids, computed)'

@@ -11,11 +11,11 @@ from safetensors.numpy import save_file
 
 from research.data.tokenizers import load_tokenizer, vocabulary_of
 from research.errors import UserError
-from research.interchange import configuration, names
+from research.interchange import configuration, tensor_names
 from research.interchange.card import card
 from research.interchange.configuration import CLASSES, POOLED
-from research.interchange.names import Block
-from research.interchange.tokenizer import write_tokenizer
+from research.interchange.folder_tokenizer import write_tokenizer
+from research.interchange.tensor_names import Block
 from research.models.architecture import Architecture
 from research.models.encoder import projected, sinusoids
 from research.models.sharing import layout
@@ -94,7 +94,7 @@ def as_form(donor: Donor, heads: tuple[str, ...]) -> Form:
             f'the {needy[0]} head reads the first position without a pooler, which no {kind} class does; export other --heads, '
             'or train it with --config.model.pooler=True'
         )
-    params = {path: x for path, x in names.flat(donor.params).items() if path[0] in ('encoder', *heads)}
+    params = {path: x for path, x in tensor_names.flat(donor.params).items() if path[0] in ('encoder', *heads)}
     if a.pooler and heads and not needy:
         params = {path: x for path, x in params.items() if path[:2] != ('encoder', 'pooler')}
         a = dataclasses.replace(a, pooler=False)
@@ -137,7 +137,7 @@ def arrange(kind: str, order: tuple[tuple[int, int], ...]) -> tuple[tuple[int, i
     """
     depth = len(order)
     if kind != 'albert':
-        return (depth, depth, 1), [Block(names.block_stem(kind, i), pair) for i, pair in enumerate(order)], []
+        return (depth, depth, 1), [Block(tensor_names.block_stem(kind, i), pair) for i, pair in enumerate(order)], []
     inners = [inner for inner in range(1, depth + 1) if depth % inner == 0]
     forms = [(depth // inner, groups, inner) for inner in inners for groups in range(1, depth // inner + 1)]
     for layers, groups, inner in sorted(forms, key=lambda form: (form[1] * form[2], form[2])):
@@ -147,7 +147,7 @@ def arrange(kind: str, order: tuple[tuple[int, int], ...]) -> tuple[tuple[int, i
             break
     else:
         raise AssertionError('a group for each layer always fits')
-    blocks = [Block(names.block_stem(kind, b // inner, b % inner), pairs[b]) for b in range(groups * inner)]
+    blocks = [Block(tensor_names.block_stem(kind, b // inner, b % inner), pairs[b]) for b in range(groups * inner)]
     copies = any(len(pairs) > len({pair[part] for pair in order}) for part in (0, 1))
     told = f'{groups} groups of {inner} inner blocks' if inner > 1 else f'{groups} groups'
     note = [f'no class shares weights in this way: an ALBERT with {told} computes the same, with copies of what is shared']
@@ -157,7 +157,9 @@ def arrange(kind: str, order: tuple[tuple[int, int], ...]) -> tuple[tuple[int, i
 def tensors(form: Form) -> dict[str, np.ndarray]:
     """Every tensor of the file by its name; tied ones once."""
     found = {}
-    for slot in names.slots(form.kind, form.blocks, unflatten_dict(form.params)):
+    for slot in tensor_names.slots(form.kind, form.blocks, unflatten_dict(form.params)):
         param = form.params[slot.path]
-        found[slot.name] = names.to_theirs(slot.path, np.asarray(param if slot.group is None else param[slot.group], np.float32))
+        found[slot.name] = tensor_names.to_theirs(
+            slot.path, np.asarray(param if slot.group is None else param[slot.group], np.float32)
+        )
     return found

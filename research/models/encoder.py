@@ -7,9 +7,7 @@ The weights of a kind of block are stacked on a leading group axis, and the dept
 sharing map is which slice a layer reads, so every strategy has the same parameters tree.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -19,9 +17,9 @@ import numpy as np
 from flax import struct
 
 from research.models.architecture import Architecture
+from research.models.attention import attend, initial_attention
+from research.models.layers import Weights, activate, affine, dense, dropout, kernel, layer_norm, norm
 from research.models.sharing import group_counts, layout
-
-Weights = Any  # a nested dict of arrays
 
 
 @struct.dataclass
@@ -34,86 +32,12 @@ class Outputs:
     attention: jax.Array | None = None  # [L, B, N, T, S], probabilities
 
 
-@partial(jax.jit, static_argnums=1)
-def _draw(key: jax.Array, size: int) -> jax.Array:
-    return jax.random.truncated_normal(key, -2, 2, (size,))
-
-
-def kernel(key: jax.Array, a: Architecture, shape: Sequence[int]) -> jax.Array:
-    """Initial weights of one shape: the normal distribution of Google's code, truncated at two deviations."""
-    size = math.prod(shape)
-    # Pieces of two sizes share two compiled programs; a draw of each shape's own takes XLA half a second a shape.
-    piece = 2**16 if size < 2**20 else 2**20
-    pieces = [_draw(jax.random.fold_in(key, i), piece) for i in range(-(-size // piece))]
-    return a.deviation * jnp.concatenate(pieces)[:size].reshape(shape)
-
-
-def dense(key: jax.Array, a: Architecture, shape: Sequence[int], bias: Sequence[int]) -> Weights:
-    """The initial weights of an affine map."""
-    return {'kernel': kernel(key, a, shape), 'bias': jnp.zeros(bias)}
-
-
-def norm(shape: Sequence[int]) -> Weights:
-    """The initial weights of a LayerNorm."""
-    return {'scale': jnp.ones(shape), 'bias': jnp.zeros(shape)}
-
-
-def affine(weights: Weights, x: jax.Array, equation: str) -> jax.Array:
-    """`einsum(equation, x, kernel) + bias` in the dtype of `x`."""
-    y = jnp.einsum(equation, x, weights['kernel'].astype(x.dtype))
-    bias = weights['bias'].astype(x.dtype)
-    if equation.endswith('->bntk'):
-        bias = bias[:, None, :]
-    return y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
-
-
-def layer_norm(weights: Weights, x: jax.Array, epsilon: float) -> jax.Array:
-    """LayerNorm over the last axis, computed in float32, returned in the dtype of `x`."""
-    y = x.astype(jnp.float32)
-    y = y - y.mean(-1, keepdims=True)
-    y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + epsilon)
-    shape = (1,) * (x.ndim - 1) + (-1,)
-    return (y * weights['scale'].reshape(shape) + weights['bias'].reshape(shape)).astype(x.dtype)
-
-
-def dropout(key: jax.Array | None, x: jax.Array, rate: float) -> jax.Array:
-    """`x` with a share `rate` of its entries zeroed and the rest scaled up; `x` itself without a key."""
-    if key is None or rate == 0:
-        return x
-    # Half the random bits of a float comparison: threefry is what a dropout mask costs on a CPU. 2^-16 is the rate's grain.
-    threshold = round(rate * 2**16)
-    bits = jax.random.bits(key, (-(-x.size // 2),), jnp.uint32)
-    halves = jax.lax.bitcast_convert_type(bits, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
-    return jnp.where(halves >= threshold, x / (1 - threshold / 2**16), jnp.zeros((), x.dtype))
-
-
-def activate(x: jax.Array, kind: str) -> jax.Array:
-    """The activation named `kind` (a row of ACTIVATIONS)."""
-    if kind == 'relu':
-        return jax.nn.relu(x)
-    return jax.nn.gelu(x, approximate=kind == 'gelu_tanh')
-
-
 def sinusoids(positions: int, width: int) -> jax.Array:
     """The fixed position table [positions, width] of Vaswani et al. 2017, §3.5: sines on even columns, cosines on odd ones."""
     # In float64: in float32 the angle of position 511 is off by 3e-5.
     column = np.arange(width)[None, :]
     angle = np.arange(positions)[:, None] / np.power(10000.0, 2 * (column // 2) / width)
     return jnp.asarray(np.where(column % 2 == 0, np.sin(angle), np.cos(angle)), jnp.float32)
-
-
-def initial_attention(key: jax.Array, a: Architecture, groups: int) -> Weights:
-    """The attention blocks of all groups, LayerNorm included."""
-    query, key_, value, output = jax.random.split(key, 4)
-    k = a.width // a.heads
-    inward = (groups, a.width, a.heads, k), (groups, a.heads, k)
-    return {
-        'query': dense(query, a, *inward),
-        'key': dense(key_, a, *inward),
-        'value': dense(value, a, *inward),
-        'output': dense(output, a, (groups, a.heads, k, a.width), (groups, a.width)),
-        'norm': norm((groups, a.width)),
-    }
 
 
 def initial_feed_forward(key: jax.Array, a: Architecture, groups: int) -> Weights:
@@ -124,19 +48,6 @@ def initial_feed_forward(key: jax.Array, a: Architecture, groups: int) -> Weight
         'output': dense(output, a, (groups, a.inner, a.width), (groups, a.width)),
         'norm': norm((groups, a.width)),
     }
-
-
-def attend(weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Post-LN self-attention: `x` [B, T, D] -> ([B, T, D], probabilities [B, N, T, S]); bool `mask` broadcasts to the latter."""
-    keys = (None, None) if key is None else jax.random.split(key)
-    query, key_, value = (affine(weights[name], x, 'btd,dnk->bntk') for name in ('query', 'key', 'value'))
-    scores = jnp.einsum('bntk,bnsk->bnts', query, key_, preferred_element_type=jnp.float32) / (a.width // a.heads) ** 0.5
-    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    probabilities = jax.nn.softmax(scores)
-    dropped = dropout(keys[0], probabilities, a.attention_dropout).astype(x.dtype)
-    context = jnp.einsum('bnts,bnsk->bntk', dropped, value)
-    y = affine(weights['output'], context, 'bntk,nkd->btd')
-    return layer_norm(weights['norm'], x + dropout(keys[1], y, a.dropout), a.epsilon), probabilities
 
 
 def feed_forward(weights: Weights, x: jax.Array, a: Architecture, key: jax.Array | None) -> jax.Array:

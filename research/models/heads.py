@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from research.models.architecture import Architecture
-from research.models.encoder import Encoder, Outputs, activate, affine, dense, dropout, layer_norm, norm
+from research.models.encoder import Encoder, Outputs
+from research.models.layers import activate, affine, dense, dropout, layer_norm, norm
 
 
 class MlmHead(nn.Module):

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from research.errors import Parser, choose, run_command
+from research.command import Parser, run_command
+from research.errors import choose
 from research.study.ledger import read_study
 
 
@@ -26,15 +27,16 @@ def main(arguments: list[str]) -> int:
         given = parser.parse_args(arguments)
         study = read_study(given.folder)
         if given.command == 'status':
-            from research.study import progress, slurm
+            from research.study import terminal
+            from research.study.execution import progress, queue
 
-            progress.console().print(progress.table(study, given.folder, slurm.look(study, given.folder)))
+            terminal.console().print(progress.table(study, given.folder, queue.look(study, given.folder)))
         elif given.command == 'report':
-            from research.study.report import report
+            from research.study.reporting.report import report
 
             report(given.folder)
         else:
-            from research.study.attempt import start
+            from research.study.execution.attempt import start
 
             choose(f'run of {given.folder}', given.name, study.runs)
             ended = start(given.folder, given.name, given.cores, given.tied)

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research import lock
 from research.errors import UserError
-from research.experiment import Experiment, differences, from_wire, to_wire
-from research.records import read_record, write_record
-from research.study.graph import Claim, Column, Row, Study, Table, needs, order
+from research.experiment import Experiment
+from research.files import read_record, write_record
+from research.runs import lock
+from research.study.columns import Column
+from research.study.graph import needs, order
+from research.study.study import Claim, Row, Study, Table
+from research.wire import differences, from_wire, to_wire
 
 SHOWN = 5  # differences named in a refusal
 

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from research.errors import UserError, choose
-from research.experiment import Experiment, override, refuse_inherited
-from research.study.graph import COLUMNS, Column, Row, Study, Table
+from research.experiment import Experiment
+from research.study.columns import COLUMNS, Column
+from research.study.study import Row, Study, Table
+from research.validation import refuse_inherited
+from research.wire import override
 
 Point = dict[str, Any]  # dotted name -> value: one point of an axis
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from research.data import docstrings
-from research.data.loading import Batch, Feed, load
+from research.data.feed import Feed, load
+from research.data.pretraining import Batch
 from research.data.settings import Data
 from tests.conftest import ENDS, OBJECTS, SUBJECTS, VERBS
 

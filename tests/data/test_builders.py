@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from research.data import builders, corpus
+from research.data import builders, preparation, tokenizer_training
 from research.data.settings import Data
 from research.data.sources import documents, stamp
 from research.errors import UserError
@@ -44,7 +44,9 @@ def test_a_prepared_folder(folder, tmp_path):
     source, data = f'tfds:{folder}/notes/1.0.0', Data(field='body', cache=str(tmp_path), tokenizer='wordpiece')
     # TFDS shuffles what it prepares.
     assert sorted(documents(source, data)) == sorted(text.split('\n') for text in TEXTS)
-    (prepared,) = corpus.prepare(replace(data, source=source), corpus.tokenizer_of(replace(data, source=source), 100))
+    (prepared,) = preparation.prepare(
+        replace(data, source=source), tokenizer_training.tokenizer_of(replace(data, source=source), 100)
+    )
     assert prepared.facts['documents'] + prepared.facts['held_out_documents'] == 300
     assert 'tensorflow' not in sys.modules
 

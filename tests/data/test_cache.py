@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from research.data.cache import fingerprint, prepared
+from research.data.cache import prepared
 from research.errors import UserError
+from research.files import fingerprint
 
 
 def writer(text: str) -> Callable[[Path], None]:

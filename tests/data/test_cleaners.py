@@ -2,9 +2,10 @@
 
 import pytest
 
-from research.data.cleaners import ASCII, CLEANERS, UNTOLD, ascii_punctuation, check, clean, is_title, wikitext
+from research.data.cleaners import ASCII, CLEANERS, UNTOLD, ascii_punctuation, clean, is_title, wikitext
 from research.data.settings import Data
 from research.data.sources import documents
+from research.data.validation import validate_corpus
 from research.errors import UserError
 
 # Each line begins and ends with a space, as WikiText's do.
@@ -64,6 +65,6 @@ def test_cleaners_follow_one_another_and_white_space_is_single():
 
 
 def test_no_such_cleaner():
-    check(CLEANERS)
+    validate_corpus(Data(cleaners=tuple(CLEANERS)))
     with pytest.raises(UserError, match=r"no cleaner \(data.cleaners\) named 'wikitxt'; did you mean 'wikitext'"):
-        check(('wikitxt',))
+        validate_corpus(Data(cleaners=('wikitxt',)))

@@ -15,18 +15,21 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from research.data import blocks, corpus, cutting, loading, sources
+from research.data import blocks, corpus, cutting, preparation, sources, tokenizer_training
+from research.data import feed as feeds
 from research.data.cache import Interrupted
-from research.data.corpus import Corpus, Part, entropy, tokenizer_of
+from research.data.corpus import Corpus, Part
 from research.data.cutting import share
+from research.data.preparation import entropy
 from research.data.settings import Data
+from research.data.tokenizer_training import tokenizer_of
 from research.data.tokenizers import save_tokenizer, vocabulary_of
 from research.errors import UserError
 
 
 def prepare(data: Data, tokenizer: Tokenizer) -> Corpus:
     """The corpus of settings that name one source."""
-    (prepared,) = corpus.prepare(data, tokenizer)
+    (prepared,) = preparation.prepare(data, tokenizer)
     return prepared
 
 
@@ -103,8 +106,13 @@ def test_the_split_is_by_the_text_of_a_document(story_data, tmp_path):
 
 def test_the_tokenizer_does_not_see_held_out_text(stories, cache, story_data, monkeypatch):
     seen = []
-    real = corpus.train_tokenizer
-    monkeypatch.setattr(corpus, 'train_tokenizer', lambda kind, texts, *rest: real(kind, seen.extend(texts) or seen, *rest))
+    real = tokenizer_training.train_tokenizer
+
+    def train(kind, texts, *rest):
+        seen.extend(texts)
+        return real(kind, seen, *rest)
+
+    monkeypatch.setattr(tokenizer_training, 'train_tokenizer', train)
     tokenizer_of(replace(story_data, held_out=0.3), 200)
     expected = [text for document in sources.documents(story_data.source) if share(document) >= 0.3 for text in document]
     assert seen == expected
@@ -172,7 +180,7 @@ def test_shards_hold_what_one_would(story_data, tmp_path, monkeypatch):
 
 KILLED = """
 import json, os, signal, sys
-from research.data import blocks, corpus, workers
+from research.data import blocks, preparation, workers
 from research.data.settings import Data
 from research.data.tokenizers import load_tokenizer
 blocks.SHARD, workers.CHUNK = 900, 800
@@ -185,7 +193,7 @@ def write_block(folder, number, *rest):
 blocks.write_block = write_block
 data = json.loads(sys.argv[1])
 data.pop('masking')
-corpus.prepare(Data(**data), load_tokenizer(sys.argv[2]))
+preparation.prepare(Data(**data), load_tokenizer(sys.argv[2]))
 """
 
 
@@ -337,7 +345,7 @@ def test_reading_a_corpus_writes_nothing_into_it(story_data, tmp_path):
     data, tokenizer = replace(story_data, cache=str(tmp_path)), tokenizer_of(story_data, 200)
     found = prepare(data, tokenizer)
     there = sorted(found.folder.iterdir())
-    loading.load(replace(data, tokenizer=story_data.tokenizer), batch=2, seed=0, vocabulary=200).train[0]
+    feeds.load(replace(data, tokenizer=story_data.tokenizer), batch=2, seed=0, vocabulary=200).train[0]
     assert sorted(found.folder.iterdir()) == there
 
 
@@ -366,7 +374,7 @@ def test_another_source_is_no_change_of_this_one(stories, story_data, tmp_path, 
         asked = replace(data, source=source)
         tokenizer = tokenizer_of(asked, 200)
         if kind == 'corpus':
-            corpus.prepare(asked, tokenizer)
+            preparation.prepare(asked, tokenizer)
     for folder in ('one', 'two'):
         monkeypatch.chdir(tmp_path / folder)
         asked = replace(data, source='text:a.txt')
@@ -413,7 +421,7 @@ def test_a_mixture_has_one_corpus_a_source_and_one_side_a_text(story_data, tmp_p
     (tmp_path / 'a.jsonl').write_text('\n'.join(lines), encoding='utf-8')
     data = replace(story_data, source=f'3 {story_data.source} + 1 jsonl:{tmp_path}/a.jsonl', cache=str(tmp_path))
     tokenizer = tokenizer_of(data, 200)
-    first, second = corpus.prepare(data, tokenizer)
+    first, second = preparation.prepare(data, tokenizer)
     assert (first.weight, second.weight) == (0.75, 0.25)
     assert (first.facts['source'], second.facts['source']) == (story_data.source, f'jsonl:{tmp_path}/a.jsonl')
 
@@ -461,11 +469,11 @@ def test_cleaners_decide_what_is_stored(story_data, tmp_path):
 
 
 def test_a_sample_is_spread_bounded_and_always_the_same(story_data, monkeypatch):
-    monkeypatch.setattr(corpus, 'SAMPLE', 4000)
+    monkeypatch.setattr(tokenizer_training, 'SAMPLE', 4000)
     stories = [paragraph for document in sources.documents(story_data.source) for paragraph in document]
-    found = corpus.sample(story_data)
+    found = tokenizer_training.sample(story_data)
     assert 2000 < sum(map(len, found)) <= 4000
-    assert found == corpus.sample(story_data)
+    assert found == tokenizer_training.sample(story_data)
     places = [stories.index(text) for text in found[:-1] if text in stories]
     assert places == sorted(places) or len(set(places)) < len(places)
     assert max(places) > 0.6 * len(stories)
@@ -490,4 +498,4 @@ def test_what_a_text_leaves_untold_is_unknown(story_data, tmp_path):
 )
 def test_settings_that_no_corpus_can_have(story_data, change, message):
     with pytest.raises(UserError, match=message):
-        corpus.prepare(replace(story_data, **change), tokenizer_of(story_data, 200))
+        preparation.prepare(replace(story_data, **change), tokenizer_of(story_data, 200))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from research.data import cutting
-from research.data.corpus import tokenizer_of
 from research.data.cutting import Knife, arranged, batches, cut, digest, knife, sentences, shares
+from research.data.tokenizer_training import tokenizer_of
 
 
 @pytest.fixture(scope='module')

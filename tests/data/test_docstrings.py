@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from research.data import docstrings
-from research.data.docstrings import LABELS, NAMES, english
+from research.data.english import english
+from research.data.tasks import packages
+from research.data.tasks.packages import LABELS, NAMES
 from research.errors import UserError
 
 NUMPY = """Return the sum of array elements over a given axis.
@@ -131,13 +133,13 @@ def test_documents_are_modules(passages, cache):
 
 
 def test_no_text_or_module_of_the_task_is_in_two_splits(passages, cache):
-    splits = docstrings.examples(cache)
+    splits = packages.examples(cache)
     texts = [text.lower() for members in splits.values() for text, _ in members]
     assert len(texts) == len(set(texts))
     home: dict[str, set[str]] = {}
     where = {text: split for split, members in splits.items() for text, _ in members}
     for passage in passages:
-        text = ' '.join(NAMES.sub('', ' '.join(passage.paragraphs)).split()[: docstrings.LONGEST])
+        text = ' '.join(NAMES.sub('', ' '.join(passage.paragraphs)).split()[: packages.LONGEST])
         if passage.package in LABELS and ':' not in passage.module and text in where:
             home.setdefault(passage.module, set()).add(where[text])
     assert len(home) > 500
@@ -146,11 +148,11 @@ def test_no_text_or_module_of_the_task_is_in_two_splits(passages, cache):
 
 
 def test_the_classes_of_the_task_are_nearly_balanced_and_unnamed(cache):
-    for split, members in docstrings.examples(cache).items():
+    for split, members in packages.examples(cache).items():
         counts = Counter(label for _, label in members)
         assert set(counts) == set(LABELS)
-        assert max(counts.values()) == docstrings.CAPS[split]
-        assert min(counts.values()) > 0.5 * docstrings.CAPS[split]
+        assert max(counts.values()) == packages.CAPS[split]
+        assert min(counts.values()) > 0.5 * packages.CAPS[split]
         assert not [text for text, label in members if label in text.lower().split()]
 
 

@@ -12,10 +12,9 @@ import pytest
 
 from research.data import sources
 from research.data.cutting import share
-from research.data.loading import Data
 from research.data.masking import Masking
 from research.data.pretraining import PAIRS
-from research.data.settings import Answers
+from research.data.settings import Answers, Data
 from research.errors import UserError
 from tests.data.conftest import feed, original
 
@@ -357,4 +356,8 @@ def test_data_imports_no_jax():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ''] if isinstance(node, ast.ImportFrom) else []
             assert not {'jax', 'flax', 'optax', 'tensorflow'} & {name.split('.')[0] for name in names}
-            assert all(name.startswith(('research.data', 'research.errors')) for name in names if name.startswith('research'))
+            assert all(
+                name.startswith(('research.data', 'research.errors', 'research.files', 'research.machine'))
+                for name in names
+                if name.startswith('research')
+            )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from research.command import run_command
 from research.data import __main__ as door
-from research.errors import UserError, run_command
+from research.errors import UserError
 
 
 @pytest.fixture(scope='module')

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from research.data.masking import MASKING, Masking, Text, check, contextless, corrupt, predictions, smoothed
+from research.data.masking import MASKING, Masking, Text, contextless, corrupt, predictions, smoothed, validate
 from research.data.tokenizers import Vocabulary
 from research.errors import UserError
 
@@ -133,7 +133,7 @@ def test_a_sequence_without_candidates_predicts_nothing():
 )
 def test_settings_out_of_range(masking, message):
     with pytest.raises(UserError, match=message):
-        check(masking)
+        validate(masking)
 
 
 @pytest.mark.parametrize('policy', MASKING)

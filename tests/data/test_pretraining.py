@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from research.data.loading import Batches, Split, boundary, number_of_steps
+from research.data.masked import Batches, Split
 from research.data.masking import Masking
 from research.data.settings import stages
+from research.data.steps import boundary, number_of_steps
 from research.errors import UserError
 from tests.data.conftest import feed, original
 

@@ -8,9 +8,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from research.data import sources
+from research.data import sources, text_files
+from research.data.mixture import mixture
 from research.data.settings import Data
-from research.data.sources import documents, mixture, stamp
+from research.data.sources import documents, stamp
 from research.errors import UserError
 
 
@@ -88,12 +89,12 @@ def test_a_link_to_nothing_is_not_passed_over(tmp_path):
 def test_xz_streams_follow_one_another_with_zeros_between(tmp_path):
     path = tmp_path / 'a.txt.xz'
     path.write_bytes(lzma.compress(b'One.\n' * 30_000) + bytes(8) + lzma.compress(b'') + lzma.compress(b'Two.') + bytes(2**17))
-    assert [line for _, line in sources.lines(path)] == ['One.'] * 30_000 + ['Two.']
+    assert [line for _, line in text_files.lines(path)] == ['One.'] * 30_000 + ['Two.']
 
 
 def test_a_file_that_vanished(tmp_path):
     with pytest.raises(UserError, match='cannot be read: No such file'):
-        list(sources.lines(tmp_path / 'gone.txt'))
+        list(text_files.lines(tmp_path / 'gone.txt'))
 
 
 def test_stamp_changes_with_size_time_and_field(tmp_path):
@@ -226,7 +227,7 @@ def test_the_share_that_is_read_rises_to_one(tmp_path):
     ],
 )
 def test_a_document_that_does_not_fit_into_memory(tmp_path, monkeypatch, name, content, settings, message):
-    monkeypatch.setattr(sources, 'LONGEST', 10)
+    monkeypatch.setattr(text_files, 'LONGEST', 10)
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
         list(documents(f'{name[2:].partition(".")[0].replace("txt", "text")}:{tmp_path / name}', Data(**settings)))
@@ -248,11 +249,11 @@ def test_a_source_without_titles_keeps_its_documents(tmp_path):
 
 
 def test_a_line_that_does_not_fit_into_memory_is_not_read_to_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, 'LONGEST', 1000)
+    monkeypatch.setattr(text_files, 'LONGEST', 1000)
     path = tmp_path / 'a.txt'
     path.write_text('word ' * 10**6)
     longest = []
-    monkeypatch.setattr(sources, 'limit', lambda size, where, real=sources.limit: longest.append(size) or real(size, where))
+    monkeypatch.setattr(text_files, 'limit', lambda size, where, real=text_files.limit: longest.append(size) or real(size, where))
     with pytest.raises(UserError, match="a.txt' line 1 has more than 1,000 characters"):
         list(documents(f'text:{path}'))
     assert max(longest) < 5000

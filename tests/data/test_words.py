@@ -8,8 +8,8 @@ from tokenizers import pre_tokenizers
 
 from research.data import words
 from research.data.cleaners import clean
-from research.data.corpus import tokenizer_of
 from research.data.sources import documents
+from research.data.tokenizer_training import tokenizer_of
 from research.data.tokenizers import KINDS, load_tokenizer, train_tokenizer
 from research.data.words import direct, encode, is_wordwise, memory
 

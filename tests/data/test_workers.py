@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from research.data import workers
-from research.data.corpus import tokenizer_of
 from research.data.cutting import Knife, cut, knife
 from research.data.sources import read
-from research.data.workers import chunks, cores, cuts, cutter, staff
+from research.data.tokenizer_training import tokenizer_of
+from research.data.workers import chunks, cuts, cutter, staff
 from research.errors import UserError
+from research.machine import cores
 
 
 @pytest.fixture(scope='module')

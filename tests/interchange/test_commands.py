@@ -12,15 +12,17 @@ import pytest
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.numpy import load_file
 
-from research import donors, experiment
-from research import run as runs
+from research import experiment, wire
+from research.command import run_command
 from research.data.tokenizers import load_tokenizer
-from research.errors import UserError, run_command
+from research.errors import UserError
 from research.interchange import __main__ as interchange
 from research.interchange import hub, reading, writing
-from research.interchange.names import flat
+from research.interchange.tensor_names import flat
 from research.models.architecture import Architecture
 from research.models.heads import Model, initialise
+from research.runs import run as runs
+from research.runs import sources
 from research.surgery import Donor
 
 
@@ -111,14 +113,14 @@ def test_import_and_export_as_commands(model, tmp_path, capsys):
         'tokenizer',
         'checkpoints',
     }
-    donor = donors.open_donor(str(tmp_path / 'run'), tmp_path / 'x', 'start')
+    donor = sources.open_donor(str(tmp_path / 'run'), tmp_path / 'x', 'start')
     direct, _ = reading.open_folder(folder, 'direct')
     assert donor.architecture == direct.architecture
     assert donor.labels == ('bad', 'fine', 'good')
     left, right = flat(donor.params), flat(direct.params)
     assert left.keys() == right.keys()
     assert all(left[path].tobytes() == right[path].tobytes() for path in left)
-    assert runs.run(donors.read_experiment(str(tmp_path / 'run'), tmp_path / 'x', 'start'), tmp_path / 'run')['steps'] == 0
+    assert runs.run(sources.read_experiment(str(tmp_path / 'run'), tmp_path / 'x', 'start'), tmp_path / 'run')['steps'] == 0
 
     assert run_command(interchange.main, ['export', str(tmp_path / 'run'), str(tmp_path / 'out'), '--licence=mit']) == 0
     assert 'BertForSequenceClassification (model type bert)' in capsys.readouterr().out
@@ -244,7 +246,7 @@ def test_a_model_of_the_hub_is_fetched(model, tmp_path, monkeypatch):
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
-    donor = donors.open_donor('owner/model', tmp_path / 'x', 'start')
+    donor = sources.open_donor('owner/model', tmp_path / 'x', 'start')
     assert donor.heads == (('mlm', 32),)
     assert [source for source, _ in asked] == ['owner/model'] * 2
     assert 'model-*.safetensors' in asked[0][1]
@@ -272,16 +274,16 @@ def test_a_hub_that_gives_nothing_is_one_line(error, tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match="start='owner/model': there is no folder owner/model, and 'owner/model' could not be fetched"
     ) as told:
-        donors.open_donor('owner/model', tmp_path / 'x', 'start')
+        sources.open_donor('owner/model', tmp_path / 'x', 'start')
     assert '\n' not in str(told.value)
 
 
 def test_a_folder_that_is_neither_is_refused(tmp_path):
     with pytest.raises(UserError, match=r'is no run folder: it has no experiment.json \(nor the config.json'):
-        donors.read_experiment(str(tmp_path), tmp_path / 'x', 'start')
+        sources.read_experiment(str(tmp_path), tmp_path / 'x', 'start')
     (tmp_path / 'experiment.json').write_text('{')
     with pytest.raises(UserError, match=r'experiment.json is not JSON'):
-        donors.read_experiment(str(tmp_path), tmp_path / 'x', 'start')
+        sources.read_experiment(str(tmp_path), tmp_path / 'x', 'start')
 
 
 def fine_tuning(tiny, folder: Path, examples, **changes) -> experiment.Experiment:
@@ -308,7 +310,7 @@ def test_fine_tuning_with_another_tokenizer_is_refused(model, tiny, examples, tm
     x = fine_tuning(tiny, folder, examples, **{'data.tokenizer': str(other / 'vocab.txt')})
     with pytest.raises(UserError, match="has another vocabulary than this run's tokenizer; give --config.data.tokenizer=start"):
         runs.run(x, tmp_path / 'run')
-    told = experiment.override(x, {'surgery.drop': ('word',)})
+    told = wire.override(x, {'surgery.drop': ('word',)})
     assert runs.run(told, tmp_path / 'run')['steps'] > 0
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from research.data.tokenizers import load_tokenizer, train_tokenizer
 from research.errors import UserError
+from research.interchange.folder_tokenizer import read_sentencepiece, read_tokenizer, write_tokenizer
 from research.interchange.reading import keep_tokenizer
-from research.interchange.tokenizer import read_sentencepiece, read_tokenizer, write_tokenizer
 
 TEXT = "The old Sailor  lost É, 東 in ``a'' GARDEN"
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from research.errors import UserError
 from research.interchange import configuration, reading
-from research.interchange.names import flat
+from research.interchange.tensor_names import flat
 from research.models.sharing import layout
 
 

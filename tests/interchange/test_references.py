@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from research.interchange import reading, writing
-from research.interchange.names import flat
+from research.interchange.tensor_names import flat
 from research.models.architecture import Architecture
 from research.models.heads import Model
 from research.surgery import Donor

@@ -12,19 +12,11 @@ import numpy as np
 import pytest
 
 from research.models.architecture import ACTIVATIONS, Architecture
-from research.models.encoder import (
-    Encoder,
-    Outputs,
-    activate,
-    attend,
-    dropout,
-    initial_attention,
-    kernel,
-    layer_norm,
-    sinusoids,
-)
+from research.models.attention import attend, initial_attention
+from research.models.encoder import Encoder, Outputs, sinusoids
 from research.models.heads import Model, initialise
 from research.models.heads import encode as model_encode
+from research.models.layers import activate, dropout, kernel, layer_norm
 
 
 @pytest.fixture(scope='module')

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.data.loading import Data, load
+from research.data.feed import load
+from research.data.settings import Data
 from research.errors import UserError
 from research.models.architecture import Architecture
 from research.models.heads import Model, encode, initialise, score
@@ -23,7 +24,6 @@ from research.objectives.losses import (
     Match,
     Plain,
     Soft,
-    View,
     active,
     counts,
     heads,
@@ -31,6 +31,7 @@ from research.objectives.losses import (
     terms,
     validate,
 )
+from research.objectives.view import View
 
 ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
 NONE = Losses(mlm=Plain(0.0))

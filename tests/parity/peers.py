@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from research.interchange.names import flat
+from research.interchange.tensor_names import flat
 from research.models.heads import Model
 
 REASON = 'run with `make parity`, which installs torch and transformers'

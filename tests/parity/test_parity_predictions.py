@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from research import predict
-from research.errors import run_command
+from research.command import run_command
 from research.interchange import __main__ as interchange
 from research.interchange import reading
+from research.predict import __main__
 from tests.parity.peers import DISTIL, SHAPE, assert_same, inputs, load, their_model, theirs, torch, transformers
 
 pytestmark = pytest.mark.filterwarnings('default')
@@ -28,7 +28,7 @@ def ask(model, kind, lines, folder, output='out.jsonl') -> list[Any]:
     """What research.predict says of `lines`; nothing where it writes arrays."""
     (folder / 'in.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
     arguments = [str(model), f'--kind={kind}', f'--input={folder / "in.jsonl"}', f'--output={folder / output}']
-    assert run_command(predict.main, arguments) == 0
+    assert run_command(__main__.main, arguments) == 0
     return [json.loads(line) for line in (folder / output).read_text().splitlines()] if output.endswith('.jsonl') else []
 
 

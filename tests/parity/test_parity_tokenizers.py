@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from research.data.tokenizers import finished, load_tokenizer, train_tokenizer
+from research.interchange.folder_tokenizer import read_tokenizer, write_tokenizer
 from research.interchange.reading import keep_tokenizer
-from research.interchange.tokenizer import read_tokenizer, write_tokenizer
 from tests.parity.peers import transformers
 
 pytestmark = pytest.mark.filterwarnings('default')

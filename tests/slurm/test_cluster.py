@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from research.experiment import Experiment, to_wire
-from research.records import read_record
-from research.study import slurm
+from research.experiment import Experiment
+from research.files import read_record
+from research.study.execution import queue
+from research.wire import to_wire
 
 pytestmark = pytest.mark.slurm
 PATIENCE = 400.0  # seconds for a job to begin and load jax, on a busy machine
@@ -74,7 +75,7 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None
 
 
 def job_of(folder: Path, name: str) -> str:
-    record = read_record(slurm.job_file(folder, name))
+    record = read_record(queue.job_file(folder, name))
     assert record is not None
     return record['job']
 
@@ -95,7 +96,7 @@ def test_a_study_survives_a_killed_and_requeued_job_and_a_killed_launcher(
     wait_for(lambda: any(path.name.isdigit() for path in folder.glob('one/checkpoints/*')), process)
     jobs = {name: job_of(folder, name) for name in runs}
     assert jobs['two'].endswith('_0') and jobs['three'] == jobs['two'].replace('_0', '_1'), 'one array waits for one job'
-    assert slurm.queue()[jobs['two']] == ('PENDING', 'Dependency')
+    assert queue.queue()[jobs['two']] == ('PENDING', 'Dependency')
     process.kill()
     process.communicate()
     subprocess.run(['scontrol', 'requeue', jobs['one']], check=True)
@@ -136,9 +137,9 @@ def test_one_run_goes_over_two_nodes(
     assert [line['train/loss'] for line in _lines(folder) if 'train/loss' in line] == [
         line['train/loss'] for line in _lines(folder / 'processes' / '1') if 'train/loss' in line
     ]
-    from research import run
+    from research.runs import run as runs
 
-    alone = run.run(x, tmp_path / 'alone')
+    alone = runs.run(x, tmp_path / 'alone')
     assert alone['metrics'] == pytest.approx(result['metrics'], rel=1e-4)
 
 

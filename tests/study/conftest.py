@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from research.experiment import Experiment, to_wire
-from research.study.graph import Claim, Row, Study, Table
+from research.experiment import Experiment
 from research.study.ledger import enter
+from research.study.study import Claim, Row, Study, Table
+from research.wire import to_wire
 
 
 def _experiment(name: str, seed: int = 0, start: str = '', teacher: str = '', tokenizer: str = 'wordpiece') -> Experiment:

@@ -6,7 +6,9 @@ import pytest
 
 from experiments import albert_sentence_loss, albert_sharing, compare, distilbert_glue
 from research.errors import UserError
-from research.study.graph import COLUMNS, FORMATS, Claim, Column, Row, Study, Table, needs, order
+from research.study.columns import COLUMNS, FORMATS, Column
+from research.study.graph import needs, order
+from research.study.study import Claim, Row, Study, Table
 
 
 def small(runs, rows=(), columns=(), claims=(), score=''):

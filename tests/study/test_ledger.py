@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from research import lock
 from research.errors import UserError
-from research.records import read_record, write_record
+from research.files import read_record, write_record
+from research.runs import lock
 from research.study.ledger import check, enter, run_state, states
 
 

@@ -7,19 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from research import lock
 from research.data.settings import Data
 from research.errors import UserError
 from research.experiment import Experiment, Run
+from research.files import write_record
 from research.objectives.losses import Losses, Soft
-from research.records import write_record
+from research.runs import lock
 from research.study import __main__ as command
-from research.study import listing, slurm
-from research.study.graph import Table
-from research.study.how import How
+from research.study.curves import last_lines
+from research.study.execution import queue, slurm
+from research.study.execution.monitor import Monitor
+from research.study.execution.progress import Progress, progress, table
+from research.study.execution.settings import How
 from research.study.ledger import RunState, enter, record_failure, states
-from research.study.metrics import last_lines
-from research.study.progress import Monitor, Progress, duration, progress, table
+from research.study.planning import listing
+from research.study.study import Table
+from research.study.terminal import duration
 from research.surgery import Surgery
 
 
@@ -162,30 +165,30 @@ def fake_slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def test_the_queue_tells_what_folders_cannot(study, tmp_path: Path) -> None:
     enter(study, tmp_path)
     for name, job in (('teacher', '6'), ('student', '5_0'), ('scratch', '4')):
-        write_record(slurm.job_file(tmp_path, name), {'job': job, 'attempts': 0})
-    stand = slurm.look(study, tmp_path)
+        write_record(queue.job_file(tmp_path, name), {'job': job, 'attempts': 0})
+    stand = queue.look(study, tmp_path)
     assert (stand['teacher'].state, stand['teacher'].reason) == ('running', 'Slurm job 6: running')
     assert (stand['student'].state, stand['student'].reason) == ('waiting', 'Slurm job 5_0: Dependency')
-    slurm.settle(study, tmp_path, slurm.queue())
-    assert not slurm.job_file(tmp_path, 'scratch').exists() and slurm.job_file(tmp_path, 'teacher').exists()
+    slurm.settle(study, tmp_path, queue.queue())
+    assert not queue.job_file(tmp_path, 'scratch').exists() and queue.job_file(tmp_path, 'teacher').exists()
     assert states(study, tmp_path)['scratch'].state == 'waiting', 'its start is not done: Slurm took it out, it did not fail'
 
 
 @pytest.mark.usefixtures('fake_slurm')
 def test_a_job_that_ended_without_a_word_has_failed(study, finished: Path) -> None:
     (finished / 'teacher' / 'result.json').unlink()
-    write_record(slurm.job_file(finished, 'teacher'), {'job': '4', 'attempts': 0})
-    slurm.settle(study, finished, slurm.queue())
+    write_record(queue.job_file(finished, 'teacher'), {'job': '4', 'attempts': 0})
+    slurm.settle(study, finished, queue.queue())
     state = states(study, finished)['teacher']
     assert (state.state, state.reason) == ('failed', 'Slurm job 4 ended without a result: Slurm has forgotten how')
-    assert not slurm.job_file(finished, 'teacher').exists()
+    assert not queue.job_file(finished, 'teacher').exists()
 
 
 def test_slurms_own_words_are_told(fake_slurm: Path) -> None:
     with pytest.raises(UserError, match='^scontrol says: slurm_load_jobs error: Invalid job id specified$'):
-        slurm.ask('scontrol', 'show', 'job', '4')
+        queue.ask('scontrol', 'show', 'job', '4')
     with pytest.raises(UserError, match="Slurm's sbotch is not on this machine: give --executor=local"):
-        slurm.ask('sbotch')
+        queue.ask('sbotch')
 
 
 def test_runs_that_wait_for_the_same_runs_are_submitted_together(study, tmp_path: Path) -> None:

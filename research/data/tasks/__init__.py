@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from research.data import docstrings
 from research.data.settings import Data
-from research.data.tasks import custom, glue, imdb, race, squad
+from research.data.tasks import custom, glue, imdb, packages, race, squad
 from research.data.tasks.example import Example, Task, carve
 from research.errors import UserError, choose
 
@@ -82,14 +81,8 @@ def selection(data: Data, splits: dict[str, list[Example]]) -> tuple[dict[str, l
     return carve(splits['train'], data, 'selection') | rest, 'selection', 'selected on a part of train'
 
 
-def packages(data: Data) -> dict[str, list[Example]]:
-    """Which package does this docstring come from?"""
-    splits = docstrings.examples(data.cache)
-    return {split: [Example(text, '', label) for text, label in members] for split, members in splits.items()}
-
-
 TASKS: dict[str, Task] = {
-    'packages': Task('label', labels=lambda data: docstrings.LABELS, splits=packages, reported='test'),
+    'packages': packages.PACKAGES,
     'custom': Task('label', labels=custom.labels, splits=custom.splits),
     **{name: glue.task(name) for name in glue.GLUE},
     **{name: squad.task(name) for name in squad.VERSIONS},

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from research.data import sources
+from research.data import json_lines, text_files
 from research.errors import UserError
 
 Record = dict[str, Any]
@@ -15,12 +15,12 @@ Record = dict[str, Any]
 
 def tab_separated(path: Path) -> Iterator[tuple[int, Record]]:
     """(line number, column -> text) of each line of a .tsv file with a header. Tabs alone divide; quotes are letters."""
-    return named(path, ((number, line.split('\t')) for number, line in sources.lines(path) if line))
+    return named(path, ((number, line.split('\t')) for number, line in text_files.lines(path) if line))
 
 
 def comma_separated(path: Path) -> Iterator[tuple[int, Record]]:
     """(line number, column -> text) of each row of a .csv file with a header; quotes hold commas, newlines and doubled quotes."""
-    reader = csv.reader((line + '\n' for _, line in sources.lines(path)), strict=True)
+    reader = csv.reader((line + '\n' for _, line in text_files.lines(path)), strict=True)
 
     def rows() -> Iterator[tuple[int, list[str]]]:
         while True:
@@ -55,23 +55,23 @@ def named(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[i
 READERS: dict[str, Callable[[Path], Iterator[tuple[int, Record]]]] = {
     '.tsv': tab_separated,
     '.csv': comma_separated,
-    '.jsonl': sources.records,
+    '.jsonl': json_lines.records,
 }
 
 
 def rows(path: Path) -> Iterator[tuple[int, Record]]:
     """(line number, record) of each row of a file whose name says of which kind it is. Raises UserError for another kind."""
-    suffixes = [suffix for suffix in path.suffixes if suffix not in sources.COMPRESSED]
+    suffixes = [suffix for suffix in path.suffixes if suffix not in text_files.COMPRESSED]
     kind = suffixes[-1] if suffixes else ''
     if kind not in READERS:
-        ends, compressed = ', '.join(READERS), ', '.join(sources.COMPRESSED)
+        ends, compressed = ', '.join(READERS), ', '.join(text_files.COMPRESSED)
         raise UserError(f"'{path}' is not a task file: its name must end in {ends}, perhaps with {compressed} after it")
     return READERS[kind](path)
 
 
 def only(folder: Path, name: str) -> list[Path]:
     """The file of a name in a folder, plain or compressed; none where it is not there. Raises UserError for several."""
-    found = [path for suffix in ('', *sources.COMPRESSED) if (path := folder / f'{name}{suffix}').is_file()]
+    found = [path for suffix in ('', *text_files.COMPRESSED) if (path := folder / f'{name}{suffix}').is_file()]
     if len(found) > 1:
         raise UserError(f"'{folder}' has several files of {name} ({', '.join(path.name for path in found)}); leave one")
     return found
@@ -79,7 +79,7 @@ def only(folder: Path, name: str) -> list[Path]:
 
 def text(record: Mapping[str, Any], column: str, where: str, setting: str = '') -> str:
     """The text in a column, which must be there and not be empty; see `sources.string`."""
-    found = sources.string(record, column, where, setting)
+    found = json_lines.string(record, column, where, setting)
     if not found.strip():
         raise UserError(f"{where}: column '{column}' holds an empty text")
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from research.data import sources
+from research.data import json_lines, text_files
 from research.data.tasks import files, prepared
 from research.data.tasks.example import Example, Task
 from research.errors import UserError
@@ -168,7 +168,7 @@ def from_folder(name: str, folder: Path) -> dict[str, list[Example]]:
 def records(row: Glue, path: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, record) of each row of one official file."""
     if row.columns and not split.startswith('test'):
-        lines = ((number, line.split('\t')) for number, line in sources.lines(path) if line)
+        lines = ((number, line.split('\t')) for number, line in text_files.lines(path) if line)
         return files.named(path, (each for part in ([(0, list(row.columns))], lines) for each in part))
     if not row.lenient or split.startswith('test'):  # the server asks for every row of test
         return files.tab_separated(path)
@@ -177,7 +177,7 @@ def records(row: Glue, path: Path, split: str) -> Iterator[tuple[int, dict[str, 
 
 def unbroken(row: Glue, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows that have all columns and texts. Raises UserError at the first that has not where they are more than a few."""
-    lines = [(number, line.split('\t')) for number, line in sources.lines(path) if line]
+    lines = [(number, line.split('\t')) for number, line in text_files.lines(path) if line]
     header = lines[0][1] if lines else []
     texts = [header.index(column) for column in row.texts if column in header]
     good = [each for each in lines if len(each[1]) == len(header) and all(each[1][at].strip() for at in texts)]
@@ -196,7 +196,7 @@ def read(row: Glue, path: Path, split: str) -> list[Example]:
     result = []
     for number, record in records(row, path, split):
         where = f"'{path}' line {number}"
-        text = sources.string if row.lenient and split.startswith('test') else files.text
+        text = json_lines.string if row.lenient and split.startswith('test') else files.text
         texts = [text(record, column, where) for column in row.texts]
         label, score = '', None
         if not split.startswith('test'):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from research.data import sources
+from research.data import json_lines, text_files
 from research.data.settings import Data
 from research.data.tasks import files, prepared
 from research.data.tasks.example import Example, Task, carve
@@ -40,10 +40,10 @@ def read(folder: Path, split: str) -> Iterator[Example]:
         raise UserError(f"'{folder / split}' has {there[0]} alone: {', '.join(set(FOLDERS) - set(there))} is missing")
     for name, label in FOLDERS.items():
         for path in sorted((folder / split / name).glob('*.txt')):
-            review = ' '.join(line for _, line in sources.lines(path))
+            review = ' '.join(line for _, line in text_files.lines(path))
             yield Example(files.text({'text': review}, 'text', f"'{path}'"), '', label, f"'{path}'", f'{split}/{name}/{path.stem}')
     for path in files.only(folder, f'{split}.jsonl'):
-        for number, record in sources.records(path):
+        for number, record in json_lines.records(path):
             where = f"'{path}' line {number}"
             text = files.text(record, 'text', where)
             spelled = {0: LABELS[0], 1: LABELS[1], **{name: name for name in LABELS}, **FOLDERS}

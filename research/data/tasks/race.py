@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from research.data import sources
+from research.data import json_lines
 from research.data.tasks import files, prepared
 from research.data.tasks.example import Example, Task
 from research.errors import UserError
@@ -46,7 +46,7 @@ def read(folder: Path, split: str, part: str) -> Iterator[Example]:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"'{path}' is no passage of RACE: {error}") from None
     for path in files.only(folder, f'{split}_{part}.jsonl'):
-        for number, record in sources.records(path):
+        for number, record in json_lines.records(path):
             yield from questions(record, f"'{path}' line {number}", part)
 
 
@@ -63,7 +63,7 @@ def questions(record: Mapping[str, Any], where: str, part: str) -> Iterator[Exam
         if not all(isinstance(each, list) for each in lists):
             raise UserError(f"{where}: its '{name}' must be a list{' of lists' if name == 'options' else ''}")
         for each in (each for found in lists for each in found if not isinstance(each, list)):
-            sources.string({name: each}, name, where)
+            json_lines.string({name: each}, name, where)
     many = {name: len(record[name]) for name in ('questions', 'options', 'answers')}
     if len(set(many.values())) > 1:
         raise UserError(f'{where}: there must be as many of each, not {", ".join(f"{size} {name}" for name, size in many.items())}')

@@ -1,0 +1,44 @@
+"""JSON objects, one a line."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from research.data.text_files import lines
+from research.errors import UserError, nearest
+
+
+def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of each JSON line of a file; blank lines are skipped."""
+    return ((number, parsed(line, path, number)) for number, line in lines(path) if line.strip())
+
+
+def parsed(line: str, path: Path | str, number: int) -> dict[str, Any]:
+    """The object of a JSON line."""
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"'{path}' line {number} is not JSON: {error.msg} at character {error.pos}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
+        raise UserError(f"'{path}' line {number} is not JSON that can be read: {error}") from None
+    if not isinstance(record, dict):
+        raise UserError(f"'{path}' line {number} is not a JSON object but {json.dumps(record)[:40]}")
+    return record
+
+
+def string(record: Mapping[str, Any], column: str, where: str, setting: str = '') -> str:
+    """The text in a column of a record, which must be there; `setting` chose the column, for messages."""
+    if column not in record:
+        chosen = f' ({setting})' if setting else ''
+        raise UserError(f"{where} has no column '{column}'{chosen}{nearest(column, record)}; it has {', '.join(record) or 'none'}")
+    found = record[column]
+    if not isinstance(found, str):
+        raise UserError(f"{where}: column '{column}' is not a text but {found!r:.40}")
+    if SURROGATE.search(found):
+        raise UserError(f"{where}: column '{column}' holds half a surrogate pair, which is no character")
+    return found
+
+
+SURROGATE = re.compile('[\ud800-\udfff]')  # JSON can write one, UTF-8 cannot

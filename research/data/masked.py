@@ -1,0 +1,172 @@
+"""The feed of pretraining: masked sequences of corpora."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import grain
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from research.data import masking
+from research.data.corpus import Corpus
+from research.data.preparation import entropy, prepare
+from research.data.pretraining import Batch, filler, masked_batch
+from research.data.sequences import sequences
+from research.data.settings import Data, Stage, stages
+from research.data.tokenizers import Vocabulary
+
+BLOCK = 64  # rows of an evaluation split that are made at once
+STRIDE = 1_000_003  # between the seeds of two stages
+Make = Callable[[NDArray[np.int64], np.random.Generator], Batch]  # rows [B], generator -> the Batch of these rows
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The examples of a split, and how some of them become a Batch: one member, or one for each source of a mixture."""
+
+    members: tuple[tuple[int, float, Make], ...]  # rows, share of the batches, and how some of the rows become a Batch
+
+    @property
+    def rows(self) -> int:
+        """All examples, those of the first member first."""
+        return sum(rows for rows, _, _ in self.members)
+
+    def make(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
+        """The Batch of some examples, in the order asked for."""
+        if len(self.members) == 1:
+            return self.members[0][2](rows, generator)
+        batch: Batch = {}
+        begin = 0
+        for size, _, make in self.members:
+            places = np.flatnonzero((rows >= begin) & (rows < begin + size))
+            if len(places):
+                for name, array in make(rows[places] - begin, generator).items():
+                    if name not in batch:
+                        batch[name] = np.zeros((len(rows), *array.shape[1:]), array.dtype)
+                    batch[name][places] = array
+            begin += size
+        return batch
+
+    def order(self, seed: int) -> grain.MapDataset[int]:
+        """The examples without end. Each member is gone through again and again, every time in an order of its own."""
+        orders, begin = [], 0
+        for number, (size, _, _) in enumerate(self.members):
+            orders.append(grain.MapDataset.range(begin, begin + size).seed((seed + number) % 2**32).shuffle().repeat())
+            begin += size
+        return orders[0] if len(orders) == 1 else grain.MapDataset.mix(orders, [share for _, share, _ in self.members])
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """The batches of an evaluation split, made when asked for and the same each time.
+
+    Rows come in one random order for all runs, so that the first batches stand for the whole, for each source of a mixture too.
+    """
+
+    split: Split
+    size: int  # B
+    vocabulary: Vocabulary
+    kept: dict[int, Batch] = field(default_factory=dict)  # the block that was made last
+
+    def __len__(self) -> int:
+        return -(-self.split.rows // self.size)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """All rows."""
+        return np.random.default_rng(0).permutation(self.split.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Batch `index`, the last one filled up with rows of weight 0."""
+        if not 0 <= index < len(self):
+            raise IndexError(f'batch {index} of {len(self)}')
+        begin, end = index * self.size, min(self.split.rows, (index + 1) * self.size)
+        first = begin // BLOCK
+        blocks = [self.block(number) for number in range(first, -(-end // BLOCK))]
+        rows = {name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]}
+        return filler(
+            {name: array[begin - first * BLOCK : end - first * BLOCK] for name, array in rows.items()}, self.size, self.vocabulary
+        )
+
+    def block(self, number: int) -> Batch:
+        """BLOCK rows by a generator of their own: masks must depend neither on the batch size nor on the run's seed."""
+        if number not in self.kept:
+            rows = self.order[number * BLOCK : (number + 1) * BLOCK]
+            made = self.split.make(rows, np.random.default_rng([0, number]))
+            self.kept.clear()
+            self.kept[number] = made
+            return made
+        return self.kept[number]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[index] for index in range(len(self)))
+
+
+def masked(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, seed: int) -> tuple[list[Split], dict[str, Split], dict[str, Any]]:
+    """Pretraining: masked sequences of the corpora, to train on (a Split for each stage) and, of held-out documents, dev."""
+    corpora = prepare(data, tokenizer)
+    counts = mixed_counts(corpora)
+    weights = masking.smoothed(counts, data.masking.smoothing) if data.masking.policy == 'frequency' else None
+
+    def split(part: str, stage: Stage, cuts: int) -> Split:
+        members = []
+        for corpus in corpora:
+            here = getattr(corpus, part)
+            source = sequences(
+                here,
+                here.ids,
+                length=stage.length,
+                pairs=data.pairs,
+                short=data.short,
+                fill=data.fill,
+                pack=data.pack,
+                seed=cuts,
+            )
+            make = partial(
+                masked_batch,
+                source,
+                vocabulary=pieces,
+                masking=stage.masking,
+                weights=weights,
+                length=stage.length,
+                pairs=data.pairs,
+            )
+            members.append((len(source), corpus.weight, make))
+        return Split(tuple(members))
+
+    train = [split('train', stage, seed) for stage in stages(data)]
+    # Held-out sequences are cut by one seed for all runs, so that their losses are comparable.
+    evaluation = {'dev': split('held_out', stages(data)[-1], 0)} if data.held_out else {}
+    facts = joint_facts(data, corpora, entropy(counts[~pieces.special]))
+    return train, evaluation, facts | {'labels': None}
+
+
+def mixed_counts(corpora: Sequence[Corpus]) -> NDArray[Any]:
+    """How often each piece occurs in training, in as many pieces as all corpora have but mixed by their weights."""
+    if len(corpora) == 1:
+        return corpora[0].counts
+    total = sum(int(corpus.counts.sum()) for corpus in corpora)
+    return np.sum([total * corpus.weight * corpus.counts / corpus.counts.sum() for corpus in corpora], axis=0)
+
+
+def joint_facts(data: Data, corpora: Sequence[Corpus], unigram_entropy: float) -> dict[str, Any]:
+    """What is known of the corpora together; with several, those of each under `sources`."""
+    if len(corpora) == 1:
+        return corpora[0].facts
+    each = [corpus.facts | {'weight': corpus.weight} for corpus in corpora]
+    sums = {
+        name: sum(facts[name] for facts in each)
+        for name in ('documents', 'tokens', 'sentences', 'held_out_documents', 'held_out_tokens', 'duplicates')
+    }
+    content = hashlib.sha256(repr([(facts['fingerprint'], facts['weight']) for facts in each]).encode())
+    return sums | {
+        'fingerprint': content.hexdigest()[:16],
+        'source': data.source,
+        'unknown_rate': sum(facts['weight'] * facts['unknown_rate'] for facts in each),
+        'unigram_entropy': unigram_entropy,
+        'sources': each,
+    }

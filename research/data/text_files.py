@@ -1,0 +1,118 @@
+"""Lines of text files, plain or compressed."""
+
+import gzip
+import io
+import itertools
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from research.errors import UserError
+
+LONGEST = 2**26  # characters of a document at most: one is held in memory as a whole
+BUFFER = 2**16  # bytes of a compressed file that are read and decompressed at once
+
+
+def limit(size: int, where: str) -> None:
+    """Raises UserError for a document of more than LONGEST characters."""
+    if size > LONGEST:
+        raise UserError(f'{where} has more than {LONGEST:,} characters; separate documents by blank lines, or cut it')
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line without its end) of a UTF-8 file, decompressed as its name says; see `located`."""
+    return ((number, line) for number, line, _ in located(path))
+
+
+def located(path: Path) -> Iterator[tuple[int, str, int]]:
+    """(line number from 1, line without its end, bytes of the file read) of a UTF-8 file; a byte-order mark is skipped.
+
+    A name in .gz, .xz or .zst is decompressed. Raises UserError with the byte offset of what is not UTF-8, or if the
+    file cannot be opened or decompressed.
+    """
+    compressed = path.suffix in COMPRESSED
+    offset = 0
+    try:
+        with ExitStack() as stack:
+            raw = stack.enter_context(open(path, 'rb'))
+            if compressed and not os.fstat(raw.fileno()).st_size:
+                raise EOFError('it has no bytes')
+            file = stack.enter_context(COMPRESSED[path.suffix](raw)) if compressed else raw
+            for number in itertools.count(1):
+                line = file.readline(4 * LONGEST + 2)  # a character of text has four bytes at most: nothing longer is held
+                if not line:
+                    break
+                if len(line) > 4 * LONGEST:
+                    limit(len(line), f"'{path}' line {number}")
+                try:
+                    decoded = line.decode('utf-8-sig' if number == 1 else 'utf-8')
+                except UnicodeDecodeError as error:
+                    where = ' of its decompressed text' if compressed else ''
+                    raise UserError(f"'{path}' is not UTF-8 at byte {offset + error.start}{where} (line {number})") from error
+                yield number, decoded.rstrip('\r\n'), raw.tell()
+                offset += len(line)
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
+    except OSError as error:
+        if error.errno is None:  # what pyarrow raises for data, where the system's errors have a number
+            raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
+        raise UserError(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+class Pieces(io.RawIOBase):
+    """A file of pieces of bytes, one after another."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self.pieces, self.left = pieces, memoryview(b'')
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills a part of `buffer` and tells how much; 0 is the end."""
+        while not self.left:
+            piece = next(self.pieces, None)
+            if piece is None:
+                return 0
+            self.left = memoryview(piece)
+        size = min(len(buffer), len(self.left))
+        buffer[:size], self.left = self.left[:size], self.left[size:]
+        return size
+
+
+def xz(raw: IO[bytes]) -> io.BufferedReader:
+    """A file of xz streams, decompressed. `lzma.open` takes a second one that is damaged for the end of the file."""
+    return io.BufferedReader(Pieces(streams(raw)), BUFFER)
+
+
+def streams(raw: IO[bytes]) -> Iterator[bytes]:
+    """The text of xz streams, one after another, with zeros between them or none. Raises EOFError within one."""
+    data = raw.read(BUFFER)
+    while data:
+        stream = lzma.LZMADecompressor()
+        while not stream.eof:
+            if stream.needs_input and not data:
+                data = raw.read(BUFFER)
+                if not data:
+                    raise EOFError('it ends within a stream')
+            yield stream.decompress(data, BUFFER)
+            data = b''
+        data = stream.unused_data.lstrip(b'\0')
+        while not data and (more := raw.read(BUFFER)):
+            data = more.lstrip(b'\0')
+
+
+def zstandard(raw: IO[bytes]) -> io.BufferedReader:
+    """A file of Zstandard frames, decompressed."""
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(raw, 'zstd'))
+
+
+# The end of a file's name -> what decompresses the file.
+COMPRESSED: dict[str, Callable[[Any], Any]] = {'.gz': gzip.open, '.xz': xz, '.zst': zstandard}

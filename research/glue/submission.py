@@ -1,0 +1,79 @@
+"""The folder that GLUE's server takes."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from research.data.tasks.glue import GLUE
+from research.errors import UserError
+from research.runs.folder import read
+
+# File of a submission -> (task, split) whose predictions it holds.
+FILES: dict[str, tuple[tuple[str, str], ...]] = {
+    'CoLA.tsv': (('cola', 'test'),),
+    'SST-2.tsv': (('sst2', 'test'),),
+    'MRPC.tsv': (('mrpc', 'test'),),
+    'STS-B.tsv': (('stsb', 'test'),),
+    'QQP.tsv': (('qqp', 'test'),),
+    'MNLI-m.tsv': (('mnli', 'test'),),
+    'MNLI-mm.tsv': (('mnli', 'test_mismatched'),),
+    'QNLI.tsv': (('qnli', 'test'),),
+    'RTE.tsv': (('rte', 'test'),),
+    'WNLI.tsv': (('wnli', 'test'),),
+    'AX.tsv': (('ax', 'test'), ('mnli', 'ax')),
+}
+
+
+# ---- The submission -------------------------------------------------------------------------------------------------------------
+
+
+def spelled(task: str, prediction: Any) -> str:
+    """A prediction as the server spells it: the files' own label, or a score within the scale."""
+    row = GLUE[task]
+    return row.raw[row.names.index(prediction)] if row.names else f'{min(max(float(prediction), 0.0), 5.0):.3f}'
+
+
+def submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], list[str]]:
+    """File -> its text, for all eleven files; and which were filled with one label, for no run told of them.
+
+    Raises UserError for a run of no GLUE task, two of one task, and, unless `fill`, for tasks without a run.
+    """
+    places: dict[tuple[str, str], Path] = {}
+    for run in runs:
+        task = read(run).data.task
+        if task not in GLUE:
+            raise UserError(f"{run} is a run of '{task}', which is no task of GLUE (there are: {', '.join(GLUE)})")
+        for path in sorted(run.glob('*/predictions.jsonl')):
+            if (task, path.parent.name) in places:
+                raise UserError(f'{run} and {places[task, path.parent.name].parent.parent} are both runs of {task}: give one')
+            places[task, path.parent.name] = path
+    texts, filled = {}, []
+    for name, sources in FILES.items():
+        source = next((source for source in sources if source in places), None)
+        if source is None:
+            task, split = sources[0]
+            filled.append(name)
+            answer = GLUE[task].raw[0] if GLUE[task].raw else '2.500'
+            rows = [(str(number), answer) for number in range(GLUE[task].sizes[split])]
+        else:
+            told = [json.loads(line) for line in places[source].read_text('utf-8').splitlines()]
+            rows = [(each['id'], spelled(source[0], each['prediction'])) for each in told]
+        texts[name] = ''.join(f'{index}\t{prediction}\n' for index, prediction in [('index', 'prediction'), *rows])
+    if filled and not fill:
+        raise UserError(
+            f'there are no predictions for {", ".join(filled)}: give the runs of these tasks, with their test files, '
+            'or --fill to write one label throughout in their place'
+        )
+    return texts, filled
+
+
+def sizes(texts: Mapping[str, str]) -> list[str]:
+    """What to tell of the files of a submission that have another number of rows than the server asks for."""
+    told = []
+    for name, text in texts.items():
+        task, split = FILES[name][0]
+        count, asked = text.count('\n') - 1, GLUE[task].sizes[split]
+        if count != asked:
+            told.append(f'{name} has {count:,} predictions, but the server asks for {asked:,}')
+    return told

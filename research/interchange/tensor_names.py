@@ -1,0 +1,158 @@
+"""Where Hugging Face's classes keep what our parameters hold: one table for each model type."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+# Our module -> the stem of its tensors. Those of blocks follow the stem of the block, those of the encoder the model's prefix.
+BERT = {
+    'encoder/word': 'embeddings.word_embeddings',
+    'encoder/position': 'embeddings.position_embeddings',
+    'encoder/type': 'embeddings.token_type_embeddings',
+    'encoder/norm': 'embeddings.LayerNorm',
+    'encoder/attention/query': 'attention.self.query',
+    'encoder/attention/key': 'attention.self.key',
+    'encoder/attention/value': 'attention.self.value',
+    'encoder/attention/output': 'attention.output.dense',
+    'encoder/attention/norm': 'attention.output.LayerNorm',
+    'encoder/feed_forward/inner': 'intermediate.dense',
+    'encoder/feed_forward/output': 'output.dense',
+    'encoder/feed_forward/norm': 'output.LayerNorm',
+    'encoder/pooler': 'pooler.dense',
+    'mlm/dense': 'cls.predictions.transform.dense',
+    'mlm/norm': 'cls.predictions.transform.LayerNorm',
+    'mlm/output': 'cls.predictions',
+    'pair/output': 'cls.seq_relationship',
+    'label/output': 'classifier',
+    'span/output': 'qa_outputs',
+    'choice/output': 'classifier',
+}
+DISTILBERT = {
+    'encoder/word': 'embeddings.word_embeddings',
+    'encoder/position': 'embeddings.position_embeddings',
+    'encoder/norm': 'embeddings.LayerNorm',
+    'encoder/attention/query': 'attention.q_lin',
+    'encoder/attention/key': 'attention.k_lin',
+    'encoder/attention/value': 'attention.v_lin',
+    'encoder/attention/output': 'attention.out_lin',
+    'encoder/attention/norm': 'sa_layer_norm',
+    'encoder/feed_forward/inner': 'ffn.lin1',
+    'encoder/feed_forward/output': 'ffn.lin2',
+    'encoder/feed_forward/norm': 'output_layer_norm',
+    'mlm/dense': 'vocab_transform',
+    'mlm/norm': 'vocab_layer_norm',
+    'mlm/output': 'vocab_projector',
+    'label/dense': 'pre_classifier',
+    'label/output': 'classifier',
+    'span/output': 'qa_outputs',
+    'choice/dense': 'pre_classifier',
+    'choice/output': 'classifier',
+}
+ALBERT = {
+    'encoder/word': 'embeddings.word_embeddings',
+    'encoder/position': 'embeddings.position_embeddings',
+    'encoder/type': 'embeddings.token_type_embeddings',
+    'encoder/norm': 'embeddings.LayerNorm',
+    'encoder/projection': 'encoder.embedding_hidden_mapping_in',
+    'encoder/attention/query': 'attention.query',
+    'encoder/attention/key': 'attention.key',
+    'encoder/attention/value': 'attention.value',
+    'encoder/attention/output': 'attention.dense',
+    'encoder/attention/norm': 'attention.LayerNorm',
+    'encoder/feed_forward/inner': 'ffn',
+    'encoder/feed_forward/output': 'ffn_output',
+    'encoder/feed_forward/norm': 'full_layer_layer_norm',
+    'encoder/pooler': 'pooler',
+    'mlm/dense': 'predictions.dense',
+    'mlm/norm': 'predictions.LayerNorm',
+    'mlm/output': 'predictions',
+    'pair/output': 'sop_classifier.classifier',
+    'label/output': 'classifier',
+    'span/output': 'qa_outputs',
+    'choice/output': 'classifier',
+}
+STEMS = {'bert': BERT, 'distilbert': DISTILBERT, 'albert': ALBERT}
+KINDS = {'encoder/attention': 0, 'encoder/feed_forward': 1}  # the stacks -> their place in a pair of groups
+LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
+# What transformers ties, by head: a tensor that may be absent, and must equal the other where it is there.
+TIED = {
+    'bert': ('cls.predictions.decoder', 'cls.predictions.bias'),
+    'distilbert': ('vocab_projector', 'vocab_projector.bias'),
+    'albert': ('predictions.decoder', 'predictions.bias'),
+}
+BUFFERS = ('embeddings.position_ids', 'embeddings.token_type_ids')  # constants that older versions saved
+
+
+class Slot(NamedTuple):
+    """One tensor of a Hugging Face file and its place among our parameters."""
+
+    name: str
+    path: tuple[str, ...]
+    group: int | None  # on the leading axis of a stack
+
+
+class Block(NamedTuple):
+    """One block of a Hugging Face model."""
+
+    stem: str  # of its tensors
+    groups: tuple[int, int]  # our attention group and feed-forward group
+
+
+def flat(tree: Any) -> dict[tuple[str, ...], Any]:
+    """The leaves of a nested dict by their paths."""
+    leaves: Any = flatten_dict(tree)
+    return leaves
+
+
+def prefix(kind: str) -> str:
+    """What begins the names of the encoder's tensors in a model with heads."""
+    return f'{kind}.'
+
+
+def block_stem(kind: str, group: int, inner: int = 0) -> str:
+    """The stem of block `inner` of layer or group `group`."""
+    return {
+        'bert': f'encoder.layer.{group}.',
+        'distilbert': f'transformer.layer.{group}.',
+        'albert': f'encoder.albert_layer_groups.{group}.albert_layers.{inner}.',
+    }[kind]
+
+
+def slots(kind: str, blocks: list[Block], params: Any) -> Iterator[Slot]:
+    """A Slot for each tensor that a tree of parameters, or of their shapes, amounts to; one of a stack for each block."""
+    for path in flat(params):
+        module = path if '/'.join(path) in STEMS[kind] else path[:-1]
+        stem = STEMS[kind]['/'.join(module)]
+        leaf = LEAVES[path[-1]] if module != path else 'weight'
+        stack = '/'.join(path[:2])
+        if stack in KINDS:
+            for block in blocks:
+                yield Slot(f'{prefix(kind)}{block.stem}{stem}.{leaf}', path, block.groups[KINDS[stack]])
+        else:
+            yield Slot(f'{prefix(kind) if path[0] == "encoder" else ""}{stem}.{leaf}', path, None)
+
+
+def _inputs(path: tuple[str, ...]) -> int:
+    """How many leading axes of a kernel are its inputs."""
+    return 2 if path[1:3] == ('attention', 'output') else 1
+
+
+def their_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the tensor that holds our parameter of `shape` (of one group): torch keeps maps as [outputs, inputs]."""
+    if path[-1] == 'kernel':
+        n = _inputs(path)
+        return int(np.prod(shape[n:])), int(np.prod(shape[:n]))
+    return (int(np.prod(shape)),) if path[-1] in LEAVES else shape
+
+
+def to_ours(path: tuple[str, ...], shape: tuple[int, ...], tensor: np.ndarray) -> np.ndarray:
+    """A tensor as our parameter of `shape`."""
+    return (tensor.T if path[-1] == 'kernel' else tensor).reshape(shape)
+
+
+def to_theirs(path: tuple[str, ...], param: np.ndarray) -> np.ndarray:
+    """Our parameter (of one group) as a tensor."""
+    shape = their_shape(path, param.shape)
+    return np.ascontiguousarray(param.reshape(shape[::-1]).T if path[-1] == 'kernel' else param.reshape(shape))

@@ -1,0 +1,34 @@
+"""Self-attention over the stacked weights of its groups."""
+
+import jax
+import jax.numpy as jnp
+
+from research.models.architecture import Architecture
+from research.models.layers import Weights, affine, dense, dropout, layer_norm, norm
+
+
+def initial_attention(key: jax.Array, a: Architecture, groups: int) -> Weights:
+    """The attention blocks of all groups, LayerNorm included."""
+    query, key_, value, output = jax.random.split(key, 4)
+    k = a.width // a.heads
+    inward = (groups, a.width, a.heads, k), (groups, a.heads, k)
+    return {
+        'query': dense(query, a, *inward),
+        'key': dense(key_, a, *inward),
+        'value': dense(value, a, *inward),
+        'output': dense(output, a, (groups, a.heads, k, a.width), (groups, a.width)),
+        'norm': norm((groups, a.width)),
+    }
+
+
+def attend(weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Post-LN self-attention: `x` [B, T, D] -> ([B, T, D], probabilities [B, N, T, S]); bool `mask` broadcasts to the latter."""
+    keys = (None, None) if key is None else jax.random.split(key)
+    query, key_, value = (affine(weights[name], x, 'btd,dnk->bntk') for name in ('query', 'key', 'value'))
+    scores = jnp.einsum('bntk,bnsk->bnts', query, key_, preferred_element_type=jnp.float32) / (a.width // a.heads) ** 0.5
+    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    probabilities = jax.nn.softmax(scores)
+    dropped = dropout(keys[0], probabilities, a.attention_dropout).astype(x.dtype)
+    context = jnp.einsum('bnts,bnsk->bntk', dropped, value)
+    y = affine(weights['output'], context, 'bntk,nkd->btd')
+    return layer_norm(weights['norm'], x + dropout(keys[1], y, a.dropout), a.epsilon), probabilities

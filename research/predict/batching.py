@@ -1,0 +1,91 @@
+"""Predictions in batches of sequences of like length."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from research.data.settings import Data
+from research.data.tokenizers import load_tokenizer, vocabulary_of
+from research.models.heads import Model
+from research.predict.inputs import Input, Reader, Sequence
+from research.predict.kinds import Kind
+from research.surgery import Donor
+
+WINDOW = 1024  # inputs that are held at once; within a window they are batched by length
+TOKENS = 4096  # pieces of a batch, padding included
+SHORTEST = 16  # pieces; batches are padded to this times a power of two, so few programs are compiled
+
+
+def predict(
+    donor: Donor, kind: Kind, data: Data, inputs: Iterable[Input], report: Callable[[int], None] = lambda more: None
+) -> Iterator[dict[str, Any]]:
+    """What `donor` says of each input, in order; longer ones are cut to the length that it was trained with, in pieces.
+
+    report: is told how many more inputs are done.
+    """
+    a = dataclasses.replace(donor.architecture, unroll=1)  # rolled: each of the few shapes compiles fast
+    assert donor.tokenizer is not None
+    tokenizer = load_tokenizer(donor.tokenizer)
+    reader = Reader(tokenizer, vocabulary_of(tokenizer), min(data.length, a.positions), a.types != 1, data)
+    params = jax.tree.map(jnp.asarray, donor.params)
+    compute = jax.jit(partial(kind.compute, Model(a, donor.heads)))
+    sizes: dict[int, int] = {}
+    inputs = iter(inputs)
+    while window := list(islice(inputs, WINDOW)):
+        read = kind.read(reader, window)
+        rows = [(i, one) for i, sequences in enumerate(read) for one in sequences]
+        results: list[Any] = [None] * len(rows)
+        for members, batch in batches([one for _, one in rows], reader, sizes):
+            found = jax.tree.map(np.asarray, compute(params, batch))
+            for place, member in enumerate(members):
+                results[member] = jax.tree.map(lambda x, place=place: x[place], found)
+        of: list[list[tuple[Sequence, Any]]] = [[] for _ in window]
+        for (i, one), result in zip(rows, results, strict=True):
+            of[i].append((one, result))
+        for x, mine in zip(window, of, strict=True):
+            yield kind.tell(donor, reader, x, mine)
+        report(len(window))
+
+
+def batches(
+    rows: list[Sequence], reader: Reader, sizes: dict[int, int]
+) -> Iterator[tuple[list[int], dict[str, NDArray[np.int32]]]]:
+    """Batches of rows of similar length, with the numbers of their rows: [B, T] for a T that is one of few, B the same for each T.
+
+    sizes: T -> B, kept from one call to the next. Filler rows read one piece.
+    """
+    by_length: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        by_length.setdefault(min(reader.room, power_of_two(len(row.ids), SHORTEST)), []).append(i)
+    for length, members in sorted(by_length.items()):
+        wanted = min(max(TOKENS // length, 1), power_of_two(len(members), 1))
+        sizes[length] = max(wanted, sizes[length]) if length in sizes else wanted
+        for begin in range(0, len(members), sizes[length]):
+            part = members[begin : begin + sizes[length]]
+            masks = power_of_two(max(len(rows[i].positions) for i in part), 1)
+            batch = {
+                'ids': np.full((sizes[length], length), reader.pieces.pad, np.int32),
+                'types': np.zeros((sizes[length], length), np.int32),
+                'mask': np.zeros((sizes[length], length), np.int32),
+                'masked_positions': np.zeros((sizes[length], masks), np.int32),
+            }
+            batch['mask'][:, 0] = 1
+            for place, i in enumerate(part):
+                n = len(rows[i].ids)
+                batch['ids'][place, :n] = rows[i].ids
+                batch['types'][place, :n] = rows[i].types
+                batch['mask'][place, :n] = 1
+                batch['masked_positions'][place, : len(rows[i].positions)] = rows[i].positions
+            yield part, batch
+
+
+def power_of_two(n: int, least: int) -> int:
+    """The least `least` · 2^k that is not below `n`."""
+    return least << max(0, (max(n, 1) - 1) // least).bit_length()

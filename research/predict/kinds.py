@@ -1,0 +1,128 @@
+"""What can be asked of a model: what each kind reads, computes and tells."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import softmax
+
+from research.evaluation.spans import Answer, candidates, none_logit
+from research.models.heads import Model, encode, score
+from research.predict.inputs import Input, Reader, Sequence, read_masked, read_question, read_text
+from research.surgery import Donor
+
+TOP = 5  # pieces that fill-mask tells
+
+
+# ---- What each kind computes and tells ----------------------------------------------------------------------------------------
+
+
+def fill(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
+    """The most probable pieces at `masked_positions` [B, P]: probabilities and ids, both [B, P, TOP]."""
+    logits = score(model, params, 'mlm', encode(model, params, batch), batch['masked_positions'])
+    return jax.lax.top_k(jax.nn.softmax(logits), min(TOP, logits.shape[-1]))
+
+
+def classify(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
+    """The logits of the labels [B, C]."""
+    return score(model, params, 'label', encode(model, params, batch))
+
+
+def answer(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
+    """The logits of an answer's first and last piece [B, T, 2]."""
+    return score(model, params, 'span', encode(model, params, batch))
+
+
+def embed(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
+    """The mean of the last hidden states over all pieces, special ones included [B, D]."""
+    hidden = encode(model, params, batch).hidden.astype(jnp.float32)
+    mask = batch['mask'][:, :, None].astype(jnp.float32)
+    return (hidden * mask).sum(1) / mask.sum(1)
+
+
+def hidden(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
+    """The hidden states of all layers, the embeddings first [B, L + 1, T, D]."""
+    layers = encode(model, params, batch, want=frozenset({'layers'})).layers
+    assert layers is not None
+    return layers.swapaxes(0, 1).astype(jnp.float32)
+
+
+def tell_filled(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
+    """For each [MASK] in turn its most probable pieces."""
+    ((one, (probabilities, ids)),) = rows
+    return {
+        'masks': [
+            [
+                {'piece': reader.tokenizer.id_to_token(int(id)), 'probability': number(probability)}
+                for id, probability in zip(ids[i], probabilities[i], strict=True)
+            ]
+            for i in range(len(one.positions))
+        ]
+    }
+
+
+def tell_label(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
+    """The most probable label and the probability of each; of a model with one label, which is a scale, the score on it."""
+    ((_, logits),) = rows
+    names = donor.labels or tuple(f'LABEL_{i}' for i in range(len(logits)))
+    if len(names) == 1:
+        return {'label': names[0], 'score': number(logits[0])}
+    probabilities = softmax(logits)
+    return {
+        'label': names[int(probabilities.argmax())],
+        'probabilities': {name: number(p) for name, p in zip(names, probabilities, strict=True)},
+    }
+
+
+def tell_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
+    """The most probable span of the context: its text, its characters [start, end), and its probability within its window.
+
+    A model of SQuAD 2.0 tells '' where no answer leads by more than the threshold, as its metrics have it.
+    """
+    found = [each for one, logits in rows for each in candidates(logits, one.first, one.offsets, reader.data.answers.longest, 1)]
+    best = max(found, key=lambda each: each.probability, default=Answer(0, 0, 0.0, 0.0))
+    if reader.data.task == 'squad2' and found:
+        lead = min(none_logit(logits) for _, logits in rows) - max(each.logit for each in found)
+        best = Answer(0, 0, 0.0, 0.0) if lead > reader.data.answers.threshold else best
+    answer = x.fields['context'][best.start : best.end]
+    return {'answer': answer, 'start': best.start, 'end': best.end, 'score': number(best.probability)}
+
+
+def tell_vector(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
+    """The vector of the text."""
+    ((_, vector),) = rows
+    return {'embedding': [number(component) for component in vector]}
+
+
+def tell_hidden(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
+    """hidden_l [T, D] of each layer."""
+    ((one, layers),) = rows
+    return {f'hidden_{i}': layer[: len(one.ids)] for i, layer in enumerate(layers)}
+
+
+def number(x: Any) -> float:
+    """A float32 as the shortest decimal that means it."""
+    return float(str(np.float32(x)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One thing to ask of a model."""
+
+    head: str  # the head it reads; '' for the encoder alone
+    fields: tuple[str, ...]  # of an input line
+    read: Callable[[Reader, list[Input]], list[list[Sequence]]]
+    compute: Callable[[Model, Any, dict[str, jax.Array]], Any]
+    tell: Callable[[Donor, Reader, Input, list[tuple[Sequence, Any]]], dict[str, Any]]
+
+
+KINDS = {
+    'fill-mask': Kind('mlm', ('text',), read_masked, fill, tell_filled),
+    'classify': Kind('label', ('text',), read_text, classify, tell_label),
+    'answer': Kind('span', ('question', 'context'), read_question, answer, tell_answer),
+    'embed': Kind('', ('text',), read_text, embed, tell_vector),
+    'hidden': Kind('', ('text',), read_text, hidden, tell_hidden),
+}

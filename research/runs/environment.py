@@ -1,0 +1,57 @@
+"""Where a run happened: what a reader needs to repeat it."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from research import parallel
+from research.machine import cores
+
+PACKAGES = (
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'numpy',
+    'grain',
+    'array-record',
+    'tokenizers',
+    'ml-collections',
+    'safetensors',
+)
+ROOT = Path(__file__).parents[2]
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(['git', '-C', str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no git, or an export of the code without its history
+
+
+def environment(facts: dict[str, Any]) -> dict[str, Any]:
+    """Commit, command, versions, devices, cores, and the `facts` that the data told of themselves."""
+    changed = _git('status', '--porcelain')
+    return {
+        'commit': _git('rev-parse', 'HEAD'),
+        'uncommitted_changes': None if changed is None else bool(changed),
+        'command': shlex.split(os.environ['LAUNCHED_BY']) if 'LAUNCHED_BY' in os.environ else sys.argv,
+        'python': platform.python_version(),
+        'machine': f'{platform.system()} {platform.machine()}',
+        'versions': {name: importlib.metadata.version(name) for name in PACKAGES},
+        'devices': parallel.describe(),
+        'cores': cores(),
+        'data': facts,
+    }
+
+
+def sessions(there: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What an environment.json says of each session of its run: of the first, and of those that went on elsewhere; none of {}."""
+    return [there, *(there['sessions'] if 'sessions' in there else ())] if there else []

@@ -1,0 +1,88 @@
+"""What a run says: lines in log.txt and on the terminal, numbers in metrics.jsonl and TensorBoard."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import rich.console
+import rich.progress
+import tensorboardX
+
+from research.files import read_lines, write_whole
+
+
+class Log:
+    """The voice of one run. On a terminal the progress is one live line; elsewhere it is a plain line at a time."""
+
+    def __init__(self, folder: Path, steps: int, first: int, began: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._text = (folder / 'log.txt').open('a')
+        self._metrics = (folder / 'metrics.jsonl').open('a')
+        self._events = tensorboardX.SummaryWriter(str(folder / 'tensorboard'), purge_step=first + 1)
+        self._console = rich.console.Console(highlight=False, soft_wrap=True)
+        self._live = rich.progress.Progress(
+            rich.progress.TextColumn('{task.description}'),
+            rich.progress.BarColumn(bar_width=20),
+            rich.progress.TextColumn('{task.fields[said]}'),
+            rich.progress.TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._name = folder.resolve().name  # '.' has none
+        self._task = self._live.add_task(self._name, total=steps, completed=first, said='')
+        self._steps, self._first, self._begin, self._began = steps, first, time.monotonic(), began
+        if self._console.is_terminal:
+            self._live.start()
+
+    def wall(self) -> float:
+        """The seconds since the run began, the time between its sessions left out."""
+        return time.monotonic() - self._began
+
+    def line(self, text: str) -> None:
+        """Says one line."""
+        self._text.write(text + '\n')
+        self._text.flush()
+        self._console.print(f'{self._name}: {text}', markup=False)
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        """Records the numbers of one step under their names."""
+        self._metrics.write(json.dumps({'step': step, 'wall': round(self.wall(), 3), **values}) + '\n')
+        self._metrics.flush()
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+    def progress(self, step: int, values: Mapping[str, float]) -> None:
+        """Says how far the run is: losses, tokens a second, time left."""
+        done = max(step - self._first, 1)
+        left = (time.monotonic() - self._begin) / done * (self._steps - step)
+        losses = ' '.join(
+            f'{name.removeprefix("train/")} {value:.4f}'
+            for name, value in values.items()
+            if name.startswith('train/') and '_' not in name
+        )
+        speed = values.get('train/tokens_per_second')
+        said = losses + (f' · {speed:,.0f} tokens/s' if speed else '')
+        text = f'step {step}/{self._steps} {said} · {int(left // 60)}:{int(left % 60):02d} left'
+        self._text.write(text + '\n')
+        self._text.flush()
+        if self._console.is_terminal:
+            self._live.update(self._task, completed=step, said=f'{step}/{self._steps} {said}')
+        else:
+            print(f'{self._name}: {text}', flush=True)
+
+    def close(self) -> None:
+        """Ends the live line and closes the files."""
+        if self._console.is_terminal:
+            self._live.stop()
+        self._events.close()
+        self._metrics.close()
+        self._text.close()
+
+
+def rewind(folder: Path, step: int) -> None:
+    """Drops the lines of metrics.jsonl after `step`: a continued run says them again. A line that a kill cut short goes too."""
+    path = folder / 'metrics.jsonl'
+    if path.exists():
+        kept = [json.dumps(line) + '\n' for line in read_lines(path) if line['step'] <= step]
+        write_whole(path, ''.join(kept).encode())

@@ -1,0 +1,100 @@
+"""What a run is made of, opened and found to fit: data, models, the first state."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from research import checkpoint, costs, optim, train
+from research.data import feed as feeds
+from research.data import masking, steps
+from research.errors import UserError
+from research.experiment import Experiment
+from research.models.heads import Model
+from research.models.sharing import layout
+from research.parallel import Plan
+from research.runs import sources
+from research.runs.checks import check_account
+from research.runs.log import Log
+from research.surgery import Donor, transplant
+from research.train import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a run is made of, once everything has been opened and found to fit."""
+
+    x: Experiment
+    workdir: Path
+    plan: Plan
+    model: Model
+    teacher: Donor | None
+    feed: feeds.Feed
+    steps: int
+    checkpoints: checkpoint.Checkpoints
+    log: Log
+    measure: Callable
+
+
+def number_of_steps(x: Experiment, feed: feeds.Feed) -> int:
+    """How many steps the run takes: `epochs` decides where it is given, unless there are to be none.
+
+    Raises UserError where the task has nothing to train on.
+    """
+    if not x.run.steps:
+        return 0
+    if not feed.examples:
+        raise UserError(f"the task '{x.data.task}' has no training examples: give --config.run.steps=0 to evaluate a model on it")
+    return steps.number_of_steps(x.run.steps, x.run.epochs, feed.examples, x.run.batch)
+
+
+def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor | None) -> feeds.Feed:
+    """The data, cut by the tokenizer that `data.tokenizer` names: 'start' and 'teacher' those donors' own, '@NAME' a sibling's."""
+    data = x.data
+    for key, donor in (('start', start), ('teacher', teacher)):
+        if data.tokenizer == key:
+            if donor is None or donor.tokenizer is None:
+                raise UserError(
+                    f"data.tokenizer='{key}', but there is no {key} with a tokenizer: "
+                    f'give --config.{key}=RUN or another --config.data.tokenizer'
+                )
+            data = dataclasses.replace(data, tokenizer=str(donor.tokenizer))
+    if data.tokenizer.startswith('@'):
+        data = dataclasses.replace(data, tokenizer=str(sources.locate(data.tokenizer, workdir) / 'tokenizer'))
+    return feeds.load(data, batch=x.run.batch, seed=x.seed, vocabulary=x.model.vocabulary, steps=x.run.steps, epochs=x.run.epochs)
+
+
+def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State, list[str]]:
+    """The State of step 0, and what the log says of where its parameters come from."""
+    state = train.initial_state(model, x.optimizer, x.seed)
+    size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    predicted = costs.summary(x.model, model.heads)['total']
+    if size != predicted:
+        raise AssertionError(f'{size} parameters, but {predicted} were predicted')
+    if start is None:
+        optim.multipliers(x.optimizer, state.params, layout(x.model))
+        return state, ['start: all parameters are random']
+    params, account = transplant(model, state.params, start, x.surgery)
+    if x.data.task:
+        check_account(x, account)
+    optim.multipliers(x.optimizer, params, layout(x.model))  # refuses the name of a frozen part that is none
+    return train.with_params(state, params, x.optimizer), account.lines()
+
+
+def introduce(parts: Parts, account: list[str]) -> None:
+    """Says what is about to run."""
+    log, facts = parts.log, parts.feed.facts
+    total = costs.summary(parts.x.model, parts.model.heads)['total']
+    log.line(f'{total:,} parameters, {parts.plan.devices} device(s), {parts.feed.examples:,} training examples')
+    if facts['unigram_entropy'] is not None:
+        log.line(
+            f'unigram entropy of the corpus: {facts["unigram_entropy"]:.3f} nats; a model that sees no context and copies what is '
+            f'not masked scores about {masking.contextless(parts.x.data.masking, facts["unigram_entropy"]):.3f}'
+        )
+    if parts.x.data.task:
+        for line in facts['notices']:
+            log.line(line)
+        log.line(f'{facts["selection"]}; reported: {facts["reported"] or "nothing"}')
+    for line in account:
+        log.line(line)

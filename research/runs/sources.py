@@ -1,0 +1,98 @@
+"""Where weights come from: a source by name (a run folder, a Hugging Face folder, an id of the hub) becomes a Donor."""
+
+import dataclasses
+from pathlib import Path
+
+from research import checkpoint
+from research.data.settings import Data
+from research.errors import UserError, nearest
+from research.experiment import Experiment
+from research.files import read_record
+from research.interchange import reading
+from research.interchange.hub import fetch, is_hub_id
+from research.models.architecture import Architecture
+from research.models.heads import HEADS
+from research.runs import folder as run_folder
+from research.surgery import Donor, inherit
+
+
+def locate(source: str, workdir: Path) -> Path:
+    """The folder that a source names; '@NAME' is the sibling of `workdir`."""
+    return workdir.resolve().parent / source[1:] if source.startswith('@') else Path(source).expanduser()
+
+
+def find(source: str, workdir: Path, key: str) -> Path:
+    """The folder that a source names, fetched from the hub where it is the id of a model there.
+
+    Raises UserError where there is neither; `key` is the config key that names it, for messages.
+    """
+    folder = locate(source, workdir)
+    if folder.is_dir():
+        return folder
+    siblings = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    missing = f"{key}='{source}': there is no folder {folder}{nearest(folder.name, siblings)}"
+    if not is_hub_id(source):
+        raise UserError(f'{missing}; train it first, or give another')
+    try:
+        return fetch(source)
+    except UserError as error:
+        raise UserError(f'{missing}, and {error}') from None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is a run's, rather than one of Hugging Face's."""
+    return (folder / 'experiment.json').is_file() or not (folder / 'config.json').is_file()
+
+
+def read_experiment(source: str, workdir: Path, key: str) -> Experiment:
+    """The experiment of the run that `source` names; of a Hugging Face model one that holds its architecture.
+
+    Raises UserError where there is no such folder or it is neither.
+    """
+    folder = find(source, workdir, key)
+    if not is_run(folder):
+        return from_architecture(folder.name, reading.plan(folder).architecture)
+    return run_folder.read(folder, f"{key}='{source}': ", ' (nor the config.json of a Hugging Face model)')
+
+
+def from_architecture(name: str, a: Architecture) -> Experiment:
+    """The experiment of a model that was trained elsewhere; the length of its sequences is all the positions that it has."""
+    return Experiment(name=name, model=a, data=Data(length=a.positions))
+
+
+def open_donor(source: str, workdir: Path, key: str) -> Donor:
+    """The trained model that `source` names, its parameters in host memory."""
+    folder = find(source, workdir, key)
+    if not is_run(folder):
+        return reading.open_folder(folder, source)[0]
+    x = read_experiment(source, workdir, key)
+    step, params = checkpoint.read_params(folder / 'checkpoints', f"{key}='{source}'")
+    heads = tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
+    tokenizer = folder / 'tokenizer'
+    kept = tokenizer if tokenizer.is_dir() else None
+    return Donor(f'{source} (step {step})', x.model, heads, params, kept, labels_of(folder))
+
+
+def labels_of(folder: Path) -> tuple[str, ...]:
+    """The names of the labels of a run, by what it wrote when it began; () for a run without."""
+    told = [read_record(folder / name) for name in ('environment.json', 'result.json')]  # the second: imports of earlier versions
+    places = [told[0]['data'] if told[0] is not None else None, told[1]]
+    return next((tuple(place['labels'] or ()) for place in places if place is not None and 'labels' in place), ())
+
+
+def resolve(x: Experiment, workdir: Path) -> Experiment:
+    """`x` with the architecture of its start filled in, where it inherits that.
+
+    Raises UserError where it inherits from nothing.
+    """
+    if not x.surgery.inherit:
+        return x
+    source = source_of_start(x)
+    if not source:
+        raise UserError('this experiment inherits the architecture of its start: give --config.start=RUN')
+    return dataclasses.replace(x, model=inherit(x.surgery, x.model, read_experiment(source, workdir, 'start').model))
+
+
+def source_of_start(x: Experiment) -> str:
+    """The source that `start` names, with 'teacher' spelled out."""
+    return x.teacher if x.start == 'teacher' else x.start

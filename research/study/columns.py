@@ -1,0 +1,109 @@
+"""The columns of tables: which number, and how it is printed."""
+
+import dataclasses
+
+from research.errors import choose
+
+BETTER = ('max', 'min', '')
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How a number is printed: multiplied by `scale`, with `digits` decimals.
+
+    `exact` numbers (a size, a count of operations) follow from the architecture: seeds that agree print one number
+    without a spread.
+    """
+
+    scale: float
+    digits: int
+    exact: bool = False
+
+
+FORMATS = {
+    'plain': Format(1, 3),
+    'count': Format(1, 0),
+    'percent': Format(100, 1),
+    'millions': Format(1e-6, 2, exact=True),
+    'megabytes': Format(1e-6, 1, exact=True),
+    'memory': Format(1e-6, 0),
+    'minutes': Format(1 / 60, 1),
+    'milliseconds': Format(1e3, 2),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One number of each row: `key` of the results of the row's runs in `role`, or the mean of other columns.
+
+    A key is the path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/accuracy'.
+    Where 'max' or 'min' is `better`, the best is set in bold. The table's caption says `note`. A column with `of`, the titles
+    of others, has neither role nor key: it is their mean, seed by seed. `relative` to a row, by its title, it is a share of
+    that row's mean.
+    """
+
+    title: str
+    role: str
+    key: str
+    format: str = 'plain'
+    better: str = ''
+    note: str = ''
+    of: tuple[str, ...] = ()
+    relative: str = ''
+
+    def __post_init__(self) -> None:
+        choose(f"format of column '{self.title}'", self.format, FORMATS)
+        choose(f"direction of column '{self.title}'", self.better, BETTER)
+
+
+COLUMNS = {
+    'parameters': Column(
+        'Parameters (M)',
+        'pretrain',
+        'parameters:encoder',
+        'millions',
+        'min',
+        'of the encoder with its pooler, without heads, as papers count',
+    ),
+    'checkpoint': Column(
+        'Checkpoint (MB)',
+        'pretrain',
+        'checkpoint_bytes',
+        'megabytes',
+        'min',
+        'parameters only, heads included; 1 MB is 1e6 bytes',
+    ),
+    'flops': Column(
+        'FLOPs a token (M)',
+        'pretrain',
+        'flops_per_token',
+        'millions',
+        'min',
+        'forward pass of the encoder with its pooler, without heads, at the length of pretraining; a multiply-add counts as 2',
+    ),
+    'mlm': Column('MLM loss (nats)', 'pretrain', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents'),
+    'mlm_accuracy': Column('MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'),
+    'task': Column('Task accuracy (%)', 'task', 'metrics:test/accuracy', 'percent', 'max', 'on the test split'),
+    'time': Column(
+        'Time (min)',
+        'pretrain',
+        'train_seconds',
+        'minutes',
+        'min',
+        'of the training steps, compilation included; data, evaluation and saving are not',
+    ),
+    'memory': Column(
+        'Memory (MB)', 'pretrain', 'peak_memory_bytes', 'memory', note='the most in use in training, of the whole process on a CPU'
+    ),
+    'speed': Column('Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'a teacher included'),
+    'latency': Column(
+        'Latency (ms)',
+        'pretrain',
+        'latency_seconds',
+        'milliseconds',
+        'min',
+        'median of one sequence of full length at batch 1',
+    ),
+}
+SCORE = Column('score', 'run', 'score', 'percent', 'max', 'in percent, on the reported split; of two metrics their mean')
+COLLAPSED = Column('collapsed', 'run', 'collapsed:reported', 'percent', note='share of the runs that tell one answer throughout')

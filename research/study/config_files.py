@@ -1,0 +1,40 @@
+"""Files of configs/ and experiments/: FILE[:size] becomes an Experiment or a Study."""
+
+import importlib.util
+import types
+from pathlib import Path
+
+from research.errors import UserError, choose, nearest
+from research.experiment import Experiment
+from research.study.study import Study
+from research.wire import from_wire
+
+
+def load(config: str) -> Experiment | Study:
+    """The Experiment or the Study that FILE[:size] defines."""
+    defined = module(config)
+    _, _, size = config.partition('.py:')
+    for function, read in (('get_study', lambda study: study), ('get_config', from_wire)):
+        if hasattr(defined, function):
+            if size:
+                if not hasattr(defined, 'SIZES'):
+                    raise UserError(f"{defined.__name__} has no SIZES: leave ':{size}' out")
+                choose(f'size of {defined.__name__}', size, defined.SIZES)
+            return read(getattr(defined, function)(*([size] if size else [])))
+    raise UserError(f'{defined.__name__} defines neither get_config nor get_study: it is no file of configs/ or experiments/')
+
+
+def module(config: str) -> types.ModuleType:
+    """The Python file of FILE[:size], imported."""
+    name, colon, _ = config.partition('.py:')
+    path = Path(name + '.py' if colon else config)
+    if not path.is_file():
+        found = (file for folder in ('configs', 'experiments') for file in sorted(Path(folder).glob('*.py')))
+        files = [str(file) for file in found if 'def get_' in file.read_text(encoding='utf-8')]
+        raise UserError(f"no config file '{path}'{nearest(str(path), files)} (there are: {', '.join(files)})")
+    spec = importlib.util.spec_from_file_location(str(path), path)
+    if spec is None or spec.loader is None:
+        raise UserError(f'{path} is not a Python file')
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found

@@ -1,0 +1,32 @@
+"""Reading metrics.jsonl while its run writes it, or after a kill has cut it short."""
+
+import math
+from pathlib import Path
+
+from research.files import lines, read_lines
+
+TAIL = 16_384  # bytes: some dozens of lines
+
+
+def last_lines(path: Path) -> list[dict[str, float]]:
+    """The last lines of a metrics.jsonl, however long it is; [] where there is none."""
+    try:
+        with path.open('rb') as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - TAIL))
+            return [line for line in lines(file.read().decode(errors='replace')) if 'step' in line]
+    except FileNotFoundError:
+        return []
+
+
+Curve = tuple[list[int], list[float]]  # steps, values
+
+
+def read_curve(path: Path, key: str) -> Curve:
+    """(steps, values) of `key` in a metrics.jsonl: the last value of a step counts, a half-written line does not."""
+    values: dict[int, float] = {}
+    for record in read_lines(path):
+        if key in record and math.isfinite(record[key]):
+            values[int(record['step'])] = float(record[key])
+    steps = sorted(values)
+    return steps, [values[step] for step in steps]

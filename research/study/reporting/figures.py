@@ -1,0 +1,240 @@
+"""The figures of a study: curves, score against cost and against shape, and how far layers move what passes through them."""
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from research.models.architecture import Architecture
+from research.study.columns import FORMATS, Column
+from research.study.curves import Curve, read_curve
+from research.study.reporting.cells import Cell, Evidence, baselines, look_up, row_cell
+from research.study.reporting.drawing import (
+    GREY,
+    Drawn,
+    Point,
+    dot,
+    draw_points,
+    legend,
+    line,
+    panel_legend,
+    panels,
+    remark,
+    save,
+    spread_axis,
+)
+from research.study.study import Study
+
+# What a row may cost: the keys of the columns that the score is drawn against.
+COSTS = (
+    'parameters:encoder',
+    'parameters:encoder_without_pooler',
+    'parameters:total',
+    'flops_per_token',
+    'latency_seconds',
+)
+SHAPES = {'layers': 'Layers', 'embedding': 'Embedding size', 'width': 'Width'}  # fields of the architecture
+
+
+def owners(study: Study) -> dict[str, tuple[str, int]]:
+    """Run -> (title, place) of the first row that has it; runs of no row come after all rows, under their own names."""
+    found: dict[str, tuple[str, int]] = {}
+    for place, row in enumerate(study.table.rows):
+        for names in row.runs.values():
+            for name in names:
+                found.setdefault(name, (row.title, place))
+    strangers = [name for name in study.runs if name not in found]
+    return found | {name: (name, len(study.table.rows) + place) for place, name in enumerate(strangers)}
+
+
+def curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
+    """Held-out MLM loss over steps of every run that has it, and training loss of those that have none.
+
+    A panel holds what compares: one policy of masks, or one task.
+    """
+    whose = owners(study)
+    held_out: dict[str, dict[str, Curve]] = {}
+    training: dict[str, dict[str, Curve]] = {}
+    for name, x in study.runs.items():
+        curve = read_curve(folder / name / 'metrics.jsonl', 'dev/mlm')
+        if curve[0]:
+            held_out.setdefault(x.data.masking.policy, {})[name] = curve
+        elif (curve := read_curve(folder / name / 'metrics.jsonl', 'train/loss'))[0]:
+            training.setdefault(x.data.task, {})[name] = curve
+    drawn = {f'Held-out MLM loss (nats), {policy.replace("_", " ")} masks': found for policy, found in held_out.items()}
+    drawn |= {f'Training loss, {task or "pretraining"}': found for task, found in training.items()}
+    if not drawn:
+        return None
+    figure, places = panels(len(drawn))
+    for axes, (title, found) in zip(places, drawn.items(), strict=True):
+        for name, (steps, losses) in found.items():
+            marker = 'o' if len(steps) < 3 else None
+            axes.plot(steps, losses, marker=marker, markersize=4, alpha=0.8, **line(whose[name][1]))
+        axes.set_xlabel('Steps', fontsize=9)
+        axes.set_ylabel(title, fontsize=9)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,.0f}'))
+    for axes, (policy, found) in zip(places, held_out.items(), strict=False):
+        if policy == 'frequency':  # hides rare pieces, of which the entropy of all says nothing
+            continue
+        results = [result for name in found if (result := evidence[name].result) is not None]
+        for entropy in sorted({round(value, 3) for result in results if (value := look_up(result, 'unigram_entropy')) is not None}):
+            axes.axhline(entropy, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
+            remark(axes, f'unigram entropy {entropy:.2f}', entropy)
+    legend(figure, {whose[name] for found in drawn.values() for name in found})
+    return save(figure, 'curves', 'Loss over steps, of all runs')
+
+
+def score_column(study: Study) -> Column | None:
+    """The column that figures show as the score; None where the table has no such column."""
+    return next((column for column in study.table.columns if column.title == study.table.score), None)
+
+
+def points(study: Study, score: Column, evidence: Mapping[str, Evidence], size: Callable[[int], float | None]) -> list[Point]:
+    """The rows that have both a score and a size; `size` gives it by the place of the row."""
+    found = []
+    for place, row in enumerate(study.table.rows):
+        cell, value = row_cell(study, row, score, evidence), size(place)
+        if value is not None and cell.values and all(map(math.isfinite, cell.values)):
+            scale = FORMATS[score.format].scale
+            found.append(Point(row.title, place, value, Cell(tuple(number * scale for number in cell.values), cell.missing)))
+    return found
+
+
+def front(found: list[Point], better: str) -> list[Point]:
+    """The Pareto front: the points than which none that costs no more scores better, by rising cost."""
+    sign = -1 if better == 'max' else 1
+    kept: list[Point] = []
+    for point in sorted(found, key=lambda point: (point.size, sign * point.score.mean)):
+        if not kept or sign * point.score.mean < sign * kept[-1].score.mean:
+            kept.append(point)
+    return kept
+
+
+def cost(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
+    """Score against parameters, FLOPs and latency, with the Pareto front of each."""
+    score = score_column(study)
+    if score is None:
+        return None
+    drawn: list[tuple[Column, list[Point]]] = []
+    for column in study.table.columns:
+        if column.key not in COSTS:
+            continue
+        cells = [row_cell(study, row, column, evidence) for row in study.table.rows]
+        scale = FORMATS[column.format].scale
+        means = [cell.mean * scale if cell.values and not cell.missing else None for cell in cells]
+        if found := points(study, score, evidence, means.__getitem__):
+            drawn.append((column, found))
+    if not drawn:
+        return None
+    majority = [share * FORMATS[score.format].scale for share in baselines(study.table.rows, score, evidence)]
+    figure, places = panels(len(drawn))
+    for axes, (column, found) in zip(places, drawn, strict=True):
+        best = front(found, score.better)
+        if score.better and len(best) > 1:
+            axes.plot([each.size for each in best], [each.score.mean for each in best], color=GREY, linewidth=1, zorder=1)
+        draw_points(axes, found, [dot(point.place) for point in found])
+        mark_majority(axes, found, majority)
+        spread_axis(axes, [point.size for point in found])
+        axes.set_xlabel(column.title, fontsize=9)
+        axes.set_ylabel(score.title, fontsize=9)
+    legend(figure, {(point.title, point.place) for _, found in drawn for point in found}, dot)
+    return save(figure, 'cost', f'{score.title} against cost; the line is the Pareto front')
+
+
+def mark_majority(axes: Axes, found: list[Point], majority: list[float]) -> None:
+    """What always giving the commonest label scores: a line where it is near the points, a word above the panel where it is not."""
+    lowest, highest = min(point.score.mean for point in found), max(point.score.mean for point in found)
+    near = [share for share in majority if lowest - share <= 2 * (highest - lowest)]
+    for share in near:
+        axes.axhline(share, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
+        remark(axes, f'majority class {share:.1f}', share)
+    far = [share for share in majority if share not in near]  # drawn, they would press the points together
+    if far:
+        said = ' and '.join(f'{share:.1f}' for share in far)
+        axes.set_title(f'majority class {said}, below the panel', fontsize=8, color=GREY, loc='right')
+
+
+def models(study: Study, evidence: Mapping[str, Evidence]) -> dict[int, Architecture]:
+    """Place of a row -> the architecture that the first of its runs to have begun wrote down."""
+    found = {}
+    for place, row in enumerate(study.table.rows):
+        begun = [x for names in row.runs.values() for name in names if (x := evidence[name].experiment) is not None]
+        if begun:
+            found[place] = begun[0].model
+    return found
+
+
+def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
+    """Score against depth, embedding size and width, as far as rows differ in them; lines join rows that share the others."""
+    score, found = score_column(study), models(study, evidence)
+    varied = [field for field in SHAPES if len({getattr(model, field) for model in found.values()}) > 1]
+    if score is None or not varied:
+        return None
+    drawn = []
+    for field in varied:
+        here = points(study, score, evidence, lambda place, field=field: getattr(found[place], field) if place in found else None)
+        if len({point.size for point in here}) > 1:
+            drawn.append((field, here))
+    if not drawn:
+        return None
+    figure, places = panels(len(drawn))
+    for axes, (field, here) in zip(places, drawn, strict=True):
+        others = [each for each in ('sharing', *varied) if each != field]
+        joined: dict[str, list[Point]] = {}
+        for point in here:
+            key = ', '.join(f'{each} {getattr(found[point.place], each)}' for each in others)
+            joined.setdefault(key, []).append(point)
+        numbered = [(point, number) for number, members in enumerate(joined.values()) for point in members]
+        draw_points(axes, [point for point, _ in numbered], [dot(number) for _, number in numbered])
+        for number, members in enumerate(joined.values()):
+            sizes = sorted({point.size for point in members})
+            means = [statistics.fmean(point.score.mean for point in members if point.size == size) for size in sizes]
+            axes.plot(sizes, means, **line(number))
+        panel_legend(axes, zip(joined, itertools.count(), strict=False))
+        spread_axis(axes, [point.size for point in here])
+        axes.set_xticks(sorted({point.size for point in here}))
+        axes.set_xlabel(SHAPES[field], fontsize=9)
+        axes.set_ylabel(score.title, fontsize=9)
+    return save(figure, 'shape', f'{score.title} against {" and ".join(SHAPES[field].lower() for field, _ in drawn)}')
+
+
+def layers(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
+    """Lan et al. 2020, Figure 1: L2 distance and angle between each layer's input and output, of every pretrained model."""
+    found: dict[tuple[str, int], list[Mapping[str, list[float]]]] = {}
+    for name, whose in owners(study).items():
+        result = evidence[name].result
+        if result is not None and 'smoothness' in result and result['smoothness'] is not None:
+            found.setdefault(whose, []).append(result['smoothness'])
+    if not found:
+        return None
+    figure, places = panels(2)
+    for axes, (key, title) in zip(places, (('l2', 'L2 distance'), ('degrees', 'Angle (degrees)')), strict=True):
+        for (_, place), seeds in found.items():
+            depths = [len(seed[key]) for seed in seeds]
+            means = [statistics.fmean(seed[key][layer] for seed in seeds) for layer in range(min(depths))]
+            axes.plot(range(1, len(means) + 1), means, marker='o', markersize=3, **line(place))
+        axes.set_xlabel('Layer', fontsize=9)
+        axes.set_ylabel(f'{title} between input and output', fontsize=9)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    legend(figure, found)
+    return save(figure, 'layers', 'How far each layer moves what passes through it (as Lan et al. 2020, Figure 1)')
+
+
+FIGURES: dict[str, Callable[[Study, Mapping[str, Evidence], Path], Drawn | None]] = {
+    'curves': curves,
+    'cost': cost,
+    'shape': shape,
+    'layers': layers,
+}
+
+
+def draw(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> list[Drawn]:
+    """The figures that there are numbers for."""
+    return [drawn for row in FIGURES.values() if (drawn := row(study, evidence, folder)) is not None]

@@ -1,0 +1,78 @@
+"""What a study found, read from its folder alone."""
+
+from pathlib import Path
+
+import rich.box
+import rich.table
+import rich.text
+
+from research.files import write_whole
+from research.study.ledger import read_study
+from research.study.reporting.cells import gather, row_cell
+from research.study.reporting.claims import judge, order_of_published
+from research.study.reporting.drawing import Drawn
+from research.study.reporting.figures import FIGURES, draw
+from research.study.reporting.pages import Heading, Part, as_html, as_markdown
+from research.study.reporting.remarks import provenance, remarks
+from research.study.reporting.sheets import Sheet, latex, plain
+from research.study.reporting.table import caption, main_sheet, numbers
+from research.study.terminal import console
+
+
+def show_table(title: str, sheet: Sheet, lines: list[str]) -> None:
+    """The table on the terminal: without colours, and as wide as it needs, where the output is none."""
+    out = console()
+    shown = rich.table.Table(title=rich.text.Text(title), title_justify='left', box=rich.box.SIMPLE_HEAD)
+    for place, column in enumerate(sheet.titles):
+        shown.add_column(rich.text.Text(column), justify='left' if place < sheet.left else 'right', no_wrap=place == 0)
+    for line in sheet.lines:
+        shown.add_row(*(rich.text.Text.assemble((each.text, 'bold' if each.bold else ''), each.remark) for each in line))
+    if sheet.titles:
+        out.print(shown)
+    for line in lines:
+        out.print(plain(line), markup=False, soft_wrap=True)
+
+
+def report(folder: Path) -> Path:
+    """Writes report.md, report.html, table.tex, table.csv and figures/ into the folder of a study; the path of report.md.
+
+    The folder is all that is read, whatever the states of its runs. Prints the table, the remarks and the claims. UserError where
+    `folder` holds no study.
+    """
+    study = read_study(folder)
+    evidence = gather(study, folder)
+    cells = [[row_cell(study, row, column, evidence) for column in study.table.columns] for row in study.table.rows]
+    sheet = main_sheet(study, cells)
+    notes, wrong = caption(study, cells, evidence), remarks(study, cells, evidence)
+    sections = {
+        'The order of the published numbers': order_of_published(study, evidence),
+        'Claims': [judge(claim, study, evidence) for claim in study.claims],
+    }
+    figures = draw(study, evidence, folder)
+    write_figures(folder / 'figures', figures)
+    runs, facts = provenance(study, evidence)
+    parts: list[Part] = [study.note.strip(), sheet, ' '.join(notes), wrong]
+    for title, lines in sections.items():
+        parts += [Heading(title), lines] if lines else []
+    parts += [Heading('Figures'), *figures] if figures else []
+    parts += [Heading('How these numbers came about'), runs, facts]
+    write_whole(folder / 'table.csv', numbers(study, cells).to_csv(index=False).encode())
+    write_whole(folder / 'table.tex', latex(sheet, study.table.title, notes).encode())
+    write_whole(folder / 'report.html', as_html(study.table.title, parts).encode())
+    write_whole(folder / 'report.md', as_markdown(study.table.title, parts).encode())
+    show_table(
+        study.table.title,
+        sheet,
+        [*wrong, *(line for lines in sections.values() for line in lines), f'report: {folder / "report.md"}'],
+    )
+    return folder / 'report.md'
+
+
+def write_figures(folder: Path, figures: list[Drawn]) -> None:
+    """Each figure as NAME.png and NAME.pdf; those of an earlier report that are no more are taken away."""
+    for name in FIGURES:
+        for kind in ('png', 'pdf'):
+            (folder / f'{name}.{kind}').unlink(missing_ok=True)
+    for each in figures:
+        write_whole(folder / f'{each.name}.png', each.png)
+        write_whole(folder / f'{each.name}.pdf', each.pdf)

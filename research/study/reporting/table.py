@@ -1,0 +1,88 @@
+"""The study's table: of texts, for machines, and what a reader must know of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas
+
+from research.study.columns import FORMATS, Column
+from research.study.reporting.cells import Cell, Evidence, baselines, best, show
+from research.study.reporting.claims import cell_text
+from research.study.reporting.sheets import Entry, Sheet
+from research.study.study import Study
+
+MISSING = '—'
+ARROWS = {'max': ' ↑', 'min': ' ↓', '': ''}
+
+
+def published(study: Study, column: Column) -> bool:
+    """Whether a row has a published number for the column."""
+    return any(column.title in row.published for row in study.table.rows)
+
+
+def main_sheet(study: Study, cells: list[list[Cell]]) -> Sheet:
+    """The study's table; a column with published numbers is followed by these and by the difference."""
+    columns, rows = study.table.columns, study.table.rows
+    facts = list(dict.fromkeys(title for row in rows for title in row.facts))
+    titles = ['', *facts]
+    for column in columns:
+        titles.append(column.title + ARROWS[column.better])
+        titles += ['published', 'Δ'] if published(study, column) else []
+    bold = [best([line[place] for line in cells], column.better, FORMATS[column.format]) for place, column in enumerate(columns)]
+    lines = []
+    for index, (row, line) in enumerate(zip(rows, cells, strict=True)):
+        entries = [Entry(row.title), *(Entry(row.facts[title] if title in row.facts else '') for title in facts)]
+        for place, (column, cell) in enumerate(zip(columns, line, strict=True)):
+            form = FORMATS[column.format]
+            entries.append(Entry(*cell_text(cell, form), bold=bold[place][index]))
+            if published(study, column):
+                known = row.published[column.title] if column.title in row.published else None
+                entries.append(Entry(MISSING if known is None else f'{known:,.{form.digits}f}'))
+                apart = MISSING if known is None or not cell.values else f'{cell.mean * form.scale - known:+,.{form.digits}f}'
+                entries.append(Entry(apart.replace('-', '−')))
+        lines.append(tuple(entries))
+    return Sheet(tuple(titles), tuple(lines), 1 + len(facts))
+
+
+def numbers(study: Study, cells: list[list[Cell]]) -> pandas.DataFrame:
+    """The table for machines: means, deviations, seeds, published numbers and differences, in the units that the table prints."""
+    records = []
+    for row, line in zip(study.table.rows, cells, strict=True):
+        record: dict[str, Any] = {'row': row.title, **row.facts}
+        for column, cell in zip(study.table.columns, line, strict=True):
+            scale = FORMATS[column.format].scale
+            record[column.title] = cell.mean * scale if cell.values else None
+            record[f'{column.title} sd'] = cell.deviation * scale if len(cell.values) > 1 else None
+            record[f'{column.title} n'] = len(cell.values)
+            record[f'{column.title} missing'] = len(cell.missing)
+            record[f'{column.title} mixed'] = ' '.join(cell.mixed)
+            if published(study, column):
+                known = row.published[column.title] if column.title in row.published else None
+                record[f'{column.title} published'] = known
+                record[f'{column.title} difference'] = cell.mean * scale - known if cell.values and known is not None else None
+        records.append(record)
+    return pandas.DataFrame(records)
+
+
+def caption(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Evidence]) -> list[str]:
+    """What a reader must know to read the table."""
+    columns, rows = study.table.columns, study.table.rows
+    lines = []
+    for column in columns:
+        shares = ' or '.join(show(share, FORMATS[column.format]) for share in baselines(rows, column, evidence))
+        chance = f'always giving the commonest label scores {shares}' if shares else ''
+        mean = f'the mean of {", ".join(dict.fromkeys(column.of))}, each task counting once' if column.of else ''
+        share = f"relative to '{column.relative}'" if column.relative else ''
+        told = '; '.join(part for part in (column.note, mean, share, chance) if part)
+        lines += [f'{column.title}: {told}.'] if told else []
+    if any(column.better for column in columns):
+        lines.append('Bold: the best of the column (↑ more is better, ↓ less is), among cells that lack no seed and mix nothing.')
+    if any(len(cell.values) > 1 for line in cells for cell in line):
+        lines.append('±: the sample standard deviation over n seeds.')
+    else:
+        lines.append('One seed a cell: no spread is known.')
+    if any(published(study, column) for column in columns):
+        lines.append(f'Published: {study.table.source}; Δ: measured minus published.')
+    if any(cell.mixed for line in cells for cell in line):
+        lines.append('†: the runs of the cell differ in more than their seed; see below.')
+    return lines

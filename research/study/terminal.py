@@ -1,0 +1,26 @@
+"""What is printed of studies: a console, and durations in words."""
+
+import sys
+
+import rich.box
+import rich.console
+import rich.live
+import rich.table
+import rich.text
+
+
+def duration(seconds: float) -> str:
+    """'12 days', '2 h 05 min', '3 min 20 s' or '12 s'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    if hours >= 100:
+        return f'{round(hours / 24):,} days'
+    if hours:
+        return f'{hours} h {left:02d} min'
+    return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'
+
+
+def console() -> rich.console.Console:
+    """The terminal; without colours and as wide as a table needs where the output is none."""
+    terminal = sys.stdout.isatty()
+    return rich.console.Console(file=sys.stdout, force_terminal=terminal, width=None if terminal else 200, highlight=False)

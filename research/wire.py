@@ -1,0 +1,143 @@
+"""An experiment to and from ConfigDict, JSON and the text of a command line."""
+
+import ast
+import dataclasses
+import json
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any, cast
+
+import ml_collections
+
+from research.errors import UserError, nearest
+from research.experiment import Experiment, scored
+
+
+def to_wire(x: Experiment) -> ml_collections.ConfigDict:
+    """The experiment as a locked ConfigDict."""
+    return ml_collections.ConfigDict(dataclasses.asdict(x)).lock()
+
+
+def from_wire(wire: Mapping[str, Any] | ml_collections.ConfigDict) -> Experiment:
+    """The experiment that a wire (or its JSON) describes; UserError for a key or a type that it does not have."""
+    plain = json.loads(json.dumps(wire.to_dict() if isinstance(wire, ml_collections.ConfigDict) else wire))
+    return _parse(Experiment, plain, '')
+
+
+def _parse(kind: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        if not isinstance(value, dict):
+            raise UserError(f'{path[:-1] or "the experiment"} must hold {", ".join(hints)}; it is {value!r}')
+        for key in value:
+            if key not in hints:
+                raise UserError(f"no config key '{path}{key}'{nearest(key, hints)} (there are: {', '.join(hints)})")
+        return cast(Any, kind)(**{key: _parse(hints[key], item, f'{path}{key}.') for key, item in value.items()})
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f'{path[:-1]}={value!r} must be a tuple')
+        return tuple(_parse(typing.get_args(kind)[0], item, path) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f'{path[:-1]}={value} must be finite')
+    if type(value) is not kind:
+        raise UserError(f'{path[:-1]}={value!r} must be of type {kind.__name__}')
+    return value
+
+
+def override(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """`x` with some keys changed: dotted name -> a value, or the text of one as a command line gives it.
+
+    Raises UserError for an unknown key (with the nearest) and for a value of another type.
+    """
+    for key, value in changes.items():
+        x = _override(x, key.split('.'), value, key)
+    return x
+
+
+def override_sibling(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
+    """As `override`, for a run of a study: a start, teacher or tokenizer that is another run of it ('@NAME') stays that.
+
+    `run.patience` is for those of the study that have a score to wait for.
+    """
+    known = keys(Experiment)
+    found = override(x, {key: new for key, new in changes.items() if key not in known or not str(value(x, key)).startswith('@')})
+    return found if scored(found) else override(found, {'run.patience': x.run.patience})
+
+
+def _override(x: Any, path: list[str], value: Any, key: str) -> Any:
+    hints = typing.get_type_hints(type(x))
+    name, *rest = path
+    if name not in hints:
+        raise UserError(f"no config key '{key}'{nearest(key, keys(Experiment))}")
+    inner = getattr(x, name)
+    if rest:
+        if not dataclasses.is_dataclass(inner):
+            raise UserError(f"no config key '{key}': '{name}' is a value, without keys of its own")
+        return dataclasses.replace(x, **{name: _override(inner, rest, value, key)})
+    if dataclasses.is_dataclass(inner):
+        raise UserError(
+            f"'{key}' is not one value: give one of {', '.join(f'{key}.{k}' for k in typing.get_type_hints(type(inner)))}"
+        )
+    kind = hints[name]
+    parsed = _read(kind, value, key) if isinstance(value, str) else value
+    return dataclasses.replace(x, **{name: _parse(kind, parsed, f'{key}.')})
+
+
+def _read(kind: Any, text: str, key: str) -> Any:
+    """The value of type `kind` that `text` spells."""
+    if kind is str:
+        return text
+    if kind is bool:
+        if text.lower() not in ('true', 'false', '1', '0'):
+            raise UserError(f'{key}={text}: give true or false')
+        return text.lower() in ('true', '1')
+    try:
+        if typing.get_origin(kind) is tuple and typing.get_args(kind)[0] is str:
+            return tuple(item for item in text.strip('()').replace("'", '').split(',') if item)
+        if typing.get_origin(kind) is tuple:
+            read = ast.literal_eval(text if text.startswith(('(', '[')) else f'({text},)')
+            return tuple(read)
+        return kind(text)
+    except (ValueError, SyntaxError, TypeError):
+        name = 'tuple, such as 0,2,4' if typing.get_origin(kind) is tuple else kind.__name__
+        raise UserError(f"{key}={text}: '{text}' is no {name}") from None
+
+
+def keys(kind: Any, prefix: str = '') -> list[str]:
+    """Every dotted name that can be overridden."""
+    found = []
+    for name, hint in typing.get_type_hints(kind).items():
+        found += keys(hint, f'{prefix}{name}.') if dataclasses.is_dataclass(hint) else [prefix + name]
+    return found
+
+
+PACE = ('data.prefetch', 'data.workers')  # how fast batches come; what they are does not depend on it
+
+
+def differences(a: Experiment, b: Experiment) -> list[str]:
+    """The dotted names whose values differ, with both values; but for PACE."""
+    found = []
+    for key in keys(Experiment):
+        if key in PACE:
+            continue
+        left, right = value(a, key), value(b, key)
+        if left != right:
+            found.append(f'{key}: {left!r} -> {right!r}')
+    return found
+
+
+def value(x: Any, key: str) -> Any:
+    """The value at a dotted name."""
+    for name in key.split('.'):
+        x = getattr(x, name)
+    return x
+
+
+def setting(x: Experiment) -> Experiment:
+    """`x` without what the seeds of one experiment differ in: PACE, seed, name, which sibling they start from or are taught by."""
+    start, teacher = ('@' if source.startswith('@') else source for source in (x.start, x.teacher))
+    data = dataclasses.replace(x.data, prefetch=0, workers=0)
+    return dataclasses.replace(x, seed=0, name='', start=start, teacher=teacher, data=data)

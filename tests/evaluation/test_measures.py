@@ -1,0 +1,65 @@
+"""Measures: means over whole splits, whatever the batches, without dropout."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from research import parallel
+from research.evaluation.measures import ACCURACIES, evaluate, make_measure, measured
+from research.models.architecture import Architecture
+from research.models.heads import Model, encode, initialise, score
+from research.objectives.losses import LOSSES
+
+HEADS = (('mlm', 64), ('pair', 2))
+OFFERED = frozenset({'masked', 'sop'})
+
+
+def test_a_model_is_measured_by_what_its_heads_and_the_data_allow() -> None:
+    assert measured(['mlm', 'pair'], OFFERED) == ('mlm', 'sop')
+    assert measured(['mlm'], OFFERED) == ('mlm',)
+    assert measured(['mlm', 'label'], frozenset({'label'})) == ('label',)
+    assert measured([], OFFERED) == ()
+    assert set(ACCURACIES) <= set(LOSSES)
+
+
+@pytest.mark.parametrize('kind', parallel.PARALLEL)
+def test_a_measure_is_the_mean_over_all_that_counts(small: Architecture, make_batch: Callable, kind: str) -> None:
+    model = Model(dataclasses.replace(small, dropout=0.5), HEADS)
+    params = initialise(model, jax.random.key(0))
+    batches = [make_batch(rows=16, seed=seed) for seed in (1, 2)]
+    plan = parallel.plan(kind, 16, 1)
+    found, logits = evaluate(plan.compile(make_measure(model, OFFERED)), plan.put_batch, plan.put_state(params), batches)
+    assert logits == []
+
+    hits: dict[str, list[Any]] = {'mlm': [], 'sop': []}
+    for batch in batches:
+        outputs = encode(model, params, batch)
+        there = score(model, params, 'mlm', outputs, batch['masked_positions']).argmax(-1) == batch['masked_labels']
+        hits['mlm'] += np.asarray(there)[batch['masked_weights'] > 0].tolist()
+        hits['sop'] += np.asarray(score(model, params, 'pair', outputs).argmax(-1) == batch['pair'])[batch['weight'] > 0].tolist()
+    assert set(found) == {'mlm', 'mlm_accuracy', 'sop', 'sop_accuracy'}
+    assert found['mlm_accuracy'] == pytest.approx(np.mean(hits['mlm']), abs=1e-6)
+    assert found['sop_accuracy'] == pytest.approx(np.mean(hits['sop']), abs=1e-6)
+
+
+@pytest.mark.parametrize('kind', parallel.PARALLEL)
+def test_the_logits_of_each_row_come_back_in_order(small: Architecture, make_batch: Callable, kind: str) -> None:
+    model = Model(small, (('label', 3),))
+    params = initialise(model, jax.random.key(0))
+    batches = [make_batch(rows=16, seed=seed) for seed in (1, 2)]
+    order = np.random.default_rng(0).permutation(30)
+    rows = [order[:16], np.concatenate([order[16:], [-1, -1]])]
+    plan = parallel.plan(kind, 16, 1)
+    numbered = [batch | {'row': row.astype(np.int32)} for batch, row in zip(batches, rows, strict=True)]
+    measure = plan.compile(make_measure(model, frozenset({'label'})))
+    found = evaluate(measure, plan.put_batch, plan.put_state(params), numbered)
+    assert len(found.logits) == 30 and set(found.means) == {'label'}
+    for batch, row in zip(batches, rows, strict=True):
+        expected = score(model, params, 'label', encode(model, params, batch))
+        for number, each in zip(row, np.asarray(expected), strict=True):
+            if number >= 0:
+                np.testing.assert_allclose(found.logits[number], each, atol=1e-5)

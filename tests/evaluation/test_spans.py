@@ -1,0 +1,48 @@
+"""Answers from logits: which spans there are, which come first, and what no answer is worth."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from research.evaluation.spans import Answer, candidates, none_logit, ranked
+
+OFFSETS = [(0, 3), (4, 7), (8, 11), (12, 15), (16, 19)]
+FIRST = 4  # [CLS] two pieces [SEP], then the context
+
+
+@pytest.fixture
+def logits() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 2, (12, 2)).astype(np.float32)
+
+
+def test_candidates_are_the_best_spans_by_brute_force(logits: np.ndarray) -> None:
+    found = candidates(logits, FIRST, OFFSETS, longest=3, best=7)
+    spans = [(i, j) for i, j in itertools.product(range(5), range(5)) if 0 <= j - i < 3]
+    worth = {(i, j): float(logits[FIRST + i, 0]) + float(logits[FIRST + j, 1]) for i, j in spans}
+    best = sorted(spans, key=lambda span: -worth[span])[:7]
+    assert [(x.start, x.end) for x in found] == [(OFFSETS[i][0], OFFSETS[j][1]) for i, j in best]
+    assert [x.logit for x in found] == pytest.approx([worth[span] for span in best])
+    within = [0, *range(FIRST, FIRST + 5)]
+    total = np.exp(logits[within].astype(float)).sum(0).prod()
+    assert [x.probability for x in found] == pytest.approx([np.exp(worth[span]) / total for span in best])
+
+
+def test_no_context_has_no_answer(logits: np.ndarray) -> None:
+    assert candidates(logits, FIRST, [], 30, 20) == []
+
+
+def test_spans_are_no_longer_than_asked_and_all_are_kept_where_there_are_few(logits: np.ndarray) -> None:
+    assert len(candidates(logits, FIRST, OFFSETS, longest=30, best=100)) == 15
+    assert {x.end - x.start for x in candidates(logits, FIRST, OFFSETS, longest=1, best=100)} == {3}
+
+
+def test_windows_are_ranked_together_and_an_answer_counts_once() -> None:
+    a, b, c = Answer(0, 3, 5.0, 0.5), Answer(0, 3, 6.0, 0.2), Answer(4, 7, 5.5, 0.9)
+    assert ranked([[a], [b, c]], 20) == [b, c]
+    assert ranked([[a], [b, c]], 1) == [b]
+    assert ranked([[], []], 3) == []
+
+
+def test_no_answer_is_the_first_position(logits: np.ndarray) -> None:
+    assert none_logit(logits) == pytest.approx(float(logits[0, 0]) + float(logits[0, 1]))
