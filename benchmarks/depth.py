@@ -105,7 +105,7 @@ def by_hand(model: Model) -> tuple[Any, Callable]:
         x: Any = top.apply({'params': params}, data['ids'], data['types'], method=lambda m, *args: m.encoder.embed(*args, None))
         mask = (data['mask'] > 0)[:, None, None, :]
         for block in tree['blocks']:
-            x, _ = attend(block['attention'], x, mask, a, None)
+            x = attend(block['attention'], x, mask, a, None).output
             x = feed_forward(block['feed_forward'], x, a, None)
         logits = score(top, params, 'mlm', Outputs(hidden=x), data['masked_positions'])
         values = optax.softmax_cross_entropy_with_integer_labels(logits, data['masked_labels'])

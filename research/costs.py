@@ -9,17 +9,16 @@ from research.data.masking import predictions
 from research.data.settings import Data, stages
 from research.models.architecture import Architecture
 from research.models.encoder import projected
-from research.models.sharing import group_counts
-from research.objectives.losses import LOSSES, Losses, active, heads, needs_teacher
+from research.models.heads import HEADS, Heads
+from research.models.sharing import count_groups
+from research.objectives.losses import LOSSES, Losses, active, heads, needs_teacher, read_teacher
 from research.optim import Optimizer, build
-
-Heads = tuple[tuple[str, int], ...]
 
 
 def parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
     """The exact number of parameters by module, in the order of the forward pass."""
     d, e, f = a.width, a.embedding, a.inner
-    attention, feed_forward = group_counts(a)
+    attention, feed_forward = count_groups(a)
     positions = a.positions if a.position_kind == 'learned' else 0
     found = {
         'embeddings': (a.vocabulary + positions + a.types) * e + 2 * e,
@@ -28,15 +27,7 @@ def parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
         'feed_forward': feed_forward * (2 * d * f + f + d + 2 * d),
         'pooler': d * d + d if a.pooler else 0,
     }
-    for name, classes in heads:
-        found[name] = {
-            'mlm': (d + 1) * e + 2 * e + classes,
-            'pair': (d + 1) * classes,
-            'label': (d + 1) * classes + (0 if a.pooler else d * d + d),
-            'span': (d + 1) * classes,
-            'choice': (d + 1) * classes + (0 if a.pooler else d * d + d),
-        }[name]
-    return found
+    return found | {name: HEADS[name].parameters(a, classes) for name, classes in heads}
 
 
 def summary(a: Architecture, heads: Heads = ()) -> dict[str, Any]:
@@ -71,8 +62,9 @@ def vocabulary_positions(losses: Losses, length: int, room: int, teacher: bool =
 
     room: how many positions of a sequence can be masked.
     """
-    rows = [(LOSSES[name], options) for name, options in active(losses).items()]
-    at = {row.over(options) for row, options in rows if 'mlm' in row.heads(options) and (row.teacher or not teacher)}
+    read = read_teacher(losses) if teacher else {name: LOSSES[name].heads(options) for name, options in active(losses).items()}
+    options = active(losses)
+    at = {LOSSES[name].over(options[name]) for name, heads in read.items() if any(HEADS[head].at_positions for head in heads)}
     return (length if 'attended' in at else 0) + (room if 'masked' in at else 0)
 
 

@@ -8,6 +8,7 @@ import dataclasses
 from research.data import tasks
 from research.data.settings import Data
 from research.models.architecture import Architecture
+from research.models.heads import Heads, Sizes
 from research.objectives import losses
 from research.objectives.losses import Losses
 from research.optim import Optimizer
@@ -57,9 +58,9 @@ def scored(x: Experiment) -> bool:
     return bool(x.data.task and x.data.select != 'last' and x.run.evaluate_every)
 
 
-def student_heads(x: Experiment) -> tuple[tuple[str, int], ...]:
-    """The heads that the losses read, with their numbers of classes."""
-    found = losses.heads(x.losses)
-    labels = len(tasks.classes(x.data)) if 'label' in found else 0
-    classes = {'mlm': x.model.vocabulary, 'pair': 2, 'span': 2, 'choice': 1, 'label': labels}
-    return tuple((name, classes[name]) for name in found)
+def student_heads(x: Experiment, teacher: Architecture | None = None) -> Heads:
+    """The student's heads, with their numbers of classes; `teacher` is its teacher's architecture, if known.
+
+    Raises UserError if a number follows from data that are not there.
+    """
+    return losses.size_heads(x.losses, Sizes(x.model, lambda: len(tasks.classes(x.data)), teacher))

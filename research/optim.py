@@ -1,14 +1,17 @@
-"""How parameters move: schedules, decay by path, OPTIMIZERS."""
+"""The optimizer: schedules, decay and freezing by path, OPTIMIZERS."""
 
 import dataclasses
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from research.errors import UserError, choose
+from research.models import paths
+from research.models.sharing import Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,31 +30,37 @@ class Optimizer:
     bias_correction: bool = True  # Google's code has none
     clip: float = 1.0  # of the gradient's global norm; 0 = none
     layer_decay: float = 1.0  # each layer's rate is the one above's times this, the embeddings' lowest (Clark et al. 2020)
-    frozen: tuple[str, ...] = ()  # what never moves: 'embeddings', 'layer_0' …, or paths such as 'encoder' or 'encoder/pooler'
+    frozen: tuple[str, ...] = ()  # parts that never move, by the names of models/paths.py: embeddings, layer_0, pooler …
     ema: float = 0.0  # of the moving average of the parameters that is evaluated and kept in their place; 0 = none
 
 
 def validate(x: Optimizer) -> None:
     """Raises UserError for an optimizer that cannot be built."""
-    choose('optimizer', x.name, OPTIMIZERS)
-    if x.lr < 0 or x.warmup < 0 or x.power < 0 or x.weight_decay < 0 or x.clip < 0 or x.epsilon <= 0:
-        raise UserError(
-            f'optimizer: lr={x.lr}, warmup={x.warmup}, power={x.power}, weight_decay={x.weight_decay}, clip={x.clip} must not be '
-            f'negative, and epsilon={x.epsilon} must be positive'
-        )
+    choose('optimizer (optimizer.name)', x.name, OPTIMIZERS)
+    for field in ('lr', 'warmup', 'power', 'weight_decay', 'clip'):
+        if getattr(x, field) < 0:
+            raise UserError(f'optimizer.{field}={getattr(x, field)} must not be negative')
+    if x.epsilon <= 0:
+        raise UserError(f'optimizer.epsilon={x.epsilon} must be above 0')
     if not 0 < x.layer_decay <= 1:
-        raise UserError(f'optimizer.layer_decay={x.layer_decay} lies above 0 and not above 1, which is none')
-    if not 0 <= x.ema < 1:
-        raise UserError(f'optimizer.ema={x.ema} lies in [0, 1); 0 is none')
-    if not (0 <= x.beta1 < 1 and 0 <= x.beta2 < 1):
-        raise UserError(f'optimizer.beta1={x.beta1} and optimizer.beta2={x.beta2} lie in [0, 1)')
+        raise UserError(f'optimizer.layer_decay={x.layer_decay} must be above 0 and at most 1 (1 turns it off)')
+    for field, meaning in (('ema', ' (0 turns it off)'), ('beta1', ''), ('beta2', '')):
+        if not 0 <= getattr(x, field) < 1:
+            raise UserError(f'optimizer.{field}={getattr(x, field)} must be at least 0 and below 1{meaning}')
+    for name in x.frozen:
+        if not re.fullmatch(r'\w+(/\w+)*', name):
+            raise UserError(
+                f"optimizer.frozen names '{name}', which cannot be a part of a model: give such as embeddings, layer_0, pooler"
+            )
 
 
 def schedule(x: Optimizer, steps: int) -> Callable[[jax.Array], jax.Array]:
     """The learning rate as a function of the step (0 = the first): linear warm-up, then polynomial decay to 0 at `steps`."""
     warmup = round(x.warmup * steps) if x.warmup < 1 else round(x.warmup)
     if warmup > steps:
-        raise UserError(f'optimizer.warmup={x.warmup} is longer than run.steps={steps}; a value below 1 is a fraction of the steps')
+        raise UserError(
+            f'optimizer.warmup={x.warmup} is longer than the {steps} steps of the run; a value below 1 is a fraction of them'
+        )
     origin = 0 if x.decay_from_start else warmup
 
     def rate(step: jax.Array) -> jax.Array:
@@ -62,69 +71,28 @@ def schedule(x: Optimizer, steps: int) -> Callable[[jax.Array], jax.Array]:
     return rate
 
 
-def decayed(path: tuple[Any, ...]) -> bool:
-    """Whether the parameter at `path` is decayed and trust-scaled: all but biases and LayerNorm (as in Google's code)."""
-    names = _names(path)
-    return names[-1] != 'bias' and 'norm' not in names
+def multipliers(x: Optimizer, params: Any, layout: Layout) -> Any:
+    """What the rate of each parameter is multiplied by: a tree like `params` of arrays that broadcast; 0 is frozen.
 
-
-STACKED = ('attention', 'feed_forward')
-
-
-def stacked(path: tuple[Any, ...]) -> bool:
-    """Whether the parameter at `path` holds one block per group along its first axis."""
-    return bool(set(STACKED) & set(_names(path)))
-
-
-def _names(path: tuple[Any, ...]) -> list[str]:
-    return jax.tree_util.keystr(path, simple=True, separator='/').split('/')
-
-
-EMBEDDINGS = ('word', 'position', 'type', 'norm', 'projection')
-Layers = tuple[tuple[int, int], ...]  # the (attention group, feed-forward group) of each layer
-
-
-def multipliers(x: Optimizer, params: Any, layers: Layers) -> Any:
-    """What the rate of each parameter is multiplied by, a tree like `params` of arrays that broadcast; 0 is frozen.
-
-    The heads and the pooler have 1, layer l of L has layer_decay^(L − l), the embeddings have layer_decay^(L + 1); a block that
-    layers share has that of the highest. None where all are 1. Raises UserError for a frozen name that nothing has, and for a
-    frozen layer that shares its block with one that is not.
+    The heads and the pooler have 1, layer l of L has layer_decay^(L − l), the embeddings have layer_decay^(L + 1). A block that
+    layers share has the multiplier of the highest of them. None if all are 1. Raises UserError for a frozen name that the model
+    does not have, and for a frozen layer that shares a block with one that is not frozen.
     """
     if x.layer_decay == 1 and not x.frozen:
         return None
-    names = ['/'.join(_names(path)) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    still = {int(name[6:]) for name in x.frozen if name.startswith('layer_') and name[6:].isdigit()}
-    tops = sorted({'/'.join(name.split('/')[:2]) if name.startswith('encoder/') else name.split('/')[0] for name in names})
-    for name in x.frozen:
-        known = (
-            name == 'embeddings'
-            or (name.startswith('layer_') and name[6:].isdigit() and int(name[6:]) < len(layers))
-            or any(f'{each}/'.startswith(f'{name}/') for each in names)
-        )
-        if not known:
-            raise UserError(
-                f"optimizer.frozen names '{name}', which the model does not have (it has: embeddings, layer_0 to "
-                f'layer_{len(layers) - 1}, encoder, {", ".join(tops)})'
-            )
+    paths.validate(
+        'optimizer.frozen', x.frozen, [paths.join(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(params)], layout
+    )
 
-    def group(part: int, number: int) -> float:
-        users = [layer for layer, pair in enumerate(layers) if pair[part] == number]
-        if still & set(users) and not still >= set(users):
-            free = min(set(users) - still)
-            raise UserError(f'optimizer.frozen names layer_{min(still & set(users))}, whose block layer_{free} shares: name both')
-        return 0.0 if still >= set(users) else x.layer_decay ** (len(layers) - max(users))
-
-    def one(path: tuple[Any, ...], leaf: Any) -> Any:
-        parts = _names(path)
-        own = len(parts) > 1 and parts[0] == 'encoder'
-        embedding = own and parts[1] in EMBEDDINGS
-        if any(f'{"/".join(parts)}/'.startswith(f'{name}/') for name in x.frozen) or (embedding and 'embeddings' in x.frozen):
-            return jnp.zeros((1,) * leaf.ndim)
-        if own and parts[1] in STACKED:
-            found = jnp.array([group(STACKED.index(parts[1]), number) for number in range(leaf.shape[0])])
-            return found.reshape(-1, *(1,) * (leaf.ndim - 1))
-        return jnp.full((1,) * leaf.ndim, x.layer_decay ** (len(layers) + 1) if embedding else 1.0)
+    def one(keys: tuple[Any, ...], leaf: Any) -> Any:
+        path = paths.join(keys)
+        place, frozen = paths.stack_of(path), paths.select(x.frozen, path, layout)
+        if place is None:
+            decay = x.layer_decay ** (len(layout) + 1) if paths.is_embedding(path) else 1.0
+            return jnp.full((1,) * leaf.ndim, 0.0 if frozen[0] else decay)
+        highest = [max(layer for layer, pair in enumerate(layout) if pair[place] == group) for group in range(leaf.shape[0])]
+        rates = [0.0 if still else x.layer_decay ** (len(layout) - top) for still, top in zip(frozen, highest, strict=True)]
+        return jnp.array(rates).reshape(-1, *(1,) * (leaf.ndim - 1))
 
     return jax.tree_util.tree_map_with_path(one, params)
 
@@ -154,9 +122,10 @@ def moments(x: Optimizer) -> optax.GradientTransformationExtraArgs:
 
 
 def weight_decay(x: Optimizer) -> optax.GradientTransformation:
-    """Decoupled decay of the parameters that `decayed` names."""
+    """Decoupled decay of all parameters but biases and LayerNorm (`paths.is_weight`)."""
     return optax.add_decayed_weights(
-        x.weight_decay, mask=lambda params: jax.tree_util.tree_map_with_path(lambda path, _: decayed(path), params)
+        x.weight_decay,
+        mask=lambda params: jax.tree_util.tree_map_with_path(lambda keys, _: paths.is_weight(paths.join(keys)), params),
     )
 
 
@@ -166,10 +135,11 @@ def trust_ratio() -> optax.GradientTransformation:
     The norm is that of one block: stacked parameters have one ratio a group, as if each stood alone.
     """
 
-    def scale(path: tuple[Any, ...], update: jax.Array, param: jax.Array) -> jax.Array:
-        if not decayed(path):
+    def scale(keys: tuple[Any, ...], update: jax.Array, param: jax.Array) -> jax.Array:
+        path = paths.join(keys)
+        if not paths.is_weight(path):
             return update
-        axes = tuple(range(1, param.ndim)) if stacked(path) else None
+        axes = None if paths.stack_of(path) is None else tuple(range(1, param.ndim))
         w = jnp.sqrt(jnp.square(param).sum(axes, keepdims=True))
         u = jnp.sqrt(jnp.square(update).sum(axes, keepdims=True))
         return update * jnp.where((w > 0) & (u > 0), w / jnp.where(u > 0, u, 1), 1)
@@ -180,14 +150,29 @@ def trust_ratio() -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-OPTIMIZERS: dict[str, Callable[[Optimizer], optax.GradientTransformation]] = {
-    'adamw': lambda x: optax.chain(moments(x), weight_decay(x)),
-    'lamb': lambda x: optax.chain(moments(x), weight_decay(x), trust_ratio()),
-    'sgd': lambda x: weight_decay(x),
+class Rule(NamedTuple):
+    """A row of OPTIMIZERS."""
+
+    build: Callable[[Optimizer], optax.GradientTransformation]  # the direction of the update, before the rate
+    options: tuple[str, ...] = ()  # the fields of Optimizer that only some rules read
+
+
+ADAM = ('beta1', 'beta2', 'epsilon', 'bias_correction')
+OPTIMIZERS: dict[str, Rule] = {
+    'adamw': Rule(lambda x: optax.chain(moments(x), weight_decay(x)), ADAM),
+    'lamb': Rule(lambda x: optax.chain(moments(x), weight_decay(x), trust_ratio()), ADAM),
+    'sgd': Rule(lambda x: weight_decay(x)),
 }
+
+
+def unused(x: Optimizer) -> dict[str, str]:
+    """Each key that other optimizers read and this one does not -> why a change of it does nothing."""
+    read = OPTIMIZERS[x.name].options if x.name in OPTIMIZERS else ()
+    others = dict.fromkeys(option for row in OPTIMIZERS.values() for option in row.options if option not in read)
+    return {f'optimizer.{option}': f"optimizer.name='{x.name}' does not read it" for option in others}
 
 
 def build(x: Optimizer) -> optax.GradientTransformationExtraArgs:
     """The optimizer: `update(gradients, state, params, step=…)` gives a direction; the step itself is minus the rate times it."""
     clip = [optax.clip_by_global_norm(x.clip)] if x.clip else []
-    return optax.with_extra_args_support(optax.chain(*clip, OPTIMIZERS[x.name](x)))
+    return optax.with_extra_args_support(optax.chain(*clip, OPTIMIZERS[x.name].build(x)))

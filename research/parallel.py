@@ -1,4 +1,4 @@
-"""How all devices take part in a step: PARALLEL. The only file that names devices."""
+"""How all devices take part in a step: PARALLEL, and joining the processes of one run. The only file that names devices."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ Devices = list[Any]
 
 
 class Plan(NamedTuple):
-    """One way to be parallel. States stay whole for the caller in both ways; only batches are divided."""
+    """One way to use several devices. States stay whole for the caller; only batches are divided."""
 
     devices: int
     compile: Callable[..., Callable]  # (function(first, frozen, batch, axis), donate) -> compiled function(first, frozen, batch)
@@ -80,7 +80,14 @@ def pmap(devices: Devices) -> Plan:
     return Plan(len(devices), compiled, lambda tree: tree, put_batch)
 
 
-PARALLEL: dict[str, Callable[[Devices], Plan]] = {'jit': jit, 'pmap': pmap}
+class Way(NamedTuple):
+    """A row of PARALLEL."""
+
+    plan: Callable[[Devices], Plan]
+    several_processes: bool = False  # whether it works over several processes
+
+
+PARALLEL: dict[str, Way] = {'jit': Way(jit, several_processes=True), 'pmap': Way(pmap)}
 
 
 def plan(name: str, batch: int, accumulate: int) -> Plan:
@@ -90,8 +97,9 @@ def plan(name: str, batch: int, accumulate: int) -> Plan:
     """
     devices = jax.devices()
     choose('run.parallel', name, PARALLEL)
-    if jax.process_count() > 1 and name != 'jit':
-        raise UserError(f"run.parallel='{name}' serves one process, and this run has {jax.process_count()}; give 'jit'")
+    if jax.process_count() > 1 and not PARALLEL[name].several_processes:
+        fit = next(other for other, row in PARALLEL.items() if row.several_processes)
+        raise UserError(f"run.parallel='{name}' serves one process, but this run has {jax.process_count()}; give '{fit}'")
     parts = len(devices) * accumulate
     if batch % parts:
         fit = max(batch // parts, 1) * parts
@@ -99,7 +107,7 @@ def plan(name: str, batch: int, accumulate: int) -> Plan:
             f'run.batch={batch} is not divided by {len(devices)} device(s) × run.accumulate={accumulate}; '
             f'--config.run.batch={fit} would be'
         )
-    return PARALLEL[name](devices)
+    return PARALLEL[name].plan(devices)
 
 
 def describe() -> dict[str, Any]:
@@ -145,9 +153,11 @@ def chief() -> bool:
 
 @contextlib.contextmanager
 def chief_first() -> Iterator[None]:
-    """The body in the first process, then in the others: what the first prepares, they find."""
+    """Runs the body in the first process, then in the others, which find what the first has prepared."""
     if not chief():
-        multihost_utils.sync_global_devices('the first process is through')
-    yield
-    if chief() and jax.process_count() > 1:
-        multihost_utils.sync_global_devices('the first process is through')
+        multihost_utils.sync_global_devices('the first process has finished')
+    try:
+        yield
+    finally:  # also if the body raised: the others must not wait for a process that has given up
+        if chief() and jax.process_count() > 1:
+            multihost_utils.sync_global_devices('the first process has finished')

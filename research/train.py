@@ -12,12 +12,12 @@ from flax import struct
 from research import optim
 from research.models.heads import Model, initialise
 from research.models.sharing import layout
-from research.objectives.losses import Losses, active, counts, needs_teacher, terms
+from research.objectives.losses import Losses, active, counts, needs_teacher, terms, wants
 from research.objectives.view import Batch, View
 from research.optim import Optimizer
 from research.terms import Term
 
-Metrics = Mapping[str, Term]
+Metrics = dict[str, jax.Array]  # float32 scalars: the mean of each loss, and the step's other numbers
 
 
 @struct.dataclass
@@ -49,80 +49,96 @@ def with_params(state: State, params: Any, optimizer: Optimizer) -> State:
 
 
 def divide(batch: Batch, parts: int) -> Batch:
-    """A batch [B, …] as micro-batches [parts, B / parts, …]. Part i has rows i, i + parts, …: none leaves its device."""
+    """A batch [B, …] as micro-batches [parts, B / parts, …]. Micro-batch i has rows i, i + parts, …: none leaves its device."""
     return jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
 def make_step(
     student: Model, teacher: Model | None, losses: Losses, optimizer: Optimizer, steps: int, accumulate: int = 1
 ) -> Callable[..., tuple[State, Metrics]]:
-    """The pure function `step(state, frozen, batch, axis)` -> (State, the Term of each loss and of the step's other numbers).
+    """The pure function `step(state, frozen, batch, axis)` -> (State, Metrics).
 
     `frozen` holds the teacher's parameters under 'teacher' (or nothing); no gradient reaches them. `axis` names
     the mapped axis of a pmap, over which sums are added, and is None under jit.
     """
     rate = optim.schedule(optimizer, steps)
-    update_rule = optim.build(optimizer)
+    rule = optim.build(optimizer)
     layers = layout(student.architecture)
-    weights = {name: options.weight for name, options in active(losses).items()}
+    objective = make_objective(student, teacher, losses)
 
     def step(state: State, frozen: Mapping[str, Any], batch: Batch, axis: str | None) -> tuple[State, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
         if axis is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-        total_counts = _sum(counts(losses, batch), axis)
-
-        def objective(params: Any, part: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
-            student_view = View(student, params, part, key)
-            frozen_view = None
-            if teacher is not None and needs_teacher(losses):
-                frozen_view = View(teacher, jax.lax.stop_gradient(frozen['teacher']), part)
-            found = terms(losses, student_view, frozen_view, part)
-            # Counts come from the whole batch over all devices, so the gradients of the parts add up to that of the whole.
-            parts = [weights[name] * term.total / jnp.maximum(total_counts[name], 1) for name, term in found.items()]
-            return jnp.sum(jnp.stack(parts)), found
-
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        if accumulate == 1:
-            (loss, found), gradients = gradient(state.params, batch, key)
-        else:
-            parts = divide(batch, accumulate)
-            first = jax.tree.map(lambda x: x[0], parts)
-            zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, state.params, first, key))
-
-            def add(sums: Any, part: tuple[jax.Array, Batch]) -> tuple[Any, None]:
-                index, rows = part
-                return jax.tree.map(jnp.add, sums, gradient(state.params, rows, jax.random.fold_in(key, index))), None
-
-            ((loss, found), gradients), _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
+        totals = _sum(counts(losses, batch), axis)
+        (loss, found), gradients = _accumulate(objective, state.params, frozen, totals, batch, key, accumulate)
         loss, found, gradients = _sum((loss, found, gradients), axis)
         scale = optim.multipliers(optimizer, state.params, layers)
         if scale is not None:  # what is frozen counts neither for the norm nor for what clips it
             gradients = jax.tree.map(lambda g, s: jnp.where(s > 0, g, 0), gradients, scale)
-        direction, moments = update_rule.update(gradients, state.moments, state.params, step=state.step)
+        direction, moments = rule.update(gradients, state.moments, state.params, step=state.step)
         if scale is not None:
             direction = jax.tree.map(jnp.multiply, direction, scale)
         params = jax.tree.map(lambda p, d: p - rate(state.step) * d, state.params, direction)
         average = optim.averaged(optimizer, state.average, params, state.step) if optimizer.ema else None
-        one = jnp.ones(())
         metrics = {
-            'loss': Term(loss, one),
-            **found,
-            'learning_rate': Term(rate(state.step), one),
-            'gradient_norm': Term(optax.tree.norm(gradients), one),
-            **({f'label_{label}': Term(_sum(count, axis), one) for label, count in labels(batch).items()}),
-            'tokens': Term(_sum(batch['mask'].astype(jnp.float32).sum(), axis), one),
+            'loss': loss,
+            **{name: term.mean() for name, term in found.items()},
+            'learning_rate': rate(state.step),
+            'gradient_norm': optax.tree.norm(gradients),
+            **_sum(count_pairs(batch), axis),
+            'tokens': _sum(batch['mask'].astype(jnp.float32).sum(), axis),
         }
         return dataclasses.replace(state, step=state.step + 1, params=params, moments=moments, average=average), metrics
 
     return step
 
 
-def labels(batch: Batch) -> dict[int, jax.Array]:
-    """How many pairs of a batch have each label; nothing where there are no pairs."""
+def make_objective(student: Model, teacher: Model | None, losses: Losses) -> Callable[..., tuple[jax.Array, dict[str, Term]]]:
+    """`objective(params, frozen, totals, batch, key)` -> (the weighted sum of the losses, the Term of each).
+
+    Each loss is divided by `totals`, its count over the whole batch and all devices, so that the gradients of micro-batches and of
+    devices add up to that of the whole.
+    """
+    weights = {name: options.weight for name, options in active(losses).items()}
+    want = wants(losses)
+
+    def objective(
+        params: Any, frozen: Mapping[str, Any], totals: Mapping[str, jax.Array], batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, Term]]:
+        view, teacher_view = View(student, params, batch, key, want), None
+        if teacher is not None and needs_teacher(losses):
+            teacher_view = View(teacher, jax.lax.stop_gradient(frozen['teacher']), batch, want=want)
+        found = terms(losses, view, teacher_view, batch)
+        means = [weights[name] * term.total / jnp.maximum(totals[name], 1) for name, term in found.items()]
+        return jnp.sum(jnp.stack(means)), found
+
+    return objective
+
+
+def _accumulate(
+    objective: Callable[..., Any], params: Any, frozen: Any, totals: Any, batch: Batch, key: jax.Array, parts: int
+) -> tuple[tuple[jax.Array, dict[str, Term]], Any]:
+    """((loss, Terms), gradients) of a batch, computed in `parts` micro-batches one after the other."""
+    gradient = jax.value_and_grad(objective, has_aux=True)
+    if parts == 1:
+        return gradient(params, frozen, totals, batch, key)
+    divided = divide(batch, parts)
+    first = jax.tree.map(lambda x: x[0], divided)
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, params, frozen, totals, first, key))
+
+    def add(sums: Any, part: tuple[jax.Array, Batch]) -> tuple[Any, None]:
+        index, rows = part
+        return jax.tree.map(jnp.add, sums, gradient(params, frozen, totals, rows, jax.random.fold_in(key, index))), None
+
+    return jax.lax.scan(add, zeros, (jnp.arange(parts), divided))[0]
+
+
+def count_pairs(batch: Batch) -> dict[str, jax.Array]:
+    """How many pairs of a batch have each label, 'label_0' and 'label_1'; nothing if there are no pairs."""
     if 'pair' not in batch:
         return {}
-    return {label: ((batch['pair'] == label) * batch['weight']).sum() for label in (0, 1)}
+    return {f'label_{label}': ((batch['pair'] == label) * batch['weight']).sum() for label in (0, 1)}
 
 
 def _sum(tree: Any, axis: str | None) -> Any:

@@ -132,7 +132,7 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
         (('--config=configs/bert.py', '--config.losses.soft.weight=1', '--dry'), "loss 'soft' needs a teacher"),
         (
             ('--config=configs/bert.py', '--config.run.steps=5', '--config.optimizer.warmup=6', '--dry'),
-            'optimizer.warmup=6.0 is longer than run.steps=5',
+            'optimizer.warmup=6.0 is longer than the 5 steps of the run',
         ),
         (('--config=configs/bert.py', '--config.run.epochs=inf', '--dry'), 'run.epochs=inf must be finite'),
         (('--config=configs/bert.py', '--config.run.steps=-5', '--dry'), 'run.steps=-5: it must not be negative'),

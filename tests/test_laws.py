@@ -371,7 +371,7 @@ def walk(
     """walk(parallel, devices, accumulate) -> the parameters after some steps, and the last step's numbers."""
 
     def walk(kind: str, devices: int, accumulate: int) -> tuple[Any, dict[str, float]]:
-        plan = parallel.PARALLEL[kind](jax.devices()[:devices])
+        plan = parallel.PARALLEL[kind].plan(jax.devices()[:devices])
         step = plan.compile(train.make_step(pupil, pupil, TAUGHT, PLAIN, STEPS, accumulate))
         state, frozen, metrics = plan.put_state(beginning), plan.put_state(master), {}
         for number in range(STEPS):

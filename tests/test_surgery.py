@@ -12,7 +12,7 @@ import pytest
 from research.errors import UserError
 from research.models.architecture import Architecture
 from research.models.heads import Model, initialise
-from research.surgery import Donor, Surgery, donor_layers, inherit, transplant
+from research.surgery import Donor, Surgery, choose_layers, inherit, transplant
 
 HEADS = (('mlm', 64), ('pair', 2))
 EVENLY = Surgery()
@@ -67,7 +67,7 @@ def test_layers_are_evenly_spaced_by_default(deep: Architecture, donate: Callabl
 def test_layers_can_be_chosen(deep: Architecture, donate: Callable) -> None:
     _, params, account = start(dataclasses.replace(deep, layers=3), donate(deep), Surgery(layers=(5, 0, 11)))
     assert held(params, 'attention') == [5, 0, 11] and account.layers == (5, 0, 11)
-    assert account.lines()[0] == f"start: took {len(account.taken)} parameters, layers from the donor's [5, 0, 11]"
+    assert account.lines()[0] == f"start: took {len(account.taken)} parameters, layers from the start's [5, 0, 11]"
     assert account.lines()[1:] == ['start: random: nothing', 'start: ignored: nothing']
 
 
@@ -139,10 +139,14 @@ def test_a_shorter_model_takes_the_first_positions(small: Architecture, donate: 
             'make the architectures agree, or leave it random with --config.surgery.drop=encoder/position',
         ),
         ({'inner': 32}, Surgery(), 'leave it random with --config.surgery.drop=encoder/feed_forward'),
-        ({}, Surgery(layers=(0, 12)), 'surgery.layers names layer 12, but the donor has layers 0 to 11'),
-        ({}, Surgery(layers=(-1, 2)), 'surgery.layers names layer -1, but the donor has layers 0 to 11'),
+        ({}, Surgery(layers=(0, 12)), 'surgery.layers names layer 12, but the start has layers 0 to 11'),
+        ({}, Surgery(layers=(-1, 2)), 'surgery.layers names layer -1, but the start has layers 0 to 11'),
         ({}, Surgery(layers=(0, 1, 2)), 'surgery.layers=(0, 1, 2) names 3 layers for the 2 of the model: give one for each'),
-        ({}, Surgery(drop=('labl',)), "surgery.drop names 'labl', which the model does not have (it has: encoder/attention"),
+        (
+            {},
+            Surgery(drop=('labl',)),
+            "surgery.drop names 'labl', which the model does not have (there are: embeddings, layer_0 to layer_",
+        ),
     ],
 )
 def test_surgery_that_does_not_fit_is_refused(
@@ -182,5 +186,5 @@ def test_the_share_of_layers_to_keep_is_a_share(small: Architecture, keep: float
 def test_the_evenly_spaced_layers_of_every_pair_of_depths_rise_and_keep_the_ends() -> None:
     for depth in range(2, 25):
         for layers in range(2, depth + 1):
-            chosen = donor_layers(Surgery(), Architecture(layers=layers), Architecture(layers=depth))
+            chosen = choose_layers(Surgery(), Architecture(layers=layers), Architecture(layers=depth))
             assert chosen[0] == 0 and chosen[-1] == depth - 1 and list(chosen) == sorted(set(chosen))

@@ -1,4 +1,4 @@
-"""What a model is measured by, on batches that it was not trained on."""
+"""Losses and accuracies of a model on batches that it was not trained on."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -8,23 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.models.heads import Model
-from research.objectives.losses import LOSSES, TAUGHT, WEIGHTS, Losses
+from research.objectives.losses import LOSSES, TASK_HEADS, WEIGHTS, Losses
 from research.objectives.view import Batch, View
 from research.terms import Term, weigh
 
 
 class Measured(NamedTuple):
-    """What a split says of a model: means of Terms, and of a task each row's logits, for metrics that no mean can give."""
+    """A model's numbers on one split."""
 
-    means: dict[str, float]
-    logits: list[np.ndarray]  # of each row of the split, in its order; [] where rows have no number
+    means: dict[str, float]  # of Terms, by name
+    logits: list[np.ndarray]  # of each row of the split, in its order, for metrics that are no mean; [] if rows have no number
 
 
 def _hits(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return (logits.argmax(-1) == labels).astype(jnp.float32)
 
 
-# Measure -> (its value an item, which items count: a row of objectives.WEIGHTS).
+# Loss -> its accuracy: (the value of an item, which items count: a row of WEIGHTS).
 ACCURACIES: dict[str, tuple[Callable[[View, Batch], jax.Array], str]] = {
     'mlm': (lambda view, batch: _hits(view.logits('mlm', 'masked'), batch['masked_labels']), 'masked'),
     'nsp': (lambda view, batch: _hits(view.logits('pair'), batch['pair']), 'examples'),
@@ -32,8 +32,8 @@ ACCURACIES: dict[str, tuple[Callable[[View, Batch], jax.Array], str]] = {
 }
 
 
-def measured(heads: Iterable[str], offered: frozenset[str]) -> tuple[str, ...]:
-    """The losses that a model with these heads is measured by on data that offer this: those that need no teacher."""
+def select_losses(heads: Iterable[str], offered: frozenset[str]) -> tuple[str, ...]:
+    """The losses that can be measured with these heads on data that offer `offered`: those that need no teacher."""
     heads, options = set(heads), Losses()
     return tuple(
         name
@@ -43,18 +43,18 @@ def measured(heads: Iterable[str], offered: frozenset[str]) -> tuple[str, ...]:
 
 
 def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., tuple[dict[str, Term], dict[str, jax.Array]]]:
-    """The pure function `measure(params, frozen, batch, axis)` -> each loss in nats and its accuracy, and what single rows say.
+    """The pure function `measure(params, frozen, batch, axis)` -> (Terms of losses and accuracies, numbers of single rows).
 
-    The latter are the 'row' numbers and their 'logits', of all devices, where the batch numbers its rows. There is no dropout.
+    The latter are the 'row' numbers and their 'logits', from all devices, if the batch numbers its rows. Dropout is off.
     """
-    names = measured([name for name, _ in model.heads], offered)
-    options = Losses()
-    head = next((TAUGHT[kind] for kind in TAUGHT if kind in offered), '')
+    names, options = select_losses([name for name, _ in model.heads], offered), Losses()
+    want = frozenset(want for name in names for want in LOSSES[name].wants(getattr(options, name)))
+    head = next((TASK_HEADS[kind] for kind in TASK_HEADS if kind in offered), '')
 
     def measure(
         params: Any, frozen: Mapping[str, Any], batch: Batch, axis: str | None
     ) -> tuple[dict[str, Term], dict[str, jax.Array]]:
-        view = View(model, params, batch)
+        view = View(model, params, batch, want=want)
         found = {}
         for name in names:
             row = LOSSES[name]
@@ -63,22 +63,22 @@ def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., tuple[d
             if name in ACCURACIES:
                 hits, over = ACCURACIES[name]
                 found[f'{name}_accuracy'] = weigh(hits(view, batch), batch[WEIGHTS[over]])
-        said = {'row': batch['row'], 'logits': view.logits(head)} if 'row' in batch else {}
+        rows = {'row': batch['row'], 'logits': view.logits(head)} if 'row' in batch else {}
         if axis is None:
-            return found, said
-        return jax.lax.psum(found, axis), jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), said)
+            return found, rows
+        return jax.lax.psum(found, axis), jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), rows)
 
     return measure
 
 
 def evaluate(measure: Callable[..., Any], put: Callable[[Any], Any], params: Any, batches: Iterable[Any]) -> Measured:
-    """What all `batches` say; `measure` is compiled, `put` brings a batch to the devices."""
+    """The numbers over all `batches`; `measure` is compiled, `put` brings a batch to the devices."""
     total: dict[str, Term] = {}
     logits: dict[int, np.ndarray] = {}
     for batch in batches:
-        found, said = measure(params, {}, put(batch))
+        found, rows = measure(params, {}, put(batch))
         total = {name: total[name] + term if name in total else term for name, term in found.items()}
-        if said:
-            rows = zip(np.asarray(said['row']).tolist(), np.asarray(said['logits']), strict=True)
-            logits |= {row: each for row, each in rows if row >= 0}
+        if rows:
+            numbered = zip(np.asarray(rows['row']).tolist(), np.asarray(rows['logits']), strict=True)
+            logits |= {row: each for row, each in numbered if row >= 0}
     return Measured({name: float(term.mean()) for name, term in total.items()}, [logits[row] for row in sorted(logits)])

@@ -7,7 +7,7 @@ from typing import Any
 
 from research import costs
 from research.models.architecture import Architecture
-from research.models.sharing import group_counts
+from research.models.sharing import count_groups
 from research.surgery import Donor
 
 
@@ -43,7 +43,7 @@ def card(class_name: str, donor: Donor, run: Path, notes: tuple[str, ...], licen
 def architecture(donor: Donor) -> dict[str, Any]:
     """What a reader wants to know of an Architecture first."""
     a: Architecture = donor.architecture
-    attention, feed_forward = group_counts(a)
+    attention, feed_forward = count_groups(a)
     return {
         'layers': a.layers,
         'width': a.width,

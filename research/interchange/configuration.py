@@ -6,6 +6,7 @@ from typing import Any
 
 from research.errors import UserError
 from research.models.architecture import Architecture, validate
+from research.models.sharing import layout
 
 # Field of an Architecture -> the field of config.json, and the value that the class has where the file is silent.
 FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
@@ -108,7 +109,6 @@ CLASSES: dict[str, dict[tuple[str, ...], str]] = {
         ('choice',): 'AlbertForMultipleChoice',
     },
 }
-POOLED = ('pair', 'label', 'choice')  # heads that read the pooled position
 DEEPEST = 1024  # layers
 
 
@@ -205,23 +205,11 @@ def sharing_of(config: dict[str, Any], layers: int) -> dict[str, Any]:
             f'there must be 1 to {layers} groups of 1 to {DEEPEST:,} blocks'
         )
     order = block_order(layers, groups, inner)
-    depth = len(order)
-    forms: list[dict[str, Any]] = [
-        {'sharing': 'all', 'groups': 1},
-        {'sharing': 'none', 'groups': 1},
-        {'sharing': 'groups', 'groups': groups},
-        {'sharing': 'cycle', 'groups': inner},
-    ]
-    maps = {
-        'all': lambda layer: 0,
-        'none': lambda layer: layer,
-        'groups': lambda layer: layer * groups // depth,
-        'cycle': lambda layer: layer % inner,
-    }
-    for form in forms:
-        if [maps[form['sharing']](layer) for layer in range(depth)] == order:
-            return {**form, 'layers': depth}
-    return {'sharing': 'table', 'table': tuple((block, block) for block in order), 'layers': depth}
+    for sharing, number in (('all', 1), ('none', 1), ('groups', groups), ('cycle', inner)):
+        form = {'sharing': sharing, 'groups': number, 'layers': len(order)}
+        if [pair[0] for pair in layout(Architecture(**form))] == order:
+            return form
+    return {'sharing': 'table', 'table': tuple((block, block) for block in order), 'layers': len(order)}
 
 
 def block_order(layers: int, groups: int, inner: int) -> list[int]:

@@ -22,14 +22,12 @@ from research.interchange.tensor_names import Block, Slot
 from research.interchange.weights import Tensor, open_weights
 from research.models.architecture import Architecture
 from research.models.encoder import sinusoids
-from research.models.heads import HEADS, Model, initialise
+from research.models.heads import HEADS, Heads, Model, Sizes, initialise
 from research.surgery import Donor
-
-Heads = tuple[tuple[str, int], ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Contents:
     """What a Hugging Face folder holds, before any tensor is read."""
 
     folder: Path
@@ -48,7 +46,7 @@ class Plan:
         return self.config['model_type']
 
 
-def plan(folder: Path) -> Plan:
+def inspect(folder: Path) -> Contents:
     """What the Hugging Face folder holds: its config.json, and the names and shapes of its tensors.
 
     Raises UserError for a folder that is no model of ours, naming what is missing or not supported.
@@ -65,7 +63,7 @@ def plan(folder: Path) -> Plan:
     a = configuration.architecture_of(config, pooler)
     if a.position_kind == 'sinusoidal' and not is_sinusoidal(a, tensors):
         a = dataclasses.replace(a, position_kind='learned')
-    check_size(a, tensors)
+    validate_size(a, tensors)
     found, random = heads_of(kind, config, a, tensors)
     labels = ()
     if 'label' in dict(found):
@@ -74,13 +72,13 @@ def plan(folder: Path) -> Plan:
             raise UserError(
                 'config.json has problem_type="multi_label_classification", which is not supported: one label an input is'
             )
-    return Plan(folder, config, a, found, labels, blocks_of(kind, config, a), tensors, stored, random)
+    return Contents(folder, config, a, found, labels, blocks_of(kind, config, a), tensors, stored, random)
 
 
-def check_size(a: Architecture, tensors: dict[str, Tensor]) -> None:
+def validate_size(a: Architecture, tensors: dict[str, Tensor]) -> None:
     """Raises UserError for a config.json that describes a model hundreds of times as large as the weights, before it is built.
 
-    What differs less is told by `check`, tensor by tensor.
+    What differs less is told by `validate`, tensor by tensor.
     """
     described = sum(costs.parameters(a).values())
     stored = sum(math.prod(tensor.shape) for tensor in tensors.values())
@@ -137,7 +135,7 @@ def heads_of(kind: str, config: dict[str, Any], a: Architecture, tensors: dict[s
     classifier = 'choice' if 'choice' in declared else 'label'
     if any(str(name).endswith('ForTokenClassification') for name in told):
         classifier = ''
-    classes = {'mlm': a.vocabulary, 'pair': 2, 'span': 2, 'choice': 1}
+    sizes = Sizes(a, lambda: tensors['classifier.bias'].shape[0])
     found, random = [], {}
     for head in HEADS:
         mine = {module: stem for module, stem in tensor_names.STEMS[kind].items() if module.startswith(f'{head}/')}
@@ -150,8 +148,8 @@ def heads_of(kind: str, config: dict[str, Any], a: Architecture, tensors: dict[s
         if missing and (head in declared or len(missing) < len(wanted)):
             random[head] = f'the file has no {missing[0]}'
         elif not missing:
-            found.append((head, classes[head] if head in classes else tensors['classifier.bias'].shape[0]))
-    if not a.pooler and kind != 'distilbert' and (needy := [head for head, _ in found if head in configuration.POOLED]):
+            found.append((head, HEADS[head].classes(sizes)))
+    if not a.pooler and kind != 'distilbert' and (needy := [head for head, _ in found if HEADS[head].reads_pooled]):
         raise UserError(
             f'the weights lack the pooler ({tensor_names.STEMS[kind]["encoder/pooler"]}.weight) that the {needy[0]} head reads'
         )
@@ -164,7 +162,7 @@ def shapes_of(a: Architecture, heads: Heads) -> Any:
     return jax.eval_shape(lambda key: initialise(model, key), jax.random.key(0))
 
 
-def check(p: Plan, slots: list[Slot], shapes: dict[tuple[str, ...], tuple[int, ...]]) -> None:
+def validate(p: Contents, slots: list[Slot], shapes: dict[tuple[str, ...], tuple[int, ...]]) -> None:
     """Raises UserError for a tensor of the encoder that is missing, and for one whose shape contradicts config.json."""
     missing = [slot.name for slot in slots if slot.name not in p.tensors]
     if missing:
@@ -183,14 +181,14 @@ def check(p: Plan, slots: list[Slot], shapes: dict[tuple[str, ...], tuple[int, .
         )
 
 
-def read(p: Plan) -> tuple[Any, list[tuple[str, str, int, int]]]:
+def read(p: Contents) -> tuple[Any, list[tuple[str, str, int, int]]]:
     """Our parameters, float32, and the account: (loaded or ignored or random, what, tensors, parameters) for each module.
 
     Each tensor is read once, into its place. Raises UserError where something of the encoder is missing or does not fit.
     """
     shapes = {path: x.shape for path, x in tensor_names.flat(shapes_of(p.architecture, p.heads)).items()}
     slots = list(tensor_names.slots(p.kind, p.blocks, unflatten_dict(shapes)))
-    check(p, slots, shapes)
+    validate(p, slots, shapes)
     params = {path: np.empty(shape, np.float32) for path, shape in shapes.items()}
     loaded: dict[str, list[int]] = {}
     for slot in slots:
@@ -205,14 +203,14 @@ def read(p: Plan) -> tuple[Any, list[tuple[str, str, int, int]]]:
     account = [('loaded', module, n, size) for module, (n, size) in loaded.items()]
     account += [('random', f'{head}: {why}', 0, 0) for head, why in p.random.items()]
     used = {slot.name for slot in slots}
-    check_tied(p, params)
+    validate_tied(p, params)
     for name, tensor in p.tensors.items():
         if name not in used:
             account.append(('ignored', f'{p.stored[name]}{why_ignored(p, name)}', 1, int(np.prod(tensor.shape))))
     return unflatten_dict(params), account
 
 
-def check_tied(p: Plan, params: dict[tuple[str, ...], np.ndarray]) -> None:
+def validate_tied(p: Contents, params: dict[tuple[str, ...], np.ndarray]) -> None:
     """Raises UserError where the vocabulary's logits do not use the table of the words: no model of ours does that."""
     if 'mlm' not in dict(p.heads):
         return
@@ -231,7 +229,7 @@ def check_tied(p: Plan, params: dict[tuple[str, ...], np.ndarray]) -> None:
         raise UserError(f'config.json has tie_word_embeddings=false, but the weights have no {decoder}.weight')
 
 
-def why_ignored(p: Plan, name: str) -> str:
+def why_ignored(p: Contents, name: str) -> str:
     """The clause that says why a tensor has no place."""
     decoder, _ = tensor_names.TIED[p.kind]
     if name in (f'{decoder}.weight', f'{decoder}.bias') and 'mlm' in dict(p.heads):
@@ -248,7 +246,7 @@ def open_folder(folder: Path, label: str) -> tuple[Donor, list[tuple[str, str, i
 
     Raises UserError for a folder that is no model of ours, and for a tokenizer with more pieces than the model has.
     """
-    p = plan(folder)
+    p = inspect(folder)
     tokenizer = read_tokenizer(folder)
     if tokenizer is not None and (size := vocabulary_of(tokenizer).size) > p.architecture.vocabulary:
         raise UserError(f"the tokenizer of '{folder}' has {size} pieces, config.json only vocab_size={p.architecture.vocabulary}")

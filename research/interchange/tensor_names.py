@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from research.models import paths
+
 # Our module -> the stem of its tensors. Those of blocks follow the stem of the block, those of the encoder the model's prefix.
 BERT = {
     'encoder/word': 'embeddings.word_embeddings',
@@ -74,7 +76,6 @@ ALBERT = {
     'choice/output': 'classifier',
 }
 STEMS = {'bert': BERT, 'distilbert': DISTILBERT, 'albert': ALBERT}
-KINDS = {'encoder/attention': 0, 'encoder/feed_forward': 1}  # the stacks -> their place in a pair of groups
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 # What transformers ties, by head: a tensor that may be absent, and must equal the other where it is there.
 TIED = {
@@ -126,10 +127,10 @@ def slots(kind: str, blocks: list[Block], params: Any) -> Iterator[Slot]:
         module = path if '/'.join(path) in STEMS[kind] else path[:-1]
         stem = STEMS[kind]['/'.join(module)]
         leaf = LEAVES[path[-1]] if module != path else 'weight'
-        stack = '/'.join(path[:2])
-        if stack in KINDS:
+        place = paths.stack_of('/'.join(path))
+        if place is not None:
             for block in blocks:
-                yield Slot(f'{prefix(kind)}{block.stem}{stem}.{leaf}', path, block.groups[KINDS[stack]])
+                yield Slot(f'{prefix(kind)}{block.stem}{stem}.{leaf}', path, block.groups[place])
         else:
             yield Slot(f'{prefix(kind) if path[0] == "encoder" else ""}{stem}.{leaf}', path, None)
 

@@ -13,11 +13,12 @@ from research.data.tokenizers import load_tokenizer, vocabulary_of
 from research.errors import UserError
 from research.interchange import configuration, tensor_names
 from research.interchange.card import card
-from research.interchange.configuration import CLASSES, POOLED
+from research.interchange.configuration import CLASSES
 from research.interchange.folder_tokenizer import write_tokenizer
 from research.interchange.tensor_names import Block
 from research.models.architecture import Architecture
 from research.models.encoder import projected, sinusoids
+from research.models.heads import HEADS
 from research.models.sharing import layout
 from research.surgery import Donor
 
@@ -88,11 +89,11 @@ def as_form(donor: Donor, heads: tuple[str, ...]) -> Form:
     if heads not in CLASSES[kind]:
         told = ', '.join(' + '.join(each) or 'none' for each in CLASSES[kind])
         raise UserError(f'no {kind} class has the heads {" + ".join(heads)}; choose with --heads (there are: {told})')
-    needy = [head for head in heads if head in POOLED]
+    needy = [head for head in heads if HEADS[head].reads_pooled]
     if needy and not a.pooler and kind != 'distilbert':
         raise UserError(
             f'the {needy[0]} head reads the first position without a pooler, which no {kind} class does; export other --heads, '
-            'or train it with --config.model.pooler=True'
+            'or train it with --config.model.pooler=true'
         )
     params = {path: x for path, x in tensor_names.flat(donor.params).items() if path[0] in ('encoder', *heads)}
     if a.pooler and heads and not needy:

@@ -1,5 +1,7 @@
 """Self-attention over the stacked weights of its groups."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -21,8 +23,16 @@ def initial_attention(key: jax.Array, a: Architecture, groups: int) -> Weights:
     }
 
 
-def attend(weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Post-LN self-attention: `x` [B, T, D] -> ([B, T, D], probabilities [B, N, T, S]); bool `mask` broadcasts to the latter."""
+class Attended(NamedTuple):
+    """What self-attention computes in one layer."""
+
+    output: jax.Array  # [B, T, D], after the residual connection and LayerNorm
+    probabilities: jax.Array  # [B, N, T, S], before dropout
+    relations: tuple[jax.Array, jax.Array, jax.Array]  # queries, keys and values, each [B, N, T, K]
+
+
+def attend(weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, key: jax.Array | None) -> Attended:
+    """Post-LN self-attention of `x` [B, T, D]. The bool `mask` broadcasts to [B, N, T, S]; False is not attended to."""
     keys = (None, None) if key is None else jax.random.split(key)
     query, key_, value = (affine(weights[name], x, 'btd,dnk->bntk') for name in ('query', 'key', 'value'))
     scores = jnp.einsum('bntk,bnsk->bnts', query, key_, preferred_element_type=jnp.float32) / (a.width // a.heads) ** 0.5
@@ -31,4 +41,5 @@ def attend(weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, key
     dropped = dropout(keys[0], probabilities, a.attention_dropout).astype(x.dtype)
     context = jnp.einsum('bnts,bnsk->bntk', dropped, value)
     y = affine(weights['output'], context, 'bntk,nkd->btd')
-    return layer_norm(weights['norm'], x + dropout(keys[1], y, a.dropout), a.epsilon), probabilities
+    output = layer_norm(weights['norm'], x + dropout(keys[1], y, a.dropout), a.epsilon)
+    return Attended(output, probabilities, (query, key_, value))

@@ -19,17 +19,22 @@ from flax import struct
 from research.models.architecture import Architecture
 from research.models.attention import attend, initial_attention
 from research.models.layers import Weights, activate, affine, dense, dropout, kernel, layer_norm, norm
-from research.models.sharing import group_counts, layout
+from research.models.sharing import count_groups, layout
 
 
 @struct.dataclass
 class Outputs:
-    """What a forward pass leaves behind; `layers` and `attention` only when asked for."""
+    """What a forward pass returns; `layers`, `attention` and `relations` only if wanted (rows of WANTS)."""
 
     hidden: jax.Array  # [B, T, D], of the last layer
     pooled: jax.Array | None = None  # [B, D]
     layers: jax.Array | None = None  # [L + 1, B, T, D], the embeddings first
     attention: jax.Array | None = None  # [L, B, N, T, S], probabilities
+    relations: tuple[jax.Array, jax.Array, jax.Array] | None = None  # queries, keys and values, each [L, B, N, T, K]
+
+
+# What a forward pass can be asked for besides its result. What is not wanted does not exist in the compiled program.
+WANTS = ('layers', 'attention', 'relations')
 
 
 def sinusoids(positions: int, width: int) -> jax.Array:
@@ -87,7 +92,7 @@ class Encoder(nn.Module):
         self.norm = self.param('norm', lambda key: norm((a.embedding,)))
         if projected(a):
             self.project = self.param('projection', dense, a, (a.embedding, a.width), (a.width,))
-        attention, feed_forward = group_counts(a)
+        attention, feed_forward = count_groups(a)
         self.attention = self.param('attention', initial_attention, a, attention)
         self.feed_forward = self.param('feed_forward', initial_feed_forward, a, feed_forward)
         if a.pooler:
@@ -102,7 +107,7 @@ class Encoder(nn.Module):
         segments: jax.Array | None = None,
         positions: jax.Array | None = None,
     ) -> Outputs:
-        """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` may hold 'layers' and 'attention'.
+        """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` holds rows of WANTS.
 
         Packed sequences: positions attend to those of equal `segments` [B, T] alone, and `positions` [B, T] are theirs.
         """
@@ -121,19 +126,19 @@ class Encoder(nn.Module):
         def layer(x: jax.Array, scanned: Any) -> tuple[jax.Array, Any]:
             attention, feed, keys = scanned
             first, second = (None, None) if keys is None else keys
-            y, probabilities = attend(read_attention(attention), x, attended, a, first)
-            y = feed_forward(read_feed(feed), y, a, second)
-            return y, (y if 'layers' in want else None, probabilities if 'attention' in want else None)
+            found = attend(read_attention(attention), x, attended, a, first)
+            y = feed_forward(read_feed(feed), found.output, a, second)
+            kept = {'layers': y, 'attention': found.probabilities, 'relations': found.relations}
+            return y, {name: kept[name] for name in want}
 
         body = jax.checkpoint(layer) if a.remat else layer
-        last, (layers, maps) = jax.lax.scan(
-            body, x, (attention, feed, keys), length=a.layers, unroll=a.unroll if a.unroll else True
-        )
+        last, kept = jax.lax.scan(body, x, (attention, feed, keys), length=a.layers, unroll=a.unroll if a.unroll else True)
         return Outputs(
             hidden=last,
             pooled=jnp.tanh(affine(self.pooler, last[:, 0], 'bd,de->be')) if a.pooler else None,
-            layers=None if layers is None else jnp.concatenate([x[None], layers]),
-            attention=maps,
+            layers=jnp.concatenate([x[None], kept['layers']]) if 'layers' in want else None,
+            attention=kept['attention'] if 'attention' in want else None,
+            relations=kept['relations'] if 'relations' in want else None,
         )
 
     def embed(self, ids: jax.Array, types: jax.Array, key: jax.Array | None, positions: jax.Array | None = None) -> jax.Array:

@@ -1,7 +1,7 @@
-"""What is put on top of an encoder: a head turns Outputs into logits."""
+"""What stands on top of an encoder: a head turns Outputs into logits. HEADS has a row for each."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from research.models.architecture import Architecture
 from research.models.encoder import Encoder, Outputs
 from research.models.layers import activate, affine, dense, dropout, layer_norm, norm
+
+Heads = tuple[tuple[str, int], ...]  # rows of HEADS with their numbers of classes
 
 
 class MlmHead(nn.Module):
@@ -25,7 +27,7 @@ class MlmHead(nn.Module):
         self.output = self.param('output', lambda key: {'bias': jnp.zeros(self.classes)})
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
-        """Logits float32 [B, P, V] at `positions` [B, P], or [B, T, V] when that is None; `word` is the table [V, E]."""
+        """Logits float32 [B, P, V] at `positions` [B, P], or [B, T, V] if that is None; `word` is the table [V, E]."""
         a = self.architecture
         hidden = outputs.hidden
         if positions is not None:
@@ -54,7 +56,7 @@ class PairHead(nn.Module):
 class LabelHead(nn.Module):
     """A label of the whole sequence: dropout and a dense map of the pooled position.
 
-    An encoder without pooler brings DistilBERT's: a dense map of the first position and ReLU stand in for it.
+    If the encoder has no pooler, the head has DistilBERT's: a dense map of the first position and ReLU.
     """
 
     architecture: Architecture
@@ -93,28 +95,75 @@ class SpanHead(nn.Module):
         return affine(self.output, x, 'btd,dc->btc').astype(jnp.float32)
 
 
-Head = MlmHead | PairHead | LabelHead | SpanHead
+# ---- The table ----------------------------------------------------------------------------------------------------------------
 
-# 'choice' scores one candidate of a multiple choice: a label head with one class, each candidate a sequence of its own.
-HEADS: dict[str, Callable[..., Head]] = {
-    'mlm': MlmHead,
-    'pair': PairHead,
-    'label': LabelHead,
-    'span': SpanHead,
-    'choice': LabelHead,
+
+class Sizes(NamedTuple):
+    """What a head's number of classes may depend on."""
+
+    model: Architecture
+    labels: Callable[[], int]  # the number of the task's labels, read from the data when called; raises UserError without data
+    teacher: Architecture | None = None  # if known
+
+
+def _as_they_are(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    return logits
+
+
+def _of_candidates(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """[B · C, 1] as [B, C]."""
+    return logits.reshape(batch['ids'].shape[:2])
+
+
+def _within_sequence(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """[B, T, 2], next to −∞ on padding."""
+    return jnp.where(batch['mask'][:, :, None] > 0, logits, -1e9)
+
+
+class Head(NamedTuple):
+    """A row of HEADS."""
+
+    module: Callable[[Architecture, int], nn.Module]  # (architecture, classes) -> the flax module; its logits are float32
+    classes: Callable[[Sizes], int]
+    parameters: Callable[[Architecture, int], int]  # (architecture, classes) -> their exact number
+    at_positions: bool = False  # whether it scores chosen positions; others give one result a sequence
+    reads_pooled: bool = False  # whether it reads the pooled position
+    own_pooler: bool = False  # whether it brings a pooler if the encoder has none
+    arrange: Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array] = _as_they_are  # its logits on a batch, as losses read them
+
+
+def _count_label(a: Architecture, classes: int) -> int:
+    return (a.width + 1) * classes + (0 if a.pooler else a.width * a.width + a.width)
+
+
+# 'choice' scores one candidate of a multiple choice: a label head with one class; each candidate is a sequence of its own.
+HEADS: dict[str, Head] = {
+    'mlm': Head(
+        MlmHead,
+        lambda sizes: sizes.model.vocabulary,
+        lambda a, classes: (a.width + 1) * a.embedding + 2 * a.embedding + classes,
+        at_positions=True,
+    ),
+    'pair': Head(PairHead, lambda sizes: 2, lambda a, classes: (a.width + 1) * classes, reads_pooled=True),
+    'label': Head(LabelHead, lambda sizes: sizes.labels(), _count_label, reads_pooled=True, own_pooler=True),
+    'span': Head(SpanHead, lambda sizes: 2, lambda a, classes: (a.width + 1) * classes, arrange=_within_sequence),
+    'choice': Head(LabelHead, lambda sizes: 1, _count_label, reads_pooled=True, own_pooler=True, arrange=_of_candidates),
 }
 
 
+# ---- The model ----------------------------------------------------------------------------------------------------------------
+
+
 class Model(nn.Module):
-    """An encoder and the heads that the losses ask for; `heads` pairs a row of HEADS with its number of classes."""
+    """An encoder and the heads that the losses read."""
 
     architecture: Architecture
-    heads: tuple[tuple[str, int], ...] = ()
+    heads: Heads = ()
 
     def setup(self) -> None:
         self.encoder = Encoder(self.architecture)
         for name, classes in self.heads:
-            setattr(self, name, HEADS[name](self.architecture, classes))
+            setattr(self, name, HEADS[name].module(self.architecture, classes))
 
     def __call__(
         self,
@@ -129,17 +178,17 @@ class Model(nn.Module):
         return self.encoder(ids, types, mask, want, segments, positions)
 
     def logits(self, head: str, outputs: Outputs, positions: jax.Array | None = None) -> jax.Array:
-        """The logits of one head; shapes as that head says."""
+        """The logits of one head; the head's `__call__` says their shape."""
         return getattr(self, head)(outputs, positions, self.encoder.word)
 
-    def declare(self) -> None:
-        """Creates every parameter and computes nothing: reading one of a module's parameters makes them all."""
-        _ = self.encoder.word, *(getattr(self, name).output for name, _ in self.heads)
+    def create(self) -> list[Any]:
+        """Creates every parameter and computes nothing else: flax runs a module's `setup` when its first parameter is read."""
+        return [self.encoder.word, *(getattr(self, name).output for name, _ in self.heads)]
 
 
 def initialise(model: Model, key: jax.Array) -> dict[str, Any]:
-    """Fresh parameters, float32, as a nested dict; their number is the one that `accounting.parameters` predicts."""
-    return dict(model.init(key, method='declare')['params'])
+    """Fresh parameters, float32, as a nested dict; `costs.parameters` predicts their number."""
+    return dict(model.init(key, method='create')['params'])
 
 
 def encode(
@@ -157,6 +206,6 @@ def encode(
 
 
 def score(model: Model, params: Any, head: str, outputs: Outputs, positions: Any = None, key: jax.Array | None = None) -> jax.Array:
-    """The logits of one head; shapes as that head says."""
+    """The logits of one head; the head's `__call__` says their shape."""
     rngs = None if key is None else {'dropout': key}
     return cast(jax.Array, model.apply({'params': params}, head, outputs, positions, method='logits', rngs=rngs))

@@ -38,12 +38,14 @@ def norm(shape: Sequence[int]) -> Weights:
 
 
 def affine(weights: Weights, x: jax.Array, equation: str) -> jax.Array:
-    """`einsum(equation, x, kernel) + bias` in the dtype of `x`."""
+    """`einsum(equation, x, kernel) + bias` in the dtype of `x`; the bias spans the axes that the kernel adds to `x`."""
+    inputs, result = equation.split('->')
+    of_x, of_kernel = inputs.split(',')
     y = jnp.einsum(equation, x, weights['kernel'].astype(x.dtype))
-    bias = weights['bias'].astype(x.dtype)
-    if equation.endswith('->bntk'):
-        bias = bias[:, None, :]
-    return y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
+    sizes = dict(zip(of_kernel, weights['kernel'].shape, strict=True))
+    added = [axis for axis in of_kernel if axis not in of_x]
+    # Each axis of the bias stands where the equation's result has it; along all others it is repeated.
+    return y + weights['bias'].astype(x.dtype).reshape([sizes[axis] if axis in added else 1 for axis in result])
 
 
 def layer_norm(weights: Weights, x: jax.Array, epsilon: float) -> jax.Array:

@@ -1,46 +1,62 @@
 """Which layers share weights: a map from each layer to its attention group and its feed-forward group."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from research.errors import UserError, choose
 from research.models.architecture import Architecture
 
-Layout = tuple[tuple[int, int], ...]
+Layout = tuple[tuple[int, int], ...]  # of each layer: (attention group, feed-forward group)
 
 
-def _table(layer: int, a: Architecture) -> tuple[int, int]:
-    attention, feed_forward = a.table[layer]
-    return attention, feed_forward
+def _accept(a: Architecture) -> None:
+    pass
 
 
-# (layer, architecture) -> (attention group, feed-forward group). Lan et al. 2020, §3.1 and Table 4; equal runs are
-# ALBERT's `num_hidden_groups`; cycles are Universal-Transformer-like recurrence over a short stack.
-SHARING: dict[str, Callable[[int, Architecture], tuple[int, int]]] = {
-    'none': lambda layer, a: (layer, layer),
-    'all': lambda layer, a: (0, 0),
-    'attention': lambda layer, a: (0, layer),
-    'ffn': lambda layer, a: (layer, 0),
-    'groups': lambda layer, a: (layer * a.groups // a.layers, layer * a.groups // a.layers),
-    'cycle': lambda layer, a: (layer % a.groups, layer % a.groups),
-    'table': _table,
+def _validate_groups(a: Architecture) -> None:
+    if not 1 <= a.groups <= a.layers:
+        raise UserError(f'model.groups={a.groups} with model.layers={a.layers}: give 1 to {a.layers} groups')
+
+
+def _validate_table(a: Architecture) -> None:
+    if len(a.table) != a.layers or any(len(pair) != 2 for pair in a.table):
+        raise UserError(
+            f'model.table={a.table!r} must hold one (attention group, feed-forward group) for each of the {a.layers} layers'
+        )
+
+
+class Sharing(NamedTuple):
+    """A row of SHARING."""
+
+    groups: Callable[[int, Architecture], tuple[int, int]]  # (layer, architecture) -> (attention group, feed-forward group)
+    options: tuple[str, ...] = ()  # the fields of Architecture that only this strategy reads
+    validate: Callable[[Architecture], None] = _accept  # raises UserError for options that do not fit
+    any_depth: bool = True  # whether the same options serve another number of layers
+
+
+# Lan et al. 2020, §3.1 and Table 4. 'groups' are equal runs of layers, ALBERT's `num_hidden_groups`; 'cycle' repeats a short stack,
+# as the Universal Transformer does.
+SHARING: dict[str, Sharing] = {
+    'none': Sharing(lambda layer, a: (layer, layer)),
+    'all': Sharing(lambda layer, a: (0, 0)),
+    'attention': Sharing(lambda layer, a: (0, layer)),
+    'ffn': Sharing(lambda layer, a: (layer, 0)),
+    'groups': Sharing(lambda layer, a: (layer * a.groups // a.layers, layer * a.groups // a.layers), ('groups',), _validate_groups),
+    'cycle': Sharing(lambda layer, a: (layer % a.groups, layer % a.groups), ('groups',), _validate_groups),
+    'table': Sharing(lambda layer, a: (a.table[layer][0], a.table[layer][1]), ('table',), _validate_table, any_depth=False),
 }
 
 
 def layout(a: Architecture) -> Layout:
     """The (attention group, feed-forward group) of each layer; groups are numbered 0, 1, … without a gap.
 
-    Raises UserError for an unknown strategy, for more groups than layers, and for a table that does not fit the depth.
+    Raises UserError for an unknown strategy, and for groups or a table that do not fit the depth.
     """
-    rule = SHARING[choose('sharing strategy', a.sharing, SHARING)]
-    if a.sharing in ('groups', 'cycle') and not 1 <= a.groups <= a.layers:
-        raise UserError(f'model.groups={a.groups} with model.layers={a.layers}: there must be 1 to {a.layers} groups')
-    if a.sharing == 'table' and (len(a.table) != a.layers or any(len(pair) != 2 for pair in a.table)):
-        raise UserError(
-            f'model.table={a.table!r} must hold one (attention group, feed-forward group) for each of the {a.layers} layers'
-        )
-    found = tuple(rule(layer, a) for layer in range(a.layers))
-    for part, name in enumerate(('attention', 'feed-forward')):
-        groups = {pair[part] for pair in found}
+    row = SHARING[choose('sharing strategy (model.sharing)', a.sharing, SHARING)]
+    row.validate(a)
+    found = tuple(row.groups(layer, a) for layer in range(a.layers))
+    for place, name in enumerate(('attention', 'feed-forward')):
+        groups = {pair[place] for pair in found}
         if groups != set(range(len(groups))):
             raise UserError(
                 f'the {name} groups of model.table are {sorted(groups)}; they must be 0 … {len(groups) - 1} without a gap'
@@ -48,7 +64,14 @@ def layout(a: Architecture) -> Layout:
     return found
 
 
-def group_counts(a: Architecture) -> tuple[int, int]:
+def count_groups(a: Architecture) -> tuple[int, int]:
     """The number of attention groups and of feed-forward groups."""
     found = layout(a)
     return len({pair[0] for pair in found}), len({pair[1] for pair in found})
+
+
+def unused(a: Architecture) -> dict[str, str]:
+    """Each key of Architecture that another sharing strategy reads and this one does not -> why a change of it does nothing."""
+    read = SHARING[a.sharing].options if a.sharing in SHARING else ()
+    others = dict.fromkeys(option for row in SHARING.values() for option in row.options if option not in read)
+    return {f'model.{option}': f"model.sharing='{a.sharing}' does not read it" for option in others}

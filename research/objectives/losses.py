@@ -1,4 +1,4 @@
-"""What a model is taught by: each loss is a row that gives one number an item, and names the items that count.
+"""Losses: a row of LOSSES computes one number an item, and names the items that count.
 
 A loss never divides. `terms` sums its values over the items of a batch and keeps the count, so that devices and micro-batches add
 up to the same update however the masks fall.
@@ -14,20 +14,21 @@ import optax
 
 from research.errors import UserError, choose
 from research.models.architecture import Architecture
+from research.models.heads import HEADS, Heads, Sizes
 from research.objectives.view import Batch, View
 from research.terms import Term, weigh
 
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """A loss without knobs."""
+    """The options of a loss that has none but its weight."""
 
-    weight: float = 0.0  # 0 leaves the loss, and all that only it needs, out of the program
+    weight: float = 0.0  # 0 leaves the loss, and everything that only it needs, out of the compiled program
 
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A loss that matches the student to the teacher."""
+    """The options of a loss that compares the student with the teacher."""
 
     weight: float = 0.0
     at: str = 'attended'  # a row of AT: which positions are matched
@@ -35,7 +36,7 @@ class Match:
 
 @dataclasses.dataclass(frozen=True)
 class Soft:
-    """Soft targets (Hinton et al. 2015)."""
+    """The options of soft targets (Hinton et al. 2015)."""
 
     weight: float = 0.0
     at: str = 'attended'
@@ -44,7 +45,7 @@ class Soft:
 
 @dataclasses.dataclass(frozen=True)
 class Losses:
-    """The weights and knobs of every row of LOSSES. The defaults are masked language modelling alone."""
+    """The weight and the options of each row of LOSSES. The defaults are masked language modelling alone."""
 
     mlm: Plain = Plain(1.0)
     nsp: Plain = Plain()
@@ -58,12 +59,13 @@ class Losses:
     mse: Match = Match()
 
 
-# Where a student is matched -> the head whose logits are compared there. 'attended' is DistilBERT's default (its authors' code
-# calls 'masked' restrict_ce_to_mask); the others are the distillation of a fine-tuned model on its task.
-TAUGHT = {'label': 'label', 'score': 'label', 'choice': 'choice', 'span': 'span'}
-AT = {'attended': 'mlm', 'masked': 'mlm', **TAUGHT}
+# Kind of a supervised task -> the head whose logits answer it.
+TASK_HEADS = {'label': 'label', 'score': 'label', 'choice': 'choice', 'span': 'span'}
+# Where the student is compared with the teacher -> the head whose logits are compared there. 'attended' is DistilBERT's default
+# (its authors' code calls 'masked' restrict_ce_to_mask); the kinds of tasks are for distilling a fine-tuned model.
+AT = {'attended': 'mlm', 'masked': 'mlm', **TASK_HEADS}
 # Which items of a batch count -> the array of their weights.
-WEIGHTS = {'attended': 'mask', 'masked': 'masked_weights', 'examples': 'weight', **dict.fromkeys(TAUGHT, 'weight')}
+WEIGHTS = {'attended': 'mask', 'masked': 'masked_weights', 'examples': 'weight', **dict.fromkeys(TASK_HEADS, 'weight')}
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -132,15 +134,34 @@ def _of(teacher: View | None) -> View:
     return teacher
 
 
-class Loss(NamedTuple):
-    """A row of LOSSES."""
+def _no_wants(x: Any) -> frozenset[str]:
+    return frozenset()
 
-    values: Callable[[Any, View, View | None, Batch], jax.Array]  # one number an item
-    over: Callable[[Any], str]  # options -> which items: a row of WEIGHTS
-    heads: Callable[[Any], tuple[str, ...]]  # options -> the heads it reads
-    needs: Callable[[Any], str]  # options -> what the data must offer: a row of REMEDIES, or '' for any text
+
+def _always_fits(x: Any, student: Architecture, teacher: Architecture) -> str:
+    return ''
+
+
+def _same_width(x: Any, student: Architecture, teacher: Architecture) -> str:
+    if student.width == teacher.width:
+        return ''
+    return f"it compares hidden states, but the teacher's are {teacher.width} wide and the student's {student.width}"
+
+
+class Loss(NamedTuple):
+    """A row of LOSSES. Its functions take the loss's options: the field of its name in Losses."""
+
+    values: Callable[[Any, View, View | None, Batch], jax.Array]  # (options, student, teacher, batch) -> one number an item
+    over: Callable[[Any], str]  # which items count: a row of WEIGHTS
+    heads: Callable[[Any], tuple[str, ...]]  # the student's heads that it reads
+    needs: Callable[[Any], str]  # what the data must offer: a row of REMEDIES, or '' for any text
     teacher: bool = False  # whether it reads the teacher
     places: tuple[str, ...] = ()  # the rows of AT that `at` may name
+    wants: Callable[[Any], frozenset[str]] = _no_wants  # rows of WANTS: what it reads of a forward pass besides hidden states
+    fits: Callable[[Any, Architecture, Architecture], str] = (
+        _always_fits  # (options, student, teacher) -> why they do not fit, or ''
+    )
+    teacher_heads: Callable[[Any], tuple[str, ...]] | None = None  # of the teacher; None: the same as the student's
 
 
 def _matched(x: Any) -> str:
@@ -156,9 +177,10 @@ LOSSES: dict[str, Loss] = {
     'choice': Loss(choice, lambda x: 'examples', lambda x: ('choice',), lambda x: 'choice'),
     'span': Loss(span, lambda x: 'examples', lambda x: ('span',), lambda x: 'span'),
     'soft': Loss(soft, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, ('attended', 'masked', 'label', 'choice', 'span')),
-    'cosine': Loss(cosine, lambda x: x.at, lambda x: (), _matched, True, ('attended', 'masked')),
+    'cosine': Loss(cosine, lambda x: x.at, lambda x: (), _matched, True, ('attended', 'masked'), fits=_same_width),
     'mse': Loss(mse, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, tuple(AT)),
 }
+
 # What a loss needs of the data -> how to get it.
 REMEDIES = {
     'masked': "masks, which come with data.task=''",
@@ -177,14 +199,30 @@ def active(losses: Losses) -> dict[str, Any]:
 
 
 def heads(losses: Losses) -> tuple[str, ...]:
-    """The heads that the active losses read, in the order of LOSSES."""
+    """The student's heads that the active losses read, in the order of LOSSES."""
     found = [head for name, options in active(losses).items() for head in LOSSES[name].heads(options)]
     return tuple(dict.fromkeys(found))
+
+
+def size_heads(losses: Losses, sizes: Sizes) -> Heads:
+    """The heads that the active losses read, with their numbers of classes. Raises UserError if the labels are not known."""
+    return tuple((name, HEADS[name].classes(sizes)) for name in heads(losses))
+
+
+def wants(losses: Losses) -> frozenset[str]:
+    """Rows of WANTS: what the active losses together read of a forward pass besides the last hidden states."""
+    return frozenset(want for name, options in active(losses).items() for want in LOSSES[name].wants(options))
 
 
 def needs_teacher(losses: Losses) -> bool:
     """Whether an active loss reads the teacher."""
     return any(LOSSES[name].teacher for name in active(losses))
+
+
+def read_teacher(losses: Losses) -> dict[str, tuple[str, ...]]:
+    """Each active loss that reads the teacher -> the teacher's heads that it reads."""
+    rows = {name: (LOSSES[name], options) for name, options in active(losses).items() if LOSSES[name].teacher}
+    return {name: (row.teacher_heads or row.heads)(options) for name, (row, options) in rows.items()}
 
 
 def counts(losses: Losses, batch: Batch) -> dict[str, jax.Array]:
@@ -203,22 +241,21 @@ def terms(losses: Losses, student: View, teacher: View | None, batch: Batch) -> 
     return found
 
 
+# ---- What is refused ------------------------------------------------------------------------------------------------------------
+
+
 def validate(losses: Losses, student: Architecture, offered: frozenset[str], teacher: str) -> None:
     """Raises UserError for losses that cannot be computed with this student, these data and this teacher ('' = none).
 
     `offered` holds what the data offer: rows of REMEDIES.
     """
+    for name in LOSSES:
+        _validate_options(name, getattr(losses, name))
     found = active(losses)
     if not found:
         raise UserError('every loss has weight 0: give one, such as --config.losses.mlm.weight=1')
     for name, options in found.items():
         row = LOSSES[name]
-        if options.weight < 0:
-            raise UserError(f'losses.{name}.weight={options.weight}: a weight must not be negative')
-        if isinstance(options, Match | Soft):
-            choose(f'losses.{name}.at', options.at, row.places)
-        if isinstance(options, Soft) and options.temperature <= 0:
-            raise UserError(f'losses.{name}.temperature={options.temperature}: it must be positive')
         if row.teacher and not teacher:
             raise UserError(f"loss '{name}' needs a teacher: give --config.teacher=RUN, or --config.losses.{name}.weight=0")
         if row.needs(options) not in offered | {''}:
@@ -226,5 +263,36 @@ def validate(losses: Losses, student: Architecture, offered: frozenset[str], tea
             raise UserError(
                 f"loss '{name}' cannot be computed from these data: it needs {remedy}, or --config.losses.{name}.weight=0"
             )
-        if 'pair' in row.heads(options) and not student.pooler:
-            raise UserError(f"loss '{name}' reads the pooled position: give --config.model.pooler=True")
+        needy = [head for head in row.heads(options) if HEADS[head].reads_pooled and not HEADS[head].own_pooler]
+        if needy and not student.pooler:
+            raise UserError(f"loss '{name}' reads the pooled position: give --config.model.pooler=true")
+
+
+def _validate_options(name: str, options: Any) -> None:
+    """Raises UserError for values that are impossible even for a loss that is off."""
+    row = LOSSES[name]
+    if options.weight < 0:
+        raise UserError(f'losses.{name}.weight={options.weight} must not be negative')
+    if isinstance(options, Match | Soft):
+        choose(f'losses.{name}.at', options.at, row.places)
+    if isinstance(options, Soft) and options.temperature <= 0:
+        raise UserError(f'losses.{name}.temperature={options.temperature} must be above 0')
+
+
+def validate_teacher(losses: Losses, student: Architecture, teacher: Architecture) -> None:
+    """Raises UserError for an active loss that cannot compare this student with this teacher."""
+    for name, options in active(losses).items():
+        why = LOSSES[name].fits(options, student, teacher) if LOSSES[name].teacher else ''
+        if why:
+            raise UserError(f"loss '{name}' does not fit: {why}; give --config.losses.{name}.weight=0")
+
+
+def unused(losses: Losses) -> dict[str, str]:
+    """Each key of a loss that is off, its weight aside -> why a change of it does nothing."""
+    found = {}
+    for name in LOSSES:
+        options = getattr(losses, name)
+        if not options.weight:
+            others = [field.name for field in dataclasses.fields(options) if field.name != 'weight']
+            found |= {f'losses.{name}.{field}': f'losses.{name}.weight=0 turns this loss off' for field in others}
+    return found

@@ -7,48 +7,65 @@ import jax
 import jax.numpy as jnp
 
 from research.models.encoder import Outputs
-from research.models.heads import Model, encode, score
+from research.models.heads import HEADS, Model, encode, score
 
 Batch = Mapping[str, jax.Array]
 
 
 class View:
-    """One model on one batch, as a loss sees it: the forward pass and each head's logits, computed when first asked for.
+    """One model on one batch: the forward pass and each head's logits, computed when first asked for.
 
-    What no loss asks for is never traced, so it costs nothing in the compiled program.
+    What no loss asks for is never traced, so it costs nothing in the compiled program. `want` (rows of WANTS) is what the losses
+    together want of the forward pass besides its last hidden states.
     """
 
-    def __init__(self, model: Model, params: Any, batch: Batch, key: jax.Array | None = None) -> None:
-        self._model, self._params, self._batch = model, params, batch
+    def __init__(
+        self, model: Model, params: Any, batch: Batch, key: jax.Array | None = None, want: frozenset[str] = frozenset()
+    ) -> None:
+        self._model, self._params, self._batch, self._want = model, params, batch, want
         self._keys = (None, None) if key is None else tuple(jax.random.split(key))
         self._outputs: Outputs | None = None
-        self._logits: dict[tuple[str, str], jax.Array] = {}
+        self._logits: dict[tuple[str, bool], jax.Array] = {}
 
     @property
     def outputs(self) -> Outputs:
         """The encoder's Outputs."""
         if self._outputs is None:
-            self._outputs = encode(self._model, self._params, self._batch, self._keys[0])
+            self._outputs = encode(self._model, self._params, self._batch, self._keys[0], self._want)
         return self._outputs
 
     def logits(self, head: str, at: str = 'attended') -> jax.Array:
-        """The logits of `head`; for 'mlm' at the 'masked' positions [B, P, V] or at all of them [B, T, V].
+        """The logits of `head`: of one at positions those at the 'masked' ones [B, P, V], or at all of them [B, T, V].
 
-        For 'choice' they are those of the candidates [B, C]; for 'span' those beyond the sequence are next to −∞.
+        For 'choice' they are [B, C], one a candidate; for 'span' [B, T, 2], next to −∞ on padding.
         """
-        if (head, at) not in self._logits:
-            positions = self._batch['masked_positions'] if at == 'masked' else None
+        row = HEADS[head]
+        masked = row.at_positions and at == 'masked'
+        if (head, masked) not in self._logits:
+            positions = self._batch['masked_positions'] if masked else None
             found = score(self._model, self._params, head, self.outputs, positions, self._keys[1])
-            if head == 'choice':
-                found = found.reshape(self._batch['ids'].shape[:2])
-            elif head == 'span':
-                found = jnp.where(self._batch['mask'][:, :, None] > 0, found, -1e9)
-            self._logits[head, at] = found
-        return self._logits[head, at]
+            self._logits[head, masked] = row.arrange(found, self._batch)
+        return self._logits[head, masked]
 
     def hidden(self, at: str) -> jax.Array:
-        """The last hidden states at the 'masked' positions [B, P, D] or at all of them [B, T, D]."""
+        """The last hidden states, float32, at the 'masked' positions [B, P, D] or at all of them [B, T, D]."""
         hidden = self.outputs.hidden
         if at == 'masked':
             hidden = jnp.take_along_axis(hidden, self._batch['masked_positions'][:, :, None], axis=1)
         return hidden.astype(jnp.float32)
+
+    def layers(self) -> jax.Array:
+        """The hidden states of all layers, the embeddings first, float32 [L + 1, B, T, D]. The loss must want 'layers'."""
+        assert self.outputs.layers is not None, "the loss's `wants` names 'layers'"
+        return self.outputs.layers.astype(jnp.float32)
+
+    def attention(self) -> jax.Array:
+        """The attention probabilities of all layers, float32 [L, B, N, T, S]. The loss must want 'attention'."""
+        assert self.outputs.attention is not None, "the loss's `wants` names 'attention'"
+        return self.outputs.attention.astype(jnp.float32)
+
+    def relations(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values of all layers, float32, each [L, B, N, T, K]. The loss must want 'relations'."""
+        assert self.outputs.relations is not None, "the loss's `wants` names 'relations'"
+        query, key, value = self.outputs.relations
+        return query.astype(jnp.float32), key.astype(jnp.float32), value.astype(jnp.float32)

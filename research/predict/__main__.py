@@ -45,16 +45,15 @@ def main(arguments: list[str]) -> None:
         )
     if given.output is not None and (given.output.is_dir() or not given.output.parent.is_dir()):
         raise UserError(f'--output={given.output} is {"a" if given.output.is_dir() else "in no"} folder: give a file in one')
-    donor = sources.open_donor(given.model, Path.cwd() / 'run', 'MODEL')
+    donor, x = sources.open_model(given.model, Path.cwd() / 'run', 'MODEL')
     if kind.head and kind.head not in dict(donor.heads):
         has = ', '.join(name for name, _ in donor.heads) or 'none'
         raise UserError(f'--kind={given.kind} needs the {kind.head} head, which {donor.label} lacks (it has: {has})')
     if donor.tokenizer is None:
         raise UserError(f'{donor.label} has no tokenizer, so it can read no text: put its tokenizer.json or vocab.txt beside it')
-    data = sources.read_experiment(given.model, Path.cwd() / 'run', 'MODEL').data
     source = nullcontext(sys.stdin) if given.input is None else given.input.open(encoding='utf-8')
     with source as lines, progress() as report:
-        told = predict(donor, kind, data, parse(lines, given.input or 'standard input', kind), report)
+        told = predict(donor, kind, x.data, parse(lines, given.input or 'standard input', kind), report)
         if given.kind == 'hidden' and given.output is not None:
             write_arrays(told, given.output)
         else:

@@ -7,13 +7,15 @@ from research.data import feed as feeds
 from research.data import tasks, tokenizers
 from research.errors import UserError
 from research.experiment import Experiment, student_heads
+from research.models import paths
+from research.models.sharing import layout
 from research.objectives import losses
 from research.runs import folder as run_folder
-from research.surgery import Account, Donor, under
+from research.surgery import Donor, Transfer
 
 
-def claim(x: Experiment, workdir: Path) -> None:
-    """Raises UserError where `workdir` belongs to something else, naming the keys that differ."""
+def validate_folder(x: Experiment, workdir: Path) -> None:
+    """Raises UserError if `workdir` holds something else or another experiment; names the differing keys."""
     if not (workdir / 'experiment.json').exists():
         if workdir.exists() and (
             not workdir.is_dir() or any(path.name != 'failure.json' and path.suffix != '.part' for path in workdir.iterdir())
@@ -27,46 +29,54 @@ def claim(x: Experiment, workdir: Path) -> None:
         )
 
 
-def check_donors(x: Experiment, feed: feeds.Feed, start: Donor | None, teacher: Donor | None) -> None:
+def validate_sources(x: Experiment, feed: feeds.Feed, start: Donor | None, teacher: Donor | None) -> None:
     """Raises UserError for a start or a teacher that does not fit the run."""
+    _validate_vocabulary(x, feed, start, teacher)
+    if start is not None and x.data.task and 'label' not in x.surgery.drop:
+        _validate_labels(x, start, 'begin a new head with --config.surgery.drop=label')
+    if teacher is None:
+        return
+    losses.validate_teacher(x.losses, x.model, teacher.architecture)
+    if teacher.architecture.positions < x.data.length:
+        raise UserError(f'data.length={x.data.length}, but the teacher has {teacher.architecture.positions} positions')
+    for name, heads in losses.read_teacher(x.losses).items():
+        for head in heads:
+            _validate_head(x, teacher, name, head)
+
+
+def _validate_vocabulary(x: Experiment, feed: feeds.Feed, start: Donor | None, teacher: Donor | None) -> None:
     mine = feed.vocabulary.fingerprint
+    dropped = all(paths.select(x.surgery.drop, 'encoder/word', layout(x.model)))
     for key, donor in (('start', start), ('teacher', teacher)):
-        if donor is None or donor.tokenizer is None or (key == 'start' and {'word', 'encoder/word'} & set(x.surgery.drop)):
+        if donor is None or donor.tokenizer is None or (key == 'start' and dropped):
             continue
         if tokenizers.vocabulary_of(tokenizers.load_tokenizer(donor.tokenizer)).fingerprint != mine:
             raise UserError(
                 f"{key}='{donor.label}' has another vocabulary than this run's tokenizer; give --config.data.tokenizer={key}"
             )
-    if start is not None and x.data.task and 'label' not in x.surgery.drop:
-        check_labels(x, start, 'begin a new head with --config.surgery.drop=label')
-    if teacher is None:
-        return
-    if x.losses.cosine.weight and teacher.architecture.width != x.model.width:
+
+
+def _validate_head(x: Experiment, teacher: Donor, loss: str, head: str) -> None:
+    """Raises UserError unless the teacher has the head that a loss reads, with as many classes as the student if both have it."""
+    ours, theirs = dict(student_heads(x, teacher.architecture)), dict(teacher.heads)
+    if head not in theirs:
+        raise UserError(f"loss '{loss}' reads the {head} head, but the teacher {teacher.label} has no {head} head")
+    if head in ours and theirs[head] != ours[head]:
         raise UserError(
-            f"loss 'cosine' compares hidden states, but the teacher's are {teacher.architecture.width} wide, not {x.model.width}; "
-            'give --config.losses.cosine.weight=0'
+            f"loss '{loss}' compares the {head} logits ({ours[head]} classes), but the teacher {teacher.label} has "
+            f'{theirs[head]} classes in its {head} head'
         )
-    if teacher.architecture.positions < x.data.length:
-        raise UserError(f'data.length={x.data.length}, but the teacher has {teacher.architecture.positions} positions')
-    for name, options in losses.active(x.losses).items():
-        for head in losses.LOSSES[name].heads(options) if losses.LOSSES[name].teacher else ():
-            ours, theirs = dict(student_heads(x)), dict(teacher.heads)
-            if theirs.get(head) != ours[head]:
-                has = f'{theirs[head]} classes in its {head} head' if head in theirs else f'no {head} head'
-                raise UserError(
-                    f"loss '{name}' compares the {head} logits ({ours[head]} classes), but the teacher {teacher.label} has {has}"
-                )
-            if head == 'label':
-                check_labels(x, teacher, f'give --config.losses.{name}.weight=0')
+    if head == 'label':
+        _validate_labels(x, teacher, f'give --config.losses.{loss}.weight=0')
 
 
-def check_labels(x: Experiment, donor: Donor, otherwise: str) -> None:
-    """Raises UserError where the label head of a donor tells other labels than the task has, or the same in another order.
+def _validate_labels(x: Experiment, donor: Donor, otherwise: str) -> None:
+    """Raises UserError if the label head of a start or a teacher has other labels than the task, or the same in another order.
 
-    Labels that a Hugging Face model only numbers say nothing, nor does what a score is called. otherwise: what else would mend it.
+    Labels that a Hugging Face model only numbers carry no meaning, nor does the name of a score. otherwise: another way to mend it.
     """
     heads = dict(donor.heads)
-    if 'label' not in dict(student_heads(x)) or 'label' not in heads:
+    if 'label' not in losses.heads(x.losses) or 'label' not in heads:
         return
     theirs, mine = donor.labels, tasks.classes(x.data)
     if not theirs or all(name == f'LABEL_{i}' for i, name in enumerate(theirs)) or heads['label'] == len(mine) == 1:
@@ -75,23 +85,25 @@ def check_labels(x: Experiment, donor: Donor, otherwise: str) -> None:
     known = [name.lower() for name in theirs]
     if known == list(spelled):
         return
-    told = f"the label head of {donor.label} tells {', '.join(theirs)}, but the task '{x.data.task}' has {', '.join(mine)}"
+    both = f"the label head of {donor.label} has {', '.join(theirs)}, but the task '{x.data.task}' has {', '.join(mine)}"
     if sorted(known) == sorted(spelled):
-        raise UserError(f'{told}: give --config.data.labels={",".join(spelled[name] for name in known)}')
-    raise UserError(f'{told}: give a run of this task, or {otherwise}')
+        raise UserError(f'{both}: give --config.data.labels={",".join(spelled[name] for name in known)}')
+    raise UserError(f'{both}: give a run of this task, or {otherwise}')
 
 
-def check_account(x: Experiment, account: Account) -> None:
-    """Raises UserError where a task would be learnt or judged with weights that are random and should not be."""
+def validate_transfer(x: Experiment, transfer: Transfer) -> None:
+    """Raises UserError if a task would be learnt or scored with weights that are random and should not be."""
+    order = layout(x.model)
     encoder = [
-        path for path in account.random if path.startswith('encoder/') and not any(under(path, name) for name in x.surgery.drop)
+        path for path in transfer.random if path.startswith('encoder/') and not all(paths.select(x.surgery.drop, path, order))
     ]
     if encoder:
         raise UserError(
             f'start: the encoder would be random in {", ".join(encoder[:4])}{" …" if len(encoder) > 4 else ""}, which it lacks; '
-            f'give --config.surgery.inherit=True, or accept it with --config.surgery.drop={",".join(encoder[:4])}'
+            f'give --config.surgery.inherit=true, or accept it with --config.surgery.drop={",".join(encoder[:4])}'
         )
-    if not x.run.steps and account.random:
+    random = [*transfer.random, *(f'layer_{layer}' for layer in transfer.random_layers)]
+    if not x.run.steps and random:
         raise UserError(
-            f'run.steps=0, but the start lacks {", ".join(account.random)}: train it on what these are for, and start from that run'
+            f'run.steps=0, but the start lacks {", ".join(random)}: train it on what these are for, and start from that run'
         )

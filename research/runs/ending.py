@@ -18,8 +18,8 @@ from research.evaluation.measures import evaluate
 from research.files import write_record
 from research.models.heads import Model, encode, score
 from research.runs.folder import read_metrics, seconds_so_far
+from research.runs.measuring import measure_split, selecting_metric
 from research.runs.opening import Parts
-from research.runs.training import measure_split, selected_by
 from research.train import State
 
 
@@ -31,10 +31,10 @@ def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any
     """
     x, feed = parts.x, parts.feed
     parts.checkpoints.wait()
-    best = parts.checkpoints.best() if selected_by(parts) else None
+    best = parts.checkpoints.best() if selecting_metric(parts) else None
     selected, params = None, train.evaluated(state)
     if best is not None:
-        selected = {'step': best, 'by': selected_by(parts), 'how': feed.facts['selection']}
+        selected = {'step': best, 'by': selecting_metric(parts), 'how': feed.facts['selection']}
         params = parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
     metrics: dict[str, float] = {}
     verdicts: dict[str, scoring.Verdict] = {}

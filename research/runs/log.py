@@ -1,4 +1,4 @@
-"""What a run says: lines in log.txt and on the terminal, numbers in metrics.jsonl and TensorBoard."""
+"""The log of a run: lines in log.txt and on the terminal, numbers in metrics.jsonl and TensorBoard."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from research.files import read_lines, write_whole
 
 
 class Log:
-    """The voice of one run. On a terminal the progress is one live line; elsewhere it is a plain line at a time."""
+    """The log of one run. On a terminal the progress is one live line; elsewhere it is plain lines."""
 
     def __init__(self, folder: Path, steps: int, first: int, began: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -24,23 +24,23 @@ class Log:
         self._live = rich.progress.Progress(
             rich.progress.TextColumn('{task.description}'),
             rich.progress.BarColumn(bar_width=20),
-            rich.progress.TextColumn('{task.fields[said]}'),
+            rich.progress.TextColumn('{task.fields[state]}'),
             rich.progress.TimeRemainingColumn(),
             console=self._console,
             transient=True,
         )
         self._name = folder.resolve().name  # '.' has none
-        self._task = self._live.add_task(self._name, total=steps, completed=first, said='')
+        self._task = self._live.add_task(self._name, total=steps, completed=first, state='')
         self._steps, self._first, self._begin, self._began = steps, first, time.monotonic(), began
         if self._console.is_terminal:
             self._live.start()
 
     def wall(self) -> float:
-        """The seconds since the run began, the time between its sessions left out."""
+        """The seconds since the run began, without the time between its sessions."""
         return time.monotonic() - self._began
 
     def line(self, text: str) -> None:
-        """Says one line."""
+        """Writes one line."""
         self._text.write(text + '\n')
         self._text.flush()
         self._console.print(f'{self._name}: {text}', markup=False)
@@ -52,22 +52,17 @@ class Log:
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
-    def progress(self, step: int, values: Mapping[str, float]) -> None:
-        """Says how far the run is: losses, tokens a second, time left."""
+    def progress(self, step: int, losses: Mapping[str, float], speed: float | None) -> None:
+        """Shows how far the run is: losses by name, tokens per second if known, time left."""
         done = max(step - self._first, 1)
         left = (time.monotonic() - self._begin) / done * (self._steps - step)
-        losses = ' '.join(
-            f'{name.removeprefix("train/")} {value:.4f}'
-            for name, value in values.items()
-            if name.startswith('train/') and '_' not in name
-        )
-        speed = values.get('train/tokens_per_second')
-        said = losses + (f' · {speed:,.0f} tokens/s' if speed else '')
-        text = f'step {step}/{self._steps} {said} · {int(left // 60)}:{int(left % 60):02d} left'
+        shown = ' '.join(f'{name} {value:.4f}' for name, value in losses.items())
+        shown += '' if speed is None else f' · {speed:,.0f} tokens/s'
+        text = f'step {step}/{self._steps} {shown} · {int(left // 60)}:{int(left % 60):02d} left'
         self._text.write(text + '\n')
         self._text.flush()
         if self._console.is_terminal:
-            self._live.update(self._task, completed=step, said=f'{step}/{self._steps} {said}')
+            self._live.update(self._task, completed=step, state=f'{step}/{self._steps} {shown}')
         else:
             print(f'{self._name}: {text}', flush=True)
 
@@ -81,7 +76,7 @@ class Log:
 
 
 def rewind(folder: Path, step: int) -> None:
-    """Drops the lines of metrics.jsonl after `step`: a continued run says them again. A line that a kill cut short goes too."""
+    """Drops the lines of metrics.jsonl after `step`, which a continued run writes again, and a line that a kill cut short."""
     path = folder / 'metrics.jsonl'
     if path.exists():
         kept = [json.dumps(line) + '\n' for line in read_lines(path) if line['step'] <= step]

@@ -1,4 +1,4 @@
-"""What a run is made of, opened and found to fit: data, models, the first state."""
+"""Opening a run: data, the number of steps, the first state."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from research.models.heads import Model
 from research.models.sharing import layout
 from research.parallel import Plan
 from research.runs import sources
-from research.runs.checks import check_account
+from research.runs.checks import validate_transfer
 from research.runs.log import Log
 from research.surgery import Donor, transplant
 from research.train import State
@@ -23,7 +23,7 @@ from research.train import State
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What a run is made of, once everything has been opened and found to fit."""
+    """Everything that a run works with, opened and validated."""
 
     x: Experiment
     workdir: Path
@@ -38,9 +38,9 @@ class Parts:
 
 
 def number_of_steps(x: Experiment, feed: feeds.Feed) -> int:
-    """How many steps the run takes: `epochs` decides where it is given, unless there are to be none.
+    """How many steps the run takes: `run.epochs` decides if it is given and `run.steps` is not 0.
 
-    Raises UserError where the task has nothing to train on.
+    Raises UserError if the task has no training examples.
     """
     if not x.run.steps:
         return 0
@@ -50,7 +50,7 @@ def number_of_steps(x: Experiment, feed: feeds.Feed) -> int:
 
 
 def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor | None) -> feeds.Feed:
-    """The data, cut by the tokenizer that `data.tokenizer` names: 'start' and 'teacher' those donors' own, '@NAME' a sibling's."""
+    """The feed, with the tokenizer that `data.tokenizer` names: 'start' and 'teacher' are their own, '@NAME' that of a sibling."""
     data = x.data
     for key, donor in (('start', start), ('teacher', teacher)):
         if data.tokenizer == key:
@@ -66,35 +66,35 @@ def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor 
 
 
 def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State, list[str]]:
-    """The State of step 0, and what the log says of where its parameters come from."""
+    """The State of step 0, and log lines on where its parameters come from."""
     state = train.initial_state(model, x.optimizer, x.seed)
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     predicted = costs.summary(x.model, model.heads)['total']
     if size != predicted:
         raise AssertionError(f'{size} parameters, but {predicted} were predicted')
     if start is None:
-        optim.multipliers(x.optimizer, state.params, layout(x.model))
+        optim.multipliers(x.optimizer, state.params, layout(x.model))  # refuses a frozen part that the model does not have
         return state, ['start: all parameters are random']
-    params, account = transplant(model, state.params, start, x.surgery)
+    params, transfer = transplant(model, state.params, start, x.surgery)
     if x.data.task:
-        check_account(x, account)
-    optim.multipliers(x.optimizer, params, layout(x.model))  # refuses the name of a frozen part that is none
-    return train.with_params(state, params, x.optimizer), account.lines()
+        validate_transfer(x, transfer)
+    optim.multipliers(x.optimizer, params, layout(x.model))
+    return train.with_params(state, params, x.optimizer), transfer.lines()
 
 
-def introduce(parts: Parts, account: list[str]) -> None:
-    """Says what is about to run."""
+def introduce(parts: Parts, notes: list[str]) -> None:
+    """Logs the size of the run, its data and `notes`."""
     log, facts = parts.log, parts.feed.facts
     total = costs.summary(parts.x.model, parts.model.heads)['total']
     log.line(f'{total:,} parameters, {parts.plan.devices} device(s), {parts.feed.examples:,} training examples')
     if facts['unigram_entropy'] is not None:
         log.line(
-            f'unigram entropy of the corpus: {facts["unigram_entropy"]:.3f} nats; a model that sees no context and copies what is '
-            f'not masked scores about {masking.contextless(parts.x.data.masking, facts["unigram_entropy"]):.3f}'
+            f'unigram entropy of the corpus: {facts["unigram_entropy"]:.3f} nats; '
+            f'loss without context: about {masking.contextless(parts.x.data.masking, facts["unigram_entropy"]):.3f}'
         )
     if parts.x.data.task:
         for line in facts['notices']:
             log.line(line)
         log.line(f'{facts["selection"]}; reported: {facts["reported"] or "nothing"}')
-    for line in account:
+    for line in notes:
         log.line(line)

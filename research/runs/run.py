@@ -12,18 +12,19 @@ from research.files import read_record
 from research.models.heads import Model
 from research.objectives import losses
 from research.runs import lock, memory, sources
-from research.runs.checks import check_donors, claim
+from research.runs.checks import validate_folder, validate_sources
 from research.runs.ending import finish
 from research.runs.folder import begin_folder, wall_so_far
 from research.runs.log import Log, rewind
 from research.runs.opening import Parts, first_state, introduce, load_data, number_of_steps
 from research.runs.training import fit
+from research.surgery import Donor
 
 
 def run(x: Experiment, workdir: Path) -> dict[str, Any]:
-    """Runs `x` in `workdir`, from its last checkpoint where it has one, and returns its result.json.
+    """Runs `x` in `workdir`, from its last checkpoint if it has one, and returns its result.json.
 
-    Raises UserError for what the user has to mend; a run that was never possible leaves nothing behind. Where several processes
+    Raises UserError for mistakes of the user; a run that was never possible leaves nothing behind. If several processes
     make one run, each calls this; the first alone writes in `workdir`, and the others' logs lie in its `processes/`.
     """
     began = time.monotonic()
@@ -32,44 +33,49 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     x = sources.resolve(x, workdir)
     validation.validate(x)
     with lock.hold(workdir) if parallel.chief() else contextlib.nullcontext():
-        return perform(x, workdir, began)
+        return _run(x, workdir, began)
 
 
-def perform(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
-    """Runs `x` in `workdir`, of which no other process makes use."""
+def _run(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
+    """Runs `x` in `workdir`, which no other process uses."""
     with parallel.chief_first():
-        claim(x, workdir)
+        validate_folder(x, workdir)
         done = read_record(workdir / 'result.json')
         if done is not None:
             print(f'{workdir.name}: done before: {workdir / "result.json"}')
             return done
         plan = parallel.plan(x.run.parallel, x.run.batch, x.run.accumulate)
-        key = 'teacher' if x.start == 'teacher' else 'start'
-        start = sources.open_donor(sources.source_of_start(x), workdir, key) if x.start else None
+        start = _open_start(x, workdir)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
         feed = load_data(x, workdir, start, teacher)
-        check_donors(x, feed, start, teacher)
+        validate_sources(x, feed, start, teacher)
         steps = number_of_steps(x, feed)
         if steps:
             optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
-        model = Model(x.model, student_heads(x))
-        state, account = first_state(model, x, start)
-        moved = begin_folder(x, workdir, feed, steps)
+        model = Model(x.model, student_heads(x, teacher.architecture if teacher else None))
+        state, notes = first_state(model, x, start)
+        changed = begin_folder(x, workdir, feed, steps)
 
     checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints', x.run.keep)
     state = plan.put_state(state)
     first = checkpoints.latest() or 0
     if first:
         state = plan.put_state(checkpoints.restore(first, state))
-    said = workdir if parallel.chief() else workdir / 'processes' / str(parallel.process())
-    before = wall_so_far(said)
-    rewind(said, first)
-    log = Log(said, steps, first, began - before)
+        notes = [f'continues from the checkpoint of step {first}']
+    logged = workdir if parallel.chief() else workdir / 'processes' / str(parallel.process())
+    before = wall_so_far(logged)
+    rewind(logged, first)
+    log = Log(logged, steps, first, began - before)
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     parts = Parts(x, workdir, plan, model, teacher, feed, steps, checkpoints, log, measure)
     try:
-        introduce(parts, [*moved, *([f'continues from the checkpoint of step {first}'] if first else account)])
+        introduce(parts, [*changed, *notes])
         return finish(parts, *fit(parts, state, first))
     finally:
         checkpoints.close()
         log.close()
+
+
+def _open_start(x: Experiment, workdir: Path) -> Donor | None:
+    key = 'teacher' if x.start == 'teacher' else 'start'
+    return sources.open_donor(sources.source_of_start(x), workdir, key) if x.start else None

@@ -1,4 +1,4 @@
-"""Where weights come from: a source by name (a run folder, a Hugging Face folder, an id of the hub) becomes a Donor."""
+"""Where weights come from: a run folder, a Hugging Face folder or an id of the hub becomes a Donor."""
 
 import dataclasses
 from pathlib import Path
@@ -22,9 +22,9 @@ def locate(source: str, workdir: Path) -> Path:
 
 
 def find(source: str, workdir: Path, key: str) -> Path:
-    """The folder that a source names, fetched from the hub where it is the id of a model there.
+    """The folder that a source names, fetched from the hub if it is the id of a model there.
 
-    Raises UserError where there is neither; `key` is the config key that names it, for messages.
+    Raises UserError if there is neither; `key` is the config key that names it, for messages.
     """
     folder = locate(source, workdir)
     if folder.is_dir():
@@ -40,50 +40,56 @@ def find(source: str, workdir: Path, key: str) -> Path:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether `folder` is a run's, rather than one of Hugging Face's."""
+    """Whether `folder` is a run folder rather than a Hugging Face folder."""
     return (folder / 'experiment.json').is_file() or not (folder / 'config.json').is_file()
 
 
 def read_experiment(source: str, workdir: Path, key: str) -> Experiment:
-    """The experiment of the run that `source` names; of a Hugging Face model one that holds its architecture.
+    """The experiment of the run that `source` names; for a Hugging Face model one that holds its architecture.
 
-    Raises UserError where there is no such folder or it is neither.
+    Raises UserError if there is no such folder or it is neither.
     """
     folder = find(source, workdir, key)
     if not is_run(folder):
-        return from_architecture(folder.name, reading.plan(folder).architecture)
+        return from_architecture(folder.name, reading.inspect(folder).architecture)
     return run_folder.read(folder, f"{key}='{source}': ", ' (nor the config.json of a Hugging Face model)')
 
 
 def from_architecture(name: str, a: Architecture) -> Experiment:
-    """The experiment of a model that was trained elsewhere; the length of its sequences is all the positions that it has."""
+    """The experiment of a model that was trained elsewhere; its sequences are as long as it has positions."""
     return Experiment(name=name, model=a, data=Data(length=a.positions))
 
 
-def open_donor(source: str, workdir: Path, key: str) -> Donor:
-    """The trained model that `source` names, its parameters in host memory."""
+def open_model(source: str, workdir: Path, key: str) -> tuple[Donor, Experiment]:
+    """The trained model that `source` names, its parameters in host memory, and the experiment that it was trained by."""
     folder = find(source, workdir, key)
     if not is_run(folder):
-        return reading.open_folder(folder, source)[0]
+        found, _ = reading.open_folder(folder, source)
+        return found, from_architecture(folder.name, found.architecture)
     x = read_experiment(source, workdir, key)
     step, params = checkpoint.read_params(folder / 'checkpoints', f"{key}='{source}'")
     heads = tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
     tokenizer = folder / 'tokenizer'
     kept = tokenizer if tokenizer.is_dir() else None
-    return Donor(f'{source} (step {step})', x.model, heads, params, kept, labels_of(folder))
+    return Donor(f'{source} (step {step})', x.model, heads, params, kept, labels_of(folder)), x
+
+
+def open_donor(source: str, workdir: Path, key: str) -> Donor:
+    """The trained model that `source` names, its parameters in host memory."""
+    return open_model(source, workdir, key)[0]
 
 
 def labels_of(folder: Path) -> tuple[str, ...]:
-    """The names of the labels of a run, by what it wrote when it began; () for a run without."""
+    """The names of the labels of a run, as it wrote them when it began; () for a run without."""
     told = [read_record(folder / name) for name in ('environment.json', 'result.json')]  # the second: imports of earlier versions
     places = [told[0]['data'] if told[0] is not None else None, told[1]]
     return next((tuple(place['labels'] or ()) for place in places if place is not None and 'labels' in place), ())
 
 
 def resolve(x: Experiment, workdir: Path) -> Experiment:
-    """`x` with the architecture of its start filled in, where it inherits that.
+    """`x` with the architecture of its start filled in, if it inherits that.
 
-    Raises UserError where it inherits from nothing.
+    Raises UserError if it inherits but has no start.
     """
     if not x.surgery.inherit:
         return x

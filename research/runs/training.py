@@ -1,128 +1,127 @@
 """The loop of a run: steps, evaluation, checkpoints."""
 
-import itertools
+import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 
 from research import train
-from research.data import steps, tasks
+from research.data import steps
 from research.errors import UserError
-from research.evaluation import scoring
-from research.evaluation.measures import evaluate
-from research.runs.folder import read_metrics, seconds_so_far
+from research.objectives import losses
+from research.runs.folder import seconds_so_far
+from research.runs.measuring import is_exhausted, measure_split, read_scores, selecting_metric, watched_split
 from research.runs.opening import Parts
 from research.train import State
 
 
-def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]]:
-    """Trains from step `first` to the last, evaluating and saving on the way, and returns what the last evaluation found too.
+class Recorder:
+    """Writes the numbers of steps to the log, with the seconds and the speed of training; pauses count for neither."""
 
-    The numbers of step k − 1 are read while k runs. Where no step is left there is no evaluation either.
-    """
-    x, plan, log = parts.x, parts.plan, parts.log
-    watched, scores = watched_split(parts), earlier_scores(parts)
-    found: dict[str, float] = {}
-    if not parts.steps or exhausted(x.run.patience, scores):
-        return state, found
-    frozen = {'teacher': plan.put_state(jax.tree.map(jax.numpy.asarray, parts.teacher.params))} if parts.teacher else {}
-    teacher = parts.teacher.model if parts.teacher else None
-    step_function = train.make_step(parts.model, teacher, x.losses, x.optimizer, parts.steps, x.run.accumulate)
-    compiled = plan.compile(step_function, donate=True)
-    before = seconds_so_far(parts.workdir)
-    begin = window = time.monotonic()
-    tokens = 0.0
+    def __init__(self, parts: Parts, first: int) -> None:
+        self._parts = parts
+        self._losses = ('loss', *losses.active(parts.x.losses))
+        # The first step of each length is mostly compilation, which says nothing about the speed.
+        self._compiled = (first + 1, steps.boundary(parts.x.data, parts.steps) + 1)
+        self._before = seconds_so_far(parts.workdir)
+        self._begin = self._window = time.monotonic()
+        self._tokens = 0.0
 
-    def settle(step: int, metrics: Mapping[str, train.Term]) -> None:
-        nonlocal tokens, window
-        values = {name: float(term.total) / max(float(term.count), 1.0) for name, term in jax.device_get(dict(metrics)).items()}
-        broken = [name for name, value in values.items() if not math.isfinite(value)]
-        if broken:
-            good = parts.checkpoints.latest()
-            last = f'the last good checkpoint is that of step {good}' if good else 'there is no checkpoint yet'
-            raise UserError(
-                f'step {step}: {", ".join(broken)} is not finite; {last} in {parts.workdir}. '
-                'Try a lower --config.optimizer.lr or a longer warm-up'
-            )
-        tokens += values.pop('tokens')
+    def seconds(self) -> float:
+        """The seconds of training so far, all sessions of the run together."""
+        return self._before + time.monotonic() - self._begin
+
+    def record(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Logs one step if `run.log_every` asks for it. Raises UserError if a number is not finite."""
+        parts = self._parts
+        values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+        _refuse_broken(parts, step, values)
+        self._tokens += values.pop('tokens')
         now = time.monotonic()
-        # The first step of a length is mostly compilation: it says nothing of the speed.
-        if step in (first + 1, steps.boundary(x.data, parts.steps) + 1):
-            tokens, window = 0.0, now
-        if step % x.run.log_every == 0 or step == parts.steps:
-            if tokens:
-                values['tokens_per_second'] = tokens / max(now - window, 1e-9)
-            named = {f'train/{name}': value for name, value in values.items()}
-            log.numbers(step, {'seconds': before + now - begin, **named})
-            log.progress(step, named)
-            tokens, window = 0.0, now
+        if step in self._compiled:
+            self._tokens, self._window = 0.0, now
+        if step % parts.x.run.log_every and step != parts.steps:
+            return
+        speed = self._tokens / max(now - self._window, 1e-9) if self._tokens else None
+        if speed is not None:
+            values['tokens_per_second'] = speed
+        parts.log.numbers(step, {'seconds': self.seconds(), **{f'train/{name}': value for name, value in values.items()}})
+        parts.log.progress(step, {name: values[name] for name in self._losses}, speed)
+        self._tokens, self._window = 0.0, now
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stops the clock while something else than training is done."""
+        pause = time.monotonic()
+        try:
+            yield
+        finally:
+            self._window += time.monotonic() - pause
+            self._begin += time.monotonic() - pause
+
+
+def _refuse_broken(parts: Parts, step: int, values: Mapping[str, float]) -> None:
+    broken = [name for name, value in values.items() if not math.isfinite(value)]
+    if broken:
+        good = parts.checkpoints.latest()
+        last = f'the last good checkpoint is that of step {good}' if good else 'there is no checkpoint yet'
+        raise UserError(
+            f'step {step}: {", ".join(broken)} is not finite; {last} in {parts.workdir}. '
+            'Try a lower --config.optimizer.lr or a longer warm-up'
+        )
+
+
+def compile_step(parts: Parts) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """(the compiled step, what it is given as `frozen`: the teacher's parameters on the devices, if there is a teacher)."""
+    x, plan, teacher = parts.x, parts.plan, parts.teacher
+    frozen = {'teacher': plan.put_state(jax.tree.map(jax.numpy.asarray, teacher.params))} if teacher else {}
+    step = train.make_step(parts.model, teacher.model if teacher else None, x.losses, x.optimizer, parts.steps, x.run.accumulate)
+    return plan.compile(step, donate=True), frozen
+
+
+def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]]:
+    """Trains from step `first` to the last, evaluates and saves on the way; returns also what the last evaluation measured.
+
+    Metrics of step k − 1 are read while step k runs. A finished run is not evaluated again.
+    """
+    x, scores, measured = parts.x, read_scores(parts), dict[str, float]()
+    if not parts.steps or is_exhausted(x.run.patience, scores):
+        return state, measured
+    compiled, frozen = compile_step(parts)
+    recorder = Recorder(parts, first)
     pending = None
     for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
-        state, metrics = compiled(state, frozen, plan.put_batch(batch))
+        state, metrics = compiled(state, frozen, parts.plan.put_batch(batch))
         if pending is not None:
-            settle(*pending)
+            recorder.record(*pending)
         pending = step, metrics
-        last = step == parts.steps
-        scoring = watched in parts.feed.evaluation and (last or bool(x.run.evaluate_every and step % x.run.evaluate_every == 0))
-        if last or scoring or (x.run.checkpoint_every and step % x.run.checkpoint_every == 0):
-            settle(*pending)
-            pending, pause = None, time.monotonic()
-            score = None
-            if scoring:
-                found, _ = measure_split(parts, train.evaluated(state), watched)
-                log.numbers(step, {'seconds': before + pause - begin, **found})
-                log.line(f'step {step} ' + ' '.join(f'{name} {value:.4f}' for name, value in found.items()))
-                score = found[selected_by(parts)] if selected_by(parts) else None
-                scores += [score] if score is not None else []
+        evaluates = watched_split(parts) in parts.feed.evaluation and _is_due(parts, step, x.run.evaluate_every)
+        if not evaluates and not _is_due(parts, step, x.run.checkpoint_every):
+            continue
+        recorder.record(*pending)
+        pending, score, seconds = None, None, recorder.seconds()
+        with recorder.paused():
+            if evaluates:
+                measured, score = _evaluate(parts, state, step, seconds)
+                scores += [] if score is None else [score]
             parts.checkpoints.save(state, score)
-            window += time.monotonic() - pause
-            begin += time.monotonic() - pause
-            if exhausted(x.run.patience, scores):
-                log.line(f'stops at step {step}: no better {selected_by(parts)} in {x.run.patience} evaluations')
-                break
-    return state, found
+        if is_exhausted(x.run.patience, scores):
+            parts.log.line(f'stops at step {step}: no better {selecting_metric(parts)} in {x.run.patience} evaluations')
+            break
+    return state, measured
 
 
-def watched_split(parts: Parts) -> str:
-    """The split that is evaluated while training: dev of pretraining, of a task the one that selects; '' is none."""
-    return parts.feed.facts['selects'] if parts.x.data.task else 'dev'
+def _is_due(parts: Parts, step: int, every: int) -> bool:
+    return step == parts.steps or bool(every and step % every == 0)
 
 
-def selected_by(parts: Parts) -> str:
-    """The number that the run's checkpoints are selected by; '' where nothing is selected."""
-    x, split = parts.x, watched_split(parts)
-    return f'{split}/{tasks.task(x.data).selects}' if x.data.task and split else ''
-
-
-def earlier_scores(parts: Parts) -> list[float]:
-    """The scores that earlier sessions of the run selected by, oldest first."""
-    name = selected_by(parts)
-    return [line[name] for line in read_metrics(parts.workdir) if name in line] if name else []
-
-
-def exhausted(patience: int, scores: list[float]) -> bool:
-    """Whether none of the last `patience` scores is better than the best before them."""
-    return bool(patience) and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
-
-
-def measure_split(
-    parts: Parts, params: Any, split: str, threshold: float | None = None
-) -> tuple[dict[str, float], scoring.Verdict | None]:
-    """The numbers of one split, named 'split/loss', and of a task what the model says of each example.
-
-    Of pretraining's dev at most `run.evaluate_batches` are read. threshold: in place of data.answers.threshold.
-    """
-    x = parts.x
-    limit = x.run.evaluate_batches if not x.data.task else 0
-    batches = itertools.islice(parts.feed.evaluation[split], limit or None)
-    found = evaluate(parts.measure, parts.plan.put_batch, params, batches)
-    if not x.data.task:
-        return {f'{split}/{name}': value for name, value in found.means.items()}, None
-    questions = parts.feed.questions[split]
-    verdict = scoring.judge(x.data, questions, found.logits, x.data.answers.threshold if threshold is None else threshold)
-    means = found.means if questions.known else {}
-    return {f'{split}/{name}': value for name, value in {**means, **verdict.metrics}.items()}, verdict
+def _evaluate(parts: Parts, state: State, step: int, seconds: float) -> tuple[dict[str, float], float | None]:
+    """Measures the watched split and logs it: (its numbers, the one that selects checkpoints)."""
+    found, _ = measure_split(parts, train.evaluated(state), watched_split(parts))
+    parts.log.numbers(step, {'seconds': seconds, **found})
+    parts.log.line(f'step {step} ' + ' '.join(f'{name} {value:.4f}' for name, value in found.items()))
+    name = selecting_metric(parts)
+    return found, found[name] if name else None

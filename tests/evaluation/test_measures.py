@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from research import parallel
-from research.evaluation.measures import ACCURACIES, evaluate, make_measure, measured
+from research.evaluation.measures import ACCURACIES, evaluate, make_measure, select_losses
 from research.models.architecture import Architecture
 from research.models.heads import Model, encode, initialise, score
 from research.objectives.losses import LOSSES
@@ -19,10 +19,10 @@ OFFERED = frozenset({'masked', 'sop'})
 
 
 def test_a_model_is_measured_by_what_its_heads_and_the_data_allow() -> None:
-    assert measured(['mlm', 'pair'], OFFERED) == ('mlm', 'sop')
-    assert measured(['mlm'], OFFERED) == ('mlm',)
-    assert measured(['mlm', 'label'], frozenset({'label'})) == ('label',)
-    assert measured([], OFFERED) == ()
+    assert select_losses(['mlm', 'pair'], OFFERED) == ('mlm', 'sop')
+    assert select_losses(['mlm'], OFFERED) == ('mlm',)
+    assert select_losses(['mlm', 'label'], frozenset({'label'})) == ('label',)
+    assert select_losses([], OFFERED) == ()
     assert set(ACCURACIES) <= set(LOSSES)
 
 

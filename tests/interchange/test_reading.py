@@ -254,7 +254,7 @@ def test_quantised_weights_are_refused(model):
 
 def test_positions_that_are_no_sinusoids_are_learned(model):
     folder = model('DistilBertSinusoidal')
-    assert reading.plan(folder).architecture.position_kind == 'sinusoidal'
+    assert reading.inspect(folder).architecture.position_kind == 'sinusoidal'
     change(folder, lambda tensors: tensors['distilbert.embeddings.position_embeddings.weight'].__iadd__(0.1))
     donor, _ = reading.open_folder(folder, 'model')
     assert donor.architecture.position_kind == 'learned'

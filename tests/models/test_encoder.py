@@ -66,10 +66,12 @@ def test_attention_is_jaxs(small: Architecture, inputs: tuple[jax.Array, ...]) -
     context = jax.nn.dot_product_attention(query, key, value, mask=mask)
     y = jnp.einsum('btnk,nkd->btd', context, weights['output']['kernel']) + weights['output']['bias'][None, None]
     expected = cast(jax.Array, nn.LayerNorm(epsilon=small.epsilon).apply({'params': weights['norm']}, x + y))
-    found, probabilities = attend(weights, x, mask, small, None)
+    found, probabilities, relations = attend(weights, x, mask, small, None)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
     assert (np.where(mask, 0, probabilities) == 0).all()
+    for each, one in zip(relations, (query, key, value), strict=True):
+        np.testing.assert_allclose(each, one.swapaxes(1, 2), atol=1e-6)
 
 
 @pytest.mark.parametrize('kind', ACTIVATIONS)

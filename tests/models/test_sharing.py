@@ -14,7 +14,7 @@ import pytest
 from research.errors import UserError
 from research.models.architecture import Architecture
 from research.models.heads import Model, encode, initialise
-from research.models.sharing import SHARING, group_counts, layout
+from research.models.sharing import SHARING, count_groups, layout
 
 TABLE = ((0, 0), (1, 0), (0, 1), (2, 1))
 # (layer, strategy) by hand, for 4 layers and 2 groups.
@@ -77,7 +77,7 @@ def test_a_strategy_has_a_gradient_in_each_of_its_groups_rolled_or_not(
     value, gradient = program(a)(params, batch)
     for part, block in enumerate(('attention', 'feed_forward')):
         groups = len({pair[part] for pair in MAPS[sharing]})
-        assert group_counts(a)[part] == groups
+        assert count_groups(a)[part] == groups
         for path, leaf in jax.tree_util.tree_leaves_with_path(gradient[block]):
             assert leaf.shape[0] == groups
             # Softmax does not see a bias of the keys.
@@ -106,7 +106,7 @@ def test_a_shared_model_is_an_unshared_one_whose_layers_hold_copies(
     np.testing.assert_allclose(other_value, value, rtol=1e-5)
     for part, block in enumerate(('attention', 'feed_forward')):
         layers = np.array([pair[part] for pair in MAPS[sharing]])
-        groups = group_counts(a)[part]
+        groups = count_groups(a)[part]
         summed = jax.tree.map(
             lambda g, layers=layers, groups=groups: np.stack([np.asarray(g)[layers == k].sum(0) for k in range(groups)]),
             other_gradient[block],
@@ -126,9 +126,9 @@ def test_remat_changes_no_number(shared: Callable[..., Architecture], batch: dic
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'sharing': 'al'}, "no sharing strategy named 'al'; did you mean 'all'? (there are: none, all, attention"),
-        ({'sharing': 'groups', 'groups': 3}, 'model.groups=3 with model.layers=2: there must be 1 to 2 groups'),
-        ({'sharing': 'cycle', 'groups': 0}, 'model.groups=0 with model.layers=2: there must be 1 to 2 groups'),
+        ({'sharing': 'al'}, "no sharing strategy (model.sharing) named 'al'; did you mean 'all'? (there are: none, all, attention"),
+        ({'sharing': 'groups', 'groups': 3}, 'model.groups=3 with model.layers=2: give 1 to 2 groups'),
+        ({'sharing': 'cycle', 'groups': 0}, 'model.groups=0 with model.layers=2: give 1 to 2 groups'),
         ({'sharing': 'table', 'table': ((0, 0),)}, 'must hold one (attention group, feed-forward group) for each of the 2 layers'),
         ({'sharing': 'table', 'table': ((0, 0), (1,))}, 'must hold one (attention group, feed-forward group) for each'),
         ({'sharing': 'table', 'table': ((0, 0), (2, 0))}, 'the attention groups of model.table are [0, 2]; they must be 0 … 1'),

@@ -296,10 +296,10 @@ def test_a_weight_of_zero_leaves_a_loss_out(batch: Any) -> None:
     ('losses', 'offered', 'teacher', 'changes', 'message'),
     [
         (NONE, {'masked'}, '', {}, 'every loss has weight 0: give one, such as --config.losses.mlm.weight=1'),
-        (Losses(mlm=Plain(-1.0)), {'masked'}, '', {}, 'losses.mlm.weight=-1.0: a weight must not be negative'),
+        (Losses(mlm=Plain(-1.0)), {'masked'}, '', {}, 'losses.mlm.weight=-1.0 must not be negative'),
         (only('soft', at='maskd'), {'masked'}, 'run', {}, "no losses.soft.at named 'maskd'; did you mean 'masked'?"),
         (only('cosine', at='label'), {'label'}, 'run', {}, "no losses.cosine.at named 'label' (there are: attended, masked)"),
-        (only('soft', temperature=0.0), {'masked'}, 'run', {}, 'losses.soft.temperature=0.0: it must be positive'),
+        (only('soft', temperature=0.0), {'masked'}, 'run', {}, 'losses.soft.temperature=0.0 must be above 0'),
         (
             only('soft'),
             {'masked'},
@@ -313,7 +313,7 @@ def test_a_weight_of_zero_leaves_a_loss_out(batch: Any) -> None:
         (only('span'), {'label'}, '', {}, "loss 'span' cannot be computed from these data: it needs a task with answers"),
         (only('mlm'), {'label'}, '', {}, "loss 'mlm' cannot be computed from these data: it needs masks"),
         (only('mse', at='masked'), {'label'}, 'run', {}, "loss 'mse' cannot be computed from these data: it needs masks"),
-        (only('sop'), {'sop'}, '', {'pooler': False}, "loss 'sop' reads the pooled position: give --config.model.pooler=True"),
+        (only('sop'), {'sop'}, '', {'pooler': False}, "loss 'sop' reads the pooled position: give --config.model.pooler=true"),
     ],
 )
 def test_losses_that_cannot_be_computed_are_refused(

@@ -18,7 +18,7 @@ from research.checkpoint import Checkpoints
 from research.errors import UserError
 from research.experiment import Experiment
 from research.models.heads import Model
-from research.runs import checks, ending, opening, sources, training
+from research.runs import checks, ending, measuring, opening, sources, training
 from research.runs import folder as run_folder
 from research.runs import run as runs
 from research.runs.log import Log
@@ -179,7 +179,7 @@ def test_evaluation_alone_scores_what_the_run_did(
     again = runs.run(tiny('finetune', {**examples, 'start': str(workdir), 'run.steps': 0, 'run.epochs': 3.0}), tmp_path / 'again')
     assert again['steps'] == 0 and again['metrics'] == result['metrics'] and again['selected'] is None
     other = {**examples, 'start': str(workdir), 'run.steps': 0, 'data.labels': ('c', 'b', 'a')}
-    with pytest.raises(UserError, match='tells a, b, c, but the task .custom. has c, b, a: give --config.data.labels=a,b,c'):
+    with pytest.raises(UserError, match='has a, b, c, but the task .custom. has c, b, a: give --config.data.labels=a,b,c'):
         runs.run(tiny('finetune', other), tmp_path / 'refused')
     with pytest.raises(
         UserError, match='run.steps=0, but the start lacks label/output/kernel, label/output/bias: train it on what'
@@ -191,7 +191,7 @@ def test_evaluation_alone_scores_what_the_run_did(
         text = '\n'.join([lines[0], *(f'{line[:-1]}{names[line[-1]]}' for line in lines[1:])])
         (tmp_path / f'{split}.tsv').write_text(text)
     files = {f'data.{split}': str(tmp_path / f'{split}.tsv') for split in ('train', 'dev', 'test')}
-    with pytest.raises(UserError, match='tells a, b, c, but .* has x, y, z: give a run of this task, or .*surgery.drop=label'):
+    with pytest.raises(UserError, match='has a, b, c, but .* has x, y, z: give a run of this task, or .*surgery.drop=label'):
         runs.run(tiny('finetune', {**examples, **files, 'start': str(workdir)}), tmp_path / 'refused')
     partly = {**examples, 'start': str(workdir), 'surgery.inherit': False, 'model.types': 0, 'model.positions': 32}
     with pytest.raises(UserError, match='the encoder would be random in encoder/projection'):
@@ -208,9 +208,9 @@ def test_a_run_stops_when_nothing_gets_better(tiny: Tiny, examples: dict[str, An
     assert result['steps'] == 3
     assert 'stops at step 3: no better dev/accuracy in 2 evaluations' in (tmp_path / 'run' / 'log.txt').read_text()
     assert (
-        training.exhausted(2, [0.5, 0.6, 0.6, 0.5])
-        and not training.exhausted(2, [0.5, 0.6, 0.7])
-        and not training.exhausted(0, [1, 0, 0])
+        measuring.is_exhausted(2, [0.5, 0.6, 0.6, 0.5])
+        and not measuring.is_exhausted(2, [0.5, 0.6, 0.7])
+        and not measuring.is_exhausted(0, [1, 0, 0])
     )
 
 
@@ -271,8 +271,11 @@ def test_a_teacher_with_another_vocabulary_is_refused(tiny: Tiny, teacher: Path,
         ({'teacher': './TEACHERS'}, 'there is no folder TEACHERS; train it first, or give another'),
         ({'teacher': '@nobody'}, "'@nobody': there is no folder"),
         ({'run.batch': 12}, 'run.batch=12 is not divided by 8 device(s)'),
-        ({'optimizer.warmup': 100.0}, 'optimizer.warmup=100.0 is longer than run.steps=2'),
-        ({'model.width': 64}, "loss 'cosine' compares hidden states, but the teacher's are 32 wide, not 64"),
+        ({'optimizer.warmup': 100.0}, 'optimizer.warmup=100.0 is longer than the 2 steps of the run'),
+        (
+            {'model.width': 64},
+            "loss 'cosine' does not fit: it compares hidden states, but the teacher's are 32 wide and the student's 64",
+        ),
         ({'model.inner': 64}, 'start: encoder/feed_forward/'),
         ({'model.positions': 64, 'data.length': 64}, 'data.length=64, but the teacher has 32 positions'),
         (
@@ -345,10 +348,8 @@ def test_a_teacher_without_the_head_is_refused(
     x = override(x, {'losses.soft.at': 'label', 'data.tokenizer': str(teacher)})
     feed = opening.load_data(x, teacher.parent / 'task', None, None)
     donor = Donor('run (step 1)', x.model, heads, {}, None)
-    with pytest.raises(
-        UserError, match=re.escape(f"loss 'soft' compares the label logits (3 classes), but the teacher run (step 1) {message}")
-    ):
-        checks.check_donors(x, feed, None, donor)
+    with pytest.raises(UserError, match=re.escape(f'but the teacher run (step 1) {message}')):
+        checks.validate_sources(x, feed, None, donor)
 
 
 def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_is_not(
@@ -358,11 +359,11 @@ def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_is_not(
     x = override(x, {'losses.soft.at': 'label', 'data.tokenizer': str(teacher)})
     feed = opening.load_data(x, teacher.parent / 'task', None, None)
     donor = Donor('run (step 1)', x.model, (('label', 3),), {}, None, ('x', 'y', 'z'))
-    with pytest.raises(UserError, match=r'tells x, y, z, but .* has a, b, c: give a run of this task, or .*losses.soft.weight=0'):
-        checks.check_donors(x, feed, None, donor)
-    with pytest.raises(UserError, match='tells c, b, a, but .*: give --config.data.labels=c,b,a'):
-        checks.check_donors(x, feed, None, dataclasses.replace(donor, labels=('c', 'b', 'a')))
-    checks.check_donors(x, feed, None, dataclasses.replace(donor, labels=('LABEL_0', 'LABEL_1', 'LABEL_2')))
+    with pytest.raises(UserError, match=r'has x, y, z, but .* has a, b, c: give a run of this task, or .*losses.soft.weight=0'):
+        checks.validate_sources(x, feed, None, donor)
+    with pytest.raises(UserError, match='has c, b, a, but .*: give --config.data.labels=c,b,a'):
+        checks.validate_sources(x, feed, None, dataclasses.replace(donor, labels=('c', 'b', 'a')))
+    checks.validate_sources(x, feed, None, dataclasses.replace(donor, labels=('LABEL_0', 'LABEL_1', 'LABEL_2')))
 
 
 def test_labels_are_known_of_a_run_that_was_killed(tmp_path: Path) -> None:
@@ -409,9 +410,9 @@ def test_a_run_whose_data_have_changed_is_not_continued(tiny: Tiny, teacher: Pat
 def test_a_kill_while_the_folder_begins_leaves_one_that_can_begin_again(tiny: Tiny, tmp_path: Path) -> None:
     x = tiny('bert')
     (tmp_path / 'experiment.json.part').write_text('{"na')
-    checks.claim(x, tmp_path)
+    checks.validate_folder(x, tmp_path)
     (tmp_path / 'failure.json').write_text('{}')
-    checks.claim(x, tmp_path)
+    checks.validate_folder(x, tmp_path)
 
 
 def test_a_size_that_was_not_predicted_is_a_mistake_of_ours(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
