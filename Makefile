@@ -1,15 +1,39 @@
 # `make quickstart` and `make test` set up all they need on a machine that has Python 3.11 or newer, and do their job.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
+NEWEST := .venv-newest
 PARITY := .venv-parity/bin
+INSTALL = $(@D)/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(filter requirements%.txt,$^))
 
-.PHONY: quickstart test slow slurm lint parity
+# What jax computes on in `make quickstart`: ACCELERATOR=cuda or tpu.
+ACCELERATOR := cpu
+REQUIREMENTS_cpu := requirements.txt
+REQUIREMENTS_cuda := requirements.txt requirements-cuda.txt
+REQUIREMENTS_tpu := requirements.txt requirements-tpu.txt
+ifeq ($(REQUIREMENTS_$(ACCELERATOR)),)
+$(error ACCELERATOR=$(ACCELERATOR) is not one of cpu, cuda, tpu)
+endif
 
-quickstart: $(BIN)/.run
-	$(BIN)/python launch.py --config=experiments/quickstart.py --jobs=2
+.PHONY: quickstart test test-newest slow slurm lint parity
+
+# Two runs at once on a CPU; else one on each GPU, and one on a TPU, which serves one process.
+quickstart: $(BIN)/.run-$(ACCELERATOR)
+	$(BIN)/python launch.py --config=experiments/quickstart.py $(if $(filter cpu,$(ACCELERATOR)),--jobs=2)
 
 test: $(BIN)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The same tests with the newest Python of this machine and the newest jax for it, in an environment of their own.
+test-newest: $(BIN)/python
+	@python=$$($(BIN)/python tests/newest.py) || exit; \
+	test -n "$$python" || exit 0; \
+	test "$$($(NEWEST)/bin/python --version 2>&1)" = "$$("$$python" --version)" || rm -rf $(NEWEST); \
+	$(MAKE) --no-print-directory versions test VENV=$(NEWEST) PYTHON="$$python"
+
+.PHONY: versions
+versions: $(BIN)/.dev
+	@$(BIN)/python -c 'import jax, platform; print("Python", platform.python_version(), "jax", jax.__version__)'
 
 slow: $(BIN)/.dev
 	$(BIN)/python -m pytest -m slow || test $$? -eq 5 # 5: there is none
@@ -29,17 +53,17 @@ lint: $(BIN)/.dev
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=…")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 
-$(BIN)/.run: requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+$(BIN)/.run-$(ACCELERATOR): $(REQUIREMENTS_$(ACCELERATOR)) | $(BIN)/python
+	$(INSTALL)
 	touch $@
 
 $(BIN)/.dev: requirements.txt requirements-dev.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	touch $@ $(BIN)/.run
+	$(INSTALL)
+	touch $@ $(BIN)/.run-cpu
 
-$(PARITY)/.parity: requirements.txt requirements-parity.txt
+$(PARITY)/.parity: requirements.txt requirements-dev.txt requirements-parity.txt
 	test -x $(PARITY)/python || $(PYTHON) -m venv .venv-parity
-	$(PARITY)/python -m pip install --quiet --disable-pip-version-check -r requirements-parity.txt
+	$(INSTALL)
 	touch $@

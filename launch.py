@@ -9,27 +9,17 @@ python launch.py --config=experiments/albert_sharing.py:paper --executor=slurm -
 python launch.py --workdir=runs/bert-tiny        (once more, or on from where it stopped: as its folder says)
 """
 
-import dataclasses
 import json
 import os
 import shlex
 import sys
-import types
 from pathlib import Path
 
 from absl import flags
 
 from research.command import changes, run_command
 from research.errors import UserError
-from research.experiment import Experiment
-from research.runs.folder import read
-from research.study.config_files import load, module
 from research.study.execution.settings import Cluster, How, validate
-from research.study.ledger import read_study
-from research.study.study import Study
-from research.study.sweep import sweep
-from research.validation import refuse_inherited
-from research.wire import override, override_sibling
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('config', None, 'FILE[:size] of configs/ or experiments/; --config.KEY=VALUE changes a key of it')
@@ -59,8 +49,13 @@ OURS = ['config', 'workdir', 'sweep', 'dry', 'list', 'only', 'executor', 'jobs',
 CLUSTER = ['partition', 'time', 'gpus', 'nodes', 'cpus', 'memory', 'account', 'qos', 'constraint', 'sbatch']
 
 
+def entry() -> int:
+    """The console script: runs the command line of this process and returns its exit status."""
+    return main(sys.argv)
+
+
 def main(arguments: list[str]) -> int:
-    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 when interrupted."""
+    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 if interrupted."""
     return run_command(launch, arguments, 'interrupted; the same command continues from the last checkpoint')
 
 
@@ -69,31 +64,21 @@ def launch(arguments: list[str]) -> None:
     if {'--help', '-h'} & set(arguments):
         print(f'{__doc__}\n{FLAGS.module_help(sys.modules[__name__])}')
         return
-    changed = parse(arguments)
+    changed, how = parse(arguments), read_how()
+    validate(how)
     if FLAGS.config is None and FLAGS.workdir is None:
         raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of what to continue')
-    asked = load(FLAGS.config) if FLAGS.config else reopen(Path(FLAGS.workdir))
-    if isinstance(asked, Study):
-        if FLAGS.sweep:
-            raise UserError(
-                f'{FLAGS.config or FLAGS.workdir} is a study: it names its runs itself, so --sweep has nothing to multiply'
-            )
-        asked = dataclasses.replace(asked, runs={name: override_sibling(x, changed) for name, x in asked.runs.items()})
-        refuse_inherited(asked.runs.values(), changed)
-    else:
-        asked = override(asked, changed)
-        refuse_inherited([asked], changed)
-        if FLAGS.sweep:
-            asked = sweep(asked, FLAGS.sweep, module(FLAGS.config) if FLAGS.config else types.ModuleType('none'))
-    how = execution()
-    validate(how)
-    workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
-    # jax takes seconds to load, so a mistake in the command line is told before that.
+    # What takes seconds to load comes after the mistakes that need it not: flags first, then keys and values.
+    from research.study import definition
+
+    asked = definition.define(FLAGS.config, Path(FLAGS.workdir) if FLAGS.workdir else None, changed, FLAGS.sweep)
     from research.runs import run as runs
     from research.study.execution import execute
     from research.study.planning import dry, listing
     from research.study.reporting import report
+    from research.study.study import Study
 
+    workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
     if not isinstance(asked, Study) and (how != How() or FLAGS.list):
         raise UserError('--list, --only, --executor and their like are of studies: give a file of experiments/, or a --sweep')
     if FLAGS.dry:
@@ -107,7 +92,7 @@ def launch(arguments: list[str]) -> None:
         execute.run_study(asked, workdir, how, report.report)
 
 
-def execution() -> How:
+def read_how() -> How:
     """How the flags say that a study is executed."""
     cluster = Cluster(
         partition=FLAGS.partition,
@@ -133,12 +118,5 @@ def parse(arguments: list[str]) -> dict[str, str]:
     return changes(rest, [*OURS, *CLUSTER], f'--config.KEY, --{", --".join(OURS)}; for Slurm: --{", --".join(CLUSTER)}')
 
 
-def reopen(workdir: Path) -> Experiment | Study:
-    """What a folder holds: the Experiment of a run, or a study."""
-    if (workdir / 'study.json').exists():
-        return read_study(workdir)
-    return read(workdir, mend='; give a --config')
-
-
 if __name__ == '__main__':
-    sys.exit(main(sys.argv))
+    sys.exit(entry())

@@ -17,7 +17,7 @@ from research.surgery import Surgery
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """How long and how a run goes on, and what it leaves in its folder."""
+    """How long a run trains, how often it evaluates and saves, and what it keeps."""
 
     steps: int = 1000  # 0 evaluates the start and trains nothing
     epochs: float = 0.0  # passes over the training examples; above 0 it decides the number of steps, unless that is 0
@@ -53,8 +53,8 @@ def offered(x: Experiment) -> frozenset[str]:
     return frozenset({tasks.task(x.data).kind} if x.data.task else {'masked', x.data.pairs})
 
 
-def scored(x: Experiment) -> bool:
-    """Whether a score is measured while it trains, by which it is selected."""
+def is_scored(x: Experiment) -> bool:
+    """Whether a score that selects checkpoints is measured while the run trains."""
     return bool(x.data.task and x.data.select != 'last' and x.run.evaluate_every)
 
 

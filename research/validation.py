@@ -1,37 +1,64 @@
-"""Experiments that are impossible, whatever the data and the machine, and keys that would change nothing."""
+"""Experiments that are refused before anything starts: impossible values, and keys that would change nothing."""
 
+import re
 from collections.abc import Iterable
 
-from research import optim
+from research import optim, surgery
 from research.data import validation as data_validation
 from research.errors import UserError, choose
-from research.experiment import Experiment, offered, scored
-from research.models import architecture
-from research.models.sharing import layout
-from research.objectives import losses as objectives
+from research.experiment import Experiment, is_scored, offered
+from research.models import architecture, sharing
+from research.objectives import losses
 from research.parallel import PARALLEL
-from research.surgery import OWN
+
+UNPRINTABLE = re.compile(r'[\x00-\x1f\x7f]')
 
 
 def validate(x: Experiment) -> None:
     """Raises UserError for an experiment that is impossible, whatever the data and the machine."""
+    _validate_names(x)
+    _validate_run(x)
+    architecture.validate(x.model)
+    sharing.layout(x.model)
+    data_validation.validate(x.data, x.run.batch, x.seed)
+    surgery.validate(x.surgery, bool(x.start))
+    losses.validate(x.losses, x.model, offered(x), x.teacher)
+    optim.validate(x.optimizer)
+    _validate_together(x)
+
+
+def _validate_names(x: Experiment) -> None:
+    if not x.name or '/' in x.name or '\\' in x.name or UNPRINTABLE.search(x.name):
+        raise UserError(f'name={x.name!r} must be the name of a folder: not empty, without slashes and control characters')
+    for key, source in (('start', x.start), ('teacher', x.teacher)):
+        if UNPRINTABLE.search(source) or source == '@' or source != source.strip():
+            raise UserError(
+                f"{key}={source!r} must be a run folder, a Hugging Face folder, an id of the hub, or '@' and a run of the study"
+            )
+    if x.teacher in ('teacher', 'start'):
+        raise UserError(f"teacher='{x.teacher}' must be a run folder, a Hugging Face folder or an id of the hub")
+
+
+def _validate_run(x: Experiment) -> None:
+    run = x.run
     for field in ('batch', 'accumulate', 'log_every', 'keep'):
-        if getattr(x.run, field) < 1:
-            raise UserError(f'run.{field}={getattr(x.run, field)}: it must be at least 1')
+        if getattr(run, field) < 1:
+            raise UserError(f'run.{field}={getattr(run, field)} must be at least 1')
     for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every'):
-        if getattr(x.run, field) < 0:
-            raise UserError(f'run.{field}={getattr(x.run, field)}: it must not be negative')
-    if x.run.patience and not scored(x):
+        if getattr(run, field) < 0:
+            raise UserError(f'run.{field}={getattr(run, field)} must not be negative')
+    choose('way to use devices (run.parallel)', run.parallel, PARALLEL)
+    if run.batch % run.accumulate:
+        raise UserError(f'run.batch={run.batch} cannot be divided by run.accumulate={run.accumulate}')
+    if run.patience and not is_scored(x):
         raise UserError(
-            f'run.patience={x.run.patience} waits for a better score, but there is none while training: '
+            f'run.patience={run.patience} waits for a better score, but there is none while training: '
             'it needs data.task, data.select=train or dev, and run.evaluate_every'
         )
-    choose('run.parallel', x.run.parallel, PARALLEL)
-    architecture.validate(x.model)
-    layout(x.model)
-    data_validation.validate(x.data, x.run.batch, x.seed)
-    objectives.validate(x.losses, x.model, offered(x), x.teacher)
-    optim.validate(x.optimizer)
+
+
+def _validate_together(x: Experiment) -> None:
+    """Raises UserError for values that are possible one by one, but not together."""
     if x.run.steps == 0 and not x.start:
         raise UserError('run.steps=0 evaluates a trained model: give --config.start=RUN')
     if x.run.steps and not x.run.epochs:
@@ -46,11 +73,29 @@ def validate(x: Experiment) -> None:
         raise UserError("start='teacher' needs a teacher: give --config.teacher=RUN")
 
 
-def refuse_inherited(runs: Iterable[Experiment], changed: Iterable[str]) -> None:
-    """Raises UserError for changed keys of an architecture that all of `runs` take from their starts: they would change nothing."""
-    lost = [key for key in changed if key.startswith('model.') and key.removeprefix('model.') not in OWN]
+# ---- Keys that would change nothing ---------------------------------------------------------------------------------------------
+
+
+def unused(x: Experiment) -> dict[str, str]:
+    """Each key that this experiment does not read -> why a change of it would change nothing."""
+    found = sharing.unused(x.model) | losses.unused(x.losses) | optim.unused(x.optimizer) | surgery.unused(x.surgery, bool(x.start))
+    if x.teacher and not losses.needs_teacher(x.losses) and 'teacher' not in (x.start, x.data.tokenizer):
+        found['teacher'] = 'no loss reads it: give one, such as --config.losses.soft.weight=1, or --config.start=teacher'
+    if x.data.task:
+        found['run.evaluate_batches'] = 'the splits of a task are evaluated whole'
+    return found
+
+
+def refuse_unused(runs: Iterable[Experiment], changed: Iterable[str]) -> None:
+    """Raises UserError if one of the keys that the user changed would change nothing in any of `runs`."""
+    runs, changed = list(runs), list(changed)
+    lost = [key for key in changed if key.startswith('model.') and key.removeprefix('model.') not in surgery.OWN]
     if lost and all(x.surgery.inherit for x in runs):
         raise UserError(
             f"{', '.join(lost)} would change nothing: with surgery.inherit the architecture is the start's; give "
             '--config.surgery.keep=SHARE for its depth, --config.surgery.sharing=NAME, or --config.surgery.inherit=false'
         )
+    reasons = [unused(x) for x in runs]
+    for key in changed:
+        if reasons and all(key in each for each in reasons):
+            raise UserError(f'{key} would change nothing: {reasons[0][key]}')

@@ -11,7 +11,7 @@ from typing import Any, cast
 import ml_collections
 
 from research.errors import UserError, nearest
-from research.experiment import Experiment, scored
+from research.experiment import Experiment, is_scored
 
 
 def to_wire(x: Experiment) -> ml_collections.ConfigDict:
@@ -64,7 +64,7 @@ def override_sibling(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
     """
     known = keys(Experiment)
     found = override(x, {key: new for key, new in changes.items() if key not in known or not str(value(x, key)).startswith('@')})
-    return found if scored(found) else override(found, {'run.patience': x.run.patience})
+    return found if is_scored(found) else override(found, {'run.patience': x.run.patience})
 
 
 def _override(x: Any, path: list[str], value: Any, key: str) -> Any:

@@ -25,6 +25,7 @@ from research import parallel
 from research.experiment import Experiment
 from research.models.architecture import Architecture
 from research.runs import run as runs
+from research.study import config_files
 from research.wire import from_wire, override
 from tests.squeezing import squeeze
 
@@ -89,10 +90,9 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope='session')
 def tiny(root: Path, text: dict[str, Any]) -> Callable[..., Experiment]:
     """tiny(recipe, changes) -> a recipe of configs/, squeezed, on the small text, with some keys changed."""
-    import launch
 
     def tiny(recipe: str, changes: dict[str, Any] | None = None) -> Experiment:
-        x = squeeze(from_wire(launch.module(str(root / 'configs' / f'{recipe}.py')).get_config()))
+        x = squeeze(from_wire(config_files.module(str(root / 'configs' / f'{recipe}.py')).get_config()))
         return override(x, {**text, 'data.prefetch': 0, **(changes or {})})
 
     return tiny

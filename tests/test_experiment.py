@@ -168,11 +168,11 @@ def test_a_squeezed_experiment_is_valid_and_tiny(sharing: str) -> None:
             "data.pairs='sop' tells segments apart by token types, but model.types=1; give 2, or 0 for none",
         ),
         *(
-            ({'run': dataclasses.replace(Run(), **{field: 0})}, f'run.{field}=0: it must be at least 1')
+            ({'run': dataclasses.replace(Run(), **{field: 0})}, f'run.{field}=0 must be at least 1')
             for field in ('batch', 'accumulate', 'log_every', 'keep')
         ),
         *(
-            ({'run': dataclasses.replace(Run(), **{field: -1})}, f'run.{field}=-1: it must not be negative')
+            ({'run': dataclasses.replace(Run(), **{field: -1})}, f'run.{field}=-1 must not be negative')
             for field in ('epochs', 'evaluate_every', 'evaluate_batches', 'checkpoint_every')
         ),
         ({'run': Run(patience=2)}, 'run.patience=2 waits for a better score, but there is none while training'),

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import launch
 from research import parallel, train, wire
 from research.checkpoint import read_params
 from research.experiment import Experiment
@@ -32,6 +31,7 @@ from research.optim import Optimizer
 from research.runs import ending
 from research.runs import folder as run_folder
 from research.runs import run as runs
+from research.study import config_files
 from research.study.graph import order
 from research.wire import from_wire, override, setting, to_wire
 from tests.squeezing import squeeze
@@ -238,7 +238,7 @@ def test_no_config_is_asked_with_a_default() -> None:
 
 @functools.cache
 def loaded(path: Path) -> types.ModuleType:
-    return launch.module(str(path))
+    return config_files.module(str(path))
 
 
 def sizes(path: Path) -> list[str]:

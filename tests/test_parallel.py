@@ -56,7 +56,7 @@ def test_devices_are_described() -> None:
 
 def test_a_run_over_several_processes_needs_jit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
-    with pytest.raises(UserError, match="run.parallel='pmap' serves one process, and this run has 2; give 'jit'"):
+    with pytest.raises(UserError, match="run.parallel='pmap' serves one process, but this run has 2; give 'jit'"):
         parallel.plan('pmap', 16, 1)
 
 

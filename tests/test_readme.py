@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-import launch
 from research.interchange.__main__ import main as interchange
 from research.runs import run as runs
+from research.study import config_files
 
 # What shortens a command of each kind; experiments take the size that shows that everything runs.
 SHORTER = ('--config.run.steps=2', '--config.run.batch=2', '--config.run.evaluate_every=0')
@@ -79,7 +79,7 @@ def test_the_table_of_experiments_counts_their_runs(root: Path) -> None:
     rows = re.findall(r'^\| `(\w+)` \|.*\| (\d+) / (\d+) / (\d+) \|$', (root / 'README.md').read_text(), re.MULTILINE)
     assert len(rows) == 7
     for name, *counts in rows:
-        study = launch.module(str(root / 'experiments' / f'{name}.py')).get_study
+        study = config_files.module(str(root / 'experiments' / f'{name}.py')).get_study
         assert [len(study(size).runs) for size in ('tiny', 'small', 'paper')] == list(map(int, counts)), name
 
 

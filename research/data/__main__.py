@@ -114,5 +114,10 @@ def frequent(each: Corpus, pieces: list[str | None]) -> Table:
     return table
 
 
+def entry() -> int:
+    """The command small-berts-data: one command line, that of this process."""
+    return run_command(main, sys.argv[1:], 'interrupted; the same command goes on from the last whole block')
+
+
 if __name__ == '__main__':
-    sys.exit(run_command(main, sys.argv[1:], 'interrupted; the same command goes on from the last whole block'))
+    sys.exit(entry())

@@ -34,5 +34,10 @@ def main(arguments: list[str]) -> None:
     print(f'{given.out}: {len(texts)} files' + (f'; one label throughout in {", ".join(filled)}' if filled else ''))
 
 
+def entry() -> int:
+    """The command small-berts-glue: one command line, that of this process."""
+    return run_command(main, sys.argv[1:])
+
+
 if __name__ == '__main__':
-    sys.exit(run_command(main, sys.argv[1:]))
+    sys.exit(entry())

@@ -138,5 +138,10 @@ def export_run(given: argparse.Namespace) -> None:
         print('note: the run has no tokenizer, so neither has the export')
 
 
+def entry() -> int:
+    """The command small-berts-interchange: one command line, that of this process."""
+    return run_command(main, sys.argv[1:])
+
+
 if __name__ == '__main__':
-    sys.exit(run_command(main, sys.argv[1:]))
+    sys.exit(entry())

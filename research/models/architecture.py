@@ -41,9 +41,9 @@ class Architecture:
 
 def validate(a: Architecture) -> None:
     """Raises UserError for an architecture that cannot be built."""
-    for field in ('vocabulary', 'layers', 'width', 'heads', 'inner', 'embedding', 'positions'):
+    for field in ('vocabulary', 'layers', 'width', 'heads', 'inner', 'embedding', 'positions', 'groups'):
         if getattr(a, field) < 1:
-            raise UserError(f'model.{field}={getattr(a, field)}: it must be at least 1')
+            raise UserError(f'model.{field}={getattr(a, field)} must be at least 1')
     if a.width % a.heads:
         near = [n for n in range(1, a.width + 1) if a.width % n == 0]
         nearest = min(near, key=lambda n: abs(n - a.heads))
@@ -52,12 +52,15 @@ def validate(a: Architecture) -> None:
         )
     for field in ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout'):
         if not 0 <= getattr(a, field) < 1:
-            raise UserError(f'model.{field}={getattr(a, field)}: a rate lies in [0, 1)')
+            raise UserError(f'model.{field}={getattr(a, field)} must be at least 0 and below 1')
     for field in ('epsilon', 'deviation'):
         if not 0 < getattr(a, field) < 1:
-            raise UserError(f'model.{field}={getattr(a, field)}: it must lie between 0 and 1')
-    if a.types < 0 or a.unroll < 0:
-        raise UserError(f'model.types={a.types} and model.unroll={a.unroll} must not be negative')
+            raise UserError(f'model.{field}={getattr(a, field)} must lie between 0 and 1')
+    for field in ('types', 'unroll'):
+        if getattr(a, field) < 0:
+            raise UserError(f'model.{field}={getattr(a, field)} must not be negative')
+    if any(group < 0 for pair in a.table for group in pair):
+        raise UserError(f'model.table={a.table!r} must hold numbers of groups, from 0')
     choose('model.activation', a.activation, ACTIVATIONS)
     choose('model.position_kind', a.position_kind, POSITIONS)
     choose('model.dtype', a.dtype, DTYPES)

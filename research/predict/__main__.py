@@ -133,5 +133,10 @@ def write_arrays(told: Iterator[dict[str, NDArray[np.float32]]], output: Path) -
                     np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
 
 
+def entry() -> int:
+    """The command small-berts-predict: one command line, that of this process."""
+    return run_command(main, sys.argv[1:])
+
+
 if __name__ == '__main__':
-    sys.exit(run_command(main, sys.argv[1:]))
+    sys.exit(entry())

@@ -38,9 +38,11 @@ def _git(*arguments: str) -> str | None:
 
 def environment(facts: dict[str, Any]) -> dict[str, Any]:
     """Commit, command, versions, devices, cores, and the `facts` that the data told of themselves."""
-    changed = _git('status', '--porcelain')
+    # A package that is installed elsewhere may lie within another project's repository.
+    ours = _git('rev-parse', '--show-toplevel') == str(ROOT.resolve())
+    changed = _git('status', '--porcelain') if ours else None
     return {
-        'commit': _git('rev-parse', 'HEAD'),
+        'commit': _git('rev-parse', 'HEAD') if ours else None,
         'uncommitted_changes': None if changed is None else bool(changed),
         'command': shlex.split(os.environ['LAUNCHED_BY']) if 'LAUNCHED_BY' in os.environ else sys.argv,
         'python': platform.python_version(),

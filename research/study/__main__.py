@@ -44,5 +44,10 @@ def main(arguments: list[str]) -> int:
     return run_command(perform, arguments) or ended
 
 
+def entry() -> int:
+    """The command small-berts-study: one command line, that of this process."""
+    return main(sys.argv[1:])
+
+
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(entry())

@@ -10,7 +10,7 @@ from research.errors import UserError, choose
 from research.experiment import Experiment
 from research.study.columns import COLUMNS, Column
 from research.study.study import Row, Study, Table
-from research.validation import refuse_inherited
+from research.validation import refuse_unused
 from research.wire import override
 
 Point = dict[str, Any]  # dotted name -> value: one point of an axis
@@ -40,13 +40,14 @@ def name_of(point: Point) -> str:
 def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Study:
     """The study of every combination of the axes that `texts` name."""
     found = [axis for text in texts for axis in read_axis(text, module)]
-    refuse_inherited([x], dict.fromkeys(key for axis in found for point in axis for key in point))
+    changed = dict.fromkeys(key for axis in found for point in axis for key in point)
     runs = {}
     for combination in itertools.product(*found):
         point = {key: value for part in combination for key, value in part.items()}
         if name_of(point) in runs:
             raise UserError(f"the sweep has two runs '{name_of(point)}': its axes set the same keys")
         runs[name_of(point)] = override(x, point)
+    refuse_unused(runs.values(), changed)
     if x.data.task:
         score = Column('Score of the task (%)', 'run', 'score', 'percent', 'max', 'on the split that is reported')
     else:

@@ -1,0 +1,59 @@
+"""What a user asks for: a config file or a folder, changed keys and sweeps become an Experiment or a Study."""
+
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from research.errors import UserError
+from research.experiment import Experiment
+from research.runs.folder import read
+from research.study.config_files import load, module
+from research.study.ledger import read_study
+from research.study.study import Study
+from research.study.sweep import sweep
+from research.validation import refuse_unused
+from research.wire import override, override_sibling
+
+
+def define(
+    config: str | None, workdir: Path | None, changes: Mapping[str, object], sweeps: Sequence[str] = ()
+) -> Experiment | Study:
+    """The Experiment or Study of FILE[:size] or, without one, of the folder `workdir`, with changed keys.
+
+    changes: dotted name -> value, or its text. Raises UserError for a key that does not exist, that has another type or that would
+    change nothing.
+    """
+    if config is None and workdir is None:
+        raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of what to continue')
+    asked = load(config) if config else reopen(workdir or Path())
+    return change(asked, changes, sweeps, config or str(workdir))
+
+
+def change(
+    asked: Experiment | Study, changes: Mapping[str, object], sweeps: Sequence[str] = (), source: str = ''
+) -> Experiment | Study:
+    """`asked` with some keys changed, in every run of a Study; an Experiment with `sweeps` becomes the Study of its axes.
+
+    source: the config file, whose named axes `sweeps` may use, or the folder.
+    """
+    if isinstance(asked, Study):
+        if sweeps:
+            raise UserError(f'{source or asked.name} is a study: it names its runs itself, so --sweep has nothing to multiply')
+        asked = dataclasses.replace(asked, runs={name: override_sibling(x, changes) for name, x in asked.runs.items()})
+        refuse_unused(asked.runs.values(), changes)
+        return asked
+    asked = override(asked, changes)
+    if not sweeps:
+        refuse_unused([asked], changes)
+        return asked
+    study = sweep(asked, sweeps, module(source) if '.py' in source else types.ModuleType('none'))
+    refuse_unused(study.runs.values(), changes)
+    return study
+
+
+def reopen(workdir: Path) -> Experiment | Study:
+    """The Experiment of a run folder, or the Study of a study folder."""
+    if (workdir / 'study.json').exists():
+        return read_study(workdir)
+    return read(workdir, mend='; give a --config')
