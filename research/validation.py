@@ -30,6 +30,7 @@ def validate(x: Experiment) -> None:
     architecture.validate(x.model)
     layout(x.model)
     data_validation.validate(x.data, x.run.batch, x.seed)
+    data_validation.validate_machine(x.machine)
     objectives.validate(x.losses, x.model, offered(x), x.teacher)
     optim.validate(x.optimizer)
     if x.run.steps == 0 and not x.start:

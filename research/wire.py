@@ -114,14 +114,11 @@ def keys(kind: Any, prefix: str = '') -> list[str]:
     return found
 
 
-PACE = ('data.prefetch', 'data.workers')  # how fast batches come; what they are does not depend on it
-
-
 def differences(a: Experiment, b: Experiment) -> list[str]:
-    """The dotted names whose values differ, with both values; but for PACE."""
+    """The dotted names whose values differ, with both values; but for `machine`."""
     found = []
     for key in keys(Experiment):
-        if key in PACE:
+        if key.startswith('machine.'):
             continue
         left, right = value(a, key), value(b, key)
         if left != right:
@@ -137,7 +134,6 @@ def value(x: Any, key: str) -> Any:
 
 
 def setting(x: Experiment) -> Experiment:
-    """`x` without what the seeds of one experiment differ in: PACE, seed, name, which sibling they start from or are taught by."""
+    """`x` without what the seeds of one experiment differ in: seed, name, which sibling they start from or are taught by."""
     start, teacher = ('@' if source.startswith('@') else source for source in (x.start, x.teacher))
-    data = dataclasses.replace(x.data, prefetch=0, workers=0)
-    return dataclasses.replace(x, seed=0, name='', start=start, teacher=teacher, data=data)
+    return dataclasses.replace(x, seed=0, name='', start=start, teacher=teacher)

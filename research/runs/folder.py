@@ -1,5 +1,6 @@
 """The files of a run's folder, read and written."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -19,13 +20,13 @@ def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> 
     Raises UserError where the data of a run that continues have changed.
     """
     path = workdir / 'environment.json'
-    here = environment(feed.facts)
+    here = environment(dataclasses.asdict(feed.facts))
     if path.exists():
         there = json.loads(path.read_text())
         before = there['data']['fingerprint']
-        if before != feed.facts['fingerprint']:
+        if before != feed.facts.fingerprint:
             raise UserError(
-                f'the data have changed since {workdir} began ({before} -> {feed.facts["fingerprint"]}); give another --workdir'
+                f'the data have changed since {workdir} began ({before} -> {feed.facts.fingerprint}); give another --workdir'
             )
         first, *others = sessions(there)
         last = [first, *others][-1]

@@ -10,6 +10,7 @@ import jax
 
 from research import train
 from research.data import steps, tasks
+from research.data.facts import SupervisedFacts
 from research.errors import UserError
 from research.evaluation import scoring
 from research.evaluation.measures import evaluate
@@ -89,7 +90,7 @@ def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]
 
 def watched_split(parts: Parts) -> str:
     """The split that is evaluated while training: dev of pretraining, of a task the one that selects; '' is none."""
-    return parts.feed.facts['selects'] if parts.x.data.task else 'dev'
+    return parts.feed.facts.selects if isinstance(parts.feed.facts, SupervisedFacts) else 'dev'
 
 
 def selected_by(parts: Parts) -> str:
@@ -122,7 +123,7 @@ def measure_split(
     found = evaluate(parts.measure, parts.plan.put_batch, params, batches)
     if not x.data.task:
         return {f'{split}/{name}': value for name, value in found.means.items()}, None
-    questions = parts.feed.questions[split]
+    questions = parts.feed.encoded[split]
     verdict = scoring.judge(x.data, questions, found.logits, x.data.answers.threshold if threshold is None else threshold)
     means = found.means if questions.known else {}
     return {f'{split}/{name}': value for name, value in {**means, **verdict.metrics}.items()}, verdict
