@@ -35,7 +35,7 @@ def measure(given: argparse.Namespace, buckets: tuple[int, ...]) -> dict[str, An
         x.data, folder=given.folder, tokenizer=str(start.tokenizer), length=given.length, buckets=buckets, select='last'
     )
     architecture = dataclasses.replace(inherit(x.surgery, x.model, start.architecture), unroll=1)
-    feed = feeds.load(data, batch=given.batch, seed=0, vocabulary=architecture.vocabulary)
+    feed = feeds.load(data, x.machine, batch=given.batch, seed=0, vocabulary=architecture.vocabulary)
     model = Model(architecture, student_heads(dataclasses.replace(x, data=data)))
     plan = parallel.plan('jit', given.batch, 1)
     state = train.initial_state(model, x.optimizer, 0)

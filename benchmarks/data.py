@@ -25,6 +25,7 @@ import numpy as np
 from research.data.feed import Feed, load
 from research.data.masking import MASKING, Masking
 from research.data.settings import Data
+from research.machine import Machine
 
 LENGTH, VOCABULARY = 128, 8192
 ROW = '{:<44} {:>14} {:>14}'
@@ -78,15 +79,16 @@ def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description='How fast batches are made.')
     parser.add_argument('--source', default='docstrings', help='as data.source')
-    parser.add_argument('--cache', default=Data.cache, help='as data.cache')
+    parser.add_argument('--cache', default=Machine.cache, help='as machine.cache')
     parser.add_argument('--batch', type=int, default=256)
     parser.add_argument('--small', action='store_true', help='a few batches only')
     asked = parser.parse_args()
-    data = Data(source=asked.source, cache=asked.cache, length=LENGTH, pairs='sop')
+    data = Data(source=asked.source, length=LENGTH, pairs='sop')
     count = 4 if asked.small else max(8192 // asked.batch, 4)
 
-    def feed(policy: str, **changes: Any) -> Feed:
-        return load(replace(data, masking=Masking(policy), **changes), batch=asked.batch, seed=0, vocabulary=VOCABULARY)
+    def feed(policy: str, workers: int = 0) -> Feed:
+        machine = Machine(cache=asked.cache, workers=workers)
+        return load(replace(data, masking=Masking(policy)), machine, batch=asked.batch, seed=0, vocabulary=VOCABULARY)
 
     ours: dict[str, tuple[float, float]] = {}
     lines: list[tuple[str, float, float | None]] = []

@@ -23,6 +23,7 @@ import numpy as np
 from research.data import tasks
 from research.data.settings import Data
 from research.evaluation import metrics
+from research.machine import Machine
 
 torch: Any = importlib.import_module('torch')  # only in the environment of its own
 transformers: Any = importlib.import_module('transformers')
@@ -48,7 +49,7 @@ def finetune(given: argparse.Namespace, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     draw = random.Random(seed)
     data = Data(task=given.task, folder=given.folder)
-    row, names, splits = tasks.task(data), tasks.classes(data), tasks.examples(data)
+    row, names, splits = tasks.task(data), tasks.classes(data), tasks.examples(data, Machine.cache)
     tokenizer = transformers.AutoTokenizer.from_pretrained(given.start)
     model = transformers.BertForSequenceClassification.from_pretrained(
         given.start, num_labels=len(names), problem_type='regression' if row.kind == 'score' else 'single_label_classification'

@@ -54,7 +54,7 @@ def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
     donor = sources.open_donor(run, Path(run).parent / 'none', 'start')
     x = sources.read_experiment(run, Path(run).parent / 'none', 'start')
     data = dataclasses.replace(x.data, masking=Masking(policy), tokenizer=str(donor.tokenizer))
-    feed = feeds.load(data, batch=32, seed=0, vocabulary=donor.architecture.vocabulary)
+    feed = feeds.load(data, x.machine, batch=32, seed=0, vocabulary=donor.architecture.vocabulary)
     model, starts = Model(donor.architecture, donor.heads), feed.vocabulary.word_start
 
     @jax.jit
@@ -74,7 +74,7 @@ def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
         labels.append(batch['masked_labels'][counted])
         split.append(~starts[labels[-1]] | ~starts[after])
     pieces, nats, inside = np.concatenate(labels), np.concatenate(values), np.concatenate(split)
-    counts = np.maximum(masked.mixed_counts(prepare(data, feed.tokenizer)), 1)
+    counts = np.maximum(masked.mixed_counts(prepare(data, x.machine.cache, feed.tokenizer)), 1)
     known = -np.log(counts / counts.sum())[pieces]
     found = {}
     for word, chosen in zip(WORDS, (inside, ~inside), strict=True):

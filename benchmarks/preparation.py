@@ -12,7 +12,6 @@ and watches the memory of all its processes.
 
 import argparse
 import contextlib
-import dataclasses
 import io
 import json
 import random
@@ -31,7 +30,7 @@ from rich.table import Table
 
 from research.data import mixture, preparation, sources, tokenizer_training
 from research.data.settings import Data
-from research.machine import cores
+from research.machine import Machine, cores
 
 ROUNDS = 3
 
@@ -39,7 +38,7 @@ ROUNDS = 3
 def texts(source: str) -> Iterator[str]:
     """The documents of a mixture, source after source, as they are found."""
     for _, each in mixture.mixture(source):
-        yield from ('\n'.join(paragraphs) for _, paragraphs in sources.read(each, Data(source=source)))
+        yield from ('\n'.join(paragraphs) for _, paragraphs in sources.read(each, Data(source=source), Machine.cache))
 
 
 def write_lines(path: Path, documents: Iterator[str], limit: float) -> int:
@@ -58,8 +57,8 @@ def compare(given: argparse.Namespace, folder: Path) -> Table:
     """The table of speeds."""
     path = folder / 'text.jsonl'
     size = write_lines(path, texts(given.source), given.megabytes * 1e6)
-    data = Data(source=f'jsonl:{path}', tokenizer=given.tokenizer, cache=str(folder / 'cache'))
-    tokenizer = tokenizer_training.tokenizer_of(data, given.vocabulary)
+    data = Data(source=f'jsonl:{path}', tokenizer=given.tokenizer)
+    tokenizer = tokenizer_training.tokenizer_of(data, str(folder / 'cache'), given.vocabulary)
     documents = [json.loads(line)['text'] for line in path.read_text('utf-8').splitlines()]
     seconds: dict[str, list[float]] = {'encode_batch': [], 'encode_batch_fast': [], 'preparation': []}
     for round in range(ROUNDS):
@@ -67,7 +66,7 @@ def compare(given: argparse.Namespace, folder: Path) -> Table:
             begin = time.perf_counter()
             if name == 'preparation':
                 with contextlib.redirect_stderr(io.StringIO()):
-                    preparation.prepare(dataclasses.replace(data, cache=str(folder / str(round))), tokenizer)
+                    preparation.prepare(data, str(folder / str(round)), tokenizer)
             else:
                 encode = getattr(tokenizer, name)
                 for batch in batched(documents, 100):
@@ -125,8 +124,8 @@ def gigabyte(given: argparse.Namespace, folder: Path) -> Table:
     del documents
     print(f'{size / 1e9:.2f} GB written', file=sys.stderr, flush=True)
     command = [sys.executable, '-m', 'research.data', 'prepare', '--config=configs/bert.py:tiny', '--stats']
-    changes = {'source': f'jsonl:{folder}/text.jsonl', 'cache': f'{folder}/cache', 'tokenizer': given.tokenizer}
-    command += [f'--config.data.{key}={value}' for key, value in changes.items()]
+    changes = {'data.source': f'jsonl:{folder}/text.jsonl', 'data.tokenizer': given.tokenizer, 'machine.cache': f'{folder}/cache'}
+    command += [f'--config.{key}={value}' for key, value in changes.items()]
     begin = time.perf_counter()
     with subprocess.Popen([*command, f'--config.model.vocabulary={given.vocabulary}'], cwd=Path(__file__).parent.parent) as process:
         peak = 0

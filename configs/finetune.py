@@ -14,7 +14,9 @@ from typing import Any
 
 import ml_collections
 
+from research.data import tasks
 from research.data.settings import Data
+from research.data.tasks import TASKS
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Plain
@@ -22,18 +24,9 @@ from research.optim import Optimizer
 from research.surgery import Surgery
 from research.wire import to_wire
 
-# Task -> the loss that it is learnt by.
-LOSS = {
-    'packages': 'label',
-    'custom': 'label',
-    'custom-score': 'regression',
-    **dict.fromkeys(('cola', 'sst2', 'mrpc', 'qqp', 'mnli', 'qnli', 'rte', 'wnli', 'ax', 'imdb'), 'label'),
-    'stsb': 'regression',
-    'squad': 'span',
-    'squad2': 'span',
-    'race': 'choice',
-}
-# Task -> (lr, batch, epochs, length) where it is not 5e-5, 32, 3 and 128. GLUE's are §4.1's, whose best of {5, 4, 3, 2}e-5 on
+# What is fine-tuned on -> its data: every task, and the user's own files with scores in place of labels.
+DATA = {**{name: Data(task=name) for name in TASKS}, 'custom-score': Data(task='custom', score='score')}
+# Name -> (lr, batch, epochs, length) where it is not 5e-5, 32, 3 and 128. GLUE's are §4.1's, whose best of {5, 4, 3, 2}e-5 on
 # dev is --sweep=lr; SQuAD's are §4.2's and §4.3's.
 BERT = {
     'squad': (5e-5, 32, 3.0, 384),
@@ -56,37 +49,41 @@ ALBERT = {
     'squad2': (3e-5, 48, 0.0, 8144, 814, 512),
     'race': (2e-5, 32, 0.1, 12_000, 1000, 512),
 }
+# Row of LOSSES -> the losses of a task that is learnt by it.
 LOSSES = {
     'label': Losses(mlm=Plain(0.0), label=Plain(1.0)),
     'regression': Losses(mlm=Plain(0.0), regression=Plain(1.0)),
     'choice': Losses(mlm=Plain(0.0), choice=Plain(1.0)),
     'span': Losses(mlm=Plain(0.0), span=Plain(1.0)),
 }
-TASKS = tuple(LOSS)
-SIZES = (*TASKS, *(f'distilbert-{task}' for task in TASKS if task != 'ax'), *(f'albert-{task}' for task in ALBERT))
+SIZES = (
+    *DATA,
+    *(f'distilbert-{name}' for name, data in DATA.items() if TASKS[data.task].trains),
+    *(f'albert-{name}' for name in ALBERT),
+)
 
 
 def get_config(size: str = 'packages') -> ml_collections.ConfigDict:
     """One task's recipe: TASK is BERT's, distilbert-TASK and albert-TASK are theirs."""
-    family, dash, name = size.partition('-')
-    if not dash or family == 'custom':
-        return to_wire(bert(size))
-    return to_wire({'distilbert': distilbert, 'albert': albert}[family](name))
+    family, _, name = size.partition('-')
+    families = {'distilbert': distilbert, 'albert': albert}
+    return to_wire(families[family](name) if family in families else bert(size))
 
 
 def bert(task: str) -> Experiment:
     """BERT's recipe, with a warm-up of a tenth (the released code)."""
     lr, batch, epochs, length = BERT[task] if task in BERT else (5e-5, 32, 3.0, 128)
-    scored = task == 'custom-score'
+    data = DATA[task]
+    row = tasks.task(data)
     return Experiment(
         name=f'finetune-{task}',
-        data=Data(task=task.partition('-')[0], score='score' if scored else '', tokenizer='start', length=length),
-        losses=LOSSES[LOSS[task]],
+        data=dataclasses.replace(data, tokenizer='start', length=length),
+        losses=LOSSES[row.loss],
         start='runs/bert-base',
         surgery=Surgery(inherit=True),
         optimizer=Optimizer(lr=lr, warmup=0.1),
         run=Run(epochs=epochs, batch=batch, log_every=10, evaluate_every=100, evaluate_batches=0)
-        if task != 'ax'
+        if row.trains
         else Run(steps=0, batch=batch),
     )
 

@@ -7,6 +7,7 @@ import dataclasses
 import types
 from collections.abc import Mapping, Sequence
 
+from research.data.tasks import TASKS
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.optim import Optimizer
@@ -16,23 +17,6 @@ from research.wire import from_wire
 
 # English Wikipedia by its name in TFDS, and BookCorpus, which nobody may distribute, from the files that you have of it.
 CORPUS = 'tfds:wikipedia/20230601.en + text:bookcorpus/*.txt'
-# Task -> the titles of its columns, the key of each number, and what the number is.
-TITLES: dict[str, tuple[tuple[str, str, str], ...]] = {
-    'packages': (('packages', 'score', 'accuracy of telling from which package a docstring comes, on the test split'),),
-    'cola': (('CoLA', 'score', "Matthews' correlation"),),
-    'sst2': (('SST-2', 'score', 'accuracy'),),
-    'mrpc': (('MRPC', 'metrics:dev/f1', 'F1'),),
-    'stsb': (('STS-B', 'score', "the mean of Pearson's and Spearman's correlation"),),
-    'qqp': (('QQP', 'metrics:dev/accuracy', 'accuracy'),),
-    'mnli': (('MNLI', 'score', 'accuracy, matched'),),
-    'qnli': (('QNLI', 'score', 'accuracy'),),
-    'rte': (('RTE', 'score', 'accuracy'),),
-    'wnli': (('WNLI', 'score', 'accuracy'),),
-    'imdb': (('IMDb', 'score', 'accuracy on the test split'),),
-    'race': (('RACE', 'score', 'accuracy'),),
-    'squad': (('SQuAD1.1 F1', 'metrics:dev/f1', 'F1'), ('SQuAD1.1 EM', 'metrics:dev/exact', 'exact match')),
-    'squad2': (('SQuAD2.0 F1', 'metrics:dev/f1', 'F1'), ('SQuAD2.0 EM', 'metrics:dev/exact', 'exact match')),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,9 +133,13 @@ def task_columns(tasks: Sequence[str], averaged: Sequence[str], relative: str) -
     Each task counts the same in the mean, which is of all tasks where some of those `averaged` are not among them. `relative` is
     the title of that row; '' is no such column.
     """
-    found = [Column(title, task, key, 'percent', 'max', f'{what} (× 100)') for task in tasks for title, key, what in TITLES[task]]
+    found = [
+        Column(each.title, task, each.key, 'percent', 'max', f'{each.what} (× 100)')
+        for task in tasks
+        for each in TASKS[task].printed
+    ]
     counted = averaged if set(averaged) <= set(tasks) else tasks
-    weighed = tuple(TITLES[task][part % len(TITLES[task])][0] for task in counted for part in range(2))
+    weighed = tuple(TASKS[task].printed[part % len(TASKS[task].printed)].title for task in counted for part in range(2))
     found.append(Column('Avg', '', '', 'percent', 'max', of=weighed))
     if relative:
         found.append(

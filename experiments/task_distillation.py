@@ -10,7 +10,8 @@ Students: half of the teacher's layers, evenly spaced, and all its layers as one
 
 import dataclasses
 
-from configs.finetune import LOSS, LOSSES, bert
+from configs.finetune import LOSSES, bert
+from research.data.tasks import TASKS
 from research.experiment import Experiment
 from research.objectives.losses import Match, Plain, Soft
 from research.study.columns import COLLAPSED, SCORE, Column
@@ -36,7 +37,7 @@ def get_study(size: str = 'sst2') -> Study:
     rows, claims = [], []
     for student, surgery in STUDENTS.items():
         members = {}
-        for kind, losses in (('taught', TAUGHT[LOSS[size]]), ('alone', LOSSES[LOSS[size]])):
+        for kind, losses in (('taught', TAUGHT[TASKS[size].loss]), ('alone', LOSSES[TASKS[size].loss])):
             names = tuple(f'{student}-{kind}-{seed}' for seed in range(SEEDS))
             for seed, name in enumerate(names):
                 runs[name] = dataclasses.replace(

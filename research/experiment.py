@@ -7,6 +7,7 @@ import dataclasses
 
 from research.data import tasks
 from research.data.settings import Data
+from research.machine import Machine
 from research.models.architecture import Architecture
 from research.models.heads import Heads, Sizes
 from research.objectives import losses
@@ -46,6 +47,7 @@ class Experiment:
     teacher: str = ''  # the source of the teacher; '' = none
     optimizer: Optimizer = Optimizer()
     run: Run = Run()
+    machine: Machine = dataclasses.field(default=Machine(), compare=False)
 
 
 def offered(x: Experiment) -> frozenset[str]:

@@ -1,5 +1,6 @@
-"""Files that a kill never leaves half-written: bytes, JSON objects, JSON lines; and fingerprints of values."""
+"""Files that a kill never leaves half-written: bytes, JSON objects, JSON lines; locks; and fingerprints of values."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -45,6 +46,19 @@ def write_whole(path: Path, content: bytes) -> None:
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Writes a JSON object, whole."""
     write_whole(path, (json.dumps(record, indent=2, ensure_ascii=False) + '\n').encode())
+
+
+def take_lock(descriptor: int, shared: bool = False, wait: bool = False) -> bool:
+    """Locks an open file or folder (`flock`) until it is closed or the process ends.
+
+    Returns False if another process holds the lock and `wait` is False. Raises OSError if the file system has no locks.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def fingerprint(value: Any) -> str:

@@ -1,6 +1,16 @@
-"""What this process may use of the machine."""
+"""The machine that a process runs on: how many cores it may use, where prepared data lie and how fast batches come."""
 
 import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where prepared data lie and how fast batches come; what they are does not depend on it."""
+
+    cache: str = 'runs/cache'  # folder of prepared corpora and trained tokenizers; safe to delete
+    prefetch: int = 8  # batches made ahead while the model computes (two a worker at least); 0 makes each when asked
+    workers: int = 0  # processes that make them, each of which opens the data for itself; 0 is a thread of the run's own
 
 
 def cores() -> int:

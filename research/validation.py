@@ -21,6 +21,7 @@ def validate(x: Experiment) -> None:
     architecture.validate(x.model)
     sharing.layout(x.model)
     data_validation.validate(x.data, x.run.batch, x.seed)
+    data_validation.validate_machine(x.machine)
     surgery.validate(x.surgery, bool(x.start))
     losses.validate(x.losses, x.model, offered(x), x.teacher)
     optim.validate(x.optimizer)
@@ -78,7 +79,8 @@ def _validate_together(x: Experiment) -> None:
 
 def unused(x: Experiment) -> dict[str, str]:
     """Each key that this experiment does not read -> why a change of it would change nothing."""
-    found = sharing.unused(x.model) | losses.unused(x.losses) | optim.unused(x.optimizer) | surgery.unused(x.surgery, bool(x.start))
+    found = sharing.unused(x.model) | data_validation.unused(x.data) | losses.unused(x.losses) | optim.unused(x.optimizer)
+    found |= surgery.unused(x.surgery, bool(x.start))
     if x.teacher and not losses.needs_teacher(x.losses) and 'teacher' not in (x.start, x.data.tokenizer):
         found['teacher'] = 'no loss reads it: give one, such as --config.losses.soft.weight=1, or --config.start=teacher'
     if x.data.task:

@@ -13,6 +13,9 @@ import ml_collections
 from research.errors import UserError, nearest
 from research.experiment import Experiment, is_scored
 
+# Keys of earlier versions -> their names today. A user who types one is given the new name; files that hold one are read.
+RENAMED = {'data.cache': 'machine.cache', 'data.prefetch': 'machine.prefetch', 'data.workers': 'machine.workers'}
+
 
 def to_wire(x: Experiment) -> ml_collections.ConfigDict:
     """The experiment as a locked ConfigDict."""
@@ -20,9 +23,22 @@ def to_wire(x: Experiment) -> ml_collections.ConfigDict:
 
 
 def from_wire(wire: Mapping[str, Any] | ml_collections.ConfigDict) -> Experiment:
-    """The experiment that a wire (or its JSON) describes; UserError for a key or a type that it does not have."""
+    """The experiment that a wire (or its JSON) describes. Raises UserError for a key that does not exist or has another type."""
     plain = json.loads(json.dumps(wire.to_dict() if isinstance(wire, ml_collections.ConfigDict) else wire))
     return _parse(Experiment, plain, '')
+
+
+def from_stored(stored: Any) -> Experiment:
+    """The experiment of a JSON file, which an earlier version may have written: keys of RENAMED get their names of today.
+
+    Raises UserError as `from_wire`.
+    """
+    plain = json.loads(json.dumps(stored))
+    for old, new in RENAMED.items():
+        (section, name), (target, renamed) = old.split('.'), new.split('.')
+        if isinstance(plain, dict) and section in plain and isinstance(plain[section], dict) and name in plain[section]:
+            plain.setdefault(target, {})[renamed] = plain[section].pop(name)
+    return from_wire(plain)
 
 
 def _parse(kind: Any, value: Any, path: str) -> Any:
@@ -53,6 +69,8 @@ def override(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
     Raises UserError for an unknown key (with the nearest) and for a value of another type.
     """
     for key, value in changes.items():
+        if key in RENAMED:
+            raise UserError(f"the config key '{key}' is called '{RENAMED[key]}' now: give --config.{RENAMED[key]}=…")
         x = _override(x, key.split('.'), value, key)
     return x
 
@@ -114,19 +132,20 @@ def keys(kind: Any, prefix: str = '') -> list[str]:
     return found
 
 
-PACE = ('data.prefetch', 'data.workers')  # how fast batches come; what they are does not depend on it
+def identity(kind: Any, prefix: str = '') -> list[str]:
+    """Every dotted name that belongs to what an experiment is; where and how fast it runs (fields that do not compare) does not."""
+    found = []
+    for field in dataclasses.fields(kind):
+        hint = typing.get_type_hints(kind)[field.name]
+        if field.compare:
+            found += identity(hint, f'{prefix}{field.name}.') if dataclasses.is_dataclass(hint) else [prefix + field.name]
+    return found
 
 
 def differences(a: Experiment, b: Experiment) -> list[str]:
-    """The dotted names whose values differ, with both values; but for PACE."""
-    found = []
-    for key in keys(Experiment):
-        if key in PACE:
-            continue
-        left, right = value(a, key), value(b, key)
-        if left != right:
-            found.append(f'{key}: {left!r} -> {right!r}')
-    return found
+    """The dotted names whose values differ, with both values, as far as they belong to the identity of an experiment."""
+    values = {key: (value(a, key), value(b, key)) for key in identity(Experiment)}
+    return [f'{key}: {left!r} -> {right!r}' for key, (left, right) in values.items() if left != right]
 
 
 def value(x: Any, key: str) -> Any:
@@ -137,7 +156,6 @@ def value(x: Any, key: str) -> Any:
 
 
 def setting(x: Experiment) -> Experiment:
-    """`x` without what the seeds of one experiment differ in: PACE, seed, name, which sibling they start from or are taught by."""
+    """`x` without what the seeds of one experiment differ in: seed, name, which sibling they start from or are taught by."""
     start, teacher = ('@' if source.startswith('@') else source for source in (x.start, x.teacher))
-    data = dataclasses.replace(x.data, prefetch=0, workers=0)
-    return dataclasses.replace(x, seed=0, name='', start=start, teacher=teacher, data=data)
+    return dataclasses.replace(x, seed=0, name='', start=start, teacher=teacher)

@@ -69,7 +69,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ]
     folder = tmp_path_factory.mktemp('text')
     (folder / 'stories.txt').write_text('\n\n'.join(documents) + '\n')
-    return {'data.source': f'text:{folder}/stories.txt', 'data.cache': str(folder / 'cache'), 'data.held_out': 0.2}
+    return {'data.source': f'text:{folder}/stories.txt', 'machine.cache': str(folder / 'cache'), 'data.held_out': 0.2}
 
 
 @pytest.fixture(scope='session')
@@ -93,7 +93,7 @@ def tiny(root: Path, text: dict[str, Any]) -> Callable[..., Experiment]:
 
     def tiny(recipe: str, changes: dict[str, Any] | None = None) -> Experiment:
         x = squeeze(from_wire(config_files.module(str(root / 'configs' / f'{recipe}.py')).get_config()))
-        return override(x, {**text, 'data.prefetch': 0, **(changes or {})})
+        return override(x, {**text, 'machine.prefetch': 0, **(changes or {})})
 
     return tiny
 

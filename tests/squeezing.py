@@ -23,7 +23,8 @@ def squeeze(x: Experiment) -> Experiment:
     return dataclasses.replace(
         x,
         model=model,
-        data=dataclasses.replace(x.data, length=32, prefetch=1, buckets=()),
+        data=dataclasses.replace(x.data, length=32, buckets=()),
+        machine=dataclasses.replace(x.machine, prefetch=1),
         surgery=dataclasses.replace(x.surgery, layers=()),
         run=dataclasses.replace(
             x.run,

@@ -137,7 +137,7 @@ def test_differences_name_keys_and_both_values() -> None:
     other = override(RICH, {'model.dropout': 0.3, 'seed': 9})
     assert differences(RICH, RICH) == []
     assert differences(RICH, other) == ['seed: 3 -> 9', 'model.dropout: 0.1 -> 0.3']
-    faster = override(RICH, {'data.workers': 3, 'data.prefetch': 1})
+    faster = override(RICH, {'machine.workers': 3, 'machine.prefetch': 1})
     assert differences(RICH, faster) == [] and setting(RICH) == setting(faster)
 
 

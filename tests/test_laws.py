@@ -333,7 +333,7 @@ def test_the_first_run_of_a_study_takes_real_steps(
 ) -> None:
     for program in ('latency', 'smooth'):  # they are no steps, and are compiled in the tests of recipes
         monkeypatch.setattr(ending, program, lambda *_: None)
-    x = override(x, text)
+    x = override(x, {**text, 'name': 'first'})
     if x.data.task:  # a study of tasks begins with a model that is there already
         x = override(x, {**examples, 'teacher' if x.teacher else 'start': str(tuned)})
     runs.run(x, tmp_path / 'first')

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from research import command
 from research.command import Parser, run_command
-from research.data import preparation, tokenizer_training
+from research.data import places, preparation, tokenizer_training, validation
 from research.data.corpus import Corpus
 from research.data.settings import Data
 from research.data.tokenizers import vocabulary_of
@@ -20,7 +20,7 @@ from research.experiment import Experiment
 from research.study import config_files
 from research.wire import override
 
-TOP = 20  # of the most frequent pieces that are shown
+TOP = 20  # most frequent pieces shown
 
 
 def main(arguments: list[str]) -> None:
@@ -38,33 +38,35 @@ def main(arguments: list[str]) -> None:
     runs = {asked.name: asked} if isinstance(asked, Experiment) else asked.runs
     wanted = {name: override(x, changed) for name, x in runs.items()}
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    for data, size in distinct(wanted.values()):
-        tokenizer = tokenizer_training.tokenizer_of(data, size)
-        for each in preparation.prepare(data, tokenizer):
+    shown = set()
+    for x, data in distinct(wanted.values()):
+        tokenizer = tokenizer_training.tokenizer_of(data, x.machine.cache, x.model.vocabulary)
+        for each in preparation.prepare(data, x.machine.cache, tokenizer):
+            if each.folder in shown:
+                continue
+            shown.add(each.folder)
             console.print(summary(each), soft_wrap=True)
             if given.stats:
                 console.print(lengths(each))
                 console.print(frequent(each, [tokenizer.id_to_token(id) for id in range(vocabulary_of(tokenizer).size)]))
 
 
-def distinct(experiments: Iterable[Experiment]) -> list[tuple[Data, int]]:
-    """The different (data, size of vocabulary) that some experiments pretrain on. Raises UserError if none does."""
+def distinct(experiments: Iterable[Experiment]) -> list[tuple[Experiment, Data]]:
+    """One experiment, with its data, for each corpus that some experiments pretrain on. Raises UserError if none does."""
     found = {}
     for x in experiments:
         if not x.data.task:
-            # What a corpus does not depend on is not told apart.
-            plain = Data()
-            data = dataclasses.replace(
-                located(x), **{name: getattr(plain, name) for name in ('length', 'pairs', 'short', 'masking')}
-            )
-            found[data, x.model.vocabulary] = None
+            data = locate_tokenizer(x)
+            validation.validate_corpus(data)
+            validation.validate_machine(x.machine)
+            found.setdefault((x.machine.cache, places.identity(data, x.model.vocabulary)), (x, data))
     if not found:
         raise UserError('the config fine-tunes on a task (data.task); only corpora to pretrain on are prepared')
-    return list(found)
+    return list(found.values())
 
 
-def located(x: Experiment) -> Data:
-    """The data of an experiment, with the folder of a tokenizer that it names by one of its donors."""
+def locate_tokenizer(x: Experiment) -> Data:
+    """The data of an experiment, with the folder of its tokenizer if that is the start's or the teacher's."""
     named = {'start': x.start, 'teacher': x.teacher}
     source = named[x.data.tokenizer] if x.data.tokenizer in named else x.data.tokenizer
     if x.data.tokenizer in named and not source:
@@ -72,18 +74,18 @@ def located(x: Experiment) -> Data:
             f"data.tokenizer='{x.data.tokenizer}', but there is no {x.data.tokenizer}: give --config.{x.data.tokenizer}=RUN"
         )
     if source.startswith('@'):
-        raise UserError(f"the tokenizer of '{source}' is there once that run is; prepare with --config.data.tokenizer=FOLDER")
+        raise UserError(f"the tokenizer of '{source}' does not exist before that run; prepare with --config.data.tokenizer=FOLDER")
     return dataclasses.replace(x.data, tokenizer=source)
 
 
 def summary(each: Corpus) -> str:
-    """What was prepared, in two lines."""
+    """Two lines about a prepared corpus."""
     facts = each.facts
     return (
-        f'{facts["source"]}: {facts["documents"]:,} documents and {facts["tokens"]:,} tokens to train on, '
-        f'{facts["held_out_documents"]:,} documents and {facts["held_out_tokens"]:,} tokens held out, '
-        f'{facts["duplicates"]:,} duplicates left out, {facts["unknown_rate"]:.3%} of the pieces unknown\n'
-        f'  {bytes_of(each.folder) / 1e6:,.1f} MB in {each.folder}, {each.weight:.0%} of what is trained on'
+        f'{facts.source}: {facts.documents:,} documents and {facts.tokens:,} tokens to train on, '
+        f'{facts.held_out_documents:,} documents and {facts.held_out_tokens:,} tokens held out, '
+        f'{facts.duplicates:,} duplicates left out, {facts.unknown_rate:.3%} of the pieces unknown\n'
+        f'  {bytes_of(each.folder) / 1e6:,.1f} MB in {each.folder}, {each.weight:.0%} of the training text'
     )
 
 
@@ -97,7 +99,7 @@ def lengths(each: Corpus) -> Table:
     table = Table('pieces', 'documents', 'sentences', title='lengths', title_justify='left')
     for column in table.columns:
         column.justify = 'right'
-    documents, sentences = each.facts['lengths']['documents'], each.facts['lengths']['sentences']
+    documents, sentences = each.facts.lengths['documents'], each.facts.lengths['sentences']
     for bin in range(max(len(documents), len(sentences))):
         counts = (f'{counted[bin]:,}' if bin < len(counted) else '' for counted in (documents, sentences))
         table.add_row(f'{2**bin:,} to {2 ** (bin + 1) - 1:,}', *counts)
@@ -105,7 +107,7 @@ def lengths(each: Corpus) -> Table:
 
 
 def frequent(each: Corpus, pieces: list[str | None]) -> Table:
-    """The most frequent pieces of what is trained on."""
+    """The most frequent pieces of the training text."""
     table = Table('piece', 'occurrences', 'share', title='most frequent pieces', title_justify='left')
     table.columns[1].justify = table.columns[2].justify = 'right'
     order = np.argsort(-each.counts, kind='stable')[:TOP]

@@ -1,12 +1,11 @@
 """A corpus being written: block after block of documents, each whole on disk before the next begins.
 
 A block N leaves, for each part that got documents, `<part>-N.arrayrecord` (a shard of the corpus), and `block-N.npz`
-with the index and the counts; and last `block-N.json`, which says that it is whole. A killed preparation goes on after
+with the index and the counts; and last `block-N.json`, which marks it as whole. A killed preparation goes on after
 the last whole block.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,20 +17,12 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from numpy.typing import NDArray
 
 from research.data.cutting import Cut, shares
+from research.files import write_record
 
 SHARD = 2**25  # pieces of a block: 64 MB where ids are uint16
 PARTS: tuple[str, ...] = ('train', 'held_out')
 BINS = 32  # of histograms: bin b counts lengths from 2^b to below 2^(b + 1)
 SEEN = 2**18  # hashes of documents held in a set, before they join the sorted array
-
-
-@dataclass(eq=False)
-class Index:
-    """What one block or several know of one part."""
-
-    lengths: list[NDArray[np.int32]] = field(default_factory=list)  # pieces of each sentence
-    sentences: list[NDArray[np.int32]] = field(default_factory=list)  # sentences of each section
-    sections: list[NDArray[np.int32]] = field(default_factory=list)  # sections of each document
 
 
 @dataclass(eq=False)
@@ -42,8 +33,25 @@ class Seen:
     new: set[int]
 
 
-def unseen(seen: Seen, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which of some documents were never seen; afterwards they have been."""
+@dataclass(eq=False)
+class Block:
+    """What is known of one block of V pieces, part by part, while it is written."""
+
+    counts: dict[str, NDArray[np.int64]]  # [V] occurrences of each piece
+    lengths: dict[str, list[NDArray[np.int32]]] = field(default_factory=lambda: {part: [] for part in PARTS})  # of each sentence
+    sentences: dict[str, list[NDArray[np.int32]]] = field(default_factory=lambda: {part: [] for part in PARTS})  # of each section
+    sections: dict[str, list[NDArray[np.int32]]] = field(default_factory=lambda: {part: [] for part in PARTS})  # of each document
+    documents_histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    sentences_histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    hashes: list[NDArray[np.uint64]] = field(default_factory=list)  # of the documents that are not duplicates
+    read: int = 0  # documents
+    duplicates: int = 0
+    smallest: float = 1.0  # share of a document, which held_out must exceed to hold out one
+    pieces: int = 0
+
+
+def find_unseen(seen: Seen, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of some documents were not seen before; afterwards all of them count as seen."""
     place = np.searchsorted(seen.old, hashes)
     known = np.zeros(len(hashes), bool)
     inside = place < len(seen.old)
@@ -66,75 +74,80 @@ def histogram(lengths: NDArray[Any]) -> NDArray[np.int64]:
 def write_block(
     folder: Path, number: int, cuts: Iterator[tuple[float, int, Cut]], held_out: float, vocabulary: int, seen: Seen | None
 ) -> Iterator[tuple[int, float]]:
-    """Write one block of `cuts`, yielding (documents read, share of the source read) as it goes; no file if there are none.
+    """Writes one block of `cuts`, yielding (documents read, share of the source read) as it goes; no file if there are none.
 
-    seen: the documents that are duplicates, or None where those are wanted.
+    seen: the documents before it, to leave out duplicates; None keeps those.
     """
-    index = {part: Index() for part in PARTS}
-    counts = {part: np.zeros(vocabulary, np.int64) for part in PARTS}
-    hashes: list[NDArray[np.uint64]] = []
-    lengths = {'documents': np.zeros(BINS, np.int64), 'sentences': np.zeros(BINS, np.int64)}
-    read, duplicates, smallest, pieces = 0, 0, 1.0, 0
+    block = Block({part: np.zeros(vocabulary, np.int64) for part in PARTS})
     writers: dict[str, Any] = {}
     with ExitStack() as stack:
 
         def write(part: str, record: bytes) -> None:
             if part not in writers:
-                # Ids do not compress much, and reading them at random is the hot path.
+                # Ids do not compress much, and training reads them at random.
                 writers[part] = ArrayRecordWriter(str(folder / shard_name(part, number)), 'group_size:1,uncompressed')
                 stack.callback(writers[part].close)
             writers[part].write(record)
 
         for fraction, documents, cut in cuts:
-            read += documents
-            draws = shares(cut.hashes)
-            fresh = np.ones(len(draws), bool) if seen is None else unseen(seen, cut.hashes)
-            duplicates += int((~fresh).sum())
-            smallest = min(smallest, float(draws.min(initial=1.0)))
-            hashes.append(cut.hashes[fresh])
-            sizes = sums(cut.lengths, cut.sentences)  # pieces of each section
-            edges = np.concatenate([[0], np.cumsum(sizes)])
-            document = np.repeat(np.arange(len(draws)), cut.sections)  # of each section
-            for part in PARTS:
-                mine = fresh & ((draws < held_out) == (part == 'held_out'))
-                if not mine.any():
-                    continue
-                sections = mine[document]
-                sentences = np.repeat(sections, cut.sentences)
-                for place in np.flatnonzero(sections):
-                    write(part, cut.ids[edges[place] : edges[place + 1]].tobytes())
-                counts[part] += np.bincount(cut.ids[np.repeat(sections, sizes)], minlength=vocabulary)
-                index[part].lengths.append(cut.lengths[sentences])
-                index[part].sentences.append(cut.sentences[sections])
-                index[part].sections.append(cut.sections[mine])
-                lengths['documents'] += histogram(sums(sizes, cut.sections)[mine])
-                lengths['sentences'] += histogram(cut.lengths[sentences])
-                pieces += int(sizes[sections].sum())
-            yield read, fraction
-            if pieces >= SHARD:
+            block.read += documents
+            for part, record in add_cut(block, cut, held_out, seen):
+                write(part, record)
+            yield block.read, fraction
+            if block.pieces >= SHARD:
                 break
-    if not read:
-        return
-    arrays: dict[str, NDArray[Any]] = {
-        f'{part}.{name}': joined(getattr(index[part], name)) for part in PARTS for name in ('lengths', 'sentences', 'sections')
-    }
-    arrays |= {f'{part}.counts': counts[part] for part in PARTS}
-    arrays |= {f'{name}.histogram': array for name, array in lengths.items()}
-    np.savez(folder / f'block-{number:05}.npz', hashes=np.concatenate(hashes), allow_pickle=False, **arrays)
+    if block.read:
+        save_block(folder, number, block, {part: folder / shard_name(part, number) for part in writers})
+
+
+def add_cut(block: Block, cut: Cut, held_out: float, seen: Seen | None) -> Iterator[tuple[str, bytes]]:
+    """Adds some documents to the block, yielding (part, ids as bytes) of each of their sections."""
+    draws = shares(cut.hashes)
+    fresh = np.ones(len(draws), bool) if seen is None else find_unseen(seen, cut.hashes)
+    block.duplicates += int((~fresh).sum())
+    block.smallest = min(block.smallest, float(draws.min(initial=1.0)))
+    block.hashes.append(cut.hashes[fresh])
+    sizes = sums(cut.lengths, cut.sentences)  # pieces of each section
+    edges = np.concatenate([[0], np.cumsum(sizes)])
+    document = np.repeat(np.arange(len(draws)), cut.sections)  # of each section
+    for part in PARTS:
+        mine = fresh & ((draws < held_out) == (part == 'held_out'))
+        if not mine.any():
+            continue
+        sections = mine[document]
+        sentences = np.repeat(sections, cut.sentences)
+        for place in np.flatnonzero(sections):
+            yield part, cut.ids[edges[place] : edges[place + 1]].tobytes()
+        block.counts[part] += np.bincount(cut.ids[np.repeat(sections, sizes)], minlength=len(block.counts[part]))
+        block.lengths[part].append(cut.lengths[sentences])
+        block.sentences[part].append(cut.sentences[sections])
+        block.sections[part].append(cut.sections[mine])
+        block.documents_histogram += histogram(sums(sizes, cut.sections)[mine])
+        block.sentences_histogram += histogram(cut.lengths[sentences])
+        block.pieces += int(sizes[sections].sum())
+
+
+def save_block(folder: Path, number: int, block: Block, shards: dict[str, Path]) -> None:
+    """Writes the arrays of a block, and last the file that marks it as whole; shards: of the parts that got documents."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for part in PARTS:
+        for name, lists in (('lengths', block.lengths), ('sentences', block.sentences), ('sections', block.sections)):
+            arrays[f'{part}.{name}'] = np.concatenate([np.zeros(0, np.int32), *lists[part]])
+        arrays[f'{part}.counts'] = block.counts[part]
+    arrays |= {'documents.histogram': block.documents_histogram, 'sentences.histogram': block.sentences_histogram}
+    np.savez(folder / f'block-{number:05}.npz', hashes=np.concatenate(block.hashes), allow_pickle=False, **arrays)
     facts = {
-        'read': read,
-        'duplicates': duplicates,
-        'smallest': smallest,
-        'shards': {shard_name(part, number): (folder / shard_name(part, number)).stat().st_size for part in writers},
+        'read': block.read,
+        'duplicates': block.duplicates,
+        'smallest': block.smallest,
+        'shards': {path.name: path.stat().st_size for path in shards.values()},
         'records': {part: len(arrays[f'{part}.sentences']) for part in PARTS},
     }
-    path = folder / f'block-{number:05}.json'
-    path.with_suffix('.part').write_text(json.dumps(facts), encoding='utf-8')
-    os.replace(path.with_suffix('.part'), path)
+    write_record(folder / f'block-{number:05}.json', facts)
 
 
 def shard_name(part: str, number: int) -> str:
-    """The file of a part that block `number` wrote."""
+    """The file of a part that block `number` writes."""
     return f'{part}-{number:05}.arrayrecord'
 
 
@@ -143,13 +156,8 @@ def sums(values: NDArray[Any], counts: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.add.reduceat(values, np.cumsum(counts) - counts, dtype=np.int64) if len(counts) else np.zeros(0, np.int64)
 
 
-def joined(arrays: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    """The arrays end to end."""
-    return np.concatenate([np.zeros(0, np.int32), *arrays])
-
-
 def whole_blocks(folder: Path) -> list[dict[str, Any]]:
-    """The facts of the blocks that an earlier process finished; what it left beyond them is removed."""
+    """The facts of the whole blocks; files of others are removed."""
     found: list[dict[str, Any]] = []
     while (folder / f'block-{len(found):05}.json').is_file():
         facts = json.loads((folder / f'block-{len(found):05}.json').read_text('utf-8'))

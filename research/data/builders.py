@@ -9,15 +9,15 @@ from typing import Any
 
 from research.errors import UserError, nearest
 
-HOST = 'storage.googleapis.com'  # where TFDS keeps what it knows of its datasets
+HOST = 'storage.googleapis.com'  # where TFDS keeps its data sets' descriptions
 BATCH = 256  # examples read at once
 
 
-def opened(name: str, folder: str, split: str = 'train') -> Any:
-    """The builder of a dataset that is prepared, if need be now, as ArrayRecords with a split of that name.
+def open_builder(name: str, folder: str, split: str = 'train') -> Any:
+    """The builder of a data set with a split of that name, prepared as ArrayRecords, now if it was not before.
 
-    name: of a dataset, or the folder of a prepared one. folder: the data_dir; '' is tfds' own. Raises UserError with
-    the command that prepares the dataset where it cannot be done here.
+    name: of a data set, or the folder of a prepared one. folder: the data_dir; '' is tfds' own. Raises UserError with
+    the command that prepares the data set if this machine cannot.
     """
     found = builder(name, folder)
     if not found.info.splits:
@@ -35,14 +35,14 @@ def opened(name: str, folder: str, split: str = 'train') -> Any:
 def builder(name: str, folder: str) -> Any:
     """The builder of a dataset: of a prepared folder, or by name (`wikipedia/20230601.en`).
 
-    Datasets that load TensorFlow's text tools are not registered without TensorFlow until their modules are imported.
+    Data sets that use TensorFlow's text tools are registered, without TensorFlow, only once their modules are imported.
     """
     import tensorflow_datasets as tfds
 
     if Path(name).expanduser().is_dir():
         if not (Path(name).expanduser() / 'dataset_info.json').is_file():
             raise UserError(
-                f"'{name}' is no folder of a prepared TFDS dataset (DATA_DIR/NAME/VERSION): it has no dataset_info.json"
+                f"'{name}' is not the folder of a prepared TFDS dataset (DATA_DIR/NAME/VERSION): it has no dataset_info.json"
             )
         try:
             return tfds.builder_from_directory(Path(name).expanduser())
@@ -61,7 +61,7 @@ def builder(name: str, folder: str) -> Any:
 
 
 def prepare(found: Any, name: str, folder: str) -> None:
-    """Download and prepare a dataset. Raises UserError with the command that does it elsewhere."""
+    """Downloads and prepares a data set. Raises UserError with the command that does it elsewhere."""
     import tensorflow_datasets as tfds
 
     try:
@@ -75,14 +75,14 @@ def prepare(found: Any, name: str, folder: str) -> None:
 
 
 def command(name: str, folder: str) -> str:
-    """The clause that tells how to prepare a dataset where there are a network and TensorFlow."""
+    """The clause with the command that prepares a data set where there are a network and TensorFlow."""
     place = f' --data_dir={folder}' if folder else ''
     return f'where there are a network and TensorFlow, run: tfds build {name} --file_format=array_record{place}'
 
 
 def documents(name: str, field: str, folder: str) -> Iterator[tuple[float, list[str]]]:
     """(share of the examples read, lines of the text in `field`) of each example."""
-    found = opened(name, folder)
+    found = open_builder(name, folder)
     try:
         source = found.as_data_source(split='train')
         total = len(source)
@@ -99,7 +99,7 @@ def documents(name: str, field: str, folder: str) -> Iterator[tuple[float, list[
 
 
 def damaged(name: str, folder: Any, error: Exception) -> UserError:
-    """What a shard is told of that is not there, or not whole."""
+    """The error for a shard that is missing or damaged."""
     return UserError(f"tfds:{name}: a shard in '{folder}' is missing or corrupt ({' '.join(str(error).split())[:200]})")
 
 
@@ -117,7 +117,7 @@ def text(example: dict[str, Any], field: str, where: str) -> str:
 
 
 def stamp(name: str, folder: str) -> list[Any]:
-    """Where a prepared dataset lies and how large its splits are."""
-    found = opened(name, folder)
+    """The folder, name and sizes of a prepared data set."""
+    found = open_builder(name, folder)
     sizes = {split: [info.num_examples, info.num_bytes] for split, info in found.info.splits.items()}
     return [str(found.data_dir), found.info.full_name, sizes]

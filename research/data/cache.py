@@ -1,7 +1,6 @@
 """Folders that are either finished or absent."""
 
 import errno
-import fcntl
 import os
 import shutil
 import sys
@@ -10,37 +9,38 @@ from collections.abc import Callable
 from pathlib import Path
 
 from research.errors import UserError
+from research.files import take_lock
 
-STALE = 24 * 3600  # seconds after which an unfinished folder that nobody writes to is removed, though it could be continued
+STALE = 24 * 3600  # seconds after which an unfinished folder that no process writes to is removed, though it could be continued
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Interrupted(UserError):
-    """What stopped a preparation that the same command goes on with."""
+    """A preparation was stopped; the same command goes on with it."""
 
 
-def prepared(folder: Path, write: Callable[[Path], None], continues: bool = False) -> Path:
+def prepare_folder(folder: Path, write: Callable[[Path], None], continues: bool = False) -> Path:
     """`folder`, written by `write` unless it is there already.
 
     `write` fills a hidden neighbour, which is then renamed, so that a killed process leaves nothing that looks finished;
-    of several processes one writes and the others wait for it. With `continues`, what a killed or interrupted process
-    left is handed to the next `write`; else it is removed. Raises UserError if the disk is full.
+    of several processes one writes and the others wait for it. With `continues`, the next `write` gets what a killed or
+    interrupted process left; else it is removed. Raises UserError if the disk is full.
     """
     unfinished = folder.with_name(f'.{folder.name}.unfinished')
     while not folder.is_dir():
         try:
             unfinished.mkdir(parents=True, exist_ok=True)
             lock = os.open(unfinished, os.O_RDONLY)
-        except FileNotFoundError:  # another process finished it, or gave it up, in between
+        except FileNotFoundError:  # another process finished or removed it in between
             continue
         except OSError as error:
-            raise UserError(f"data.cache: cannot make the folder '{folder.parent}' ({error.strerror})") from error
+            raise UserError(f"machine.cache: cannot make the folder '{folder.parent}' ({error.strerror})") from error
         try:
-            if not locked(lock, wait=False):
+            if not lock_folder(lock, wait=False):
                 print(f'another process prepares {folder}; waiting for it', file=sys.stderr, flush=True)
-                locked(lock, wait=True)
+                lock_folder(lock, wait=True)
             if is_at(lock, unfinished):
-                sweep(folder.parent, unfinished)
+                remove_abandoned(folder.parent, unfinished)
                 fill(folder, unfinished, write, continues)
         finally:
             os.close(lock)
@@ -48,7 +48,7 @@ def prepared(folder: Path, write: Callable[[Path], None], continues: bool = Fals
 
 
 def fill(folder: Path, unfinished: Path, write: Callable[[Path], None], continues: bool) -> None:
-    """Have `unfinished` written, by this process alone, and make it `folder`."""
+    """Writes `unfinished`, whose lock this process holds, and renames it to `folder`."""
     begun = any(unfinished.iterdir())
     if begun and not continues:
         for path in unfinished.iterdir():
@@ -66,8 +66,8 @@ def fill(folder: Path, unfinished: Path, write: Callable[[Path], None], continue
         if not is_full(error):
             raise
         raise UserError(
-            f"the disk of '{folder.parent}' was full before {folder.name} was prepared; what was written is removed. "
-            'Make room, or name a folder on another disk: --config.data.cache=FOLDER'
+            f"the disk of '{folder.parent}' was full before {folder.name} was prepared; the files written so far are removed. "
+            'Make room, or name a folder on another disk: --config.machine.cache=FOLDER'
         ) from error
     finally:
         if not kept:
@@ -75,24 +75,21 @@ def fill(folder: Path, unfinished: Path, write: Callable[[Path], None], continue
 
 
 def is_full(error: OSError | RuntimeError) -> bool:
-    """Whether an error says that no space is left."""
+    """Whether the error means that no space is left."""
     if isinstance(error, OSError):
         return error.errno in FULL
     return any(os.strerror(number) in str(error) for number in FULL)
 
 
-def locked(descriptor: int, wait: bool) -> bool:
-    """Lock a folder for this process until it closes it or ends. Returns False if another has it and `wait` is False."""
+def lock_folder(descriptor: int, wait: bool) -> bool:
+    """Locks an open folder; see `take_lock`. Raises UserError if its file system has no locks."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return take_lock(descriptor, wait=wait)
     except OSError as error:
         raise UserError(
-            f'data.cache: its file system cannot lock folders ({error.strerror}); '
-            'name a folder on another by --config.data.cache=FOLDER'
+            f'machine.cache: its file system cannot lock folders ({error.strerror}); '
+            'name a folder on another one: --config.machine.cache=FOLDER'
         ) from error
-    return True
 
 
 def is_at(descriptor: int, path: Path) -> bool:
@@ -103,8 +100,8 @@ def is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def sweep(parent: Path, ours: Path) -> None:
-    """Remove the unfinished folders of killed processes that nobody will go on with.
+def remove_abandoned(parent: Path, ours: Path) -> None:
+    """Removes the unfinished folders of killed processes that no command will go on with.
 
     Those are of the settings of `ours` (its name up to the last '-') for a text that has changed since, and any that
     are STALE.
@@ -118,7 +115,7 @@ def sweep(parent: Path, ours: Path) -> None:
             continue
         try:
             old = time.time() - os.fstat(lock).st_mtime > STALE
-            if (old or path.name.rpartition('-')[0] == ours.name.rpartition('-')[0]) and locked(lock, wait=False):
+            if (old or path.name.rpartition('-')[0] == ours.name.rpartition('-')[0]) and lock_folder(lock, wait=False):
                 shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(lock)

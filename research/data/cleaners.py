@@ -1,19 +1,19 @@
-"""What is changed in a text before it is cut: named cleaners, each a function of one paragraph."""
+"""Changes to a text before it is cut: named cleaners, each a function of one paragraph."""
 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-# Stands for a word that the text itself does not tell. No trained vocabulary holds it, so that it becomes the unknown piece.
-UNTOLD = '\ufffc'
+# Replaces a word that the text itself leaves out. No trained vocabulary has it, so that it becomes the unknown piece.
+MISSING = '\ufffc'
 
 
 @dataclass(frozen=True)
 class Cleaner:
     """How one kind of text becomes plain paragraphs."""
 
-    paragraph: Callable[[str], str]  # a paragraph -> what is kept of it; '' leaves it out
-    # Whether a line is the title of a document: then titles alone separate documents, and blank lines do not.
+    paragraph: Callable[[str], str]  # a paragraph -> the cleaned one; '' leaves it out
+    # Whether a line is the title of a document: then only titles separate documents, and blank lines do not.
     title: Callable[[str], bool] | None = None
 
 
@@ -31,16 +31,16 @@ def is_title(line: str) -> bool:
 def wikitext(paragraph: str) -> str:
     """A paragraph of WikiText (Merity et al. 2017) as plain text; headings are left out (Devlin et al. 2019, §3.1).
 
-    `@-@`, `@,@` and `@.@` are joined again, so are punctuation marks to the words beside them, and `<unk>` becomes
-    UNTOLD.
+    `@-@`, `@,@` and `@.@` are joined again, punctuation marks are joined to the words beside them, and `<unk>` becomes
+    MISSING.
     """
     paragraph = paragraph.strip()
     if HEADING.fullmatch(paragraph):
         return ''
-    return JOINED.sub('', NUMERIC.sub(r'\1', paragraph)).replace('<unk>', UNTOLD)
+    return JOINED.sub('', NUMERIC.sub(r'\1', paragraph)).replace('<unk>', MISSING)
 
 
-# What ALBERT's 30,000 pieces, learned from text in ASCII, have no piece for.
+# Characters that ALBERT's 30,000 pieces, learned from text in ASCII, do not have -> the ASCII for them.
 ASCII = {
     **dict.fromkeys('‘’‚‛′ʼ', "'"),
     **dict.fromkeys('“”„‟″«»', '"'),
@@ -55,7 +55,7 @@ MAPPED = re.compile(f'[{"".join(ASCII)}]')
 
 
 def ascii_punctuation(paragraph: str) -> str:
-    """A paragraph whose quotes, dashes and ellipses are those of ASCII; invisible joiners and soft hyphens are left out."""
+    """A paragraph with the quotes, dashes and ellipses of ASCII; invisible joiners and soft hyphens are left out."""
     return paragraph if paragraph.isascii() else MAPPED.sub(lambda match: ASCII[match.group()], paragraph)
 
 
@@ -66,7 +66,7 @@ CLEANERS = {
 
 
 def clean(paragraphs: Iterable[str], names: Iterable[str]) -> list[str]:
-    """What cleaners leave of the paragraphs of a document, white space made single; none of them empty."""
+    """The cleaned paragraphs of a document, with single white space and without empty ones."""
     for name in names:
         paragraphs = map(CLEANERS[name].paragraph, paragraphs)
     return [text for text in (' '.join(paragraph.split()) for paragraph in paragraphs) if text]

@@ -1,12 +1,12 @@
-"""A corpus on disk: the ids of every document, cut by one tokenizer, prepared once and reopened in an instant.
+"""A corpus on disk: the ids of every document, cut by one tokenizer, prepared once and then only opened.
 
 A folder `<cache>/corpus-<settings>-<fingerprint>` holds, for each part (train, held_out), the shards
 `<part>-00000.arrayrecord` … with one record for each section (a document, or at most SECTION pieces of a long one) and
 its index `<part>.{lengths,starts,document}.npy`; and `counts.npy`, how often each piece occurs in train, and
 `facts.json`. Nothing in it depends on the length of sequences, on masks or on pairs.
 
-A shard gives a section at a time, which takes a hundred microseconds for the 128 pieces that are wanted of it. So
-`<part>.ids` holds all ids once more: two bytes a piece, and a batch is a single gather.
+Reading one section of a shard takes a hundred microseconds, even for 128 pieces. So `<part>.ids` holds all ids once
+more, in two bytes a piece, and a batch is a single gather.
 """
 
 import json
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research.data.blocks import PARTS
+from research.data.facts import CorpusFacts
 from research.errors import UserError
 
 INDEX = {'lengths': '<i4', 'starts': '<i8', 'document': '<i8'}
@@ -31,7 +32,7 @@ class Part:
     ids: NDArray[Any]  # [P] of all sections, end to end
     lengths: NDArray[np.int32]  # [S] pieces of each sentence
     starts: NDArray[np.int64]  # [R + 1] index of each section's first sentence
-    document: NDArray[np.int64]  # [R] the document that a section belongs to, rising
+    document: NDArray[np.int64]  # [R] the document that a section belongs to, increasing
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Corpus:
 
     folder: Path
     weight: float  # its share of the mixture
-    facts: dict[str, Any]  # documents, tokens, sentences, unknown_rate, unigram_entropy, fingerprint …
+    facts: CorpusFacts
     counts: NDArray[np.int64]  # [V] occurrences of each piece in train
     train: Part
     held_out: Part
@@ -55,16 +56,13 @@ def checksum(path: Path) -> int:
     return found
 
 
-# ---- Opening ------------------------------------------------------------------------------------------------------------------
-
-
-def opened(folder: Path, weight: float) -> Corpus:
-    """A prepared corpus. Raises UserError if a file of it is not what was written."""
+def open_corpus(folder: Path, weight: float) -> Corpus:
+    """A prepared corpus. Raises UserError if one of its files has changed since it was written."""
     mend = f"; remove the folder '{folder}', and it is prepared anew"
     try:
-        facts = json.loads((folder / 'facts.json').read_text('utf-8'))
-        sizes, checksums = dict(facts['sizes']), dict(facts['checksums'])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        facts = CorpusFacts(**json.loads((folder / 'facts.json').read_text('utf-8')))
+        sizes, checksums = dict(facts.sizes), dict(facts.checksums)
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"'{folder / 'facts.json'}' cannot be read{mend}") from error
     for name, size in sizes.items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else 0
@@ -75,9 +73,9 @@ def opened(folder: Path, weight: float) -> Corpus:
     return Corpus(folder, weight, facts, np.load(folder / 'counts.npy'), *(open_part(folder, part, facts) for part in PARTS))
 
 
-def open_part(folder: Path, part: str, facts: dict[str, Any]) -> Part:
+def open_part(folder: Path, part: str, facts: CorpusFacts) -> Part:
     """One part of a prepared corpus."""
     arrays = {name: np.load(folder / f'{part}.{name}.npy', mmap_mode='r') for name in INDEX}
     path = folder / f'{part}.ids'
-    ids = np.memmap(path, facts['dtype'], mode='r') if path.stat().st_size else np.zeros(0, facts['dtype'])
+    ids = np.memmap(path, facts.dtype, mode='r') if path.stat().st_size else np.zeros(0, facts.dtype)
     return Part(ids, **arrays)

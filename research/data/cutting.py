@@ -1,4 +1,4 @@
-"""Documents cut into the ids of their sentences: the work of preparation, done by any number of processes."""
+"""Documents cut into the ids of their sentences, which any number of processes can do."""
 
 import hashlib
 import re
@@ -16,18 +16,18 @@ from research.data.tokenizers import Vocabulary, vocabulary_of
 
 SECTION = 16_384  # pieces of a record at most, so that a sequence is read without its whole book
 LONG = 20_000  # characters of a sentence at most; a longer one is cut where white space allows
-AT_ONCE = 2**18  # characters that one call of the tokenizer gets, whose answer takes a hundred times their memory
+AT_ONCE = 2**18  # characters of one call of the tokenizer, whose result takes a hundred times their memory
 
-# Where a sentence may end: a stop, perhaps a closing quote or bracket, white space, and then what a sentence can
-# begin with.
+# Where a sentence may end: a stop, perhaps a closing quote or bracket, white space, and then a possible beginning of a
+# sentence.
 END = re.compile(r'[.!?…]["\'”’)\]]*\s+(?=["\'“‘(\[]?[A-Z0-9À-Þ])')
 ABBREVIATED = re.compile(
     r'(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Mt|Sr|Jr|Capt|Col|Gen|Rev|vs|etc|cf|al|Fig|Eq|Sec|Ref|No|Vol|pp|e\.g|i\.e)|\b[A-Z])\.\s+$'
 )
 
 
-# What no reader sees: Unicode's control characters (Cc) but white space, and its formats (Cf: soft hyphens, joiners, marks of
-# direction and of byte order).
+# Invisible characters: Unicode's control characters (Cc) except white space, and its formats (Cf: soft hyphens, joiners, marks
+# of direction and of byte order).
 UNSEEN = re.compile(
     '[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f'
     '\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f'
@@ -37,17 +37,17 @@ UNSEEN = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class Knife:
-    """What documents are cut with."""
+    """What documents are cut with: a tokenizer, after cleaners."""
 
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     cleaners: tuple[str, ...]
-    known: words.Memory | None  # words so far, for a tokenizer that cuts text word by word
+    known: words.Memory | None  # the words so far, for a tokenizer that cuts text word by word
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """D documents, cut into R sections of S sentences in all, of P pieces; what held no piece is left out."""
+    """D documents, cut into R sections of S sentences in all, of P pieces; those without pieces are left out."""
 
     hashes: NDArray[np.uint64]  # [D] of each document's words
     ids: NDArray[Any]  # [P]
@@ -56,8 +56,8 @@ class Cut:
     sections: NDArray[np.int32]  # [D] sections of each document
 
 
-def knife(tokenizer: Tokenizer, names: tuple[str, ...]) -> Knife:
-    """What cuts documents by a tokenizer, after the cleaners of these names."""
+def make_knife(tokenizer: Tokenizer, names: tuple[str, ...]) -> Knife:
+    """The Knife of a tokenizer and the names of cleaners."""
     return Knife(tokenizer, vocabulary_of(tokenizer), names, words.memory() if words.is_wordwise(tokenizer) else None)
 
 
@@ -67,12 +67,12 @@ def dtype_of(vocabulary: Vocabulary) -> str:
 
 
 def digest(paragraphs: Iterable[str]) -> int:
-    """A number in [0, 2^64) that the words of a document decide, however they are spread over paragraphs and spelled."""
-    return int.from_bytes(hashlib.sha256(bare(' '.join(paragraphs)).encode()).digest()[:8], 'big')
+    """A number in [0, 2^64) by the words of a document, whatever their case, composition and division into paragraphs."""
+    return int.from_bytes(hashlib.sha256(normalize(' '.join(paragraphs)).encode()).digest()[:8], 'big')
 
 
-def bare(text: str) -> str:
-    """A cleaned text without what says nothing: case, how characters are composed, and what cannot be seen."""
+def normalize(text: str) -> str:
+    """A cleaned text without differences of case, of composed characters, and of invisible ones."""
     text = unicodedata.normalize('NFKC', text).casefold()
     if not text.isprintable() or '  ' in text:
         text = ' '.join(UNSEEN.sub('', text).split())
@@ -90,7 +90,7 @@ def share(document: list[str]) -> float:
 
 
 def cut(documents: list[list[str]], knife: Knife) -> Cut:
-    """The Cut of documents as they were found."""
+    """The Cut of documents that are not cleaned yet."""
     cleaned = [cleaners.clean(paragraphs, knife.cleaners) for paragraphs in documents]
     split = [[sentence for paragraph in document for sentence in sentences(paragraph)] for document in cleaned]
     ids, lengths = encode([sentence for document in split for sentence in document], knife)
@@ -98,7 +98,7 @@ def cut(documents: list[list[str]], knife: Knife) -> Cut:
     hashes, sections, all_lengths, all_sentences = [], [], [], []
     for document, own in zip(cleaned, np.split(lengths, ends[:-1]), strict=True):
         if own.any():
-            whole, counts = arranged(own)
+            whole, counts = arrange_sections(own)
             hashes.append(digest(document))
             sections.append(len(counts))
             all_lengths.append(whole)
@@ -113,7 +113,7 @@ def cut(documents: list[list[str]], knife: Knife) -> Cut:
 
 
 def encode(texts: list[str], knife: Knife) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """(ids of all texts one after another, their numbers [len(texts)]); what a text itself calls '[SEP]' is unknown."""
+    """(ids of all texts one after another, their numbers [len(texts)]); '[SEP]' in a text is unknown."""
     ids, lengths = [np.zeros(0, dtype_of(knife.vocabulary))], [np.zeros(0, np.int32)]
     for some in batches(texts):
         found, sizes = words.encode(some, knife.tokenizer, knife.known)
@@ -136,7 +136,7 @@ def batches(texts: list[str]) -> Iterator[list[str]]:
         yield texts[begin:]
 
 
-def arranged(lengths: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[int]]:
+def arrange_sections(lengths: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[int]]:
     """(lengths of a document's sentences, sentences of each of its sections), from lengths that may be 0 or too large.
 
     A section is filled with whole sentences up to SECTION pieces; a sentence of more than that is cut.
@@ -158,17 +158,17 @@ def arranged(lengths: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[int]]:
 
 
 def sentences(paragraph: str) -> list[str]:
-    """The sentences of a paragraph, by a rule on stops, capitals and common abbreviations; none empty, none above LONG."""
+    """The sentences of a paragraph, by a rule on stops, capitals and common abbreviations; none empty, none longer than LONG."""
     result, start = [], 0
     for match in END.finditer(paragraph):
         if not ABBREVIATED.search(paragraph, max(start, match.start() - 8), match.end()):
             result.append(paragraph[start : match.end()].strip())
             start = match.end()
     result.append(paragraph[start:].strip())
-    return [part for sentence in result if sentence for part in (shortened(sentence) if len(sentence) > LONG else [sentence])]
+    return [part for sentence in result if sentence for part in (split_long(sentence) if len(sentence) > LONG else [sentence])]
 
 
-def shortened(sentence: str) -> Iterator[str]:
+def split_long(sentence: str) -> Iterator[str]:
     """Parts of a sentence of at most LONG characters, cut at the last white space where there is one."""
     begin = 0
     while begin < len(sentence):

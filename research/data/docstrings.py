@@ -1,9 +1,8 @@
 """The embedded corpus: the English in the docstrings of Python's standard library and of this project's own dependencies.
 
-Every machine that can run the project holds this text, so that nothing need be downloaded. No package is imported:
-the sources are read with `ast`. Code, tables, signatures, markup and headings are taken out; what remains are
-paragraphs of sentences, each kept once, in a fixed order. It changes with the packages' versions, which `stamp`
-names.
+Every machine that can run the project has this text, so that nothing is downloaded. No package is imported: the
+sources are read with `ast`. Code, tables, signatures, markup and headings are taken out; paragraphs of sentences
+remain, each once, in a fixed order. They change with the packages' versions, which are part of `stamp`.
 """
 
 import ast
@@ -22,8 +21,8 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
-from research.data.cache import prepared
-from research.data.english import english
+from research.data import english
+from research.data.cache import prepare_folder
 from research.errors import UserError
 from research.files import fingerprint
 
@@ -73,11 +72,9 @@ class Passage:
 
 
 def stamp() -> dict[str, str]:
-    """What the corpus depends on: the versions of Python and of the packages that are read, and the rules of this file."""
-    versions = {
-        'python': platform.python_version(),
-        'rules': hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16],
-    }
+    """What the corpus depends on: the versions of Python and of the packages that are read, and the code that reads them."""
+    code = [Path(file).read_bytes() for file in (__file__, english.__file__)]
+    versions = {'python': platform.python_version(), 'rules': hashlib.sha256(b''.join(code)).hexdigest()[:16]}
     for name in DISTRIBUTIONS:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -90,8 +87,8 @@ def stamp() -> dict[str, str]:
 
 
 def passages(cache: str | Path) -> Iterator[Passage]:
-    """Every passage of the corpus in its fixed order; extracted once (half a minute by two cores) into a folder of `cache`."""
-    folder = prepared(Path(cache) / f'docstrings-{fingerprint(stamp())}', write)
+    """Every passage of the corpus in its fixed order; extracted once (half a minute on two cores) into a folder of `cache`."""
+    folder = prepare_folder(Path(cache) / f'docstrings-{fingerprint(stamp())}', write)
     with open(folder / 'passages.jsonl', encoding='utf-8') as file:
         for line in file:
             record = json.loads(line)
@@ -99,7 +96,7 @@ def passages(cache: str | Path) -> Iterator[Passage]:
 
 
 def documents(cache: str | Path) -> Iterator[list[str]]:
-    """The paragraphs of one module after another: its docstrings in the order of its source."""
+    """The paragraphs of each module: its docstrings in the order of its source."""
     module, paragraphs = '', []
     for passage in passages(cache):
         if passage.module != module:
@@ -117,9 +114,9 @@ def digest(*texts: str) -> str:
 
 
 def write(folder: Path) -> None:
-    """Extract the corpus into `folder`/passages.jsonl by all cores, leaving out each paragraph that came before."""
+    """Extracts the corpus into `folder`/passages.jsonl on all cores, leaving out repeated paragraphs."""
     seen = set()
-    together: Any = 64  # files a process is given at once; joblib's own guess is many times slower, and its annotation a str
+    together: Any = 64  # files a process gets at once; joblib's own guess is many times slower, and it annotates a str
     read: Any = Parallel(n_jobs=-1, batch_size=together, return_as='generator')(delayed(module)(*each) for each in sources())
     with open(folder / 'passages.jsonl', 'w', encoding='utf-8') as file:
         for found in itertools.chain([topics()], read):
@@ -154,19 +151,19 @@ def topics() -> list[Passage]:
     path = Path(sysconfig.get_path('stdlib')) / 'pydoc_data' / 'topics.py'
     assigned = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.Assign)] if path.is_file() else []
     found = [item for node in assigned for item in sorted(ast.literal_eval(node.value).items())]
-    return [Passage('stdlib', f'pydoc_data.topics:{topic}', tuple(english(text))) for topic, text in found]
+    return [Passage('stdlib', f'pydoc_data.topics:{topic}', tuple(english.english(text))) for topic, text in found]
 
 
 def module(package: str, root: Path, path: Path) -> list[Passage]:
-    """What the docstrings of one source file say; nothing where it is a test, or no Python."""
+    """The passages of one source file; none if it is a test or not Python."""
     parts = path.with_suffix('').parts
     if LEFT_OUT & set(parts) or any(TESTS.search(part) for part in parts) or not (root / path).is_file():
         return []
     try:
         tree = ast.parse((root / path).read_bytes())
-    except (SyntaxError, ValueError):  # a template or a deliberately broken file, of which packages hold a few
+    except (SyntaxError, ValueError):  # a template or a deliberately broken file: packages hold a few
         return []
-    return [Passage(package, '.'.join(parts), tuple(english(text))) for text in docstrings(tree)]
+    return [Passage(package, '.'.join(parts), tuple(english.english(text))) for text in docstrings(tree)]
 
 
 BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)  # what can hold a docstring; most of a tree is expressions

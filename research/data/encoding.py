@@ -1,28 +1,29 @@
-"""From examples to rows: what a task's examples are as sequences, and the batch of some of them."""
+"""From examples to rows: a task's splits as ids, and the batch of some of their rows."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from research.data import tasks
+from research.data.facts import SupervisedFacts
 from research.data.pretraining import Batch
 from research.data.settings import Data
-from research.data.tasks.example import Example
+from research.data.tasks.example import Example, Task
 from research.data.tokenizers import Vocabulary, encode
-from research.data.windows import Window, mended, windows
+from research.data.windows import Window, repair_answer, windows
 from research.errors import UserError
 
 Ids = list[NDArray[np.int32]]
+Gold = tuple[int, str]  # first character of an answer in its context, text
 
 
 @dataclass(frozen=True, eq=False)
-class Questions:
-    """One split: its examples, and the R rows that they make, of one sequence each or of one for each candidate."""
+class Encoded:
+    """A split as ids: its examples, and the R rows that they make, of one sequence each or of one for each candidate."""
 
     members: list[Example]
     names: tuple[str, ...]  # of the labels, in the order of their numbers
@@ -31,9 +32,9 @@ class Questions:
     owner: NDArray[np.int64]  # [R] the example that a row belongs to
     targets: dict[str, NDArray]  # [R] each: what a batch holds beside its sequences
     lengths: NDArray[np.int64]  # [R] pieces of the longest sequence, special ones included
-    known: bool  # whether it is known what is to be told
+    known: bool  # whether the examples are labelled
     vocabulary: Vocabulary
-    buckets: tuple[int, ...]  # rising; the last is the longest that there may be
+    buckets: tuple[int, ...]  # increasing; the last is the greatest length
     windows: list[Window] = field(default_factory=list)  # kind 'span': [R]
 
     @property
@@ -53,69 +54,60 @@ class Questions:
         return found | {name: target[rows] for name, target in self.targets.items()} | {'weight': weight}
 
 
-def read(data: Data, tokenizer: Tokenizer, pieces: Vocabulary) -> tuple[dict[str, Questions], dict[str, Any]]:
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """What examples are encoded with."""
+
+    data: Data
+    task: Task
+    names: tuple[str, ...]  # of the labels, in the order of their numbers
+    tokenizer: Tokenizer
+    pieces: Vocabulary
+
+    def encode(self, texts: list[str]) -> Ids:
+        """The ids of each text, without special pieces."""
+        return encode(self.tokenizer, self.pieces, texts)
+
+
+def read(data: Data, cache: str, tokenizer: Tokenizer, pieces: Vocabulary) -> tuple[dict[str, Encoded], SupervisedFacts]:
     """The splits of the task that `data` names, and facts about them."""
-    if list(data.buckets) != sorted(set(data.buckets)) or any(size < 8 for size in data.buckets):
-        raise UserError(f'data.buckets={data.buckets} must rise, from 8 pieces or more')
-    row, names = tasks.task(data), tasks.classes(data)
-    found = tasks.examples(data)
-    reported = tasks.reported(data, found)
+    encoder = Encoder(data, tasks.task(data), tasks.classes(data), tokenizer, pieces)
+    found = tasks.examples(data, cache)
     members, selects, how = tasks.selection(data, found)
-    official = [
-        f'{split} has {len(each):,} examples, the official one {row.sizes[split]:,}'
-        for split, each in found.items()
-        if split in row.sizes and len(each) != row.sizes[split]
-    ] + [f'there is no {split} split' for split in row.sizes if split not in found]
-    notices = [f'{data.task}: {"; ".join(official)}'] if official else []
+    notices = compare_sizes(data.task, encoder.task, found)
     splits, content = {}, hashlib.sha256()
     for split, each in members.items():
-        splits[split], told = READERS[row.kind](each, data, names, tokenizer, pieces, split == 'train')
-        notices += [f'{split}: {line}' for line in told]
+        splits[split], more = ENCODERS[encoder.task.kind](each, encoder, split == 'train')
+        notices += [f'{split}: {line}' for line in more]
         content.update(repr([(split, x.text, x.pair, x.label, x.score, x.options, x.answers) for x in each]).encode())
     ids = [each for split in splits.values() for column in split.segments for each in column]
     tokens = sum(map(len, ids))
-    return splits, {
-        'fingerprint': content.hexdigest()[:16],
-        'source': data.task,
-        'documents': sum(map(len, members.values())),
-        'tokens': tokens,
-        'unknown_rate': sum(int((each == pieces.unknown).sum()) for each in ids) / max(1, tokens),
-        'unigram_entropy': None,
-        'labels': list(names) or None,
-        'selects': selects,
-        'selection': how,
-        'reported': reported,
-        'notices': notices,
-    }
-
-
-def finish(
-    members: list[Example],
-    names: tuple[str, ...],
-    segments: list[Ids],
-    data: Data,
-    pieces: Vocabulary,
-    targets: Mapping[str, NDArray],
-    candidates: int = 1,
-    owner: NDArray[np.int64] | None = None,
-    found: list[Window] | None = None,
-) -> Questions:
-    """The Questions of segments that fit."""
-    sizes = np.sum([[len(each) for each in column] for column in segments], axis=0) + 1 + len(segments)
-    kind = tasks.task(data).kind
-    return Questions(
-        members,
-        names,
-        segments,
-        candidates,
-        np.arange(len(members)) if owner is None else owner,
-        dict(targets),
-        sizes.reshape(-1, candidates).max(axis=1),
-        tasks.is_known(kind, members[0]),
-        pieces,
-        (*(size for size in data.buckets if size < data.length), data.length),
-        found or [],
+    return splits, SupervisedFacts(
+        fingerprint=content.hexdigest()[:16],
+        source=data.task,
+        documents=sum(map(len, members.values())),
+        tokens=tokens,
+        unknown_rate=sum(int((each == pieces.unknown).sum()) for each in ids) / max(1, tokens),
+        labels=list(encoder.names) or None,
+        selects=selects,
+        selection=how,
+        reported=tasks.reported(data, found),
+        notices=notices,
+        tokenizer_fingerprint=pieces.fingerprint,
+        pieces=pieces.size,
+        examples=splits['train'].rows if 'train' in splits else 0,
     )
+
+
+def compare_sizes(name: str, task: Task, splits: Mapping[str, list[Example]]) -> list[str]:
+    """A line about the splits whose sizes differ from those of the official ones, if any."""
+    other = [
+        f'{split} has {len(each):,} examples, the official one {task.sizes[split]:,}'
+        for split, each in splits.items()
+        if split in task.sizes and len(each) != task.sizes[split]
+    ]
+    other += [f'there is no {split} split' for split in task.sizes if split not in splits]
+    return [f'{name}: {"; ".join(other)}'] if other else []
 
 
 def cut(first: Ids, second: Ids | None, length: int) -> list[Ids]:
@@ -127,90 +119,128 @@ def cut(first: Ids, second: Ids | None, length: int) -> list[Ids]:
     return [shorter, [two[: room - len(one)] for one, two in zip(shorter, second, strict=True)]]
 
 
-def read_texts(
-    members: list[Example], data: Data, names: tuple[str, ...], tokenizer: Tokenizer, pieces: Vocabulary, training: bool
-) -> tuple[Questions, list[str]]:
+def encoded(
+    members: list[Example],
+    encoder: Encoder,
+    segments: list[Ids],
+    targets: dict[str, NDArray],
+    candidates: int = 1,
+    found: list[tuple[int, Window]] | None = None,
+) -> Encoded:
+    """The Encoded of segments that fit; found: of kind 'span', the example and the window of each row."""
+    sizes = np.sum([[len(each) for each in column] for column in segments], axis=0) + 1 + len(segments)
+    return Encoded(
+        members=members,
+        names=encoder.names,
+        segments=segments,
+        candidates=candidates,
+        owner=np.array([owner for owner, _ in found]) if found else np.arange(len(members)),
+        targets=targets,
+        lengths=sizes.reshape(-1, candidates).max(axis=1),
+        known=tasks.is_labelled(encoder.task.kind, members[0]),
+        vocabulary=encoder.pieces,
+        buckets=(*(size for size in encoder.data.buckets if size < encoder.data.length), encoder.data.length),
+        windows=[window for _, window in found or ()],
+    )
+
+
+def encode_texts(members: list[Example], encoder: Encoder, training: bool) -> tuple[Encoded, list[str]]:
     """A text, perhaps a second one, and their label or score; the longer is cut first."""
-    first = encode(tokenizer, pieces, [example.text for example in members])
+    del training
+    first = encoder.encode([example.text for example in members])
     pairs = [example.pair for example in members]
-    segments = cut(first, encode(tokenizer, pieces, pairs) if any(pairs) else None, data.length)
-    numbers = {name: number for number, name in enumerate(names)} | {'': 0}
-    if tasks.task(data).kind == 'score':
+    segments = cut(first, encoder.encode(pairs) if any(pairs) else None, encoder.data.length)
+    numbers = {name: number for number, name in enumerate(encoder.names)} | {'': 0}
+    if encoder.task.kind == 'score':
         targets = {'score': np.array([example.score or 0.0 for example in members], np.float32)}
     else:
         targets = {'label': np.array([numbers[example.label] for example in members], np.int32)}
-    return finish(members, names, segments, data, pieces, targets), []
+    return encoded(members, encoder, segments, targets), []
 
 
-def read_choices(
-    members: list[Example], data: Data, names: tuple[str, ...], tokenizer: Tokenizer, pieces: Vocabulary, training: bool
-) -> tuple[Questions, list[str]]:
+def encode_choices(members: list[Example], encoder: Encoder, training: bool) -> tuple[Encoded, list[str]]:
     """A passage with each of the candidates, after the question (Lan et al. 2020); the passage is cut first.
 
-    A question with a candidate keeps its end where it is longer than 2 · data.answers.question pieces (128 in ALBERT's code).
+    A question with a candidate keeps its end if it is longer than 2 · data.answers.question pieces (128 in ALBERT's code).
     """
+    del training
     texts = list(dict.fromkeys(example.text for example in members))
-    passages = dict(zip(texts, encode(tokenizer, pieces, texts), strict=True))
-    asked = encode(tokenizer, pieces, [f'{x.pair} {option}' for x in members for option in x.options])
-    room = data.length - 3
-    asked = [each[-min(2 * data.answers.question, room - 1) :] for each in asked]
+    passages = dict(zip(texts, encoder.encode(texts), strict=True))
+    asked = encoder.encode([f'{x.pair} {option}' for x in members for option in x.options])
+    room = encoder.data.length - 3
+    asked = [each[-min(2 * encoder.data.answers.question, room - 1) :] for each in asked]
     first = [passages[x.text] for x in members for _ in x.options]
     first = [one[: room - len(two)] for one, two in zip(first, asked, strict=True)]
-    targets = {'label': np.array([names.index(example.label) for example in members], np.int32)}
-    return finish(members, names, [first, asked], data, pieces, targets, candidates=len(names)), []
+    targets = {'label': np.array([encoder.names.index(example.label) for example in members], np.int32)}
+    return encoded(members, encoder, [first, asked], targets, candidates=len(encoder.names)), []
 
 
-def read_spans(
-    members: list[Example], data: Data, names: tuple[str, ...], tokenizer: Tokenizer, pieces: Vocabulary, training: bool
-) -> tuple[Questions, list[str]]:
-    """A question and its context, in windows where that is long; a window without the answer points at [CLS].
+def encode_spans(members: list[Example], encoder: Encoder, training: bool) -> tuple[Encoded, list[str]]:
+    """A question and its context, in windows if that is long; the target of a window without the answer is [CLS].
+
+    Raises UserError if no question is left.
+    """
+    kept, golds, notices = place_answers(members, training)
+    if not kept:
+        raise UserError(f"{members[0].where}: no question's answer is in its context, so there is nothing to train on")
+    asked = [(x.text, x.pair) for x in kept]
+    cuts = windows(encoder.tokenizer, encoder.pieces, asked, encoder.data.length, encoder.data.answers)
+    found = [(owner, window) for owner, mine in enumerate(cuts) for window in mine]
+    places = []
+    for owner, window in found:
+        gold = golds[owner]
+        places.append(window.place(*gold) if gold else None)
+    placed = {owner for (owner, _), place in zip(found, places, strict=True) if place}
+    if training and (nowhere := sum(gold is not None for gold in golds) - len(placed)):
+        notices.append(f"{nowhere} answers fit into none of their windows, whose target is then 'no answer'")
+    starts, ends = np.array([place or (0, 0) for place in places], np.int32).T
+    segments = [[window.question for _, window in found], [window.part for _, window in found]]
+    return encoded(kept, encoder, segments, {'start': starts, 'end': ends}, found=found), notices
+
+
+def place_answers(members: list[Example], training: bool) -> tuple[list[Example], list[Gold | None], list[str]]:
+    """(the questions that are kept, the first answer of each, or None, and what was done to others).
 
     An answer that is not at its offset is looked for in the context; a question of train whose answer is nowhere is left out.
     """
-    golds, moved, lost, further, kept = [], 0, 0, 0, []
+    kept, golds = [], []
+    moved = lost = further = 0
     for example in members:
-        if not example.answers:
-            golds.append(None)
-            kept.append(example)
-            continue
-        start, text = example.answers[0]
-        place = (start, text) if text and example.pair[start : start + len(text)] == text else mended(example.pair, (start, text))
-        further += sum(example.pair[at : at + len(other)] != other for at, other in example.answers[1:])
-        moved += place is not None and place[0] != start
-        lost += place is None
-        if place is None and training:
-            continue
-        golds.append(place)
+        gold = None
+        if example.answers:
+            start, text = example.answers[0]
+            gold = (start, text) if text and is_at(example, start, text) else repair_answer(example.pair, (start, text))
+            further += sum(not is_at(example, *other) for other in example.answers[1:])
+            moved += gold is not None and gold[0] != start
+            lost += gold is None
+            if gold is None and training:
+                continue
+        golds.append(gold)
         kept.append(example)
-    told = []
+    notices = []
     if moved or lost:
-        done = 'left out of training' if training else 'kept, for their texts are what is scored'
-        told.append(
+        done = 'left out of training' if training else 'kept, since only their texts are scored'
+        notices.append(
             f'{moved + lost} answers are not at their offset in the context: {moved} moved to the nearest place with their text, '
-            f'{lost} that no place has {done}'
+            f'{lost} without such a place {done}'
         )
     if further:
-        told.append(f'{further} further right answers are not at their offset in the context; only their texts count')
-    if not kept:
-        raise UserError(f"{members[0].where}: no question's answer is in its context, so there is nothing to train on")
-    owner, found, starts, ends = [], [], [], []
-    cuts = windows(tokenizer, pieces, [(x.text, x.pair) for x in kept], data.length, data.answers)
-    for number, (mine, gold) in enumerate(zip(cuts, golds, strict=True)):
-        for window in mine:
-            place = window.place(*gold) if gold else None
-            owner.append(number)
-            found.append(window)
-            starts.append(place[0] if place else 0)
-            ends.append(place[1] if place else 0)
-    placed = {number for number, start in zip(owner, starts, strict=True) if start}
-    if training and (nowhere := sum(gold is not None for gold in golds) - len(placed)):
-        told.append(f'{nowhere} answers are held whole by none of their windows, which are taught that there is none')
-    targets = {'start': np.array(starts, np.int32), 'end': np.array(ends, np.int32)}
-    segments = [[window.question for window in found], [window.part for window in found]]
-    return finish(kept, names, segments, data, pieces, targets, owner=np.array(owner), found=found), told
+        notices.append(f'{further} further right answers are not at their offset in the context; only their texts count')
+    return kept, golds, notices
 
 
-READERS = {'label': read_texts, 'score': read_texts, 'choice': read_choices, 'span': read_spans}
+def is_at(example: Example, start: int, text: str) -> bool:
+    """Whether the context has the text at this character."""
+    return example.pair[start : start + len(text)] == text
+
+
+# Kind of a task -> (examples, encoder, whether they are trained on) -> the split, and lines about what was done to it.
+ENCODERS: dict[str, Callable[[list[Example], Encoder, bool], tuple[Encoded, list[str]]]] = {
+    'label': encode_texts,
+    'score': encode_texts,
+    'choice': encode_choices,
+    'span': encode_spans,
+}
 
 
 def assemble(segments: list[list[NDArray]], length: int, vocabulary: Vocabulary) -> tuple[NDArray, NDArray, NDArray]:

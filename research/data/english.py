@@ -1,9 +1,7 @@
-"""From a docstring to English: the paragraphs of sentences in it."""
+"""From a docstring to English: its paragraphs of sentences."""
 
 import re
 from collections.abc import Iterator
-
-# ---- From a docstring to English ----------------------------------------------------------------------------------------------
 
 RULE = re.compile(r'^\s*([-=~^*"#+._])\1{2,}\s*$')  # the line under (or over) a heading
 SKIPPED = re.compile(r'^(see also|references|methods|bibliography)\b', re.IGNORECASE)  # sections of names, not of sentences
@@ -52,7 +50,7 @@ def english(text: str) -> Iterator[str]:
 
 
 def is_english(paragraph: str) -> bool:
-    """Whether a paragraph is made of sentences: begins and ends as one, and is mostly plain words."""
+    """Whether a paragraph begins and ends as a sentence does, and is mostly plain words."""
     tokens = paragraph.split()
     return (
         len(tokens) >= 5

@@ -11,41 +11,44 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from research.data.buckets import Ranked
-from research.data.encoding import Questions
-from research.data.masked import STRIDE, Batches, masked
+from research.data.buckets import SortedBatches
+from research.data.encoding import Encoded
+from research.data.facts import MaskedFacts, SupervisedFacts
+from research.data.masked import STRIDE, Batches, open_masked
 from research.data.pretraining import Batch
-from research.data.settings import Data, stages
+from research.data.settings import Data
 from research.data.steps import Steps, boundary, number_of_steps
-from research.data.supervised import taught
+from research.data.supervised import open_supervised
 from research.data.tokenizer_training import tokenizer_of
 from research.data.tokenizers import Vocabulary, vocabulary_of
-from research.data.validation import validate
+from research.data.validation import validate, validate_machine
 from research.data.workers import staff
 from research.errors import UserError
+from research.machine import Machine
 
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """What a run is fed: batches to train on, batches to evaluate on, and facts about them.
+    """The batches that a run trains and evaluates on, and facts about them.
 
-    `train[step]` is a pure function of (seed, step): no state is saved, and a resumed run sees what it would have
-    seen. An epoch visits every sequence once, in an order of its own; masks and pairs are drawn anew for each batch.
+    `train[step]` is a pure function of (seed, step): no state is saved, and a resumed run gets the same batches as one
+    that was never stopped. An epoch visits every sequence once, in an order of its own; masks and pairs are drawn anew
+    for each batch.
     """
 
     train: Steps
-    evaluation: Mapping[str, Batches | Ranked]  # 'dev', and of a task whatever it has
+    evaluation: Mapping[str, Batches | SortedBatches]  # 'dev', and of a task every split but train
     tokenizer: Tokenizer
     vocabulary: Vocabulary
-    facts: dict[str, Any]  # JSON-able: fingerprints, sizes, unigram_entropy, labels …
+    facts: MaskedFacts | SupervisedFacts
     examples: int  # sequences of an epoch; of the steps' mean epoch where there are two stages
     ahead: int  # batches that `stream` has made ahead
     workers: int  # processes that make them; 0 for a thread of this one
     again: Callable[[], Callable[[int], Batch]]  # gives `train[step]` of an equal Feed, in another process
-    questions: Mapping[str, Questions] = field(default_factory=dict)  # of a task, each evaluation split's: what answers are told of
+    encoded: Mapping[str, Encoded] = field(default_factory=dict)  # of a task, its evaluation splits
 
     def stream(self, first_step: int = 0) -> Generator[Batch]:
-        """train[first_step], train[first_step + 1] …, made ahead; the same whoever makes them."""
+        """train[first_step], train[first_step + 1] …, made ahead; the same for any number of workers."""
         steps = itertools.count(first_step)
         if not self.ahead:
             yield from map(self.train.__getitem__, steps)
@@ -57,15 +60,16 @@ class Feed:
                 yield batch
 
 
-def load(data: Data, *, batch: int, seed: int, vocabulary: int, steps: int = 0, epochs: float = 0.0) -> Feed:
+def load(data: Data, machine: Machine, *, batch: int, seed: int, vocabulary: int, steps: int = 0, epochs: float = 0.0) -> Feed:
     """The Feed of `data`: batches of `batch` rows, in the order of `seed`.
 
-    vocabulary: how many pieces the model has room for, and a trained tokenizer gets. steps or epochs: how long the run
-    is, which only a run of two lengths needs to know. Evaluation is the same for every seed and every batch size.
+    vocabulary: how many pieces the model has room for, and a trained tokenizer gets. steps or epochs: the length of the
+    run, which matters only where there are two stages. Evaluation is the same for every seed and every batch size.
     Raises UserError for any mistake in the settings or in the text.
     """
     validate(data, batch, seed)
-    tokenizer = tokenizer_of(data, vocabulary)
+    validate_machine(machine)
+    tokenizer = tokenizer_of(data, machine.cache, vocabulary)
     pieces = vocabulary_of(tokenizer)
     if pieces.size > vocabulary:
         raise UserError(
@@ -73,43 +77,40 @@ def load(data: Data, *, batch: int, seed: int, vocabulary: int, steps: int = 0, 
             f'give the model a vocabulary of {pieces.size} or more'
         )
     if data.task:
-        train, questions, facts = taught(data, tokenizer, pieces, batch, seed)
-        examples = questions['train'].rows if 'train' in questions else 0
-        questions = {name: split for name, split in questions.items() if name != 'train'}
-        evaluation = {name: Ranked(split, batch) for name, split in questions.items()}
+        train, splits, facts = open_supervised(data, machine.cache, tokenizer, pieces, batch, seed)
+        encoded = {name: split for name, split in splits.items() if name != 'train'}
+        evaluation = {name: SortedBatches(split, batch) for name, split in encoded.items()}
     else:
-        splits, held_out, facts = masked(data, tokenizer, pieces, seed)
-        examples = round(1 / sum(stage.share / split.rows for stage, split in zip(stages(data), splits, strict=True)))
-        datasets = [split.order(seed + STRIDE * number).batch(batch).random_map(split.make) for number, split in enumerate(splits)]
-        train = Steps(tuple(datasets), boundary(data, number_of_steps(steps, epochs, examples, batch)))
-        questions, evaluation = {}, {name: Batches(split, batch, pieces) for name, split in held_out.items()}
+        parts, held_out, facts = open_masked(data, machine.cache, tokenizer, pieces, seed)
+        datasets = [split.order(seed + STRIDE * number).batch(batch).random_map(split.make) for number, split in enumerate(parts)]
+        train = Steps(tuple(datasets), boundary(data, number_of_steps(steps, epochs, facts.examples, batch)))
+        encoded, evaluation = {}, {name: Batches(split, batch, pieces) for name, split in held_out.items()}
+    given = {'batch': batch, 'seed': seed, 'vocabulary': vocabulary, 'steps': steps, 'epochs': epochs}
     return Feed(
         train=train,
         evaluation=evaluation,
         tokenizer=tokenizer,
         vocabulary=pieces,
-        facts=facts | {'tokenizer_fingerprint': pieces.fingerprint, 'pieces': pieces.size, 'examples': examples},
-        examples=examples,
-        ahead=max(data.prefetch, 2 * data.workers),
-        workers=data.workers,
-        again=partial(
-            batches_of, data, facts['fingerprint'], batch=batch, seed=seed, vocabulary=vocabulary, steps=steps, epochs=epochs
-        ),
-        questions=questions,
+        facts=facts,
+        examples=facts.examples,
+        ahead=max(machine.prefetch, 2 * machine.workers),
+        workers=machine.workers,
+        again=partial(batches_of, data, machine, facts.fingerprint, **given),
+        encoded=encoded,
     )
 
 
-def batches_of(data: Data, fingerprint: str, **given: Any) -> Callable[[int], Batch]:
-    """`train[step]` of the Feed of `data` that has this fingerprint. Raises UserError if the data has changed since."""
-    feed = load(replace(data, changed='refuse'), **given)
-    if feed.facts['fingerprint'] != fingerprint:
-        raise UserError('the data has changed since the run began; the same command goes on when it is what it was')
+def batches_of(data: Data, machine: Machine, fingerprint: str, **given: Any) -> Callable[[int], Batch]:
+    """`train[step]` of the Feed of `data` that has this fingerprint. Raises UserError if the data have changed since."""
+    feed = load(replace(data, changed='refuse'), machine, **given)
+    if feed.facts.fingerprint != fingerprint:
+        raise UserError('the data have changed since the run began; restore them, and the same command goes on')
     return feed.train.__getitem__
 
 
 @contextmanager
 def one_thread(work: Callable[[int], Batch]) -> Iterator[Callable[[int], Future[Batch]]]:
-    """As `staff`, with a thread of this process. More of them would wait for one another."""
+    """As `staff`, with one thread of this process; several would wait for each other."""
     with ThreadPoolExecutor(1) as pool:
         try:
             yield partial(pool.submit, work)

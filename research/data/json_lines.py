@@ -22,14 +22,14 @@ def parsed(line: str, path: Path | str, number: int) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise UserError(f"'{path}' line {number} is not JSON: {error.msg} at character {error.pos}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
-        raise UserError(f"'{path}' line {number} is not JSON that can be read: {error}") from None
+        raise UserError(f"'{path}' line {number} is JSON that cannot be read: {error}") from None
     if not isinstance(record, dict):
         raise UserError(f"'{path}' line {number} is not a JSON object but {json.dumps(record)[:40]}")
     return record
 
 
 def string(record: Mapping[str, Any], column: str, where: str, setting: str = '') -> str:
-    """The text in a column of a record, which must be there; `setting` chose the column, for messages."""
+    """The text in a column of a record; `setting`: the key that names the column. Raises UserError if it is missing."""
     if column not in record:
         chosen = f' ({setting})' if setting else ''
         raise UserError(f"{where} has no column '{column}'{chosen}{nearest(column, record)}; it has {', '.join(record) or 'none'}")
@@ -37,7 +37,7 @@ def string(record: Mapping[str, Any], column: str, where: str, setting: str = ''
     if not isinstance(found, str):
         raise UserError(f"{where}: column '{column}' is not a text but {found!r:.40}")
     if SURROGATE.search(found):
-        raise UserError(f"{where}: column '{column}' holds half a surrogate pair, which is no character")
+        raise UserError(f"{where}: column '{column}' holds half a surrogate pair, which is not a character")
     return found
 
 

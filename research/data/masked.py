@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from research.data import masking
 from research.data.corpus import Corpus
+from research.data.facts import MaskedFacts
 from research.data.preparation import entropy, prepare
 from research.data.pretraining import Batch, filler, masked_batch
 from research.data.sequences import sequences
@@ -26,17 +27,17 @@ Make = Callable[[NDArray[np.int64], np.random.Generator], Batch]  # rows [B], ge
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The examples of a split, and how some of them become a Batch: one member, or one for each source of a mixture."""
+    """The rows of a split, and how some of them become a Batch: one member, or one for each source of a mixture."""
 
-    members: tuple[tuple[int, float, Make], ...]  # rows, share of the batches, and how some of the rows become a Batch
+    members: tuple[tuple[int, float, Make], ...]  # rows, share of the batches, and the function that makes a Batch
 
     @property
     def rows(self) -> int:
-        """All examples, those of the first member first."""
+        """All rows, those of the first member first."""
         return sum(rows for rows, _, _ in self.members)
 
     def make(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
-        """The Batch of some examples, in the order asked for."""
+        """The Batch of some rows, in their order."""
         if len(self.members) == 1:
             return self.members[0][2](rows, generator)
         batch: Batch = {}
@@ -52,7 +53,7 @@ class Split:
         return batch
 
     def order(self, seed: int) -> grain.MapDataset[int]:
-        """The examples without end. Each member is gone through again and again, every time in an order of its own."""
+        """The endless stream of rows. Each pass over a member has an order of its own."""
         orders, begin = [], 0
         for number, (size, _, _) in enumerate(self.members):
             orders.append(grain.MapDataset.range(begin, begin + size).seed((seed + number) % 2**32).shuffle().repeat())
@@ -64,13 +65,13 @@ class Split:
 class Batches:
     """The batches of an evaluation split, made when asked for and the same each time.
 
-    Rows come in one random order for all runs, so that the first batches stand for the whole, for each source of a mixture too.
+    Rows come in one random order for all runs, so that the first batches are a sample of the whole split and of each source.
     """
 
     split: Split
     size: int  # B
     vocabulary: Vocabulary
-    kept: dict[int, Batch] = field(default_factory=dict)  # the block that was made last
+    kept: dict[int, Batch] = field(default_factory=dict)  # the last block
 
     def __len__(self) -> int:
         return -(-self.split.rows // self.size)
@@ -93,7 +94,7 @@ class Batches:
         )
 
     def block(self, number: int) -> Batch:
-        """BLOCK rows by a generator of their own: masks must depend neither on the batch size nor on the run's seed."""
+        """BLOCK rows by a generator of their own, so that masks depend neither on the batch size nor on the run's seed."""
         if number not in self.kept:
             rows = self.order[number * BLOCK : (number + 1) * BLOCK]
             made = self.split.make(rows, np.random.default_rng([0, number]))
@@ -106,47 +107,68 @@ class Batches:
         return (self[index] for index in range(len(self)))
 
 
-def masked(data: Data, tokenizer: Tokenizer, pieces: Vocabulary, seed: int) -> tuple[list[Split], dict[str, Split], dict[str, Any]]:
-    """Pretraining: masked sequences of the corpora, to train on (a Split for each stage) and, of held-out documents, dev."""
-    corpora = prepare(data, tokenizer)
+def open_masked(
+    data: Data, cache: str, tokenizer: Tokenizer, pieces: Vocabulary, seed: int
+) -> tuple[list[Split], dict[str, Split], MaskedFacts]:
+    """(a Split of each stage to train on, evaluation splits by name: dev, of held-out documents; facts about them)."""
+    corpora = prepare(data, cache, tokenizer)
     counts = mixed_counts(corpora)
-    weights = masking.smoothed(counts, data.masking.smoothing) if data.masking.policy == 'frequency' else None
-
-    def split(part: str, stage: Stage, cuts: int) -> Split:
-        members = []
-        for corpus in corpora:
-            here = getattr(corpus, part)
-            source = sequences(
-                here,
-                here.ids,
-                length=stage.length,
-                pairs=data.pairs,
-                short=data.short,
-                fill=data.fill,
-                pack=data.pack,
-                seed=cuts,
-            )
-            make = partial(
-                masked_batch,
-                source,
-                vocabulary=pieces,
-                masking=stage.masking,
-                weights=weights,
-                length=stage.length,
-                pairs=data.pairs,
-            )
-            members.append((len(source), corpus.weight, make))
-        return Split(tuple(members))
-
-    train = [split('train', stage, seed) for stage in stages(data)]
+    weights = masking.smooth(counts, data.masking.smoothing) if masking.MASKING[data.masking.policy].weighs_pieces else None
+    cut = partial(cut_split, data, corpora, pieces, weights)
+    train = [cut(stage, 'train', seed) for stage in stages(data)]
     # Held-out sequences are cut by one seed for all runs, so that their losses are comparable.
-    evaluation = {'dev': split('held_out', stages(data)[-1], 0)} if data.held_out else {}
+    evaluation = {'dev': cut(stages(data)[-1], 'held_out', 0)} if data.held_out else {}
     facts = joint_facts(data, corpora, entropy(counts[~pieces.special]))
-    return train, evaluation, facts | {'labels': None}
+    return (
+        train,
+        evaluation,
+        MaskedFacts(
+            **facts,
+            tokenizer_fingerprint=pieces.fingerprint,
+            pieces=pieces.size,
+            examples=round(1 / sum(stage.share / split.rows for stage, split in zip(stages(data), train, strict=True))),
+        ),
+    )
+
+
+def cut_split(
+    data: Data,
+    corpora: Sequence[Corpus],
+    pieces: Vocabulary,
+    weights: NDArray[np.float64] | None,
+    stage: Stage,
+    part: str,
+    seed: int,
+) -> Split:
+    """The sequences of one part of the corpora, of the length of a stage; weights: of each piece [V], for masking."""
+    members = []
+    for corpus in corpora:
+        here = getattr(corpus, part)
+        source = sequences(
+            here,
+            here.ids,
+            length=stage.length,
+            pairs=data.pairs,
+            short=data.short,
+            fill=data.fill,
+            pack=data.pack,
+            seed=seed,
+        )
+        make = partial(
+            masked_batch,
+            source,
+            vocabulary=pieces,
+            masking=stage.masking,
+            weights=weights,
+            length=stage.length,
+            pairs=data.pairs,
+        )
+        members.append((len(source), corpus.weight, make))
+    return Split(tuple(members))
 
 
 def mixed_counts(corpora: Sequence[Corpus]) -> NDArray[Any]:
-    """How often each piece occurs in training, in as many pieces as all corpora have but mixed by their weights."""
+    """[V] how often each piece occurs in training: as many pieces as all corpora have, mixed by their weights."""
     if len(corpora) == 1:
         return corpora[0].counts
     total = sum(int(corpus.counts.sum()) for corpus in corpora)
@@ -154,10 +176,10 @@ def mixed_counts(corpora: Sequence[Corpus]) -> NDArray[Any]:
 
 
 def joint_facts(data: Data, corpora: Sequence[Corpus], unigram_entropy: float) -> dict[str, Any]:
-    """What is known of the corpora together; with several, those of each under `sources`."""
+    """The facts of the corpora together; of several, those of each under `sources`."""
     if len(corpora) == 1:
-        return corpora[0].facts
-    each = [corpus.facts | {'weight': corpus.weight} for corpus in corpora]
+        return asdict(corpora[0].facts)
+    each = [asdict(corpus.facts) | {'weight': corpus.weight} for corpus in corpora]
     sums = {
         name: sum(facts[name] for facts in each)
         for name in ('documents', 'tokens', 'sentences', 'held_out_documents', 'held_out_tokens', 'duplicates')

@@ -1,8 +1,9 @@
-"""Which pieces of a sequence are hidden from the model, and what is put in their place."""
+"""Which pieces of a sequence are predicted, and what replaces them in the input."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +17,20 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Masking:
-    """How much is hidden, and how (Devlin et al. 2019, §3.1)."""
+    """How many pieces are predicted, and what replaces them (Devlin et al. 2019, §3.1)."""
 
     policy: str = 'token'  # row of MASKING
     rate: float = 0.15  # share of the pieces of a sequence that are predicted, special pieces aside
     mask: float = 0.8  # share of the predicted pieces that become [MASK]
     random: float = 0.1  # share that become a random piece; the rest stay as they are
-    predictions: int = 0  # P, room for the predictions of a sequence; 0 is what the rate can ask for, and less is refused
-    ngram: int = 3  # policy ngram: the most words of a run (Lan et al. 2020, §4.1)
-    smoothing: float = 0.7  # policy frequency: a piece's weight is its count in the corpus to the power of minus this
+    predictions: int = 0  # P, room for the predictions of a sequence; 0 is as many as the rate needs, and fewer are refused
+    ngram: int = 3  # policy `ngram`: words of a run, at most (Lan et al. 2020, §4.1)
+    smoothing: float = 0.7  # policy `frequency`: a piece's weight is its count in the corpus to the power of minus this
 
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """What a policy sees of B sequences."""
+    """B sequences, as a policy sees them."""
 
     word_starts: Flags  # [B, T]: the piece begins a word
     candidates: Flags  # [B, T]: the piece may be predicted
@@ -37,7 +38,17 @@ class Text:
     weights: NDArray[np.float64]  # [B, T], or [1, 1] where all pieces weigh the same
 
 
-Policy = Callable[[Masking, Text, np.random.Generator], Flags]
+@dataclass(frozen=True)
+class Policy:
+    """How the pieces to predict are chosen: a row of MASKING.
+
+    choose: (masking, text, generator) -> chosen [B, T], a pure function that chooses at most count[b] positions of row b,
+    all of them candidates, and one at least where count[b] > 0.
+    """
+
+    choose: Callable[[Masking, Text, np.random.Generator], Flags]
+    weighs_pieces: bool = False  # whether rare pieces are chosen more often, by their weights
+    options: tuple[str, ...] = ()  # the fields of Masking that only this policy reads
 
 
 def tokens(masking: Masking, text: Text, generator: np.random.Generator) -> Flags:
@@ -47,9 +58,9 @@ def tokens(masking: Masking, text: Text, generator: np.random.Generator) -> Flag
 
 
 def frequencies(masking: Masking, text: Text, generator: np.random.Generator) -> Flags:
-    """Single pieces drawn one after the other, each as likely as its weight: rare pieces are seen more (Sanh et al. 2019, §3).
+    """Single pieces drawn one after the other, in proportion to their weights: rare pieces more often (Sanh et al. 2019, §3).
 
-    The least of exponential times with the weights as their rates are such a draw (Efraimidis and Spirakis 2006).
+    The smallest of exponential times whose rates are the weights are such a draw (Efraimidis and Spirakis 2006).
     """
     del masking
     times = generator.standard_exponential(text.candidates.shape) / text.weights
@@ -57,7 +68,7 @@ def frequencies(masking: Masking, text: Text, generator: np.random.Generator) ->
 
 
 def smallest(keys: NDArray[np.float64], text: Text) -> Flags:
-    """The `count` smallest keys of each row; where keys tie at the last place, those that come first."""
+    """The `count` smallest keys of each row; of equal keys, those that come first."""
     most = int(text.count.max(initial=0))
     if not most:
         return np.zeros_like(text.candidates)
@@ -79,7 +90,7 @@ def whole_words(masking: Masking, text: Text, generator: np.random.Generator) ->
     taken = (np.cumsum(ordered, axis=1) <= text.count[:, None]) & (ordered > 0)
     left = text.count - np.where(taken, ordered, 0).sum(axis=1)
     beyond = taken.sum(axis=1)
-    # What follows the first word that does not fit: only rows that have room left, one word of each at a time.
+    # After the first word that does not fit: only rows that have room left, one word of each at a time.
     rows = np.flatnonzero(left > 0)
     while len(rows):
         fits = (ordered[rows] > 0) & (ordered[rows] <= left[rows, None]) & (np.arange(size.shape[1]) >= beyond[rows, None])
@@ -96,44 +107,24 @@ def whole_words(masking: Masking, text: Text, generator: np.random.Generator) ->
 
 
 def ngrams(masking: Masking, text: Text, generator: np.random.Generator) -> Flags:
-    """Runs of n whole words, n up to `ngram` and drawn with a probability in proportion to 1/n (Lan et al. 2020, §4.1).
+    """Runs of n whole words, n up to `ngram` and drawn in proportion to 1/n (Lan et al. 2020, §4.1).
 
-    Each run begins at a word drawn from those where it fits: into what is left of `count`, over no word that is taken
-    and no special piece. Where it fits nowhere, it is a word shorter. A row where no word fits is cut as by `whole_words`.
+    Each run begins at a random word among those where it fits: within what is left of `count`, over no word chosen before
+    and no special piece. If it fits nowhere, it gets a word shorter. A row where no word fits is treated as in `whole_words`.
     """
     word, size = words(text)
-    width = size.shape[1]
     keys = generator.random(size.shape)
-    sizes = np.arange(1, masking.ngram + 1)
-    share = np.cumsum(1 / sizes) / (1 / sizes).sum()
-    # A column for each run there can be: one piece at least is taken by each.
-    drawn = 1 + np.searchsorted(share, generator.random((len(size), int(text.count.max(initial=1)) or 1)), side='right')
-    drawn = np.minimum(drawn, masking.ngram)
+    # A column for each possible run: each run has at least one piece.
+    drawn = draw_lengths(masking.ngram, (len(size), int(text.count.max(initial=1)) or 1), generator)
     chosen = np.zeros(size.shape, bool)
-    until = np.concatenate([np.zeros((len(size), 1), np.int64), np.cumsum(size, axis=1)], axis=1)
+    until = sums_before(size)
     left = text.count.copy()
     rows = np.flatnonzero(left > 0)
     turn = 0
     while len(rows):
         n = drawn[rows, np.minimum(turn, drawn.shape[1] - 1)]
-        open_ = ((size[rows] > 0) & ~chosen[rows]).astype(np.int64)
-        free = np.concatenate([np.zeros((len(rows), 1), np.int64), np.cumsum(open_, axis=1)], axis=1)
-        start, settled = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool)
-        for length in sizes[::-1]:
-            mine = np.flatnonzero((n == length) & ~settled)
-            if not len(mine):
-                continue
-            if length > width:
-                n[mine] -= 1
-                continue
-            which = rows[mine]
-            run = free[mine, length:] - free[mine, :-length] == length
-            run &= until[which, length:] - until[which, :-length] <= left[which, None]
-            pick = np.where(run, keys[which, : width - length + 1], np.inf).argmin(axis=1)
-            start[mine] = pick
-            settled[mine] = run[np.arange(len(mine)), pick]
-            n[mine] -= ~settled[mine]
-        rows, start, n = rows[settled], start[settled], n[settled]
+        start, n = place_runs(rows, n, sums_before((size[rows] > 0) & ~chosen[rows]), until, left, keys)
+        rows, start, n = rows[n > 0], start[n > 0], n[n > 0]
         for step in range(masking.ngram):
             some = n > step
             chosen[rows[some], start[some] + step] = True
@@ -141,6 +132,48 @@ def ngrams(masking: Masking, text: Text, generator: np.random.Generator) -> Flag
         rows = rows[left[rows] > 0]
         turn += 1
     return pieces_of(chosen, word, np.where(size > 0, keys, np.inf).argmin(axis=1), text)
+
+
+def draw_lengths(most: int, shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Lengths of runs [shape] from 1 to `most`, each drawn in proportion to its inverse."""
+    weights = 1 / np.arange(1, most + 1)
+    lengths = 1 + np.searchsorted(np.cumsum(weights) / weights.sum(), generator.random(shape), side='right')
+    return np.minimum(lengths, most)
+
+
+def sums_before(values: NDArray[Any]) -> NDArray[np.int64]:
+    """[B, W + 1] the sums of the values [B, W] before each column, and of all."""
+    return np.concatenate([np.zeros((len(values), 1), np.int64), np.cumsum(values, axis=1, dtype=np.int64)], axis=1)
+
+
+def place_runs(
+    rows: NDArray[np.int64],
+    n: NDArray[np.int64],
+    free: NDArray[np.int64],
+    until: NDArray[np.int64],
+    left: NDArray[np.int64],
+    keys: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(first word, number of words) of a run of at most n [R] words in each of `rows` [R]; 0 words if none fits.
+
+    free [R, W + 1] counts the words before each that may be chosen, until [B, W + 1] their pieces; left [B] is the room of
+    each row in pieces. The smallest of keys [B, W] decides between places.
+    """
+    width = keys.shape[1]
+    start = np.zeros(len(rows), np.int64)
+    for length in range(int(n.max()), 0, -1):
+        mine = np.flatnonzero(n == length)  # drawn so, or shortened to it
+        if not len(mine):
+            continue
+        if length > width:
+            n[mine] -= 1
+            continue
+        which = rows[mine]
+        fits = free[mine, length:] - free[mine, :-length] == length
+        fits &= until[which, length:] - until[which, :-length] <= left[which, None]
+        start[mine] = np.where(fits, keys[which, : width - length + 1], np.inf).argmin(axis=1)
+        n[mine] -= ~fits[np.arange(len(mine)), start[mine]]
+    return start, n
 
 
 def words(text: Text) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -161,20 +194,23 @@ def pieces_of(chosen: Flags, word: NDArray[np.int64], spare: NDArray[np.int64], 
     return found
 
 
-# A policy: (masking, text, generator) -> chosen [B, T], a pure function that chooses at most count[b] positions of row b,
-# all of them candidates, and one at least where count[b] > 0.
-MASKING: dict[str, Policy] = {'token': tokens, 'whole_word': whole_words, 'ngram': ngrams, 'frequency': frequencies}
+MASKING = {
+    'token': Policy(tokens),
+    'whole_word': Policy(whole_words),
+    'ngram': Policy(ngrams, options=('ngram',)),
+    'frequency': Policy(frequencies, weighs_pieces=True, options=('smoothing',)),
+}
 
 
-def smoothed(counts: NDArray[np.int64] | NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
-    """The weight of each piece [V], count^-smoothing, a piece that never occurs as one that occurs once."""
+def smooth(counts: NDArray[np.int64] | NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
+    """The weight of each piece [V]: count^-smoothing, where a piece that never occurs counts as one that occurs once."""
     return np.maximum(counts, 1.0) ** -smoothing
 
 
 def contextless(masking: Masking, entropy: float) -> float:
-    """The MLM loss of a model that knows how frequent pieces are (their `entropy`, nats) and copies what is not masked.
+    """The MLM loss of a model that ignores the context: it knows how frequent pieces are (their `entropy`, nats) and copies.
 
-    A piece that it sees at a predicted position is the right one or a random one, as their shares have it.
+    A piece that it sees at a predicted position is the right one or a random one, in proportion to their shares.
     """
     seen = 1 - masking.mask
     kept, random = (1 - masking.mask - masking.random), masking.random
@@ -183,35 +219,35 @@ def contextless(masking: Masking, entropy: float) -> float:
 
 
 def validate(masking: Masking) -> None:
-    """Raise a UserError unless the policy exists and the shares are shares."""
-    choose('masking policy', masking.policy, MASKING)
+    """Raises UserError for a setting out of range."""
+    choose('data.masking.policy', masking.policy, MASKING)
     if not 0 < masking.rate < 1:
         raise UserError(f'data.masking.rate={masking.rate} must lie between 0 and 1 (Devlin et al. 2019: 0.15)')
-    if masking.mask < 0 or masking.random < 0 or masking.mask + masking.random > 1:
+    if not (masking.mask >= 0 and masking.random >= 0 and masking.mask + masking.random <= 1):
         raise UserError(
             f'data.masking.mask={masking.mask} and data.masking.random={masking.random} must be shares, their sum 1 at most'
         )
     if masking.ngram < 1:
         raise UserError(f'data.masking.ngram={masking.ngram} must be a number of words, 1 at least (Lan et al. 2020: 3)')
-    if masking.smoothing < 0:
-        raise UserError(f'data.masking.smoothing={masking.smoothing} must not be negative (Sanh et al. 2019: 0.7)')
+    if not 0 <= masking.smoothing < math.inf:
+        raise UserError(f'data.masking.smoothing={masking.smoothing} must be 0 or more, and finite (Sanh et al. 2019: 0.7)')
     if masking.predictions < 0:
-        raise UserError(f'data.masking.predictions={masking.predictions} must not be negative; 0 is what the rate asks for')
+        raise UserError(f'data.masking.predictions={masking.predictions} must not be negative; 0 is as many as the rate needs')
 
 
-def wanted(masking: Masking, available: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of so many candidates are predicted: the rate's share, one at least; none of none."""
+def count_predictions(masking: Masking, available: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the available candidates are predicted: the rate's share, at least one; none of none."""
     return np.where(available > 0, np.maximum(1, np.round(masking.rate * available)), 0).astype(np.int64)
 
 
 def predictions(masking: Masking, length: int) -> int:
     """P, the room for predictions in a sequence of `length` pieces.
 
-    Raises UserError if `masking.predictions` is less than the rate asks for in a full sequence.
+    Raises UserError if `masking.predictions` is less than the rate needs in a full sequence.
     """
     if not masking.predictions:
         return math.ceil(masking.rate * length)
-    least = int(wanted(masking, np.array(length - 2)))
+    least = int(count_predictions(masking, np.array(length - 2)))
     if masking.predictions < least:
         raise UserError(
             f'data.masking.predictions={masking.predictions} has no room for data.masking.rate={masking.rate} of {length} pieces; '
@@ -227,18 +263,18 @@ def corrupt(
     generator: np.random.Generator,
     weights: NDArray[np.float64] | None = None,
 ) -> tuple[Ids, Ids, Ids, NDArray[np.float32]]:
-    """The sequences with some pieces hidden, and what was there.
+    """The sequences with some pieces replaced, and the pieces to predict.
 
-    weights: of each piece [V], for the policy `frequency`; None weighs all the same.
+    weights: of each piece [V], for a policy that weighs pieces; None weighs all the same.
     ids [B, T] -> corrupted ids [B, T], positions [B, P], labels [B, P], weights [B, P]. Special pieces, padding and
     unknown pieces are neither predicted nor drawn as replacements. A sequence has max(1, round(rate * candidates))
-    predictions, in rising order of position; the rest of the P axis has position 0, the padding piece as its label,
+    predictions, by increasing position; the rest of the P axis has position 0, the padding piece as its label,
     and weight 0.
     """
     candidates = ~vocabulary.special[ids]
     each = np.ones((1, 1)) if weights is None else weights[ids]
-    text = Text(vocabulary.word_start[ids], candidates, wanted(masking, candidates.sum(axis=1)), each)
-    chosen = MASKING[masking.policy](masking, text, generator)
+    text = Text(vocabulary.word_start[ids], candidates, count_predictions(masking, candidates.sum(axis=1)), each)
+    chosen = MASKING[masking.policy].choose(masking, text, generator)
 
     flat = np.flatnonzero(chosen)
     rows, columns = np.divmod(flat, ids.shape[1])
@@ -251,13 +287,15 @@ def corrupt(
     hidden = ids[rows, columns]
     positions[rows, slot], labels[rows, slot], presence[rows, slot] = columns, hidden, 1
 
-    ordinary = np.flatnonzero(~vocabulary.special).astype(np.int32)
-    draw = generator.random(len(rows))
-    substitute = ordinary[generator.integers(len(ordinary), size=len(rows))]
     corrupted = ids.copy()
-    corrupted[rows, columns] = np.where(
-        draw < masking.mask,
-        np.int32(vocabulary.mask),
-        np.where(draw < masking.mask + masking.random, substitute, hidden),
-    )
+    corrupted[rows, columns] = replacements(masking, vocabulary, hidden, generator)
     return corrupted, positions, labels, presence
+
+
+def replacements(masking: Masking, vocabulary: Vocabulary, hidden: Ids, generator: np.random.Generator) -> Ids:
+    """What replaces each of the predicted pieces: [MASK], a random piece, or itself."""
+    ordinary = np.flatnonzero(~vocabulary.special).astype(np.int32)
+    draw = generator.random(len(hidden))
+    substitute = ordinary[generator.integers(len(ordinary), size=len(hidden))]
+    kept_or_random = np.where(draw < masking.mask + masking.random, substitute, hidden)
+    return np.where(draw < masking.mask, np.int32(vocabulary.mask), kept_or_random)

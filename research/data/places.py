@@ -1,4 +1,4 @@
-"""Where the cache holds what is prepared, by what it was prepared from."""
+"""Where the cache holds what is prepared, by what it depends on."""
 
 import sys
 from pathlib import Path
@@ -12,36 +12,42 @@ from research.data.tokenizers import KINDS, vocabulary_of
 from research.errors import UserError
 from research.files import fingerprint
 
-FORMAT = 4  # raise it when what is written below changes
+FORMAT = 4  # raise it when the files in the cache's folders change
 
 
-def wishes(data: Data) -> list[Any]:
-    """The settings, the source aside, that decide what a corpus is."""
+def corpus_settings(data: Data) -> list[Any]:
+    """The settings, apart from the source and the tokenizer, that a corpus depends on."""
     return [data.field, data.documents, data.cleaners, data.deduplicate, data.held_out]
 
 
 def origins(data: Data) -> list[Any]:
-    """What a tokenizer is trained on."""
+    """The names of the texts that a tokenizer is trained on, with their weights."""
     return [[weight, sources.origin(source, data)] for weight, source in mixture.mixture(data.source)]
 
 
-def place_of(source: str, data: Data, tokenizer: Tokenizer) -> Path:
+def identity(data: Data, size: int) -> str:
+    """A name for the corpora and the tokenizer of these settings: two settings with the same name have the same ones."""
+    trained = [size] if data.tokenizer in KINDS else []
+    return fingerprint([FORMAT, *origins(data), data.tokenizer, data.lowercase, *trained, *corpus_settings(data)])
+
+
+def place_of(source: str, data: Data, cache: str, tokenizer: Tokenizer) -> Path:
     """The folder of the corpus of one source."""
     pieces = vocabulary_of(tokenizer)
-    # A tokenizer that is trained changes with the text: its name and what it is trained on belong to the settings, not its pieces.
+    # A tokenizer that is trained changes with the text: its name and the names of its texts belong to the settings, not its pieces.
     named = [data.tokenizer, data.lowercase, pieces.size, *origins(data)] if data.tokenizer in KINDS else [pieces.fingerprint]
-    settings = fingerprint([FORMAT, sources.origin(source, data), named, *wishes(data)])
-    content = fingerprint([FORMAT, sources.stamp(source, data), pieces.fingerprint, *wishes(data)])
-    return place(data, 'corpus', settings, content)
+    settings = fingerprint([FORMAT, sources.origin(source, data), named, *corpus_settings(data)])
+    content = fingerprint([FORMAT, sources.stamp(source, data), pieces.fingerprint, *corpus_settings(data)])
+    return place(data, cache, 'corpus', settings, content)
 
 
-def place(data: Data, kind: str, settings: str, content: str) -> Path:
-    """The folder in the cache for what these settings make of this text; one that other settings made the same of will do.
+def place(data: Data, cache: str, kind: str, settings: str, content: str) -> Path:
+    """The folder in the cache of this content; one that other settings made of the same content will do.
 
-    Says so when there is one of the same settings for another text, which is one that changed since; raises UserError
-    instead where `data.changed` is to refuse.
+    Prints a line if there is a folder of the same settings with other content, since the text has changed then; raises
+    UserError instead if `data.changed` is 'refuse'.
     """
-    folder = Path(data.cache) / f'{kind}-{settings[:8]}-{content}'
+    folder = Path(cache) / f'{kind}-{settings[:8]}-{content}'
     same = sorted(folder.parent.glob(f'{kind}-*-{content}'))
     if same and folder not in same:  # a student's corpus, cut by the tokenizer that its teacher trained
         return same[0]
@@ -52,6 +58,6 @@ def place(data: Data, kind: str, settings: str, content: str) -> Path:
             '(by the names, sizes and times of files, or the versions of packages)'
         )
         if data.changed == 'refuse':
-            raise UserError(f'{found}, and data.changed=refuse; bring the text back, or give --config.data.changed=prepare')
+            raise UserError(f'{found}, and data.changed=refuse; restore the text, or give --config.data.changed=prepare')
         print(f'{found}; preparing it anew', file=sys.stderr, flush=True)
     return folder

@@ -1,10 +1,12 @@
-"""A corpus prepared: cut by all cores, block after block, then made one."""
+"""Preparing a corpus: all cores cut it, block after block, and the blocks are joined."""
 
+import dataclasses
 import functools
 import hashlib
 import itertools
 import json
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,41 +17,56 @@ from tokenizers import Tokenizer
 
 from research.data import blocks, sources
 from research.data.blocks import PARTS
-from research.data.cache import prepared
-from research.data.corpus import INDEX, Corpus, checksum, opened
-from research.data.cutting import dtype_of, knife
+from research.data.cache import prepare_folder
+from research.data.corpus import INDEX, Corpus, checksum, open_corpus
+from research.data.cutting import dtype_of, make_knife
+from research.data.facts import CorpusFacts
 from research.data.mixture import mixture
 from research.data.places import place_of
 from research.data.progress import progress
 from research.data.settings import Data
-from research.data.tokenizers import vocabulary_of
+from research.data.tokenizers import Vocabulary, vocabulary_of
 from research.data.validation import validate_corpus
 from research.data.workers import cuts
 from research.errors import UserError
+from research.files import write_record
 
 AT_ONCE = 1024  # sections copied at once
 
 
-def prepare(data: Data, tokenizer: Tokenizer) -> tuple[Corpus, ...]:
-    """The corpora of the sources of `data.source` cut by `tokenizer`, from the cache when neither has changed.
+@dataclass(eq=False)
+class Totals:
+    """The sums over the blocks of a corpus, part by part."""
 
-    The documents are streamed: whatever their number, memory holds some hundreds of them and the index of one block.
-    Which documents are held out is decided by their words alone, so that a text lies on one side in every source.
+    fingerprint: str  # of the documents, the pieces and the share that is held out
+    counts: dict[str, NDArray[np.int64]]  # [V] occurrences of each piece
+    histograms: dict[str, NDArray[np.int64]]  # of the pieces of documents and of sentences
+    sentences: dict[str, int]
+    sections: dict[str, int]
+    documents: dict[str, int]
+
+
+def prepare(data: Data, cache: str, tokenizer: Tokenizer) -> tuple[Corpus, ...]:
+    """The corpora of the sources of `data.source` cut by `tokenizer`, from the cache if neither has changed.
+
+    The documents are streamed: for any number of them, memory holds some hundreds and the index of one block. Only the
+    words of a document decide whether it is held out, so that a text is on the same side in every source.
     Raises UserError if held_out leaves either part of a source without a document.
     """
     validate_corpus(data)
-    wanted = [(weight, source, place_of(source, data, tokenizer)) for weight, source in mixture(data.source)]
-    return tuple(
-        opened(prepared(folder, functools.partial(write, source=source, data=data, tokenizer=tokenizer), continues=True), weight)
-        for weight, source, folder in wanted
-    )
+    found = []
+    for weight, source in mixture(data.source):
+        fill = functools.partial(write, source=source, data=data, cache=cache, tokenizer=tokenizer)
+        folder = prepare_folder(place_of(source, data, cache, tokenizer), fill, continues=True)
+        found.append(open_corpus(folder, weight))
+    return tuple(found)
 
 
-def write(folder: Path, source: str, data: Data, tokenizer: Tokenizer) -> None:
-    """Cut the documents of a source and fill `folder`, going on after the blocks that are there."""
-    tool = knife(tokenizer, data.cleaners)
-    if (folder / 'facts.json').is_file():  # a kill left it whole, but for what the blocks left
-        clear(folder)
+def write(folder: Path, source: str, data: Data, cache: str, tokenizer: Tokenizer) -> None:
+    """Cuts the documents of a source and fills `folder`, going on after the blocks that are there."""
+    tool = make_knife(tokenizer, data.cleaners)
+    if (folder / 'facts.json').is_file():  # an earlier process finished all but removing the blocks
+        remove_blocks(folder)
         return
     done = blocks.whole_blocks(folder)
     seen = None
@@ -58,7 +75,7 @@ def write(folder: Path, source: str, data: Data, tokenizer: Tokenizer) -> None:
         for number in range(len(done)):
             seen.old = np.union1d(seen.old, blocks.load_block(folder, number)['hashes'])
     before = sum(facts['read'] for facts in done)
-    stream = cuts(itertools.islice(sources.read(source, data), before, None), tool)
+    stream = cuts(itertools.islice(sources.read(source, data, cache), before, None), tool)
     with progress(source) as report:
         for number in itertools.count(len(done)):
             read = 0
@@ -67,70 +84,70 @@ def write(folder: Path, source: str, data: Data, tokenizer: Tokenizer) -> None:
             if not read:
                 break
             before += read
-    finish(folder, source, data, tokenizer)
+    join_blocks(folder, source, data, vocabulary_of(tokenizer))
 
 
-def finish(folder: Path, source: str, data: Data, tokenizer: Tokenizer) -> None:
-    """Make one corpus of the blocks in `folder`."""
-    pieces = vocabulary_of(tokenizer)
+def join_blocks(folder: Path, source: str, data: Data, pieces: Vocabulary) -> None:
+    """Makes one corpus of the blocks in `folder`: its facts.json is written last, and then the blocks are removed."""
     done = blocks.whole_blocks(folder)
+    totals = add_up(folder, len(done), data, pieces)
+    refuse_empty(source, data, totals.documents, min((facts['smallest'] for facts in done), default=1.0))
     records = {part: [facts['records'][part] for facts in done] for part in PARTS}
+    for part in PARTS:
+        write_index(folder, part, len(done), totals.sentences[part], totals.sections[part])
+    np.save(folder / 'counts.npy', totals.counts['train'])
+    for part in PARTS:
+        write_ids(folder, part, records[part])
+    both = totals.counts['train'] + totals.counts['held_out']
+    kept = [path for path in sorted(folder.iterdir()) if not path.name.startswith('block-')]
+    facts = CorpusFacts(
+        fingerprint=totals.fingerprint,
+        source=source,
+        dtype=dtype_of(pieces),
+        documents=totals.documents['train'],
+        tokens=int(totals.counts['train'].sum()),
+        sentences=totals.sentences['train'],
+        held_out_documents=totals.documents['held_out'],
+        held_out_tokens=int(totals.counts['held_out'].sum()),
+        duplicates=sum(facts['duplicates'] for facts in done),
+        unknown_rate=float(both[pieces.unknown] / both.sum()),
+        unigram_entropy=entropy(totals.counts['train'][~pieces.special]),
+        lengths={name: np.trim_zeros(total, 'b').tolist() for name, total in totals.histograms.items()},
+        records=records,
+        sizes={path.name: path.stat().st_size for path in kept},
+        checksums={path.name: checksum(path) for path in kept if path.suffix != '.arrayrecord'},  # which has its own
+    )
+    write_record(folder / 'facts.json', dataclasses.asdict(facts))
+    remove_blocks(folder)
+
+
+def add_up(folder: Path, count: int, data: Data, pieces: Vocabulary) -> Totals:
+    """The Totals of `count` blocks."""
     content = hashlib.sha256(json.dumps([pieces.fingerprint, data.held_out]).encode())
     counts = {part: np.zeros(pieces.size, np.int64) for part in PARTS}
     histograms = {name: np.zeros(blocks.BINS, np.int64) for name in ('documents', 'sentences')}
-    totals = dict.fromkeys((f'{part}.{name}' for part in PARTS for name in ('lengths', 'sentences', 'sections')), 0)
-    for number in range(len(done)):
+    sizes = {name: dict.fromkeys(PARTS, 0) for name in ('lengths', 'sentences', 'sections')}
+    for number in range(count):
         arrays = blocks.load_block(folder, number)
         content.update(arrays['hashes'].tobytes())
-        for part in PARTS:
-            counts[part] += arrays[f'{part}.counts']
         for name, total in histograms.items():
             total += arrays[f'{name}.histogram']
-        for name in totals:
-            totals[name] += len(arrays[name])
-    documents = {part: totals[f'{part}.sections'] for part in PARTS}
-    complain(source, data, documents, min((facts['smallest'] for facts in done), default=1.0))
-
-    for part in PARTS:
-        write_index(folder, part, len(done), {name: totals[f'{part}.{name}'] for name in ('lengths', 'sentences')})
-    np.save(folder / 'counts.npy', counts['train'])
-    for part in PARTS:
-        write_ids(folder, part, records[part])
-    both = counts['train'] + counts['held_out']
-    facts = {
-        'fingerprint': content.hexdigest()[:16],
-        'source': source,
-        'dtype': dtype_of(pieces),
-        'documents': documents['train'],
-        'tokens': int(counts['train'].sum()),
-        'sentences': totals['train.lengths'],
-        'held_out_documents': documents['held_out'],
-        'held_out_tokens': int(counts['held_out'].sum()),
-        'duplicates': sum(facts['duplicates'] for facts in done),
-        'unknown_rate': float(both[pieces.unknown] / both.sum()),
-        'unigram_entropy': entropy(counts['train'][~pieces.special]),
-        'lengths': {name: np.trim_zeros(total, 'b').tolist() for name, total in histograms.items()},
-        'records': records,
-    }
-    kept = [path for path in sorted(folder.iterdir()) if not path.name.startswith('block-')]
-    facts |= {
-        'sizes': {path.name: path.stat().st_size for path in kept},
-        'checksums': {path.name: checksum(path) for path in kept if path.suffix != '.arrayrecord'},  # which has its own
-    }
-    unfinished = folder / 'block-facts.part'
-    unfinished.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
-    unfinished.replace(folder / 'facts.json')
-    clear(folder)
+        for part in PARTS:
+            counts[part] += arrays[f'{part}.counts']
+            for name, sums in sizes.items():
+                sums[part] += len(arrays[f'{part}.{name}'])
+    # `lengths` has an entry for each sentence, `sentences` for each section, `sections` for each document.
+    return Totals(content.hexdigest()[:16], counts, histograms, sizes['lengths'], sizes['sentences'], sizes['sections'])
 
 
-def clear(folder: Path) -> None:
-    """Remove what the blocks of a corpus left."""
+def remove_blocks(folder: Path) -> None:
+    """Removes what the blocks of a corpus left."""
     for path in folder.glob('block-*'):
         path.unlink()
 
 
 def write_ids(folder: Path, part: str, records: list[int]) -> None:
-    """Lay the ids of the sections of a part end to end; records: how many each of its shards holds."""
+    """Writes the ids of all sections of a part end to end; records: how many each of its shards holds."""
     with open(folder / f'{part}.ids', 'wb') as file:
         for shard, count in enumerate(records):
             if not count:
@@ -143,8 +160,8 @@ def write_ids(folder: Path, part: str, records: list[int]) -> None:
             reader.close()
 
 
-def write_index(folder: Path, part: str, count: int, totals: dict[str, int]) -> None:
-    """Lay the index of `count` blocks end to end; totals: sentences ('lengths') and sections ('sentences') of all."""
+def write_index(folder: Path, part: str, count: int, all_sentences: int, all_sections: int) -> None:
+    """Writes the index of a part: those of `count` blocks end to end."""
     sentences, documents = 0, 0
     with ExitStack() as stack:
 
@@ -153,9 +170,9 @@ def write_index(folder: Path, part: str, count: int, totals: dict[str, int]) -> 
             np.lib.format.write_array_header_1_0(file, {'descr': INDEX[name], 'fortran_order': False, 'shape': (size,)})
             return file
 
-        lengths = begin('lengths', totals['lengths'])
-        starts = begin('starts', totals['sentences'] + 1)
-        document = begin('document', totals['sentences'])
+        lengths = begin('lengths', all_sentences)
+        starts = begin('starts', all_sections + 1)
+        document = begin('document', all_sections)
         starts.write(np.zeros(1, INDEX['starts']).tobytes())
         for number in range(count):
             arrays = blocks.load_block(folder, number)
@@ -167,8 +184,8 @@ def write_index(folder: Path, part: str, count: int, totals: dict[str, int]) -> 
             documents += len(sections)
 
 
-def complain(source: str, data: Data, documents: dict[str, int], smallest: float) -> None:
-    """Raise a UserError if a part that is wanted has no document."""
+def refuse_empty(source: str, data: Data, documents: dict[str, int], smallest: float) -> None:
+    """Raises UserError if a part that must have documents has none."""
     total = sum(documents.values())
     if not total:
         raise UserError(f"data.source='{source}' holds no text")
@@ -182,6 +199,6 @@ def complain(source: str, data: Data, documents: dict[str, int], smallest: float
 
 
 def entropy(counts: NDArray[np.int64]) -> float:
-    """The entropy in nats of pieces drawn as often as they were counted: the loss of a model that knows their frequencies alone."""
+    """The entropy in nats of pieces by their counts: the loss of a model that knows only their frequencies."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())

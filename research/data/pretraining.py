@@ -1,4 +1,4 @@
-"""The batch of some sequences of a corpus: spans in their places, pairs, masks."""
+"""Batches of sequences of a corpus: spans in their places, pairs, masks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +12,14 @@ from research.data.tokenizers import Vocabulary
 
 Batch = dict[str, NDArray]
 PAIRS = ('none', 'nsp', 'sop')
-PLACES = 16  # at which a random next sentence may begin
+PLACES = 16  # random units at which a random next sentence may begin
 
 
 @dataclass(frozen=True, eq=False)
 class Spans:
-    """K runs of pieces in the order in which they lie in B rows, each followed by [SEP]."""
+    """K runs of pieces in B rows, in their order, each followed by [SEP]."""
 
-    row: Places  # [K] rising
+    row: Places  # [K] increasing
     begin: Places  # [K] positions
     end: Places  # [K]
     opens: NDArray[np.bool_]  # [K]: preceded by [CLS]
@@ -39,7 +39,7 @@ def masked_batch(
     """The Batch of sequences `rows` [B], masked, and cut and paired by `generator`; weight is 1 in every row.
 
     Packed sequences add `segments` [B, T], which counts the runs of a row from 1 (0 is padding), and `positions` [B, T],
-    which begins anew in each. weights: of each piece [V], for the masking policy `frequency`.
+    which begins anew in each. weights: of each piece [V], for a masking policy that weighs pieces.
     """
     pair = None
     if source.bounds is not None:
@@ -65,7 +65,7 @@ def masked_batch(
 def compose(flat: NDArray[Any], spans: Spans, rows: int, length: int, vocabulary: Vocabulary, kinds: tuple[bool, bool]) -> Batch:
     """The spans in their places: ids, types and mask [B, T], all int32.
 
-    kinds: whether the second span of a row has type 1; whether each span is apart, with `segments` and `positions`.
+    kinds: (whether the second span of a row has type 1, whether spans do not attend to each other: `segments`, `positions`).
     """
     paired, apart = kinds
     size = spans.end - spans.begin
@@ -102,7 +102,7 @@ Segment = tuple[Places, Places]
 
 
 def whole(source: Sequences, rows: Places) -> Spans:
-    """Each sequence as one span, or as one of each document in it."""
+    """Each sequence as one span, or as one span for each document in it."""
     begin, end = source.edges[source.first[rows]], source.edges[source.last[rows]]
     low = np.searchsorted(source.breaks, begin, side='right')
     inner = np.searchsorted(source.breaks, end, side='left') - low
@@ -146,7 +146,7 @@ def halves(source: Sequences, rows: Places, generator: np.random.Generator) -> l
 
 
 def sentence_order(source: Sequences, rows: Places, generator: np.random.Generator) -> tuple[list[Segment], NDArray[np.bool_]]:
-    """Two consecutive segments, swapped (1) with probability one half (Lan et al. 2020, §3.1)."""
+    """Two consecutive segments, swapped (1) with probability 1/2 (Lan et al. 2020, §3.1)."""
     (begin, cut), (_, end) = halves(source, rows, generator)
     swapped = generator.random(len(rows)) < 0.5
     one = np.where(swapped, cut, begin), np.where(swapped, end, cut)
@@ -157,10 +157,10 @@ def sentence_order(source: Sequences, rows: Places, generator: np.random.Generat
 def next_sentence(
     source: Sequences, rows: Places, room: int, generator: np.random.Generator
 ) -> tuple[list[Segment], NDArray[np.bool_]]:
-    """A and what follows it (0), or with probability one half what some other document says (1) (Devlin et al. 2019, §A.2).
+    """A and the text that follows it (0), or with probability 1/2 text of another document (1) (Devlin et al. 2019, §A.2).
 
-    A random B is whole units of another document: of PLACES random ones to begin at, that from which its length comes nearest
-    to the true one's, so that lengths tell little. The true one is not put back into the epoch: another epoch draws anew.
+    A random B is whole units of another document. It begins at one of PLACES random units: the one that brings its length
+    nearest to the true B's, so that lengths reveal little. The true B is not used elsewhere in the epoch.
     """
     (begin, cut), (_, end) = halves(source, rows, generator)
     random = (generator.random(len(rows)) < 0.5) | (cut == end)
@@ -178,7 +178,7 @@ def next_sentence(
 
 
 def filler(real: Batch, size: int, vocabulary: Vocabulary) -> Batch:
-    """A batch grown to `size` rows by rows that count for nothing: [CLS] alone, every weight 0."""
+    """A batch grown to `size` rows with rows of weight 0: [CLS] alone."""
     missing = size - len(real['ids'])
     grown = {name: np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) for name, array in real.items()}
     if missing:

@@ -1,4 +1,4 @@
-"""How far a preparation is, on the standard error: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a preparation on the standard error: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -14,15 +14,15 @@ EVERY = 10.0  # seconds between plain lines
 
 @dataclass(frozen=True)
 class Moment:
-    """How far work is at a time."""
+    """The progress at a time."""
 
     seconds: float
     documents: int
-    fraction: float  # of the source; 0 where that is unknown
+    fraction: float  # of the source; 0 if unknown
 
 
-def told(begin: Moment, now: Moment) -> str:
-    """The words for how far work is, how fast, and how long it will take, from what was done since `begin`."""
+def describe(begin: Moment, now: Moment) -> str:
+    """Documents so far, their speed since `begin`, the share of the source, and the time left."""
     seconds = now.seconds - begin.seconds
     words = f'{now.documents:,} documents'
     if seconds <= 0:
@@ -36,19 +36,19 @@ def told(begin: Moment, now: Moment) -> str:
 
 @contextmanager
 def progress(name: str) -> Iterator[Callable[[int, float], None]]:
-    """A function to be told (documents so far, share of the source read) as work goes on; its first call says where work began."""
-    begin = last = Moment(time.monotonic(), 0, 0.0)
-    first = True
+    """A function to call with (documents so far, share of the source read); speed is measured from its first call."""
+    start = time.monotonic()
+    moments: list[Moment] = []  # of the first call and, elsewhere than on a terminal, of each line
     if not sys.stderr.isatty():
 
         def write(documents: int, fraction: float) -> None:
-            nonlocal begin, last, first
             now = Moment(time.monotonic(), documents, fraction)
-            if first:
-                begin, first = now, False
-            if now.seconds - last.seconds >= EVERY:
-                last = now
-                print(f'{name}: {told(begin, now)}', file=sys.stderr, flush=True)
+            last = moments[-1].seconds if len(moments) > 1 else start
+            if not moments:
+                moments.append(now)
+            if now.seconds - last >= EVERY:
+                moments.append(now)
+                print(f'{name}: {describe(moments[0], now)}', file=sys.stderr, flush=True)
 
         yield write
         return
@@ -58,10 +58,9 @@ def progress(name: str) -> Iterator[Callable[[int, float], None]]:
         task = bar.add_task(name, total=1.0, words='')
 
         def draw(documents: int, fraction: float) -> None:
-            nonlocal begin, first
             now = Moment(time.monotonic(), documents, fraction)
-            if first:
-                begin, first = now, False
-            bar.update(task, completed=fraction, words=told(begin, now))
+            if not moments:
+                moments.append(now)
+            bar.update(task, completed=fraction, words=describe(moments[0], now))
 
         yield draw

@@ -1,4 +1,4 @@
-"""Which pieces of a corpus make a sequence."""
+"""Sequences: runs of pieces of a corpus."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,14 +10,14 @@ from research.data.corpus import Part
 from research.errors import UserError
 
 Places = NDArray[np.int64]
-# What single segments are cut into: pieces, without regard to sentences; whole sentences of one document; whole sentences
-# across documents, with a separator between (the SENTENCES of one document and the FULL-SENTENCES of Liu et al. 2019, §4.2).
+# How single segments are filled: with pieces, without regard to sentences; with whole sentences of one document; with whole
+# sentences across documents, a separator between them (DOC-SENTENCES and FULL-SENTENCES of Liu et al. 2019, §4.2).
 FILLS = ('pieces', 'sentences', 'documents')
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """N runs of consecutive units that together hold every piece of a part once; for sop but what would be alone in its run.
+    """N runs of consecutive units that together hold every piece of a part once; for sop, except runs of a single piece.
 
     A unit is a sentence, or a cut of one that is longer than a sequence; with fill `pieces`, whole sections are cut
     without regard to sentences. Positions count the pieces of the part, all sections laid end to end.
@@ -29,7 +29,7 @@ class Sequences:
     last: Places  # [N] one beyond its last unit
     section: Places  # [N] of its first unit
     units: Places  # [R + 1] each section's first unit
-    document: Places  # [R] the document of each section, rising
+    document: Places  # [R] the document of each section, increasing
     breaks: Places  # positions at which a document that is not the first begins, where sequences cross documents
     bounds: Places | None = None  # packed, [M + 1]: rows bounds[m] to bounds[m + 1] of `members` share a sequence
     members: Places | None = None  # packed, [N]: runs, each with [CLS] and [SEP] of its own
@@ -44,7 +44,7 @@ def sequences(
     """The sequences of at most `length` pieces, special ones included, that a part of a corpus makes; ids [P] are the part's.
 
     With pairs, a sequence is filled with whole sentences up to a target: the room there is, or, for a share `short`
-    of the sequences, a length drawn by `seed`. Raises UserError if nsp has but one document.
+    of the sequences, a length drawn by `seed`. Raises UserError if the part has too few documents or pieces for the pairs.
     """
     if pairs == 'nsp' and part.document[-1] == 0:
         raise UserError('data.pairs=nsp needs two documents at least in training and in evaluation; use sop or none, or more text')
@@ -52,22 +52,17 @@ def sequences(
     origin = ends[part.starts]
     whole = pairs == 'none' and fill == 'pieces'
     room = length - (2 if pairs == 'none' else 3)
-    lengths, starts = (np.diff(origin), np.arange(len(part.starts))) if whole else (np.asarray(part.lengths), part.starts)
-
-    cuts = -(-lengths.astype(np.int64) // room)
-    within = np.arange(cuts.sum()) - np.repeat(np.cumsum(cuts) - cuts, cuts)
-    edges = np.append(np.repeat(np.cumsum(lengths, dtype=np.int64) - lengths, cuts) + within * room, origin[-1])
-    units = np.concatenate([[0], np.cumsum(cuts)])[starts]
+    edges, units = cut_units(part, origin, whole, room)
     document = np.asarray(part.document)
     breaks = np.zeros(0, np.int64)
     if whole:
         first = np.arange(len(edges) - 1)
         last = first + 1
     elif fill == 'documents':
-        first, last = across(edges, np.repeat(document, np.diff(units)), room)
+        first, last = fill_across(edges, np.repeat(document, np.diff(units)), room)
         breaks = origin[np.flatnonzero(np.diff(document)) + 1]
     else:
-        first, last = filled(edges, units, room, short if pairs != 'none' else 0.0, seed)
+        first, last = fill_sections(edges, units, room, short if pairs != 'none' else 0.0, seed)
     if pairs == 'sop':
         two = edges[last] - edges[first] > 1  # a single piece has no order
         first, last = first[two], last[two]
@@ -75,12 +70,24 @@ def sequences(
             raise UserError('data.pairs=sop needs a document of two pieces at least in training and in evaluation; give none')
     section = np.searchsorted(units, first, side='right') - 1
     found = Sequences(ids, edges, first, last, section, units, document, breaks)
-    return packed(found, length, seed) if pack else found
+    return pack_runs(found, length, seed) if pack else found
 
 
-def across(edges: Places, document: Places, room: int) -> tuple[Places, Places]:
-    """The first units and the ends of sequences that go on across documents, each document but the last costing a piece more."""
-    # Where the last unit of a sequence may end at most, were it to begin at each of the units.
+def cut_units(part: Part, origin: Places, whole: bool, room: int) -> tuple[Places, Places]:
+    """(edges [U + 1], units [R + 1]) of Sequences: sentences, or whole sections, cut where they exceed `room` pieces.
+
+    origin [R + 1]: the position of each section's first piece.
+    """
+    lengths, starts = (np.diff(origin), np.arange(len(part.starts))) if whole else (np.asarray(part.lengths), part.starts)
+    cuts = -(-lengths.astype(np.int64) // room)
+    inside = np.arange(cuts.sum()) - np.repeat(np.cumsum(cuts) - cuts, cuts)
+    edges = np.append(np.repeat(np.cumsum(lengths, dtype=np.int64) - lengths, cuts) + inside * room, origin[-1])
+    return edges, np.concatenate([[0], np.cumsum(cuts)])[starts]
+
+
+def fill_across(edges: Places, document: Places, room: int) -> tuple[Places, Places]:
+    """(first units, ends) of sequences that go on across documents; each separator takes a piece of the room."""
+    # The greatest end of a sequence that begins at each of the units.
     end = np.searchsorted(edges[1:] + document, edges[:-1] + document + room, side='right')
     end = np.maximum(end, np.arange(1, len(edges)))
     first, at = [], 0
@@ -90,10 +97,10 @@ def across(edges: Places, document: Places, room: int) -> tuple[Places, Places]:
     return np.array(first), np.array([*first[1:], len(end)])
 
 
-def packed(source: Sequences, length: int, seed: int) -> Sequences:
-    """The same runs, several to a sequence: the largest that still fits goes into each, until none does (first-fit decreasing).
+def pack_runs(source: Sequences, length: int, seed: int) -> Sequences:
+    """The same runs, several to a sequence: each takes the largest run that still fits, until none does.
 
-    Runs of one size are alike, so that it is done for all sequences of the same sizes at once.
+    Runs of one size are interchangeable, so that all sequences of the same sizes are packed at once.
     """
     sizes = source.edges[source.last] - source.edges[source.first] + 2
     order = np.random.default_rng([seed, 1]).permutation(len(sizes))
@@ -120,13 +127,13 @@ def packed(source: Sequences, length: int, seed: int) -> Sequences:
     return replace(source, bounds=bounds, members=np.concatenate(members))
 
 
-def filled(
+def fill_sections(
     edges: NDArray[np.int64], units: NDArray[np.int64], room: int, short: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first units and the ends of sequences, each as many whole units as fit its target, one at least.
+    """(first units, ends) of sequences, each with as many whole units as fit its target, one at least.
 
-    All sections advance together, one sequence each a round, so that the loop is as long as one section, not as the
-    corpus.
+    All sections advance together, one sequence each a round, so that the number of rounds is that of one section's
+    sequences, not of the corpus's.
     """
     generator = np.random.default_rng([seed, 0])
     at, stop = units[:-1], units[1:]

@@ -8,13 +8,13 @@ from research.data.masking import Masking, predictions
 
 @dataclass(frozen=True)
 class Answers:
-    """How answers are looked for in long contexts. The defaults are those of Devlin et al.'s released code."""
+    """How answers are found in long contexts. The defaults are those of the code released by Devlin et al."""
 
-    stride: int = 128  # pieces from one window over a long context to the next
-    question: int = 64  # pieces of a question, or of a question with a choice, at most
+    stride: int = 128  # pieces from the start of one window over a long context to the start of the next
+    question: int = 64  # pieces of a question, or half of those of a question with a choice, at most
     longest: int = 30  # pieces of an answer, at most
     best: int = 20  # answers that are kept of each question
-    threshold: float = 0.0  # no answer is given where its logit leads by more; tuned on the part of train that selects, if any
+    threshold: float = 0.0  # predict 'no answer' if its logit exceeds the best span's by more; tuned on the selecting part of train
 
 
 @dataclass(frozen=True)
@@ -25,26 +25,26 @@ class Data:
     source: str = 'docstrings'
     field: str = 'text'  # the field of jsonl, parquet and tfds that holds a document
     documents: str = 'blank_lines'  # row of DOCUMENTS: what separates the documents of text files, blank lines or nothing but files
-    folder: str = ''  # where datasets lie: the data_dir of tfds, or the folder of a task's official files; '' is tfds' own
+    folder: str = ''  # where data sets lie: the data_dir of tfds, or the folder of a task's official files; '' is tfds' own
     cleaners: tuple[str, ...] = ()  # rows of CLEANERS, applied in this order: wikitext, ascii_punctuation
-    deduplicate: bool = False  # whether a document that a source held before, word for word, is left out
+    deduplicate: bool = False  # whether to leave out a document that a source held before, word for word
     changed: str = 'prepare'  # row of CHANGED: prepare anew, or refuse, when files changed since they were prepared
     tokenizer: str = 'wordpiece'  # row of KINDS, trained on the source; else the path of a vocab.txt, tokenizer.json or run folder
     lowercase: bool = True  # for a trained tokenizer or a vocab.txt; a tokenizer.json has its own rules
     length: int = 128  # T, pieces of a sequence, special ones included
     pairs: str = 'none'  # none; nsp: is B what follows A? (Devlin et al. 2019); sop: are A and B in order? (Lan et al. 2020)
     fill: str = 'pieces'  # row of FILLS: single segments of pieces, of whole sentences, or of sentences across documents
-    pack: bool = False  # several short runs in one sequence, attention kept apart; for single segments
+    pack: bool = False  # several short runs in one sequence, with no attention between them; for single segments
     first_length: int = 0  # T of the first stage of training; 0 is one stage, all of it at `length`
-    first_share: float = 0.9  # share of the steps that the first stage has (Devlin et al. 2019, §A.2)
-    short: float = 0.1  # with pairs, the share of sequences whose length is drawn anew between 2 and T (Devlin et al. 2019, §A.2)
+    first_share: float = 0.9  # share of the steps in the first stage (Devlin et al. 2019, §A.2)
+    short: float = 0.1  # with pairs, the share of sequences whose length is drawn between 2 and T (Devlin et al. 2019, §A.2)
     held_out: float = 0.05  # share of the documents that are evaluated on and never trained on, by the hash of their text
     masking: Masking = Masking()
     task: str = ''  # '' is pretraining; else row of TASKS
     select: str = 'train'  # what selects checkpoints where dev is reported: a part of train, 'dev' itself, or nothing: 'last'
-    buckets: tuple[int, ...] = (16, 32, 64, 128, 256)  # a task's batches hold sequences of like length, padded to one of these
+    buckets: tuple[int, ...] = (16, 32, 64, 128, 256)  # a task's batches hold sequences of similar length, padded to one of these
     answers: Answers = Answers()
-    train: str = ''  # task `custom`: a .tsv or .csv (with a header) or .jsonl file, plain, .gz or .xz
+    train: str = ''  # task `custom`: a .tsv or .csv (with a header) or .jsonl file, plain, .gz, .xz or .zst
     dev: str = ''  # task `custom`: '' carves it out of train
     test: str = ''  # task `custom`: '' for none
     text: str = 'sentence'  # task `custom`: the column of the text
@@ -53,9 +53,6 @@ class Data:
     score: str = ''  # task `custom`: the column of a number to predict in place of a label
     labels: tuple[str, ...] = ()  # the labels in their order; () is the task's own order, of `custom` those of train, sorted
     dev_share: float = 0.1  # share of train's texts, by their hash, that is carved out where selection or dev needs it
-    cache: str = 'runs/cache'  # folder of prepared corpora and trained tokenizers; safe to delete
-    prefetch: int = 8  # batches made ahead while the model computes (two a worker at least); 0 makes each when asked
-    workers: int = 0  # processes that make them, each of which opens the data for itself; 0 is a thread of the run's own
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Stage:
 
 
 def stages(data: Data) -> tuple[Stage, ...]:
-    """The lengths that training goes through: one, or two (Devlin et al. 2019, §A.2: 90 % of the steps at 128)."""
+    """The stages of training: one, or two (Devlin et al. 2019, §A.2: 90 % of the steps at 128)."""
     last = Stage(data.length, 1.0, data.masking)
     if data.task or not data.first_length:
         return (last,)

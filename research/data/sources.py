@@ -1,4 +1,4 @@
-"""Where text comes from: documents, each a list of paragraphs, of one source or of several in shares."""
+"""Where text comes from: the documents of a source, each a list of paragraphs."""
 
 import glob
 import itertools
@@ -11,37 +11,40 @@ from typing import Any
 from research.data import builders, cleaners, docstrings
 from research.data.json_lines import parsed, string
 from research.data.settings import Data
-from research.data.text_files import limit, located
+from research.data.text_files import lines_and_bytes, refuse_long
 from research.errors import UserError, choose, nearest
+from research.machine import Machine
 
-# A document as it is found: the share of its source that is read, and its paragraphs, not cleaned yet and perhaps empty.
+# A document as it is found: (share of its source read so far, its paragraphs, not cleaned yet and perhaps empty).
 Found = tuple[float, list[str]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of text, as two functions of (argument after the colon, settings)."""
+    """A kind of text: a row of SOURCES."""
 
-    documents: Callable[[str, Data], Iterator[Found]]
-    stamp: Callable[[str, Data], Any]  # JSON-able and cheap; while it stays the same, so does the text
+    documents: Callable[[str, Data, str], Iterator[Found]]  # (argument after the colon, settings, cache) -> its documents
+    stamp: Callable[[str, Data], Any]  # (argument, settings) -> JSON-able and cheap; while it stays the same, so does the text
+    origin: Callable[[str, Data], list[str]]  # (argument, settings) -> the text's name, independent of the working directory
     example: str  # of an argument; '' where there is none
+    reads_field: bool = False  # whether data.field names the field of the text
 
 
-def read(source: str, data: Data) -> Iterator[Found]:
-    """The documents of one source ('text:GLOB', say) as they are found; titles separate them where a cleaner says so.
+def read(source: str, data: Data, cache: str) -> Iterator[Found]:
+    """The documents of one source ('text:GLOB', say) as they are found; with a cleaner that knows titles, titles separate them.
 
-    Raises UserError if there is no such source or file, or something that cannot be read.
+    Raises UserError if there is no such source or file, or it cannot be read.
     """
     row, argument = parse(source)
     titles = [title for title in (cleaners.CLEANERS[name].title for name in data.cleaners) if title]
-    found = row.documents(argument, data)
-    return regrouped(found, titles) if titles else found
+    found = row.documents(argument, data, cache)
+    return regroup(found, titles) if titles else found
 
 
-def documents(source: str, data: Data | None = None) -> Iterator[list[str]]:
-    """The documents of one source, each as its cleaned paragraphs; none of either is empty."""
+def documents(source: str, data: Data | None = None, cache: str = Machine.cache) -> Iterator[list[str]]:
+    """The documents of one source as their cleaned paragraphs, without empty ones. Raises UserError if there is no text."""
     settings = data or Data()
-    cleaned = (cleaners.clean(paragraphs, settings.cleaners) for _, paragraphs in read(source, settings))
+    cleaned = (cleaners.clean(paragraphs, settings.cleaners) for _, paragraphs in read(source, settings, cache))
     present = filter(None, cleaned)
     first = next(present, None)
     if first is None:
@@ -56,12 +59,10 @@ def stamp(source: str, data: Data) -> Any:
 
 
 def origin(source: str, data: Data) -> list[str]:
-    """Which text a source names, whatever that holds now, and from whatever directory it is named."""
+    """The name of a source's text: independent of its content and of the working directory."""
     row, argument = parse(source)
     kind = source.partition(':')[0]
-    if row.stamp is file_stamps:
-        return [kind, os.path.abspath(argument)]
-    return [kind, argument, data.folder] if kind == 'tfds' else [kind]
+    return [kind, *row.origin(argument, data)]
 
 
 def parse(source: str) -> tuple[Source, str]:
@@ -73,10 +74,10 @@ def parse(source: str) -> tuple[Source, str]:
     return row, argument
 
 
-def regrouped(found: Iterable[Found], titles: list[Callable[[str], bool]]) -> Iterator[Found]:
-    """The same paragraphs in other documents, where they begin with a title: one begins at each, whatever separated them.
+def regroup(found: Iterable[Found], titles: list[Callable[[str], bool]]) -> Iterator[Found]:
+    """The same paragraphs in documents that each begin with a title, if the first does; else the documents as they are.
 
-    What does not begin with one is another format, as another source of the mixture, and keeps its documents.
+    A source that does not begin with a title is of another format, as one of a mixture may be.
     """
     found, begin, opening = iter(found), [], ''
     while not opening and (each := next(found, None)) is not None:
@@ -95,21 +96,22 @@ def regrouped(found: Iterable[Found], titles: list[Callable[[str], bool]]) -> It
                 document, size = [], 0
             document.append(paragraph)
             size += len(paragraph)
-            limit(size, f"a document that begins with '{document[0].strip()[:40]}'")
+            refuse_long(size, f"a document that begins with '{document[0].strip()[:40]}'")
     if document:
         yield share, document
 
 
-def text(pattern: str, data: Data) -> Iterator[Found]:
+def text(pattern: str, data: Data, cache: str) -> Iterator[Found]:
     """Documents separated as `data.documents` says, one paragraph (or sentence) a line."""
+    del cache
     for path, before, total in measured(pattern):
         document: list[str] = []
         size, position = 0, 0
-        for number, line, position in located(path):
+        for number, line, position in lines_and_bytes(path):
             if line.strip():
                 document.append(line)
                 size += len(line)
-                limit(size, f"'{path}' line {number}: the document")
+                refuse_long(size, f"'{path}' line {number}: the document")
             elif document and data.documents == 'blank_lines':
                 yield (before + position) / total, document
                 document, size = [], 0
@@ -117,20 +119,23 @@ def text(pattern: str, data: Data) -> Iterator[Found]:
             yield (before + position) / total, document
 
 
-def json_lines(pattern: str, data: Data) -> Iterator[Found]:
+def json_lines(pattern: str, data: Data, cache: str) -> Iterator[Found]:
     """One document a JSON line, in `data.field`, its paragraphs separated by newlines."""
+    del cache
     for path, before, total in measured(pattern):
-        for number, line, position in located(path):
+        for number, line, position in lines_and_bytes(path):
             if line.strip():
                 document = string(parsed(line, path, number), data.field, f"'{path}' line {number}", 'data.field')
-                limit(len(document), f"'{path}' line {number}: the document")
+                refuse_long(len(document), f"'{path}' line {number}: the document")
                 yield (before + position) / total, document.split('\n')
 
 
-def parquet(pattern: str, data: Data) -> Iterator[Found]:
+def parquet(pattern: str, data: Data, cache: str) -> Iterator[Found]:
     """One document a row of Parquet files, in the column `data.field`, its paragraphs separated by newlines."""
     import pyarrow as arrow
     from pyarrow.parquet import ParquetFile
+
+    del cache
 
     for path, before, total in measured(pattern):
         try:
@@ -165,7 +170,7 @@ def cell(value: Any, field: str, path: Path, row: int) -> str:
         raise UserError(f"'{path}' row {row}: column '{field}' is not UTF-8 at byte {error.start}") from error
     if document is None:
         raise UserError(f"'{path}' row {row}: column '{field}' holds no text but null")
-    limit(len(document), f"'{path}' row {row}: the document")
+    refuse_long(len(document), f"'{path}' row {row}: the document")
     return document
 
 
@@ -181,7 +186,7 @@ def files(pattern: str) -> list[Path]:
     paths = sorted(Path(path) for path in glob.glob(str(Path(pattern).expanduser()), recursive=True))
     lost = [path for path in paths if not path.exists()]
     if lost:
-        raise UserError(f"'{lost[0]}' is a link to what is not there")
+        raise UserError(f"'{lost[0]}' is a link to a file that does not exist")
     found = [path for path in paths if path.is_file()]
     if not found:
         folder = '; it is a folder: name its files, as FOLDER/*.txt' if Path(pattern).expanduser().is_dir() else ''
@@ -190,23 +195,32 @@ def files(pattern: str) -> list[Path]:
 
 
 def file_stamps(pattern: str, data: Data) -> list[list[Any]]:
-    """Path, size and time of each file that a glob matches, and the settings that decide what is read of them."""
+    """Path, size and time of each file that a glob matches, and the settings that decide how they are read."""
     stats = [(path.resolve(), path.stat()) for path in files(pattern)]
     return [[data.field, data.documents], *([str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats)]
 
 
+def file_origin(pattern: str, data: Data) -> list[str]:
+    """The absolute path of a glob."""
+    del data
+    return [os.path.abspath(pattern)]
+
+
 SOURCES: dict[str, Source] = {
     'docstrings': Source(
-        documents=lambda argument, data: ((0.0, document) for document in docstrings.documents(data.cache)),
+        documents=lambda argument, data, cache: ((0.0, document) for document in docstrings.documents(cache)),
         stamp=lambda argument, data: docstrings.stamp(),
+        origin=lambda argument, data: [],
         example='',
     ),
-    'text': Source(text, file_stamps, 'corpus/*.txt'),
-    'jsonl': Source(json_lines, file_stamps, 'corpus/*.jsonl.xz'),
-    'parquet': Source(parquet, file_stamps, 'corpus/*.parquet'),
+    'text': Source(text, file_stamps, file_origin, 'corpus/*.txt'),
+    'jsonl': Source(json_lines, file_stamps, file_origin, 'corpus/*.jsonl.xz', reads_field=True),
+    'parquet': Source(parquet, file_stamps, file_origin, 'corpus/*.parquet', reads_field=True),
     'tfds': Source(
-        documents=lambda argument, data: builders.documents(argument, data.field, data.folder),
+        documents=lambda argument, data, cache: builders.documents(argument, data.field, data.folder),
         stamp=lambda argument, data: [data.field, builders.stamp(argument, data.folder)],
+        origin=lambda argument, data: [argument, data.folder],
         example='wikipedia/20230601.en',
+        reads_field=True,
     ),
 }

@@ -15,7 +15,7 @@ def boundary(data: Data, steps: int) -> int:
 
 
 def number_of_steps(steps: int, epochs: float, examples: int, batch: int) -> int:
-    """How many steps a run takes: `epochs`, of so many examples, decides where it is given."""
+    """The steps of a run: by `epochs` of so many examples if that is not 0, else `steps`."""
     return math.ceil(epochs * examples / batch) if epochs else steps
 
 
@@ -33,5 +33,5 @@ class Steps:
     def __getitem__(self, step: int) -> Batch:
         stage, number = self.place(step)
         batch = self.stages[stage][number]
-        assert batch is not None  # a MapDataset holds None only where something was filtered out
+        assert batch is not None  # a MapDataset holds None only where a row was filtered out
         return batch

@@ -1,13 +1,12 @@
-"""The feed of a task: batches of sequences of like length."""
-
-from typing import Any
+"""The feed of a task: batches of sequences of similar length."""
 
 import grain
 from tokenizers import Tokenizer
 
 from research.data import encoding
 from research.data.buckets import by_length
-from research.data.encoding import Questions
+from research.data.encoding import Encoded
+from research.data.facts import SupervisedFacts
 from research.data.pretraining import Batch
 from research.data.settings import Data
 from research.data.steps import Steps
@@ -16,11 +15,11 @@ from research.data.tokenizers import Vocabulary
 ENDLESS = 2**40  # steps
 
 
-def taught(
-    data: Data, tokenizer: Tokenizer, pieces: Vocabulary, batch: int, seed: int
-) -> tuple[Steps, dict[str, Questions], dict[str, Any]]:
-    """A task: batches of sequences of like length to train on, empty ones without train; and the questions of each split."""
-    splits, facts = encoding.read(data, tokenizer, pieces)
+def open_supervised(
+    data: Data, cache: str, tokenizer: Tokenizer, pieces: Vocabulary, batch: int, seed: int
+) -> tuple[Steps, dict[str, Encoded], SupervisedFacts]:
+    """(the batches to train on, empty ones if there is no train split; the splits; facts about them)."""
+    splits, facts = encoding.read(data, cache, tokenizer, pieces)
     steps = grain.MapDataset.range(1).map(lambda step: Batch())
     if 'train' in splits:
         train = splits['train']

@@ -13,26 +13,26 @@ from typing import IO, Any
 
 from research.errors import UserError
 
-LONGEST = 2**26  # characters of a document at most: one is held in memory as a whole
+LONGEST = 2**26  # characters of a document, at most: it is held in memory as a whole
 BUFFER = 2**16  # bytes of a compressed file that are read and decompressed at once
 
 
-def limit(size: int, where: str) -> None:
+def refuse_long(size: int, where: str) -> None:
     """Raises UserError for a document of more than LONGEST characters."""
     if size > LONGEST:
         raise UserError(f'{where} has more than {LONGEST:,} characters; separate documents by blank lines, or cut it')
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line without its end) of a UTF-8 file, decompressed as its name says; see `located`."""
-    return ((number, line) for number, line, _ in located(path))
+    """(line number from 1, line without its end) of a UTF-8 file, decompressed by the end of its name; see `lines_and_bytes`."""
+    return ((number, line) for number, line, _ in lines_and_bytes(path))
 
 
-def located(path: Path) -> Iterator[tuple[int, str, int]]:
+def lines_and_bytes(path: Path) -> Iterator[tuple[int, str, int]]:
     """(line number from 1, line without its end, bytes of the file read) of a UTF-8 file; a byte-order mark is skipped.
 
-    A name in .gz, .xz or .zst is decompressed. Raises UserError with the byte offset of what is not UTF-8, or if the
-    file cannot be opened or decompressed.
+    A file whose name ends in .gz, .xz or .zst is decompressed. Raises UserError with the byte offset of text that is not
+    UTF-8, or if the file cannot be opened or decompressed.
     """
     compressed = path.suffix in COMPRESSED
     offset = 0
@@ -43,11 +43,11 @@ def located(path: Path) -> Iterator[tuple[int, str, int]]:
                 raise EOFError('it has no bytes')
             file = stack.enter_context(COMPRESSED[path.suffix](raw)) if compressed else raw
             for number in itertools.count(1):
-                line = file.readline(4 * LONGEST + 2)  # a character of text has four bytes at most: nothing longer is held
+                line = file.readline(4 * LONGEST + 2)  # a character has four bytes at most; longer lines are refused
                 if not line:
                     break
                 if len(line) > 4 * LONGEST:
-                    limit(len(line), f"'{path}' line {number}")
+                    refuse_long(len(line), f"'{path}' line {number}")
                 try:
                     decoded = line.decode('utf-8-sig' if number == 1 else 'utf-8')
                 except UnicodeDecodeError as error:
@@ -58,13 +58,13 @@ def located(path: Path) -> Iterator[tuple[int, str, int]]:
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
     except OSError as error:
-        if error.errno is None:  # what pyarrow raises for data, where the system's errors have a number
+        if error.errno is None:  # pyarrow's errors about data; the system's have a number
             raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
         raise UserError(f"'{path}' cannot be read: {error.strerror or error}") from error
 
 
 class Pieces(io.RawIOBase):
-    """A file of pieces of bytes, one after another."""
+    """Pieces of bytes, one after another, as a file."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self.pieces, self.left = pieces, memoryview(b'')
@@ -74,7 +74,7 @@ class Pieces(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fills a part of `buffer` and tells how much; 0 is the end."""
+        """Fills a part of `buffer` and returns its size; 0 is the end."""
         while not self.left:
             piece = next(self.pieces, None)
             if piece is None:
@@ -86,7 +86,7 @@ class Pieces(io.RawIOBase):
 
 
 def xz(raw: IO[bytes]) -> io.BufferedReader:
-    """A file of xz streams, decompressed. `lzma.open` takes a second one that is damaged for the end of the file."""
+    """A file of xz streams, decompressed. `lzma.open` would take a damaged second stream for the end of the file."""
     return io.BufferedReader(Pieces(streams(raw)), BUFFER)
 
 

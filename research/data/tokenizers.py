@@ -1,4 +1,4 @@
-"""Tokenizers, trained or loaded, and what the rest needs to know of their pieces."""
+"""Tokenizers, trained or loaded, and facts about their pieces."""
 
 import hashlib
 import json
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from research.errors import UserError, choose, nearest
+from research.files import write_record, write_whole
 
-# The names that one special piece goes by: BERT's first, then ALBERT's.
+# The names of each special piece: BERT's first, then ALBERT's.
 SPECIAL = {
     'pad': ('[PAD]', '<pad>'),
     'unknown': ('[UNK]', '<unk>'),
@@ -24,14 +25,15 @@ SPECIAL = {
     'mask': ('[MASK]',),
 }
 
-# With what ALBERT's SentencePiece model was trained, as its README says.
+# The settings of ALBERT's SentencePiece model, from its README.
 SYMBOLS = '()"-.–£€'
 COVERAGE = 0.99995
+RANK_STEP = 1e-4  # between the scores that the unigram trainer gives characters it has no score for
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """What a tokenizer's pieces are: V of them, and which are special."""
+    """A tokenizer's V pieces, and which of them are special."""
 
     size: int  # V: one more than the largest id
     pad: int
@@ -40,14 +42,14 @@ class Vocabulary:
     sep: int
     mask: int
     word_start: NDArray[np.bool_]  # [V]: the piece begins a word (a special piece or a punctuation mark does)
-    special: NDArray[np.bool_]  # [V]: the piece is one of the five special ones, or no piece at all
+    special: NDArray[np.bool_]  # [V]: the piece is one of the five special ones, or its id is unused
     fingerprint: str  # of the pieces and of the rules that cut text into them
 
 
 def train_tokenizer(kind: str, texts: Iterable[str], size: int, lowercase: bool) -> Tokenizer:
     """A tokenizer of at most `size` pieces, learned from texts; the same texts give the same one.
 
-    kind: row of KINDS. Raises UserError if `size` leaves no room beside the special pieces or the texts hold nothing.
+    kind: row of KINDS. Raises UserError if `size` is too small or the texts are empty.
     """
     choose('tokenizer to train', kind, KINDS)
     if size < 64:
@@ -59,11 +61,11 @@ def train_tokenizer(kind: str, texts: Iterable[str], size: int, lowercase: bool)
 
 
 def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
-    """BERT's tokenizer: words and punctuation marks, cut into pieces of which all but a word's first bear '##'.
+    """BERT's tokenizer: words and punctuation marks, cut into pieces; all but a word's first begin with '##'.
 
-    The rarest characters, 1 - COVERAGE of the text, are unknown where there are more than `size` / 8, and never get more
-    than half of the pieces. The trainer numbers the '##' forms of characters in the order of a hash map, which decides
-    between equally frequent merges; naming them beforehand, as special pieces, makes it repeatable.
+    Where there are more than `size` / 8 characters, the rarest, 1 - COVERAGE of the text, are unknown, and characters
+    never get more than half of the pieces. The trainer numbers the '##' forms of characters in the order of a hash map,
+    which decides between equally frequent merges; named beforehand, as special pieces, they make it repeatable.
     """
     tokenizer = as_bert(models.WordPiece({}, unk_token='[UNK]'), lowercase)
     counts: Counter[str] = Counter()
@@ -72,7 +74,7 @@ def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
     alphabet = sorted(sorted(filter(str.strip, counts)), key=lambda character: -counts[character])
     sums = np.cumsum([0, *(counts[character] for character in alphabet)])
     needed = int(np.searchsorted(sums, COVERAGE * sums[-1]))
-    # Each takes two pieces, one of them with '##'.
+    # Each character takes two pieces, one of them with '##'.
     alphabet = alphabet[: max(size // 8, min(needed, (size - len(SPECIAL)) // 4))]
     special = [names[0] for names in SPECIAL.values()]
     trainer = trainers.WordPieceTrainer(
@@ -91,10 +93,9 @@ def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
 def unigram(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
     """ALBERT's tokenizer: a unigram language model of pieces, a word's first marked '▁' (Kudo 2018).
 
-    As ALBERT's was trained, SYMBOLS are pieces that no other piece holds, and the rarest characters, 1 - COVERAGE of the
-    text, are none. The trainer adds numbers in the order of a hash map and ranks the rarest characters by it. Scores
-    are therefore rounded, those characters ranked by code point, and pieces numbered by score, so that training is
-    repeatable.
+    As in ALBERT's, SYMBOLS are pieces that no other piece contains, and the rarest characters, 1 - COVERAGE of the text,
+    have no piece. The trainer adds numbers in the order of a hash map and ranks the rarest characters by it. To make
+    training repeatable, scores are rounded, those characters ranked by code point, and pieces numbered by score.
     """
     tokenizer = as_albert(models.Unigram(), lowercase)
     normal = [tokenizer.normalizer.normalize_str(text) for text in texts]
@@ -113,22 +114,32 @@ def unigram(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
         if 'not large enough' not in str(error):
             raise
         raise UserError(
-            f'a vocabulary of {size} pieces cannot hold all characters of the text (but the rarest, {1 - COVERAGE:.2%} of it); '
+            f'a vocabulary of {size} pieces cannot hold all characters of the text (except the rarest, {1 - COVERAGE:.2%} of it); '
             'give a larger --config.model.vocabulary'
         ) from error
     scores = {piece: score for piece, score in json.loads(tokenizer.to_str())['model']['vocab'] if piece not in special}
-    least = min(scores.values())
-    rarest = sorted(piece for piece, score in scores.items() if len(piece) == 1 and (score - least + 5e-8) % 1e-4 < 1e-7)
+    rarest = ranked_characters(scores)
     scores |= zip(rarest, sorted((scores[piece] for piece in rarest), reverse=True), strict=True)
-    scores |= dict.fromkeys(SYMBOLS, 0.0)  # the best there is, as SentencePiece scores what a user defines
+    scores |= dict.fromkeys(SYMBOLS, 0.0)  # the best score, which SentencePiece gives to pieces that a user defines
     ranked = sorted(((piece, round(score, 6)) for piece, score in scores.items()), key=lambda item: (-item[1], item[0]))
     trained = as_albert(models.Unigram([(name, 0.0) for name in special] + ranked, unk_id=special.index('<unk>')), lowercase)
     trained.add_special_tokens([AddedToken(name, special=True) for name in special])
     return trained
 
 
+def ranked_characters(scores: dict[str, float]) -> list[str]:
+    """The characters, by code point, whose scores are ranks: whole numbers of RANK_STEP above the lowest score."""
+    least = min(scores.values())
+    found = []
+    for piece, score in scores.items():
+        steps = (score - least) / RANK_STEP
+        if len(piece) == 1 and abs(steps - round(steps)) < 5e-4:
+            found.append(piece)
+    return sorted(found)
+
+
 def uncovered(texts: list[str]) -> re.Pattern[str] | None:
-    """What matches the rarest characters of texts, as many as leave COVERAGE of their length, or None if there are none."""
+    """A pattern of the rarest characters of texts, those beyond COVERAGE of their length; None if there are none."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
@@ -155,7 +166,7 @@ def as_bert(model: Any, lowercase: bool) -> Tokenizer:
 
 
 def finished(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with [CLS] A [SEP] B [SEP] as its template, neither padding nor cutting, blind to '[SEP]' in a text."""
+    """The tokenizer with [CLS] A [SEP] B [SEP] as its template, without padding or cutting; '[SEP]' in a text is plain text."""
     pieces = vocabulary_of(tokenizer)
     cls, sep = (tokenizer.id_to_token(id) for id in (pieces.cls, pieces.sep))
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -183,7 +194,7 @@ def as_albert(model: Any, lowercase: bool) -> Tokenizer:
 def load_tokenizer(path: str | Path, lowercase: bool = True) -> Tokenizer:
     """The tokenizer in a `vocab.txt`, a `tokenizer.json`, or a folder that holds either, itself or in `tokenizer/` (a run folder).
 
-    lowercase: for a vocab.txt only, which does not say; a tokenizer.json carries its own rules.
+    lowercase: for a vocab.txt only; a tokenizer.json has its own rules.
     Raises UserError if there is none, it cannot be read, or it lacks a special piece.
     """
     path = Path(path).expanduser()
@@ -215,7 +226,7 @@ def from_json(file: Path) -> Tokenizer:
 
 
 def from_vocabulary(file: Path) -> models.WordPiece:
-    """The WordPiece model of a vocab.txt: one piece a line, its id the number of lines before it."""
+    """The WordPiece model of a vocab.txt: one piece a line; its id is the number of lines before it."""
     try:
         pieces = file.read_text('utf-8').rstrip('\n').split('\n')
     except UnicodeDecodeError as error:
@@ -229,13 +240,11 @@ def from_vocabulary(file: Path) -> models.WordPiece:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
-    """Write tokenizer.json, and beside it facts.json with the size, the special ids and the fingerprint."""
+    """Writes tokenizer.json, and beside it facts.json with the size, the special ids and the fingerprint."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'tokenizer.json').write_text(tokenizer.to_str(pretty=True), encoding='utf-8')
+    write_whole(folder / 'tokenizer.json', tokenizer.to_str(pretty=True).encode())
     pieces = vocabulary_of(tokenizer)
-    facts = {name: getattr(pieces, name) for name in ('size', *SPECIAL, 'fingerprint')}
-    (folder / 'facts.json').write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
+    write_record(folder / 'facts.json', {name: getattr(pieces, name) for name in ('size', *SPECIAL, 'fingerprint')})
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
@@ -263,8 +272,8 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
 def word_starts(pieces: list[str], wordpiece: bool) -> list[bool]:
     """Whether each piece begins a word, by the marks of its kind of tokenizer.
 
-    '##' marks what continues a word (WordPiece); '▁' or 'Ġ' marks what begins one (SentencePiece, byte-level BPE),
-    where a punctuation mark stands alone too (as in ALBERT's n-gram masking). Without any mark every piece is a word.
+    '##' marks a piece that continues a word (WordPiece); '▁' or 'Ġ' one that begins a word (SentencePiece, byte-level BPE),
+    where a punctuation mark is a word of its own (as in ALBERT's n-gram masking). Without any mark every piece is a word.
     """
     if wordpiece:
         return [not piece.startswith('##') for piece in pieces]
@@ -273,6 +282,6 @@ def word_starts(pieces: list[str], wordpiece: bool) -> list[bool]:
 
 
 def encode(tokenizer: Tokenizer, vocabulary: Vocabulary, texts: list[str]) -> list[NDArray[np.int32]]:
-    """The ids of each text, without special pieces: what a text itself calls '<pad>' or '[SEP]' is unknown."""
+    """The ids of each text, without special pieces: '<pad>' or '[SEP]' in a text is unknown."""
     cut = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
     return [np.where(vocabulary.special[ids], np.int32(vocabulary.unknown), ids) for ids in cut]

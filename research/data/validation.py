@@ -1,27 +1,83 @@
-"""Settings of the data that are impossible, whatever the text."""
+"""Settings of the data that are impossible, whatever the text, and settings that change nothing."""
 
-from research.data import cleaners, masking
+import math
+import unicodedata
+from collections import Counter
+from dataclasses import fields
+from typing import Any
+
+from research.data import cleaners, masking, tasks
+from research.data.masking import MASKING, Masking
 from research.data.mixture import mixture
 from research.data.pretraining import PAIRS
 from research.data.sequences import FILLS
-from research.data.settings import Data
-from research.data.sources import parse
+from research.data.settings import Answers, Data
+from research.data.sources import SOURCES, parse
+from research.data.tokenizers import KINDS
 from research.errors import UserError, choose
+from research.machine import Machine
+
+CHANGED = ('prepare', 'refuse')  # what is done when files changed since they were prepared
+DOCUMENTS = ('blank_lines', 'files')  # what separates the documents of a text file: blank lines, or nothing
+# Kind of a task -> the fields of Answers that it reads.
+READ_ANSWERS = {'label': (), 'score': (), 'choice': ('question',), 'span': ('stride', 'question', 'longest', 'best')}
 
 
 def validate(data: Data, batch: int, seed: int) -> None:
-    """Raise a UserError for a setting that is out of range, whatever the text."""
+    """Raises UserError for a setting that is impossible, whatever the text."""
+    validate_texts('data', data)
+    validate_corpus(data)
+    masking.validate(data.masking)
+    validate_sequences(data)
+    validate_task(data)
+    validate_answers(data.answers)
+    if batch < 1:
+        raise UserError(f'batch={batch} must be 1 at least')
+    if not 0 <= seed < 2**32:
+        raise UserError(f'seed={seed} must be 0 at least and below {2**32}')
+
+
+def validate_machine(machine: Machine) -> None:
+    """Raises UserError for a machine that is impossible."""
+    validate_texts('machine', machine)
+    if not machine.cache:
+        raise UserError("machine.cache='': give the folder of prepared data, such as runs/cache")
+    for name in ('prefetch', 'workers'):
+        if getattr(machine, name) < 0:
+            raise UserError(f'machine.{name}={getattr(machine, name)} must be 0 at least')
+
+
+def validate_texts(path: str, record: Any) -> None:
+    """Raises UserError for a text with a control character, and for a truth value that is none, in a field of a record."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and any(unicodedata.category(character) == 'Cc' for character in text):
+                raise UserError(f'{path}.{field.name}={value!r} holds a control character')
+        if isinstance(field.default, bool) and not isinstance(value, bool):
+            raise UserError(f'{path}.{field.name}={value!r} must be true or false')
+
+
+def validate_corpus(data: Data) -> None:
+    """Raises UserError for settings that no corpus and no tokenizer can have."""
+    choose('data.changed', data.changed, CHANGED)
+    choose('data.documents', data.documents, DOCUMENTS)
+    if not 0 <= data.held_out < 1:
+        raise UserError(f'data.held_out={data.held_out} must be a share: 0 (no evaluation) or more, below 1')
+    for name in data.cleaners:
+        choose('data.cleaners', name, cleaners.CLEANERS)
+    rows = [parse(source)[0] for _, source in mixture(data.source)]
+    if not data.field and any(row.reads_field for row in rows):
+        names = ', '.join(name for name, row in SOURCES.items() if row.reads_field)
+        raise UserError(f"data.field='': give the name of the field that holds the text, which {names} have")
+    if not data.tokenizer:
+        raise UserError(f"data.tokenizer='': give {', '.join(KINDS)} to train one, or the path of one")
+
+
+def validate_sequences(data: Data) -> None:
+    """Raises UserError for sequences that are impossible."""
     choose('data.pairs', data.pairs, PAIRS)
     choose('data.fill', data.fill, FILLS)
-    masking.validate(data.masking)
-    validate_corpus(data)
-    numbers = [('batch', batch, 1), ('seed', seed, 0), ('data.prefetch', data.prefetch, 0), ('data.workers', data.workers, 0)]
-    numbers += [(f'data.answers.{name}', getattr(data.answers, name), 1) for name in ('stride', 'question', 'longest', 'best')]
-    for name, value, least in numbers:
-        if value < least:
-            raise UserError(f'{name}={value} must be {least} at least')
-    if seed >= 2**32:
-        raise UserError(f'seed={seed} must be below {2**32}')
     if not 8 <= data.length <= 65_536:
         raise UserError(f'data.length={data.length} must lie between 8 and 65536 pieces')
     if not data.task:
@@ -31,11 +87,11 @@ def validate(data: Data, batch: int, seed: int) -> None:
     if data.pairs != 'none' and (data.pack or data.fill != 'pieces'):
         given = 'data.pack' if data.pack else f'data.fill={data.fill}'
         raise UserError(
-            f'{given} is for single segments, but data.pairs={data.pairs}, whose segments are whole sentences; give none'
+            f'{given} is for single segments, but data.pairs={data.pairs} has two of whole sentences; give data.pairs=none'
         )
     if data.pack and (data.task or data.fill == 'documents'):
         raise UserError(
-            'data.pack keeps documents apart: it is for pretraining, and for data.fill=pieces or sentences; without it, give false'
+            'data.pack=true keeps documents apart: it is for pretraining with data.fill=pieces or sentences; give data.pack=false'
         )
     if data.first_length and not 8 <= data.first_length < data.length:
         raise UserError(f'data.first_length={data.first_length} must be 8 or more and below data.length={data.length}, or 0')
@@ -43,17 +99,59 @@ def validate(data: Data, batch: int, seed: int) -> None:
         raise UserError(f'data.first_share={data.first_share} must be a share of the steps, between 0 and 1')
 
 
-CHANGED = ('prepare', 'refuse')  # what is done when files changed since they were prepared
-DOCUMENTS = ('blank_lines', 'files')  # what separates the documents of a text file: blank lines, or nothing
+def validate_task(data: Data) -> None:
+    """Raises UserError for examples that are impossible."""
+    choose('data.select', data.select, tasks.SELECT)
+    if not 0 < data.dev_share < 1:
+        raise UserError(f'data.dev_share={data.dev_share} must lie between 0 and 1, without them')
+    if list(data.buckets) != sorted(set(data.buckets)) or any(size < 8 for size in data.buckets):
+        raise UserError(f'data.buckets={data.buckets} must increase, from 8 pieces or more')
+    twice = [label for label, count in Counter(data.labels).items() if count > 1]
+    if twice:
+        raise UserError(f"data.labels={', '.join(data.labels)} names '{twice[0]}' twice")
+    if data.task:
+        for name in ('text', 'label'):
+            if name in tasks.task(data).reads and not getattr(data, name):
+                raise UserError(f"data.{name}='': give the name of the column")
 
 
-def validate_corpus(data: Data) -> None:
-    """Raises UserError for settings that no corpus can have."""
-    choose('data.changed', data.changed, CHANGED)
-    choose('data.documents', data.documents, DOCUMENTS)
-    if not 0 <= data.held_out < 1:
-        raise UserError(f'data.held_out={data.held_out} must be a share: 0 (no evaluation) or more, below 1')
-    for name in data.cleaners:
-        choose('cleaner (data.cleaners)', name, cleaners.CLEANERS)
-    for _, source in mixture(data.source):
-        parse(source)
+def validate_answers(answers: Answers) -> None:
+    """Raises UserError for windows and answers that are impossible."""
+    for name in ('stride', 'question', 'longest', 'best'):
+        if getattr(answers, name) < 1:
+            raise UserError(f'data.answers.{name}={getattr(answers, name)} must be 1 at least')
+    if not math.isfinite(answers.threshold):
+        raise UserError(f'data.answers.threshold={answers.threshold} must be finite')
+
+
+def unused(data: Data) -> dict[str, str]:
+    """The keys whose change would change nothing under these settings, each with the reason."""
+    return unused_with_task(data) if data.task else unused_without_task(data)
+
+
+def unused_with_task(data: Data) -> dict[str, str]:
+    """The unused keys of fine-tuning: those of pretraining, and those of other tasks."""
+    row = tasks.task(data)
+    keys = ['pairs', 'fill', 'pack', 'short', 'first_length', 'first_share', *(f'masking.{each.name}' for each in fields(Masking))]
+    found = {f'data.{key}': f"it is for pretraining, but data.task='{data.task}'" for key in keys}
+    own = {name for each in tasks.TASKS.values() for name in each.reads}
+    found |= {f'data.{name}': f"data.task='{data.task}' does not read it" for name in sorted(own - set(row.reads))}
+    read = (*READ_ANSWERS[row.kind], *(('threshold',) if row.no_answer else ()))
+    others = [each.name for each in fields(Answers) if each.name not in read]
+    return found | {f'data.answers.{name}': f"data.task='{data.task}' does not read it" for name in others}
+
+
+def unused_without_task(data: Data) -> dict[str, str]:
+    """The unused keys of pretraining: those of tasks, of other masking policies, and of what is turned off."""
+    keys = ['select', 'dev_share', 'buckets', 'labels', *(f'answers.{each.name}' for each in fields(Answers))]
+    keys += sorted({name for row in tasks.TASKS.values() for name in row.reads})
+    found = {f'data.{key}': "it is for a task, but data.task=''" for key in keys}
+    policy = data.masking.policy
+    for name, row in MASKING.items():
+        reason = f"only data.masking.policy='{name}' reads it, but it is '{policy}'"
+        found |= {f'data.masking.{option}': reason for option in row.options if option not in MASKING[policy].options}
+    if data.pairs == 'none':
+        found['data.short'] = "it is for pairs, but data.pairs='none'"
+    if not data.first_length:
+        found['data.first_share'] = 'it is for two stages, but data.first_length=0'
+    return found

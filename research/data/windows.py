@@ -1,4 +1,4 @@
-"""A question with windows over a long context: pieces, where they lie in the context, and where an answer lies in them."""
+"""A question with windows over a long context: their pieces, and the places of pieces and answers in the context."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ class Window:
 
     question: NDArray[np.int32]
     part: NDArray[np.int32]
-    whole: Offsets  # where each piece of the context lies in it, in characters
+    whole: Offsets  # the place of each piece of the context in it, in characters
     begin: int  # the first of them in the part
 
     @property
     def offsets(self) -> Offsets:
-        """Where each piece of the part lies in the context."""
+        """The place of each piece of the part in the context, in characters."""
         return self.whole[self.begin : self.begin + len(self.part)]
 
     @property
@@ -34,9 +34,9 @@ class Window:
         return len(self.question) + 2
 
     def place(self, start: int, text: str) -> tuple[int, int] | None:
-        """The positions of an answer's first and last piece in the sequence; None where the window does not hold it whole.
+        """The positions of an answer's first and last piece in the sequence; None if the window does not hold all of it.
 
-        White space and whatever else no piece of the context holds is not asked for.
+        White space, and anything else that is in no piece of the context, does not count.
         """
         end = start + len(text)
         inside = [i - self.begin for i, (a, b) in enumerate(self.whole) if a < end and b > start]
@@ -54,8 +54,10 @@ def windows(
     def cut(text: str) -> tuple[NDArray[np.int32], Offsets]:
         encoding = tokenizer.encode(text, add_special_tokens=False)
         ids = np.array(encoding.ids, np.int32)
-        # What a text itself calls '[SEP]' is letters, as in `tokenizers.encode`.
-        return np.where(pieces.special[ids], np.int32(pieces.unknown), ids) if len(ids) else ids, trimmed(text, encoding.offsets)
+        # '[SEP]' in a text is unknown, as in `tokenizers.encode`.
+        return np.where(pieces.special[ids], np.int32(pieces.unknown), ids) if len(ids) else ids, trim_offsets(
+            text, encoding.offsets
+        )
 
     for question, context in asked:
         short = cut(question)[0][: min(settings.question, (length - 3) // 2)]
@@ -69,7 +71,7 @@ def windows(
         yield found
 
 
-def trimmed(text: str, offsets: Sequence[tuple[int, int]]) -> Offsets:
+def trim_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> Offsets:
     """Offsets without the white space that some tokenizers count as part of a piece."""
     found = []
     for start, end in offsets:
@@ -81,8 +83,8 @@ def trimmed(text: str, offsets: Sequence[tuple[int, int]]) -> Offsets:
     return tuple(found)
 
 
-def mended(context: str, answer: tuple[int, str]) -> tuple[int, str] | None:
-    """An answer at the place nearest to its offset where the context has its text; None where it has it nowhere."""
+def repair_answer(context: str, answer: tuple[int, str]) -> tuple[int, str] | None:
+    """The answer at the place of its text that is nearest to its offset; None if the context does not hold the text."""
     start, text = answer
     places = []
     at = context.find(text)

@@ -1,7 +1,7 @@
-"""Texts cut word by word: each different word once, since most words of a text have come before.
+"""Texts cut word by word: each different word once, since most words of a text occurred before.
 
-This is exact for tokenizers that normalise and split text as BERT's or ALBERT's do: what comes before a space or after
-it does not matter to them. A text with a character outside SAFE, where normalising might make spaces, is cut as a whole.
+This is exact for tokenizers that normalise and split text as BERT's or ALBERT's do: they cut a word without regard to
+its neighbours. A text with a character outside SAFE, where normalising might make spaces, is cut as a whole.
 """
 
 import itertools
@@ -35,7 +35,7 @@ def memory() -> Memory:
 
 
 def is_wordwise(tokenizer: Tokenizer) -> bool:
-    """Whether a tokenizer normalises and splits text as BERT's or ALBERT's does, and finds nothing in it before."""
+    """Whether a tokenizer normalises and splits text as BERT's or ALBERT's does, and has only special pieces beside its model's."""
     added = json.loads(tokenizer.to_str())['added_tokens']
     if not all(token['special'] for token in added):
         return False
@@ -48,7 +48,7 @@ WORDWISE = ((as_bert, models.WordPiece({'[UNK]': 0}, unk_token='[UNK]')), (as_al
 
 
 def rules(tokenizer: Tokenizer) -> list[Any]:
-    """What a tokenizer does to a text before its model sees it."""
+    """The rules by which a tokenizer normalises and splits a text."""
     found = json.loads(tokenizer.to_str())
     return [found['normalizer'], found['pre_tokenizer']]
 
@@ -59,35 +59,35 @@ def encode(texts: list[str], tokenizer: Tokenizer, known: Memory | None) -> tupl
     Texts have no white space but single spaces between words.
     """
     if known is None:
-        return direct(texts, tokenizer)
+        return encode_whole(texts, tokenizer)
     safe = [SAFE.fullmatch(text) is not None for text in texts]
     split = [text.split(' ') if good else [] for text, good in zip(texts, safe, strict=True)]
-    ids, lengths = recalled(split, tokenizer, known)
+    ids, lengths = encode_words(split, tokenizer, known)
     if all(safe):
         return ids, lengths
     odd = np.flatnonzero(~np.array(safe))
-    odd_ids, odd_lengths = direct([texts[number] for number in odd], tokenizer)
-    places = np.cumsum(lengths)[odd]  # where the ids of a text that has none so far belong
+    odd_ids, odd_lengths = encode_whole([texts[number] for number in odd], tokenizer)
+    places = np.cumsum(lengths)[odd]  # where the ids of each odd text are inserted
     lengths[odd] = odd_lengths
     return np.insert(ids, np.repeat(places, odd_lengths), odd_ids), lengths
 
 
-def direct(texts: list[str], tokenizer: Tokenizer) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The same, by the tokenizer alone."""
+def encode_whole(texts: list[str], tokenizer: Tokenizer) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """As `encode`: the tokenizer cuts each text as a whole."""
     encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     lengths = np.fromiter(map(len, encodings), np.int32, len(texts))
     return np.fromiter(itertools.chain.from_iterable(each.ids for each in encodings), np.int32, int(lengths.sum())), lengths
 
 
-def recalled(split: list[list[str]], tokenizer: Tokenizer, known: Memory) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The same for texts that are lists of words."""
+def encode_words(split: list[list[str]], tokenizer: Tokenizer, known: Memory) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """As `encode`, for texts that are lists of words."""
     words = list(itertools.chain.from_iterable(split))
     new = [word for word in dict.fromkeys(words) if word not in known.numbers]
     if new:
         if len(known.numbers) + len(new) > MOST:
             known.numbers, known.ids, known.starts = {}, known.ids[:0], known.starts[:1]
             new = list(dict.fromkeys(words))
-        ids, lengths = direct(new, tokenizer)
+        ids, lengths = encode_whole(new, tokenizer)
         known.numbers.update(zip(new, itertools.count(len(known.numbers))))
         known.ids = np.concatenate([known.ids, ids])
         known.starts = np.concatenate([known.starts, known.starts[-1] + np.cumsum(lengths)])

@@ -1,4 +1,4 @@
-"""Processes that work for this one, which neither the lock of the interpreter nor threads of jax hold up."""
+"""Worker processes, which neither the interpreter's lock nor jax's threads slow down."""
 
 import os
 import pickle
@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,20 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from research.data.cache import Interrupted
-from research.data.cutting import Cut, Knife, cut, knife
+from research.data.cutting import Cut, Knife, cut, make_knife
 from research.data.sources import Found
 from research.errors import UserError
 from research.machine import cores
 
 CHUNK = 2**19  # characters cut at once, or a single document of more
 DOCUMENTS = 4096  # cut at once, at most
-ALONE = 16  # chunks that this process cuts itself before it asks for help, which takes a second to come
-MOST = 16  # processes: one reader does not feed more
+ALONE = 16  # chunks that this process cuts itself before it starts workers, which takes a second
+MOST = 16  # processes: one reader cannot keep more busy
 Chunk = tuple[float, list[list[str]]]  # share of the source read, documents
 
 
 def chunks(found: Iterable[Found]) -> Iterator[Chunk]:
-    """Documents in runs of about CHUNK characters."""
+    """(share of the source read, documents) in runs of about CHUNK characters."""
     documents: list[list[str]] = []
     size, share = 0, 0.0
     for share, document in found:
@@ -43,7 +43,7 @@ def chunks(found: Iterable[Found]) -> Iterator[Chunk]:
 
 
 def cuts(found: Iterable[Found], tool: Knife) -> Generator[tuple[float, int, Cut]]:
-    """(share of the source read, documents read, their Cut) of run after run, in the order of the source."""
+    """(share of the source read, number of documents, their Cut) of each run of documents, in the order of the source."""
     stream = chunks(found)
     for number, (share, documents) in enumerate(stream, start=1):
         yield share, len(documents), cut(documents, tool)
@@ -62,42 +62,31 @@ def cuts(found: Iterable[Found], tool: Knife) -> Generator[tuple[float, int, Cut
 
 
 def cutter(tokenizer: str, as_text: bool, cleaners: tuple[str, ...]) -> Callable[[list[list[str]]], Cut]:
-    """What cuts documents by a tokenizer, given as its JSON; as_text: whether special pieces in the text are text."""
+    """A function that cuts documents by a tokenizer, given as its JSON; as_text: whether special pieces in the text are text."""
     made = Tokenizer.from_str(tokenizer)
     made.encode_special_tokens = as_text
-    return partial(cut, knife=knife(made, cleaners))
+    return partial(cut, knife=make_knife(made, cleaners))
+
+
+Worker = subprocess.Popen[bytes]
 
 
 @contextmanager
 def staff(count: int, build: Callable[..., Callable[[Any], Any]], *arguments: Any) -> Iterator[Callable[[Any], Future[Any]]]:
-    """A function that has one of `count` processes work on something, and gives a Future; they start when it is first called.
+    """A function that has one of `count` processes work on something, and returns a Future; they start with its first call.
 
-    Each of them calls build(*arguments) once, and what that returns with all it is asked. A UserError there is raised here.
+    Each process calls build(*arguments) once, and the result with everything it is given. A UserError there is raised here.
     """
-    idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
-    started: list[subprocess.Popen[bytes]] = []
+    idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    started: list[Worker] = []
     orders = pickle.dumps((build, arguments))
 
     def have_done(given: Any) -> Any:
         process = idle.get()
         try:
-            assert process.stdin and process.stdout
-            pickle.dump(given, process.stdin, pickle.HIGHEST_PROTOCOL)
-            process.stdin.flush()
-            answer = pickle.load(process.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError) as error:
-            status = process.wait()
-            if status > 0:  # not killed: it failed, and would again
-                raise RuntimeError(f'a process that prepares data failed (exit status {status}); why is told above') from error
-            raise Interrupted(
-                f'a process that prepares data was ended (exit status {status}); the same command goes on. If the machine is short '
-                'of memory, let fewer take part: with taskset -c 0, or for batches with --config.data.workers=0'
-            ) from error
+            return exchange(process, given)
         finally:
             idle.put(process)
-        if isinstance(answer, UserError):
-            raise answer
-        return answer
 
     with ThreadPoolExecutor(count) as pool:
 
@@ -115,17 +104,40 @@ def staff(count: int, build: Callable[..., Callable[[Any], Any]], *arguments: An
                 process.kill()
             pool.shutdown(cancel_futures=True)
             for process in started:
-                process.wait()
-                assert process.stdin and process.stdout
-                process.stdout.close()
-                try:
-                    process.stdin.close()
-                except BrokenPipeError:  # what was written last is still in the buffer
-                    continue
+                close(process)
 
 
-def worker(orders: bytes) -> subprocess.Popen[bytes]:
-    """A process that works on what it is sent; it ends when its input does."""
+def exchange(process: Worker, given: Any) -> Any:
+    """The answer of a worker. Raises its UserError, and Interrupted if it was killed."""
+    try:
+        assert process.stdin and process.stdout
+        pickle.dump(given, process.stdin, pickle.HIGHEST_PROTOCOL)
+        process.stdin.flush()
+        answer = pickle.load(process.stdout)
+    except (EOFError, OSError, pickle.UnpicklingError) as error:
+        status = process.wait()
+        if status > 0:  # not killed: it failed, and would again
+            raise RuntimeError(f'a process that prepares data failed (exit status {status}); its error is above') from error
+        raise Interrupted(
+            f'a process that prepares data was ended (exit status {status}); the same command goes on. If the machine is short '
+            'of memory, use fewer processes: taskset -c 0, or for batches --config.machine.workers=0'
+        ) from error
+    if isinstance(answer, UserError):
+        raise answer
+    return answer
+
+
+def close(process: Worker) -> None:
+    """Closes the pipes of a worker that was killed."""
+    process.wait()
+    assert process.stdin and process.stdout
+    process.stdout.close()
+    with suppress(BrokenPipeError):  # what was written last is still in the buffer
+        process.stdin.close()
+
+
+def worker(orders: bytes) -> Worker:
+    """A process that works on what it is sent until its input ends."""
     there = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get('PYTHONPATH', '')])]
     process = subprocess.Popen(
         # -P: nothing is imported from the folder that the user is in.
@@ -133,7 +145,7 @@ def worker(orders: bytes) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, 'PYTHONPATH': os.pathsep.join(there), 'TOKENIZERS_PARALLELISM': 'false'},
-        start_new_session=True,  # an interruption from the keyboard is the reader's to answer
+        start_new_session=True,  # an interruption from the keyboard is for this process alone
     )
     assert process.stdin
     process.stdin.write(orders)
@@ -141,9 +153,9 @@ def worker(orders: bytes) -> subprocess.Popen[bytes]:
 
 
 def serve() -> None:
-    """Reads orders and what to work on from the standard input, and writes the answers to the standard output."""
+    """In a worker: reads orders and then work from the standard input, and writes the answers to the standard output."""
     inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(1), 'wb')
-    os.dup2(2, 1)  # nothing that a library prints may get among the answers
+    os.dup2(2, 1)  # what a library prints must not mix with the answers
     build, arguments = pickle.load(inbox)
     work = None
     while True:

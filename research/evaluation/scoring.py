@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from research.data import tasks
-from research.data.encoding import Questions
+from research.data.encoding import Encoded
 from research.data.settings import Data
 from research.errors import UserError
 from research.evaluation import metrics
@@ -34,7 +34,7 @@ class Verdict:
     threshold: float | None = None  # kind 'span': the one that gives the best F1 here
 
 
-def judge(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
+def judge(data: Data, questions: Encoded, logits: list[NDArray], threshold: float) -> Verdict:
     """The Verdict on the logits of each row of a split. threshold: where SQuAD 2.0's questions get no answer.
 
     Raises UserError for logits that are not finite.
@@ -45,34 +45,34 @@ def judge(data: Data, questions: Questions, logits: list[NDArray], threshold: fl
     return JUDGES[tasks.task(data).kind](data, questions, logits, threshold)
 
 
-def identity(questions: Questions, number: int) -> dict[str, Any]:
+def identity(questions: Encoded, number: int) -> dict[str, Any]:
     """What says which example a prediction is of."""
     example = questions.members[number]
     return {'id': example.id or str(number)}
 
 
-def own_order(data: Data, questions: Questions) -> tuple[str, ...]:
+def own_order(data: Data, questions: Encoded) -> tuple[str, ...]:
     """The labels as the task orders them, by which metrics count: F1 is of class 1, whatever number data.labels gives to which."""
     return tasks.TASKS[data.task].labels(data) if data.labels else questions.names
 
 
-def gold_numbers(data: Data, questions: Questions) -> NDArray:
+def gold_numbers(data: Data, questions: Encoded) -> NDArray:
     """What is right of each example [N]: the number of its label in the task's own order."""
     order = own_order(data, questions)
     return np.array([order.index(example.label) for example in questions.members])
 
 
-def gold_scores(questions: Questions) -> NDArray:
+def gold_scores(questions: Encoded) -> NDArray:
     """What is right of each example [N]: its score."""
     return np.array([example.score for example in questions.members], float)
 
 
-def gold_answers(questions: Questions) -> dict[str, tuple[str, ...]]:
+def gold_answers(questions: Encoded) -> dict[str, tuple[str, ...]]:
     """The right answers to each question, by its id."""
     return {example.id: tuple(text for _, text in example.answers) for example in questions.members}
 
 
-def judge_labels(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
+def judge_labels(data: Data, questions: Encoded, logits: list[NDArray], threshold: float) -> Verdict:
     """The most probable label, or candidate, of each example."""
     names = questions.names
     told = [names[int(each.argmax())] for each in logits]
@@ -94,7 +94,7 @@ def judge_labels(data: Data, questions: Questions, logits: list[NDArray], thresh
     return Verdict(predictions, found, metrics.collapsed(gold, guess, len(names)), {})
 
 
-def judge_scores(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
+def judge_scores(data: Data, questions: Encoded, logits: list[NDArray], threshold: float) -> Verdict:
     """The score of each example."""
     told = np.array([float(each[0]) for each in logits])
     predictions = [
@@ -108,7 +108,7 @@ def judge_scores(data: Data, questions: Questions, logits: list[NDArray], thresh
     return Verdict(predictions, found, metrics.collapsed(gold, told, 1), {})
 
 
-def judge_answers(data: Data, questions: Questions, logits: list[NDArray], threshold: float) -> Verdict:
+def judge_answers(data: Data, questions: Encoded, logits: list[NDArray], threshold: float) -> Verdict:
     """The best answer of each question over its windows; of SQuAD 2.0 none where its logit leads by more than `threshold`."""
     windows: list[list[list[Answer]]] = [[] for _ in questions.members]
     none = [np.inf] * len(questions.members)
@@ -116,7 +116,7 @@ def judge_answers(data: Data, questions: Questions, logits: list[NDArray], thres
         found = candidates(each, window.first, window.offsets, data.answers.longest, data.answers.best)
         windows[owner].append(found)
         none[owner] = min(none[owner], none_logit(each))
-    impossible = data.task == 'squad2'
+    impossible = tasks.task(data).no_answer
     predictions, told, sure, raw, leads = [], {}, {}, {}, {}
     golds = gold_answers(questions)
     for number, (example, mine) in enumerate(zip(questions.members, windows, strict=True)):
@@ -149,14 +149,14 @@ def judge_answers(data: Data, questions: Questions, logits: list[NDArray], thres
     return Verdict(predictions, shares | {'score': shares['f1']}, collapsed, files, tuned)
 
 
-def baseline(data: Data, questions: Questions) -> dict[str, dict[str, float]]:
+def baseline(data: Data, questions: Encoded) -> dict[str, dict[str, float]]:
     """What 'majority' and 'random' score on a split of which it is known what is right."""
     row = tasks.task(data)
     if row.kind == 'score':
         return metrics.baselines(row.metrics, gold_scores(questions), 1)
     if row.kind != 'span':
         return metrics.baselines(row.metrics, gold_numbers(data, questions), len(questions.names))
-    golds, impossible = gold_answers(questions), data.task == 'squad2'
+    golds, impossible = gold_answers(questions), row.no_answer
     draw = np.random.default_rng(0)
     drawn = {}
     for example in questions.members:
@@ -177,7 +177,7 @@ def tune(golds: Mapping[str, tuple[str, ...]], told: Mapping[str, str], leads: M
     return min(leads.values()) - 1 if found['best_f1'] <= silence else found['best_f1_thresh']
 
 
-JUDGES: dict[str, Callable[[Data, Questions, list[NDArray], float], Verdict]] = {
+JUDGES: dict[str, Callable[[Data, Encoded, list[NDArray], float], Verdict]] = {
     'label': judge_labels,
     'choice': judge_labels,
     'score': judge_scores,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
+from research.data import tasks
 from research.evaluation.spans import Answer, candidates, none_logit
 from research.models.heads import Model, encode, score
 from research.predict.inputs import Input, Reader, Sequence, read_masked, read_question, read_text
@@ -84,7 +85,7 @@ def tell_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequenc
     """
     found = [each for one, logits in rows for each in candidates(logits, one.first, one.offsets, reader.data.answers.longest, 1)]
     best = max(found, key=lambda each: each.probability, default=Answer(0, 0, 0.0, 0.0))
-    if reader.data.task == 'squad2' and found:
+    if found and reader.data.task and tasks.task(reader.data).no_answer:
         lead = min(none_logit(logits) for _, logits in rows) - max(each.logit for each in found)
         best = Answer(0, 0, 0.0, 0.0) if lead > reader.data.answers.threshold else best
     answer = x.fields['context'][best.start : best.end]

@@ -13,6 +13,7 @@ import numpy as np
 
 from research import costs, parallel, train
 from research.data import tasks
+from research.data.facts import SupervisedFacts
 from research.evaluation import scoring, smoothness
 from research.evaluation.measures import evaluate
 from research.files import write_record
@@ -33,8 +34,8 @@ def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any
     parts.checkpoints.wait()
     best = parts.checkpoints.best() if selecting_metric(parts) else None
     selected, params = None, train.evaluated(state)
-    if best is not None:
-        selected = {'step': best, 'by': selecting_metric(parts), 'how': feed.facts['selection']}
+    if best is not None and isinstance(feed.facts, SupervisedFacts):
+        selected = {'step': best, 'by': selecting_metric(parts), 'how': feed.facts.selection}
         params = parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
     metrics: dict[str, float] = {}
     verdicts: dict[str, scoring.Verdict] = {}
@@ -71,8 +72,8 @@ def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any
         'peak_memory_bytes': parallel.peak_memory() or resident,
         'latency_seconds': latency(parts.model, params, x.data.length),
         'smoothness': None if x.data.task else smooth(parts, params),
-        'unigram_entropy': feed.facts['unigram_entropy'],
-        'labels': feed.facts['labels'],
+        'unigram_entropy': feed.facts.unigram_entropy,
+        'labels': feed.facts.labels,
         **summarize(parts, metrics, verdicts),
     }
     if parallel.chief():
@@ -95,18 +96,18 @@ def summarize(parts: Parts, metrics: dict[str, float], verdicts: Mapping[str, sc
 
     `score` is the number of the reported split that the task is judged by. A `collapsed` split (1) was told one answer all through.
     """
-    if not parts.x.data.task:
-        return {'baseline': None, 'reported': None, 'score': None, 'collapsed': None}
     facts, log = parts.feed.facts, parts.log
+    if not isinstance(facts, SupervisedFacts):
+        return {'baseline': None, 'reported': None, 'score': None, 'collapsed': None}
     judged = {split: verdict for split, verdict in verdicts.items() if verdict.metrics}
-    chances = {split: scoring.baseline(parts.x.data, parts.feed.questions[split]) for split in judged}
+    chances = {split: scoring.baseline(parts.x.data, parts.feed.encoded[split]) for split in judged}
     baseline = {
         name: {f'{split}/{metric}': value for split, chance in chances.items() for metric, value in chance[name].items()}
         for name in ('majority', 'random')
     }
     for split, verdict in judged.items():
-        selecting = split == facts['selects'] and parts.steps
-        how = f' ({facts["selection"]})' if selecting else ', read once'
+        selecting = split == facts.selects and parts.steps
+        how = f' ({facts.selection})' if selecting else ', read once'
         for name in chances[split]['majority']:
             key = f'{split}/{name}'
             chance = f'majority {baseline["majority"][key]:.4f}, random {baseline["random"][key]:.4f}'
@@ -114,14 +115,14 @@ def summarize(parts: Parts, metrics: dict[str, float], verdicts: Mapping[str, sc
         if verdict.collapsed:
             log.line(f'{split}: the model has collapsed: it tells (nearly) the same of every example')
     collapses = {split: int(verdict.collapsed) for split, verdict in judged.items()}
-    headline = f'{facts["reported"]}/{tasks.task(parts.x.data).selects}'
+    headline = f'{facts.reported}/{tasks.task(parts.x.data).selects}'
     if headline in metrics:
         baseline = {name: {**values, 'score': values[headline]} for name, values in baseline.items()}
     return {
         'baseline': baseline,
-        'reported': facts['reported'] or None,
+        'reported': facts.reported or None,
         'score': metrics[headline] if headline in metrics else None,
-        'collapsed': collapses | ({'reported': collapses[facts['reported']]} if facts['reported'] in collapses else {}),
+        'collapsed': collapses | ({'reported': collapses[facts.reported]} if facts.reported in collapses else {}),
     }
 
 

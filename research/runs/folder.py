@@ -1,5 +1,6 @@
 """The files of a run's folder, read and written."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from research.errors import UserError
 from research.experiment import Experiment
 from research.files import read_lines, write_record
 from research.runs.environment import environment, sessions
-from research.wire import from_wire
+from research.wire import from_stored
 
 
 def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> list[str]:
@@ -19,13 +20,13 @@ def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> 
     Raises UserError where the data of a run that continues have changed.
     """
     path = workdir / 'environment.json'
-    here = environment(feed.facts)
+    here = environment(dataclasses.asdict(feed.facts))
     if path.exists():
         there = json.loads(path.read_text())
         before = there['data']['fingerprint']
-        if before != feed.facts['fingerprint']:
+        if before != feed.facts.fingerprint:
             raise UserError(
-                f'the data have changed since {workdir} began ({before} -> {feed.facts["fingerprint"]}); give another --workdir'
+                f'the data have changed since {workdir} began ({before} -> {feed.facts.fingerprint}); give another --workdir'
             )
         first, *others = sessions(there)
         last = [first, *others][-1]
@@ -62,7 +63,7 @@ def read(folder: Path, label: str = '', mend: str = '') -> Experiment:
     """
     path = folder / 'experiment.json'
     try:
-        return from_wire(json.loads(path.read_text('utf-8')))
+        return from_stored(json.loads(path.read_text('utf-8')))
     except FileNotFoundError:
         raise UserError(f'{label}{folder} is no run folder: it has no experiment.json{mend}') from None
     except json.JSONDecodeError as error:

@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 from research.data import tasks
+from research.data.facts import SupervisedFacts
 from research.evaluation import scoring
 from research.evaluation.measures import evaluate
 from research.runs.folder import read_metrics
@@ -12,7 +13,7 @@ from research.runs.opening import Parts
 
 def watched_split(parts: Parts) -> str:
     """The split that is evaluated while training: dev of pretraining, the one that selects of a task; '' if none does."""
-    return parts.feed.facts['selects'] if parts.x.data.task else 'dev'
+    return parts.feed.facts.selects if isinstance(parts.feed.facts, SupervisedFacts) else 'dev'
 
 
 def selecting_metric(parts: Parts) -> str:
@@ -45,7 +46,7 @@ def measure_split(
     found = evaluate(parts.measure, parts.plan.put_batch, params, batches)
     if not x.data.task:
         return {f'{split}/{name}': value for name, value in found.means.items()}, None
-    questions = parts.feed.questions[split]
-    verdict = scoring.judge(x.data, questions, found.logits, x.data.answers.threshold if threshold is None else threshold)
-    means = found.means if questions.known else {}
+    encoded = parts.feed.encoded[split]
+    verdict = scoring.judge(x.data, encoded, found.logits, x.data.answers.threshold if threshold is None else threshold)
+    means = found.means if encoded.known else {}
     return {f'{split}/{name}': value for name, value in {**means, **verdict.metrics}.items()}, verdict

@@ -9,6 +9,7 @@ import jax
 from research import checkpoint, costs, optim, train
 from research.data import feed as feeds
 from research.data import masking, steps
+from research.data.facts import SupervisedFacts
 from research.errors import UserError
 from research.experiment import Experiment
 from research.models.heads import Model
@@ -62,7 +63,15 @@ def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor 
             data = dataclasses.replace(data, tokenizer=str(donor.tokenizer))
     if data.tokenizer.startswith('@'):
         data = dataclasses.replace(data, tokenizer=str(sources.locate(data.tokenizer, workdir) / 'tokenizer'))
-    return feeds.load(data, batch=x.run.batch, seed=x.seed, vocabulary=x.model.vocabulary, steps=x.run.steps, epochs=x.run.epochs)
+    return feeds.load(
+        data,
+        x.machine,
+        batch=x.run.batch,
+        seed=x.seed,
+        vocabulary=x.model.vocabulary,
+        steps=x.run.steps,
+        epochs=x.run.epochs,
+    )
 
 
 def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State, list[str]]:
@@ -87,14 +96,14 @@ def introduce(parts: Parts, notes: list[str]) -> None:
     log, facts = parts.log, parts.feed.facts
     total = costs.summary(parts.x.model, parts.model.heads)['total']
     log.line(f'{total:,} parameters, {parts.plan.devices} device(s), {parts.feed.examples:,} training examples')
-    if facts['unigram_entropy'] is not None:
+    if facts.unigram_entropy is not None:
         log.line(
-            f'unigram entropy of the corpus: {facts["unigram_entropy"]:.3f} nats; '
-            f'loss without context: about {masking.contextless(parts.x.data.masking, facts["unigram_entropy"]):.3f}'
+            f'unigram entropy of the corpus: {facts.unigram_entropy:.3f} nats; '
+            f'loss without context: about {masking.contextless(parts.x.data.masking, facts.unigram_entropy):.3f}'
         )
-    if parts.x.data.task:
-        for line in facts['notices']:
+    if isinstance(facts, SupervisedFacts):
+        for line in facts.notices:
             log.line(line)
-        log.line(f'{facts["selection"]}; reported: {facts["reported"] or "nothing"}')
+        log.line(f'{facts.selection}; reported: {facts.reported or "nothing"}')
     for line in notes:
         log.line(line)

@@ -15,7 +15,7 @@ from research.runs import lock
 from research.study.columns import Column
 from research.study.graph import needs, order
 from research.study.study import Claim, Row, Study, Table
-from research.wire import differences, from_wire, to_wire
+from research.wire import differences, from_stored, to_wire
 
 SHOWN = 5  # differences named in a refusal
 
@@ -99,7 +99,7 @@ def read_study(folder: Path) -> Study:
         what = 'its study.json is no JSON object' if path.exists() else 'it has no study.json'
         raise UserError(f'{folder} holds no study ({what}): give the folder that launch.py names, or run the study there first')
     try:
-        runs = {name: from_wire(run['experiment']) for name, run in stored['runs'].items() if name not in stored['left_out']}
+        runs = {name: from_stored(run['experiment']) for name, run in stored['runs'].items() if name not in stored['left_out']}
         table = stored['table']
         rows = tuple(
             Row(row['title'], {role: tuple(names) for role, names in row['runs'].items()}, row['published'], row['facts'])
@@ -138,7 +138,7 @@ def changes(study: Study, stored: dict[str, Any], path: Path) -> dict[str, list[
         if name not in stored['runs'] or stored['runs'][name]['hash'] == wanted['hash']:
             continue
         try:
-            before = from_wire(stored['runs'][name]['experiment'])
+            before = from_stored(stored['runs'][name]['experiment'])
         except UserError as error:
             raise UserError(f"run '{name}' in {path} is from another version of this code: {error}") from None
         named = [f'{name}.{difference}' for difference in differences(before, study.runs[name])]

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,8 @@ from research.data import docstrings
 from research.data.feed import Feed, load
 from research.data.pretraining import Batch
 from research.data.settings import Data
+from research.machine import Machine
 from tests.conftest import ENDS, OBJECTS, SUBJECTS, VERBS
-
-
-def feed(data: Data, batch: int = 8, seed: int = 1, vocabulary: int = 200, **length: Any) -> Feed:
-    """The Feed of small batches."""
-    return load(data, batch=batch, seed=seed, vocabulary=vocabulary, **length)
 
 
 def original(batch: Batch) -> np.ndarray:
@@ -43,6 +40,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 
 
 @pytest.fixture(scope='session')
+def feed(cache: str) -> Callable[..., Feed]:
+    """feed(data, …) -> the Feed of small batches; `machine` may change how they are made."""
+
+    def feed(data: Data, batch: int = 8, seed: int = 1, vocabulary: int = 200, machine: Any = None, **length: Any) -> Feed:
+        return load(data, machine or Machine(cache), batch=batch, seed=seed, vocabulary=vocabulary, **length)
+
+    return feed
+
+
+@pytest.fixture(scope='session')
 def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty documents of plain sentences, separated by blank lines; some are a single word."""
     draw = random.Random(0)
@@ -57,6 +64,6 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='session')
-def story_data(stories: Path, cache: str) -> Data:
+def story_data(stories: Path) -> Data:
     """Settings that pretrain on the stories with short sequences."""
-    return Data(source=f'text:{stories}', cache=cache, length=32, held_out=0.2)
+    return Data(source=f'text:{stories}', length=32, held_out=0.2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.data import blocks
-from research.data.blocks import Seen, histogram, sums, unseen, whole_blocks
+from research.data.blocks import Seen, find_unseen, histogram, sums, whole_blocks
 
 
 def test_a_document_is_unseen_once(monkeypatch):
@@ -19,7 +19,7 @@ def test_a_document_is_unseen_once(monkeypatch):
         for value in hashes.tolist():
             expected.append(value not in known)
             known.add(value)
-        assert unseen(seen, hashes).tolist() == expected
+        assert find_unseen(seen, hashes).tolist() == expected
     assert len(seen.new) < 50 < len(seen.old)
 
 

@@ -41,13 +41,12 @@ def folder(tmp_path_factory):
 
 
 def test_a_prepared_folder(folder, tmp_path):
-    source, data = f'tfds:{folder}/notes/1.0.0', Data(field='body', cache=str(tmp_path), tokenizer='wordpiece')
+    source, data = f'tfds:{folder}/notes/1.0.0', Data(field='body', tokenizer='wordpiece')
     # TFDS shuffles what it prepares.
     assert sorted(documents(source, data)) == sorted(text.split('\n') for text in TEXTS)
-    (prepared,) = preparation.prepare(
-        replace(data, source=source), tokenizer_training.tokenizer_of(replace(data, source=source), 100)
-    )
-    assert prepared.facts['documents'] + prepared.facts['held_out_documents'] == 300
+    data, cache = replace(data, source=source), str(tmp_path)
+    (prepared,) = preparation.prepare(data, cache, tokenizer_training.tokenizer_of(data, cache, 100))
+    assert prepared.facts.documents + prepared.facts.held_out_documents == 300
     assert 'tensorflow' not in sys.modules
 
 
@@ -108,7 +107,7 @@ def test_no_such_dataset(tmp_path):
         list(documents('tfds:lm1bb', Data(folder=str(tmp_path))))
     with pytest.raises(UserError, match=r'tfds:lm1b/nonsense cannot be opened'):
         list(documents('tfds:lm1b/nonsense', Data(folder=str(tmp_path))))
-    with pytest.raises(UserError, match='is no folder of a prepared TFDS dataset'):
+    with pytest.raises(UserError, match='is not the folder of a prepared TFDS dataset'):
         list(documents(f'tfds:{tmp_path}', Data()))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from research.data.cache import prepared
+from research.data.cache import prepare_folder
 from research.errors import UserError
 from research.files import fingerprint
 
@@ -24,7 +24,7 @@ def writer(text: str) -> Callable[[Path], None]:
 def test_written_once(tmp_path):
     folder = tmp_path / 'deep' / 'down'
     for text in ('first', 'second'):
-        prepared(folder, writer(text))
+        prepare_folder(folder, writer(text))
     assert (folder / 'file').read_text() == 'first'
 
 
@@ -34,29 +34,29 @@ def test_a_failed_preparation_leaves_nothing(tmp_path):
         raise UserError('bad line')
 
     with pytest.raises(UserError, match='bad line'):
-        prepared(tmp_path / 'corpus', fail)
+        prepare_folder(tmp_path / 'corpus', fail)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_preparation_leaves_nothing_that_looks_finished(tmp_path):
     script = (
-        'import os, pathlib, sys; from research.data.cache import prepared\n'
-        'prepared(pathlib.Path(sys.argv[1]), lambda place: (place / "half").write_text("half") and os._exit(9))'
+        'import os, pathlib, sys; from research.data.cache import prepare_folder\n'
+        'prepare_folder(pathlib.Path(sys.argv[1]), lambda place: (place / "half").write_text("half") and os._exit(9))'
     )
     assert subprocess.run([sys.executable, '-c', script, str(tmp_path / 'corpus')], check=False).returncode == 9
     assert not (tmp_path / 'corpus').exists()
-    prepared(tmp_path / 'corpus', writer('whole'))
+    prepare_folder(tmp_path / 'corpus', writer('whole'))
     assert [path.name for path in (tmp_path / 'corpus').iterdir()] == ['file']
 
 
 def test_of_two_processes_one_waits(tmp_path):
     """Both are told to write; only one of them does, whichever begins."""
     script = (
-        'import pathlib, sys, time; from research.data.cache import prepared\n'
+        'import pathlib, sys, time; from research.data.cache import prepare_folder\n'
         'def write(place):\n'
         '    time.sleep(0.5)\n'
         '    (place / "file").write_text(sys.argv[2])\n'
-        'prepared(pathlib.Path(sys.argv[1]) / "corpus", write)\n'
+        'prepare_folder(pathlib.Path(sys.argv[1]) / "corpus", write)\n'
         'print((pathlib.Path(sys.argv[1]) / "corpus" / "file").read_text())'
     )
     started = [
@@ -77,13 +77,13 @@ def test_another_obstacle_is_not_hidden(tmp_path):
         (tmp_path / 'corpus').write_text('a file where the folder should be')
 
     with pytest.raises(OSError, match='corpus'):
-        prepared(tmp_path / 'corpus', block)
+        prepare_folder(tmp_path / 'corpus', block)
 
 
 def test_a_cache_that_cannot_be_made(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(UserError, match='data.cache: cannot make the folder'):
-        prepared(tmp_path / 'file' / 'corpus', lambda place: None)
+    with pytest.raises(UserError, match='machine.cache: cannot make the folder'):
+        prepare_folder(tmp_path / 'file' / 'corpus', lambda place: None)
 
 
 def test_fingerprint_sees_every_part():

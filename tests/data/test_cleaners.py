@@ -2,7 +2,7 @@
 
 import pytest
 
-from research.data.cleaners import ASCII, CLEANERS, UNTOLD, ascii_punctuation, clean, is_title, wikitext
+from research.data.cleaners import ASCII, CLEANERS, MISSING, ascii_punctuation, clean, is_title, wikitext
 from research.data.settings import Data
 from research.data.sources import documents
 from research.data.validation import validate_corpus
@@ -33,7 +33,7 @@ ARTICLES = ''.join(
 def test_wikitext_documents_begin_at_titles(tmp_path):
     (tmp_path / 'a.txt').write_text(ARTICLES, encoding='utf-8')
     found = list(documents(f'text:{tmp_path}/a.txt', Data(cleaners=('wikitext',))))
-    first = f'The 1,000 well-known {UNTOLD} (born 1.5) ran, " it\'s said ".'
+    first = f'The 1,000 well-known {MISSING} (born 1.5) ran, " it\'s said ".'
     assert found == [[first, 'Second paragraph.', 'More.'], ['Last.']]
     assert len(list(documents(f'text:{tmp_path}/a.txt'))) == 7
 
@@ -60,11 +60,11 @@ def test_punctuation_of_ascii():
 
 def test_cleaners_follow_one_another_and_white_space_is_single():
     paragraphs = ['A  <unk>\u00a0“b”', ' ', ' = Title = ']
-    assert clean(paragraphs, ('wikitext', 'ascii_punctuation')) == [f'A {UNTOLD} "b"']
+    assert clean(paragraphs, ('wikitext', 'ascii_punctuation')) == [f'A {MISSING} "b"']
     assert clean(paragraphs, ()) == ['A <unk> “b”', '= Title =']
 
 
 def test_no_such_cleaner():
     validate_corpus(Data(cleaners=tuple(CLEANERS)))
-    with pytest.raises(UserError, match=r"no cleaner \(data.cleaners\) named 'wikitxt'; did you mean 'wikitext'"):
+    with pytest.raises(UserError, match=r"no data.cleaners named 'wikitxt'; did you mean 'wikitext'"):
         validate_corpus(Data(cleaners=('wikitxt',)))

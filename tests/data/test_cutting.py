@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from research.data import cutting
-from research.data.cutting import Knife, arranged, batches, cut, digest, knife, sentences, shares
+from research.data.cutting import Knife, arrange_sections, batches, cut, digest, make_knife, sentences, shares
 from research.data.tokenizer_training import tokenizer_of
 
 
 @pytest.fixture(scope='module')
-def tool(story_data) -> Knife:
-    return knife(tokenizer_of(story_data, 200), ())
+def tool(story_data, cache) -> Knife:
+    return make_knife(tokenizer_of(story_data, cache, 200), ())
 
 
 def test_sentences():
@@ -37,10 +37,10 @@ def test_a_long_sentence_is_cut_at_white_space(monkeypatch):
 
 def test_sections_are_full_but_for_the_last_and_hold_every_piece(monkeypatch):
     monkeypatch.setattr(cutting, 'SECTION', 7)
-    lengths, counts = arranged(np.array([3, 0, 3, 2, 16, 1], np.int32))
+    lengths, counts = arrange_sections(np.array([3, 0, 3, 2, 16, 1], np.int32))
     assert lengths.tolist() == [3, 3, 2, 7, 7, 2, 1]
     assert counts == [2, 1, 1, 1, 2]
-    lengths, counts = arranged(np.array([0, 3, 4], np.int32))
+    lengths, counts = arrange_sections(np.array([0, 3, 4], np.int32))
     assert (lengths.tolist(), counts) == ([3, 4], [2])
 
 

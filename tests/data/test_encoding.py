@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,14 @@ from tokenizers import Tokenizer, models
 from research.data import encoding
 from research.data import feed as feeds
 from research.data.buckets import POOL
+from research.data.facts import SupervisedFacts
 from research.data.pretraining import Batch
 from research.data.settings import Answers, Data
 from research.data.tokenizers import KINDS, as_albert, as_bert, finished, vocabulary_of
-from research.data.windows import mended, trimmed, windows
+from research.data.windows import repair_answer, trim_offsets, windows
 from research.errors import UserError
 from research.evaluation.spans import candidates
+from research.machine import Machine
 
 CONTEXT = 'The  Éire “tower”, built (in 1889) by ﬁve men: 300 m\u00a0high. It cost £4.50! '
 SPECIAL = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
@@ -76,15 +78,15 @@ def test_windows_overlap_and_hold_the_whole_context(tokenizer: Tokenizer) -> Non
     for window in found:
         assert len(window.question) == 5 and len(window.question) + len(window.part) + 3 <= 40
     whole = tokenizer.encode(context, add_special_tokens=False)
-    assert {span for window in found for span in window.offsets} == set(trimmed(context, whole.offsets))
+    assert {span for window in found for span in window.offsets} == set(trim_offsets(context, whole.offsets))
     inside = [window.place(context.index('w20'), 'w20') for window in found]
     assert any(inside) and not all(inside)
 
 
 def test_an_answer_is_looked_for_where_its_offset_is_wrong() -> None:
-    assert mended('a b a b', (5, 'b')) == (6, 'b')
-    assert mended('a b a b', (1, 'b')) == (2, 'b')
-    assert mended('a b', (0, 'c')) is None and mended('a b', (0, '')) is None
+    assert repair_answer('a b a b', (5, 'b')) == (6, 'b')
+    assert repair_answer('a b a b', (1, 'b')) == (2, 'b')
+    assert repair_answer('a b', (0, 'c')) is None and repair_answer('a b', (0, '')) is None
 
 
 # ---- Rows -----------------------------------------------------------------------------------------------------------------------
@@ -96,7 +98,7 @@ def feed(tmp_path: Path) -> Callable[..., feeds.Feed]:
 
     def feed(data: Data, **more: int) -> feeds.Feed:
         given = {'batch': 4, 'seed': 0, 'vocabulary': 512} | more
-        return feeds.load(replace(data, tokenizer=str(tmp_path / 'tokenizer.json'), prefetch=0), **given)
+        return feeds.load(replace(data, tokenizer=str(tmp_path / 'tokenizer.json')), Machine(prefetch=0), **given)
 
     return feed
 
@@ -108,6 +110,12 @@ def varied(tmp_path: Path) -> Data:
     path = tmp_path / 'train.tsv'
     path.write_text('\n'.join(lines))
     return Data(task='custom', train=str(path), dev=str(path), length=64, buckets=(16, 32), select='last')
+
+
+def notices(feed: feeds.Feed) -> list[str]:
+    """What the feed of a task says of its examples."""
+    assert isinstance(feed.facts, SupervisedFacts)
+    return feed.facts.notices
 
 
 def texts(batches: Iterable[Batch]) -> list[bytes]:
@@ -151,8 +159,8 @@ def test_evaluation_reads_each_row_once_shorter_ones_first(feed: Callable[..., f
         found[19]
 
 
-def test_buckets_that_do_not_rise(feed: Callable[..., feeds.Feed], varied: Data) -> None:
-    with pytest.raises(UserError, match=r'data.buckets=\(32, 16\) must rise'):
+def test_buckets_that_do_not_increase(feed: Callable[..., feeds.Feed], varied: Data) -> None:
+    with pytest.raises(UserError, match=r'data.buckets=\(32, 16\) must increase'):
         feed(replace(varied, buckets=(32, 16)))
 
 
@@ -166,13 +174,13 @@ def test_answers_that_are_not_where_they_should_be_are_counted(feed: Callable[..
         (tmp_path / f'{split}.json').write_text(json.dumps({'data': [{'paragraphs': paragraphs}]}))
     data = Data(task='squad', folder=str(tmp_path), length=32, select='last', buckets=())
     found = feed(data)
-    told = found.facts['notices']
+    told = notices(found)
     assert told[1].startswith(
         'train: 2 answers are not at their offset in the context: 1 moved to the nearest place with their text'
     )
-    assert told[1].endswith('1 that no place has left out of training')
+    assert told[1].endswith('1 without such a place left out of training')
     assert 'dev: 2 answers are not at their offset' in told[-1] and 'kept' in told[-1]
-    assert found.examples == 2 and len(found.questions['dev'].members) == 3
+    assert found.examples == 2 and len(found.encoded['dev'].members) == 3
     batch = found.train[0]
     assert set(batch['end'] - batch['start']) == {4} and set(batch['start']) == {6}
     doubtful = [question(0, 4, 'tower')]
@@ -180,13 +188,11 @@ def test_answers_that_are_not_where_they_should_be_are_counted(feed: Callable[..
     long = [question(1, 0, 'The tower.')]
     paragraphs = [{'context': 'The tower.', 'qas': doubtful}, {'context': 'The tower.', 'qas': long}]
     (tmp_path / 'train.json').write_text(json.dumps({'data': [{'paragraphs': paragraphs}]}))
-    told = feed(replace(data, length=11, answers=Answers(stride=1))).facts['notices']
+    told = notices(feed(replace(data, length=11, answers=Answers(stride=1))))
     assert any(
         each == 'train: 1 further right answers are not at their offset in the context; only their texts count' for each in told
     )
-    assert any(
-        each == 'train: 1 answers are held whole by none of their windows, which are taught that there is none' for each in told
-    )
+    assert any(each == "train: 1 answers fit into none of their windows, whose target is then 'no answer'" for each in told)
     (tmp_path / 'train.json').write_text(json.dumps({'data': [{'paragraphs': [{'context': 'The tower.', 'qas': questions[2:]}]}]}))
     with pytest.raises(UserError, match="no question's answer is in its context, so there is nothing to train on"):
         feed(data)
@@ -207,6 +213,6 @@ def test_a_choice_has_a_sequence_for_each_candidate_and_cuts_the_passage_first(
 
 def test_facts_of_a_task(feed: Callable[..., feeds.Feed], varied: Data) -> None:
     facts = feed(varied).facts
-    assert facts['labels'] == ['a', 'b']
-    assert json.loads(json.dumps(facts)) == facts
-    assert set(encoding.READERS) == {'label', 'score', 'choice', 'span'}
+    assert isinstance(facts, SupervisedFacts) and facts.labels == ['a', 'b']
+    assert json.loads(json.dumps(asdict(facts))) == asdict(facts)
+    assert set(encoding.ENCODERS) == {'label', 'score', 'choice', 'span'}

@@ -4,7 +4,7 @@ import ast
 import itertools
 import json
 import time
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,13 @@ import pytest
 
 from research.data import sources
 from research.data.cutting import share
+from research.data.facts import MaskedFacts
 from research.data.masking import Masking
 from research.data.pretraining import PAIRS
 from research.data.settings import Answers, Data
 from research.errors import UserError
-from tests.data.conftest import feed, original
+from research.machine import Machine
+from tests.data.conftest import original
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +38,7 @@ def segments(row: np.ndarray, types: np.ndarray, mask: np.ndarray) -> list[list[
 
 
 @pytest.mark.parametrize('pairs', PAIRS)
-def test_shapes_and_types(story_data, pairs):
+def test_shapes_and_types(story_data, pairs, feed):
     batch = feed(replace(story_data, pairs=pairs)).train[0]
     expected = {
         'ids': ((8, 32), np.int32),
@@ -51,7 +53,7 @@ def test_shapes_and_types(story_data, pairs):
 
 
 @pytest.mark.parametrize('pairs', PAIRS)
-def test_a_batch_is_a_pure_function_of_seed_and_step(story_data, pairs):
+def test_a_batch_is_a_pure_function_of_seed_and_step(story_data, pairs, feed):
     data = replace(story_data, pairs=pairs)
     one, other, third = feed(data), feed(data), feed(data, seed=2)
     steps = [40, 3, 40, 0]
@@ -60,26 +62,26 @@ def test_a_batch_is_a_pure_function_of_seed_and_step(story_data, pairs):
 
 
 @pytest.mark.parametrize(('prefetch', 'workers'), [(0, 0), (1, 0), (8, 0), (0, 1), (8, 2)])
-def test_the_stream_gives_the_same_batches(story_data, prefetch, workers):
+def test_the_stream_gives_the_same_batches(story_data, cache, prefetch, workers, feed):
     """Whoever makes them: this process, a thread of it or others."""
-    source = feed(replace(story_data, prefetch=prefetch, workers=workers))
+    source = feed(story_data, machine=Machine(cache, prefetch, workers))
     stream = source.stream(5)
     for step, batch in zip(range(5, 60), stream, strict=False):
         assert same(batch, source.train[step])
     stream.close()
 
 
-def test_what_a_worker_cannot_do_is_said_here(story_data, stories, tmp_path):
+def test_what_a_worker_cannot_do_is_said_here(story_data, stories, tmp_path, feed):
     """A text that changed after the run had opened its corpus would mix two corpora."""
     path = tmp_path / 'story.txt'
     path.write_bytes(stories.read_bytes())
-    source = feed(replace(story_data, source=f'text:{path}', cache=str(tmp_path / 'cache'), workers=1))
+    source = feed(replace(story_data, source=f'text:{path}'), machine=Machine(str(tmp_path / 'cache'), workers=1))
     path.write_bytes(stories.read_bytes() + b'\n\nMore of it.')
     with pytest.raises(UserError, match='has changed since'):
         next(source.stream())
 
 
-def test_an_epoch_visits_every_sequence_once_in_an_order_of_its_own(story_data):
+def test_an_epoch_visits_every_sequence_once_in_an_order_of_its_own(story_data, feed):
     """Also when the batch does not divide the epoch: one batch then ends an epoch and begins the next."""
     source = feed(story_data, batch=9)
     assert source.examples % 9
@@ -87,20 +89,20 @@ def test_an_epoch_visits_every_sequence_once_in_an_order_of_its_own(story_data):
     epochs = [rows[start : start + source.examples] for start in range(0, 3 * source.examples, source.examples)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
     assert epochs[0] != epochs[1] != epochs[2]
-    assert sum(ordinary(np.frombuffer(row, np.int32)) for row in epochs[0]) == source.facts['tokens']
+    assert sum(ordinary(np.frombuffer(row, np.int32)) for row in epochs[0]) == source.facts.tokens
 
 
-def test_sequences_with_pairs_hold_every_piece_once_but_those_that_would_be_alone(story_data):
+def test_sequences_with_pairs_hold_every_piece_once_but_those_that_would_be_alone(story_data, feed):
     source = feed(replace(story_data, pairs='sop', length=16), batch=1)
     batches = [source.train[step] for step in range(source.examples)]
-    alone = source.facts['tokens'] - sum(ordinary(original(batch)) for batch in batches)
-    assert 0 < alone < 0.01 * source.facts['tokens']
+    alone = source.facts.tokens - sum(ordinary(original(batch)) for batch in batches)
+    assert 0 < alone < 0.01 * source.facts.tokens
     second = [int(batch['types'].sum()) for batch in batches]
     assert min(second) > 1  # a piece at least, and [SEP]
     assert {int(batch['pair'][0]) for batch in batches if batch['mask'].sum() < 6} == {0, 1}
 
 
-def test_masks_differ_between_epochs(story_data):
+def test_masks_differ_between_epochs(story_data, feed):
     source = feed(story_data, batch=1)
     seen: dict[bytes, set[bytes]] = {}
     for step in range(2 * source.examples):
@@ -111,7 +113,7 @@ def test_masks_differ_between_epochs(story_data):
     assert np.mean([len(masks) for masks in seen.values()]) > 1.9
 
 
-def test_held_out_documents_are_not_trained_on(story_data):
+def test_held_out_documents_are_not_trained_on(story_data, feed):
     source = feed(story_data)
     tokenizer = source.tokenizer
     held_out, train = [], []
@@ -135,7 +137,7 @@ def test_held_out_documents_are_not_trained_on(story_data):
 
 
 @pytest.mark.parametrize('pairs', PAIRS)
-def test_evaluation_is_the_same_for_every_seed_and_batch_size(story_data, pairs):
+def test_evaluation_is_the_same_for_every_seed_and_batch_size(story_data, pairs, feed):
     data = replace(story_data, pairs=pairs)
     one, other = feed(data, batch=8, seed=1).evaluation['dev'], feed(data, batch=3, seed=2).evaluation['dev']
     rows = [{name: np.concatenate([batch[name] for batch in split]) for name in split[0]} for split in (one, other)]
@@ -144,7 +146,7 @@ def test_evaluation_is_the_same_for_every_seed_and_batch_size(story_data, pairs)
     assert same(one[0], one[0])
 
 
-def test_the_last_evaluation_batch_is_filled(story_data):
+def test_the_last_evaluation_batch_is_filled(story_data, feed):
     split = feed(story_data, batch=100).evaluation['dev']
     batch = split[len(split) - 1]
     filler = batch['weight'] == 0
@@ -170,7 +172,7 @@ def inside(run: list[int], document: list[int]) -> bool:
 
 
 @pytest.mark.parametrize('length', [16, 64])
-def test_sentence_order(story_data, length):
+def test_sentence_order(story_data, length, feed):
     data = replace(story_data, pairs='sop', length=length)
     source = feed(data)
     documents = documents_of(data, source.tokenizer)
@@ -185,7 +187,7 @@ def test_sentence_order(story_data, length):
     assert 0.35 < np.mean(labels) < 0.65
 
 
-def test_next_sentence(story_data):
+def test_next_sentence(story_data, feed):
     data = replace(story_data, pairs='nsp')
     source = feed(data)
     documents = documents_of(data, source.tokenizer)
@@ -206,7 +208,7 @@ def test_next_sentence(story_data):
 
 
 @pytest.mark.parametrize('length', [32, 64])
-def test_lengths_do_not_tell_the_next_sentence(story_data, length):
+def test_lengths_do_not_tell_the_next_sentence(story_data, length, feed):
     """No threshold on the length of B, or of both, does much better than a guess."""
     source = feed(replace(story_data, pairs='nsp', length=length), batch=64)
     batches = [source.train[step] for step in range(60)]
@@ -218,7 +220,7 @@ def test_lengths_do_not_tell_the_next_sentence(story_data, length):
         assert max(guess, right.max(), 1 - right.min()) < 0.57
 
 
-def test_short_sequences(story_data):
+def test_short_sequences(story_data, feed):
     def sizes(short):
         source = feed(replace(story_data, pairs='sop', length=64, short=short))
         return source.examples, np.mean(np.concatenate([source.train[step]['mask'].sum(1) for step in range(10)]))
@@ -227,13 +229,11 @@ def test_short_sequences(story_data):
     assert sizes(1.0)[1] < sizes(0.0)[1]
 
 
-def test_facts(story_data):
+def test_facts(story_data, feed):
     facts = feed(story_data).facts
-    assert json.loads(json.dumps(facts)) == facts
-    assert {'fingerprint', 'tokenizer_fingerprint', 'documents', 'tokens', 'unknown_rate', 'unigram_entropy', 'examples'} <= set(
-        facts
-    )
-    assert 2 < facts['unigram_entropy'] < np.log(200)
+    assert isinstance(facts, MaskedFacts) and facts.labels is None
+    assert json.loads(json.dumps(asdict(facts))) == asdict(facts)
+    assert 2 < facts.unigram_entropy < np.log(200)
 
 
 def test_every_setting_is_read():
@@ -252,19 +252,18 @@ def test_every_setting_is_read():
         ({'short': 1.5}, 'data.short=1.5 must be a share'),
         ({'held_out': 1.0}, 'data.held_out=1.0 must be a share'),
         ({'held_out': -0.1}, 'data.held_out=-0.1'),
-        ({'prefetch': -1}, 'data.prefetch=-1 must be 0 at least'),
         ({'answers': Answers(stride=0)}, 'data.answers.stride=0 must be 1 at least'),
         ({'answers': Answers(best=0)}, 'data.answers.best=0 must be 1 at least'),
-        ({'masking': Masking(policy='span')}, "no masking policy named 'span'"),
+        ({'masking': Masking(policy='span')}, "no data.masking.policy named 'span'"),
         ({'tokenizer': 'nowhere'}, "data.tokenizer='nowhere' does not exist"),
     ],
 )
-def test_bad_settings(story_data, changes, message):
+def test_bad_settings(story_data, changes, message, feed):
     with pytest.raises(UserError, match=message):
         feed(replace(story_data, **changes))
 
 
-def test_bad_batch_seed_and_vocabulary(story_data, tmp_path):
+def test_bad_batch_seed_and_vocabulary(story_data, tmp_path, feed):
     with pytest.raises(UserError, match='batch=0 must be 1 at least'):
         feed(story_data, batch=0)
     with pytest.raises(UserError, match='seed=-1 must be 0 at least'):
@@ -274,7 +273,7 @@ def test_bad_batch_seed_and_vocabulary(story_data, tmp_path):
         feed(replace(story_data, tokenizer=str(tmp_path)), vocabulary=12)
 
 
-def test_next_sentences_need_two_documents(tmp_path, story_data, cache):
+def test_next_sentences_need_two_documents(tmp_path, story_data, feed):
     path = tmp_path / 'a.txt'
     path.write_text('The map of the king.\nHer letter from Paris.\n', encoding='utf-8')
     data = replace(story_data, source=f'text:{path}', held_out=0.0, pairs='nsp')
@@ -296,7 +295,7 @@ def table(tmp_path):
 
 
 @pytest.mark.parametrize('pair', ['', 'second'])
-def test_label_tasks(story_data, table, pair):
+def test_label_tasks(story_data, table, pair, feed):
     data = replace(story_data, task='custom', train=str(table), test=str(table), pair=pair, length=16)
     source = feed(data)
     batch = source.train[0]
@@ -308,8 +307,8 @@ def test_label_tasks(story_data, table, pair):
         'weight': ((8,), 'float32'),
     }
     assert bool(batch['types'].any()) == bool(pair)
-    assert source.facts['labels'] == ['a', 'b']
-    assert json.loads(json.dumps(source.facts)) == source.facts
+    assert source.facts.labels == ['a', 'b'] and source.facts.unigram_entropy is None
+    assert json.loads(json.dumps(asdict(source.facts))) == asdict(source.facts)
     assert list(source.evaluation) == ['dev', 'test']
     total = sum(batch['weight'].sum() for batch in source.evaluation['test'])
     assert total == 100
@@ -322,7 +321,7 @@ def test_label_tasks(story_data, table, pair):
         assert len(set(rows)) == source.examples
 
 
-def test_the_longer_text_is_cut_first(story_data, tmp_path):
+def test_the_longer_text_is_cut_first(story_data, tmp_path, feed):
     path = tmp_path / 'train.tsv'
     cases = [('the ' * 30, 'map'), ('map', 'the ' * 30), ('the ' * 30, 'map ' * 30), ('the', 'map')]
     lines = [f'{a}\t{b}\t{number}' for number, (a, b) in enumerate(cases)]
@@ -338,14 +337,13 @@ def test_the_longer_text_is_cut_first(story_data, tmp_path):
     assert sizes[3][1] == m
 
 
-def test_packages_task_and_the_embedded_corpus(cache):
-    data = Data(cache=cache, task='packages')
-    source = feed(data, batch=32, vocabulary=1024)
-    assert source.facts['unknown_rate'] < 0.001
-    pretrain = feed(Data(cache=cache), batch=32, vocabulary=1024)
-    assert pretrain.facts['tokens'] > 1_000_000
+def test_packages_task_and_the_embedded_corpus(feed):
+    source = feed(Data(task='packages'), batch=32, vocabulary=1024)
+    assert source.facts.unknown_rate < 0.001
+    pretrain = feed(Data(), batch=32, vocabulary=1024)
+    assert pretrain.facts.tokens > 1_000_000
     start = time.perf_counter()
-    feed(Data(cache=cache), batch=32, vocabulary=1024)
+    feed(Data(), batch=32, vocabulary=1024)
     assert time.perf_counter() - start < 2  # 0.1 on a quiet machine
 
 

@@ -1,20 +1,25 @@
 """`python -m research.data prepare`: what it prints, what it prepares, what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from research.command import run_command
 from research.data import __main__ as door
+from research.data.masking import Masking
+from research.data.settings import Data
 from research.errors import UserError
+from research.experiment import Experiment, Run
+from research.machine import Machine
 
 
 @pytest.fixture(scope='module')
 def arguments(story_data, tmp_path_factory) -> list[str]:
     """The command that prepares the stories."""
     cache = tmp_path_factory.mktemp('prepared')
-    changes = {'data.source': story_data.source, 'data.cache': str(cache), 'data.held_out': '0.2', 'model.vocabulary': '200'}
+    changes = {'data.source': story_data.source, 'machine.cache': str(cache), 'data.held_out': '0.2', 'model.vocabulary': '200'}
     return ['prepare', '--config=configs/bert.py:tiny', *(f'--config.{key}={value}' for key, value in changes.items())]
 
 
@@ -31,6 +36,37 @@ def test_a_corpus_is_prepared_and_told(arguments, capsys, monkeypatch):
     facts = json.loads(next(Path(arguments[3].partition('=')[2]).glob('corpus-*/facts.json')).read_text())
     assert f'{facts["documents"]:,} documents and {facts["tokens"]:,} tokens' in first.out
     assert 'most frequent pieces' in again.out and 'lengths' in again.out and ' the ' in again.out
+
+
+@pytest.mark.parametrize(
+    ('changes', 'count'),
+    [
+        ({'fill': 'documents', 'pack': False, 'first_length': 64, 'first_share': 0.5, 'short': 0.3, 'length': 64}, 1),
+        ({'pairs': 'sop', 'masking': Masking('ngram'), 'changed': 'refuse', 'buckets': (), 'dev_share': 0.5}, 1),
+        ({'held_out': 0.1}, 2),
+        ({'cleaners': ('wikitext',)}, 2),
+        ({'deduplicate': True}, 2),
+        ({'lowercase': False}, 2),
+        ({'source': 'text:a.txt'}, 2),
+        ({'documents': 'files'}, 2),
+        ({'field': 'body'}, 2),
+    ],
+)
+def test_corpora_differ_by_what_they_depend_on_alone(changes, count):
+    one = Experiment(data=Data(source='jsonl:a'))
+    other = replace(one, data=replace(one.data, **changes), run=Run(steps=7), machine=Machine(workers=2))
+    assert len(door.distinct([one, other])) == count
+
+
+def test_another_cache_or_size_is_another_corpus():
+    one = Experiment(data=Data(source='jsonl:a'))
+    assert len(door.distinct([one, replace(one, machine=Machine('elsewhere'))])) == 2
+    larger = replace(one, model=replace(one.model, vocabulary=999))
+    assert len(door.distinct([one, larger])) == 2
+    loaded = [replace(x, data=replace(x.data, tokenizer='vocab.txt')) for x in (one, larger)]
+    assert len(door.distinct(loaded)) == 1
+    with pytest.raises(UserError, match='data.held_out=2.0'):
+        door.distinct([replace(one, data=replace(one.data, held_out=2.0))])
 
 
 def test_a_study_prepares_what_its_runs_need(arguments, capsys, monkeypatch):
@@ -56,7 +92,7 @@ def test_a_study_prepares_what_its_runs_need(arguments, capsys, monkeypatch):
         ),
         (
             ['prepare', '--config=configs/bert.py', '--config.data.tokenizer=@teacher'],
-            "tokenizer of '@teacher' is there once that run is",
+            "tokenizer of '@teacher' does not exist before that run",
         ),
     ],
 )
@@ -70,7 +106,7 @@ def test_bad_text_ends_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(Path(__file__).parents[2])
     (tmp_path / 'a.jsonl').write_bytes(b'{"text": "fine"}\n{"text": "b\xe9d"}\n')
     command = ['prepare', '--config=configs/bert.py:tiny']
-    command += [f'--config.data.source=jsonl:{tmp_path}/a.jsonl', f'--config.data.cache={tmp_path}/cache']
+    command += [f'--config.data.source=jsonl:{tmp_path}/a.jsonl', f'--config.machine.cache={tmp_path}/cache']
     assert run_command(door.main, command) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"error: '{tmp_path}/a.jsonl' is not UTF-8 at byte 28 (line 2)"
     assert list((tmp_path / 'cache').iterdir()) == []

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from research.data.masking import MASKING, Masking, Text, contextless, corrupt, predictions, smoothed, validate
+from research.data.masking import MASKING, Masking, Text, contextless, corrupt, predictions, smooth, validate
 from research.data.tokenizers import Vocabulary
 from research.errors import UserError
 
@@ -29,7 +29,7 @@ def sequences(rows: int = 64, length: int = 128) -> np.ndarray:
 def choose(policy: str, ids: np.ndarray, candidates: np.ndarray, count: np.ndarray, seed: int, **knobs: object) -> np.ndarray:
     """What a policy chooses when all pieces are as frequent."""
     text = Text(START[ids], candidates, count, np.ones((1, 1)))
-    return MASKING[policy](replace(Masking(policy), **knobs), text, np.random.default_rng(seed))
+    return MASKING[policy].choose(replace(Masking(policy), **knobs), text, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize('policy', MASKING)
@@ -122,12 +122,12 @@ def test_a_sequence_without_candidates_predicts_nothing():
 @pytest.mark.parametrize(
     ('masking', 'message'),
     [
-        (Masking('tokne'), "no masking policy named 'tokne'; did you mean 'token'"),
+        (Masking('tokne'), "no data.masking.policy named 'tokne'; did you mean 'token'"),
         (Masking(rate=0.0), 'data.masking.rate=0.0 must lie between 0 and 1'),
         (Masking(rate=1.0), 'data.masking.rate=1.0'),
         (Masking(mask=0.9, random=0.2), 'must be shares'),
         (Masking(ngram=0), 'data.masking.ngram=0 must be'),
-        (Masking(smoothing=-1.0), 'must not be negative'),
+        (Masking(smoothing=-1.0), 'must be 0 or more'),
         (Masking(predictions=-1), 'must not be negative'),
     ],
 )
@@ -139,7 +139,7 @@ def test_settings_out_of_range(masking, message):
 @pytest.mark.parametrize('policy', MASKING)
 def test_shares_and_rate_of_every_policy(policy):
     ids = sequences(1000)
-    weights = smoothed(np.bincount(ids.ravel(), minlength=V), 0.7)
+    weights = smooth(np.bincount(ids.ravel(), minlength=V), 0.7)
     shown, positions, labels, presence = corrupt(Masking(policy), VOCABULARY, ids, np.random.default_rng(8), weights)
     assert presence.sum() / (ids >= 5).sum() == pytest.approx(0.15, abs=0.005)
     rows, slots = np.nonzero(presence)
@@ -179,7 +179,7 @@ def test_an_ngram_crosses_no_special_piece():
 def test_frequency_chooses_rare_pieces_by_the_power_of_their_counts():
     counts = np.zeros(V, np.int64)
     counts[[10, 12, 14]] = 1000, 100, 0  # none counts as one
-    weights = smoothed(counts, 0.7)
+    weights = smooth(counts, 0.7)
     np.testing.assert_allclose(weights[[10, 12, 14]], [1000**-0.7, 100**-0.7, 1.0])
     ids = np.tile(np.array([2, 10, 12, 14, 3], np.int32), (20_000, 1))
     _, _, labels, presence = corrupt(Masking('frequency', rate=0.3), VOCABULARY, ids, np.random.default_rng(3), weights)

@@ -10,7 +10,7 @@ from research.data.masking import Masking
 from research.data.settings import stages
 from research.data.steps import boundary, number_of_steps
 from research.errors import UserError
-from tests.data.conftest import feed, original
+from tests.data.conftest import original
 
 
 def runs_of(source, pack):
@@ -27,14 +27,14 @@ def runs_of(source, pack):
 
 
 @pytest.mark.parametrize('fill', ['pieces', 'sentences'])
-def test_packing_keeps_every_run_and_fills_sequences(story_data, fill):
+def test_packing_keeps_every_run_and_fills_sequences(story_data, fill, feed):
     data = replace(story_data, fill=fill)
     one, packed = feed(data, batch=1), feed(replace(data, pack=True), batch=1)
     assert runs_of(one, False) == runs_of(packed, True)
     assert packed.examples < one.examples
 
 
-def test_packed_runs_have_segments_and_positions_of_their_own(story_data):
+def test_packed_runs_have_segments_and_positions_of_their_own(story_data, feed):
     source = feed(replace(story_data, pack=True, fill='sentences'))
     batch = next(batch for step in range(20) if (batch := source.train[step])['segments'].max() > 1)
     np.testing.assert_array_equal(batch['segments'] > 0, batch['mask'] == 1)
@@ -43,15 +43,15 @@ def test_packed_runs_have_segments_and_positions_of_their_own(story_data):
     np.testing.assert_array_equal(np.cumsum(begins, axis=1) * batch['mask'], batch['segments'])
 
 
-def test_sequences_across_documents_separate_them_and_hold_every_piece(story_data):
+def test_sequences_across_documents_separate_them_and_hold_every_piece(story_data, feed):
     source = feed(replace(story_data, fill='documents'), batch=1)
     rows = [original(source.train[step])[0] for step in range(source.examples)]
     assert max((row == 3).sum() for row in rows) > 1
-    assert sum(int(((row == 1) | (row > 4)).sum()) for row in rows) == source.facts['tokens']
+    assert sum(int(((row == 1) | (row > 4)).sum()) for row in rows) == source.facts.tokens
     assert source.examples < feed(replace(story_data, fill='sentences')).examples
 
 
-def test_two_stages(story_data):
+def test_two_stages(story_data, feed):
     data = replace(story_data, first_length=16, first_share=0.75)
     source = feed(data, steps=8)
     assert [source.train[step]['ids'].shape[1] for step in range(8)] == [16] * 6 + [32] * 2
@@ -78,7 +78,7 @@ def test_a_mixture_draws_by_weight_and_sees_each_example_once_an_epoch():
         assert all(sorted(rows[at : at + size]) == list(range(size)) for at in range(0, len(rows) - size + 1, size))
 
 
-def test_the_first_batches_of_an_evaluation_hold_every_source_and_all_batches_every_row(story_data):
+def test_the_first_batches_of_an_evaluation_hold_every_source_and_all_batches_every_row(story_data, feed):
     def make(name):
         return lambda rows, generator: {'ids': np.stack([rows, np.full(len(rows), name)], axis=1), 'mask': np.ones((len(rows), 2))}
 
@@ -95,14 +95,13 @@ def test_the_first_batches_of_an_evaluation_hold_every_source_and_all_batches_ev
     [
         ({'pack': True, 'pairs': 'sop'}, 'data.pack is for single segments'),
         ({'fill': 'documents', 'pairs': 'nsp'}, 'data.fill=documents is for single segments'),
-        ({'pack': True, 'fill': 'documents'}, 'data.pack keeps documents apart'),
+        ({'pack': True, 'fill': 'documents'}, 'data.pack=true keeps documents apart'),
         ({'first_length': 32}, 'data.first_length=32 must be 8 or more'),
         ({'first_share': 1.0}, 'data.first_share=1.0 must be a share'),
         ({'fill': 'sentence'}, "did you mean 'sentences'"),
-        ({'workers': -1}, 'data.workers=-1 must be 0'),
         ({'masking': Masking(predictions=2)}, 'has no room'),
     ],
 )
-def test_settings_that_cannot_be(story_data, changes, message):
+def test_settings_that_cannot_be(story_data, changes, message, feed):
     with pytest.raises(UserError, match=message):
         feed(replace(story_data, **changes))

@@ -1,9 +1,9 @@
-"""What is told of a preparation under way."""
+"""The progress of a preparation under way."""
 
 import pytest
 
 from research.data import progress as module
-from research.data.progress import Moment, progress, told
+from research.data.progress import Moment, describe, progress
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from research.data.progress import Moment, progress, told
     ],
 )
 def test_words(begin, now, words):
-    assert told(begin, now) == words
+    assert describe(begin, now) == words
 
 
 def test_plain_lines_come_at_their_time(capsys, monkeypatch):

@@ -71,7 +71,7 @@ def test_bad_text_is_told_in_one_line(tmp_path, name, content, message):
         ('text', 'lacks what comes after the colon; for example text:corpus/'),
         ('text:/nowhere/*.txt', "no file matches '/nowhere/\\*.txt'"),
         ('text:/usr', "no file matches '/usr' .*; it is a folder: name its files, as FOLDER/"),
-        ('1' * 400 + ' docstrings', 'each weight must be above 0, and a number'),
+        ('1' * 400 + ' docstrings', 'each weight must be above 0, and finite'),
     ],
 )
 def test_bad_sources(source, message):
@@ -82,7 +82,7 @@ def test_bad_sources(source, message):
 def test_a_link_to_nothing_is_not_passed_over(tmp_path):
     (tmp_path / 'a.txt').write_text('One.')
     (tmp_path / 'b.txt').symlink_to(tmp_path / 'gone')
-    with pytest.raises(UserError, match="b.txt' is a link to what is not there"):
+    with pytest.raises(UserError, match="b.txt' is a link to a file that does not exist"):
         list(documents(f'text:{tmp_path}/*.txt'))
 
 
@@ -122,7 +122,7 @@ def test_stamp_changes_with_size_time_and_field(tmp_path):
 )
 def test_mixtures(source, expected):
     if expected is None:
-        with pytest.raises(UserError, match='weighs some of its sources only'):
+        with pytest.raises(UserError, match='gives only some of its sources a weight'):
             mixture(source)
     else:
         found = mixture(source)
@@ -164,7 +164,7 @@ def write_table(path, **columns):
 
 def test_parquet(tmp_path):
     write_table(tmp_path / 'a.parquet', text=['One.\nTwo.', 'Three.', ' ', 'Four.'], id=[1, 2, 3, 4])
-    found = list(sources.read(f'parquet:{tmp_path}/*.parquet', Data()))
+    found = list(sources.read(f'parquet:{tmp_path}/*.parquet', Data(), ''))
     assert [document for _, document in found] == [['One.', 'Two.'], ['Three.'], [' '], ['Four.']]
     assert [share for share, _ in found] == [0.25, 0.5, 0.75, 1.0]
 
@@ -214,7 +214,7 @@ def test_the_share_that_is_read_rises_to_one(tmp_path):
     (tmp_path / 'a.txt').write_text('One.\n\nTwo.\n\n' * 2000)
     with gzip.open(tmp_path / 'b.txt.gz', 'wt') as file:
         file.write('Three.\n\n' * 100)
-    shares = [share for share, _ in sources.read(f'text:{tmp_path}/*', Data())]
+    shares = [share for share, _ in sources.read(f'text:{tmp_path}/*', Data(), '')]
     assert shares == sorted(shares) and 0 < shares[0] < 0.01 and shares[-1] == 1
 
 
@@ -253,7 +253,9 @@ def test_a_line_that_does_not_fit_into_memory_is_not_read_to_its_end(tmp_path, m
     path = tmp_path / 'a.txt'
     path.write_text('word ' * 10**6)
     longest = []
-    monkeypatch.setattr(text_files, 'limit', lambda size, where, real=text_files.limit: longest.append(size) or real(size, where))
+    monkeypatch.setattr(
+        text_files, 'refuse_long', lambda size, where, real=text_files.refuse_long: longest.append(size) or real(size, where)
+    )
     with pytest.raises(UserError, match="a.txt' line 1 has more than 1,000 characters"):
         list(documents(f'text:{path}'))
     assert max(longest) < 5000

@@ -11,11 +11,11 @@ from research.data.cleaners import clean
 from research.data.sources import documents
 from research.data.tokenizer_training import tokenizer_of
 from research.data.tokenizers import KINDS, load_tokenizer, train_tokenizer
-from research.data.words import direct, encode, is_wordwise, memory
+from research.data.words import encode, encode_whole, is_wordwise, memory
 
 
 def agree(texts, tokenizer, known) -> None:
-    for found, expected in zip(encode(texts, tokenizer, known), direct(texts, tokenizer), strict=True):
+    for found, expected in zip(encode(texts, tokenizer, known), encode_whole(texts, tokenizer), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -39,20 +39,20 @@ def test_words_have_the_ids_of_their_text(kind, lowercase, stories, monkeypatch)
     assert 0 < len(known.numbers) <= 300
 
 
-def test_no_text_has_no_ids(story_data):
-    ids, lengths = encode([], tokenizer_of(story_data, 200), memory())
+def test_no_text_has_no_ids(story_data, cache):
+    ids, lengths = encode([], tokenizer_of(story_data, cache, 200), memory())
     assert len(ids) == len(lengths) == 0
 
 
-def test_another_tokenizer_is_not_wordwise(story_data):
-    tokenizer = tokenizer_of(story_data, 200)
+def test_another_tokenizer_is_not_wordwise(story_data, cache):
+    tokenizer = tokenizer_of(story_data, cache, 200)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
     assert not is_wordwise(tokenizer)
     agree(['the old map', 'é'], tokenizer, None)
 
 
-def test_a_tokenizer_with_pieces_of_several_words_is_not_wordwise(story_data):
-    tokenizer = tokenizer_of(story_data, 200)
+def test_a_tokenizer_with_pieces_of_several_words_is_not_wordwise(story_data, cache):
+    tokenizer = tokenizer_of(story_data, cache, 200)
     assert is_wordwise(tokenizer)
     tokenizer.add_tokens(['the map'])
     assert not is_wordwise(tokenizer)

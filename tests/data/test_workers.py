@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from research.data import workers
-from research.data.cutting import Knife, cut, knife
+from research.data.cutting import Knife, cut, make_knife
 from research.data.sources import read
 from research.data.tokenizer_training import tokenizer_of
 from research.data.workers import chunks, cuts, cutter, staff
@@ -16,8 +16,8 @@ from research.machine import cores
 
 
 @pytest.fixture(scope='module')
-def tool(story_data) -> Knife:
-    return knife(tokenizer_of(story_data, 200), ('ascii_punctuation',))
+def tool(story_data, cache) -> Knife:
+    return make_knife(tokenizer_of(story_data, cache, 200), ('ascii_punctuation',))
 
 
 def test_chunks_hold_every_document_in_order(monkeypatch):
@@ -27,10 +27,10 @@ def test_chunks_hold_every_document_in_order(monkeypatch):
     assert list(chunks(found)) == [(0.1, [['ab'], ['cd']]), (0.2, [['efghij']]), (0.5, [['k'], [''], ['l']]), (0.6, [['m']])]
 
 
-def test_two_processes_cut_what_one_cuts(story_data, tool, monkeypatch):
+def test_two_processes_cut_what_one_cuts(story_data, tool, monkeypatch, cache):
     """In the order of the source, through the end of a stream that is longer than what is under way at once."""
     monkeypatch.setattr(workers, 'CHUNK', 800)
-    found = list(read(story_data.source, story_data))
+    found = list(read(story_data.source, story_data, cache))
     monkeypatch.setattr(workers, 'cores', lambda: 1)
     alone = list(cuts(iter(found), tool))
     monkeypatch.setattr(workers, 'cores', lambda: 2)
@@ -54,14 +54,14 @@ def test_a_process_that_is_killed_is_told(tool, monkeypatch):
             ask([['another map.']]).result()
 
 
-def test_a_stream_that_is_left_ends_its_processes(story_data, tool, monkeypatch):
+def test_a_stream_that_is_left_ends_its_processes(story_data, tool, monkeypatch, cache):
     real = workers.worker
     started = []
     monkeypatch.setattr(workers, 'worker', lambda orders: started.append(real(orders)) or started[-1])
     monkeypatch.setattr(workers, 'cores', lambda: 2)
     monkeypatch.setattr(workers, 'ALONE', 1)
     monkeypatch.setattr(workers, 'CHUNK', 100)
-    stream = cuts(read(story_data.source, story_data), tool)
+    stream = cuts(read(story_data.source, story_data, cache), tool)
     for _ in range(2):
         next(stream)
     stream.close()

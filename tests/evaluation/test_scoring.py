@@ -27,8 +27,8 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture
-def read(tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., dict[str, encoding.Questions]]:
-    return lambda data: encoding.read(data, tokenizer, vocabulary_of(tokenizer))[0]
+def read(tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., dict[str, encoding.Encoded]]:
+    return lambda data: encoding.read(data, str(tmp_path), tokenizer, vocabulary_of(tokenizer))[0]
 
 
 def table(path: Path, lines: list[str]) -> str:
@@ -130,7 +130,7 @@ def squad(tmp_path: Path) -> Callable[..., Data]:
     return make
 
 
-def pointing(questions: encoding.Questions, spans: dict[str, tuple[int, int, float]]) -> list[np.ndarray]:
+def pointing(questions: encoding.Encoded, spans: dict[str, tuple[int, int, float]]) -> list[np.ndarray]:
     """Logits that give each question one span of its context, in each window that holds it; [CLS] has 1 in all."""
     found = []
     for owner, window in zip(questions.owner, questions.windows, strict=True):

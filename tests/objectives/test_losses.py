@@ -13,6 +13,7 @@ import pytest
 from research.data.feed import load
 from research.data.settings import Data
 from research.errors import UserError
+from research.experiment import Experiment
 from research.models.architecture import Architecture
 from research.models.heads import Model, encode, initialise, score
 from research.objectives.losses import (
@@ -32,6 +33,7 @@ from research.objectives.losses import (
     validate,
 )
 from research.objectives.view import View
+from research.wire import override
 
 ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
 NONE = Losses(mlm=Plain(0.0))
@@ -329,8 +331,8 @@ def test_losses_that_can_be_computed_pass() -> None:
 
 def test_packed_sequences_have_the_loss_of_their_runs_apart(small: Architecture, text: dict[str, Any]) -> None:
     """The very batch that a run is fed, and the same pieces and masks unpacked."""
-    data = Data(**{name.removeprefix('data.'): value for name, value in text.items()}, length=64, pack=True, fill='sentences')
-    packed = load(data, batch=32, seed=0, vocabulary=200).train[0]
+    x = override(Experiment(data=Data(length=64, pack=True, fill='sentences')), text)
+    packed = load(x.data, x.machine, batch=32, seed=0, vocabulary=200).train[0]
     model = Model(dataclasses.replace(small, vocabulary=200, positions=64), (('mlm', 200),))
     params = initialise(model, jax.random.key(0))
 

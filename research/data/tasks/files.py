@@ -14,12 +14,12 @@ Record = dict[str, Any]
 
 
 def tab_separated(path: Path) -> Iterator[tuple[int, Record]]:
-    """(line number, column -> text) of each line of a .tsv file with a header. Tabs alone divide; quotes are letters."""
+    """(line number, column -> text) of each line of a .tsv file with a header. Only tabs separate columns; quotes are text."""
     return named(path, ((number, line.split('\t')) for number, line in text_files.lines(path) if line))
 
 
 def comma_separated(path: Path) -> Iterator[tuple[int, Record]]:
-    """(line number, column -> text) of each row of a .csv file with a header; quotes hold commas, newlines and doubled quotes."""
+    """(line number, column -> text) of each row of a .csv file with a header; quoted cells may hold commas and newlines."""
     reader = csv.reader((line + '\n' for _, line in text_files.lines(path)), strict=True)
 
     def rows() -> Iterator[tuple[int, list[str]]]:
@@ -38,7 +38,7 @@ def comma_separated(path: Path) -> Iterator[tuple[int, Record]]:
 
 
 def named(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, Record]]:
-    """Rows under the names that the first one gives. Raises UserError for a row with more or fewer cells."""
+    """Rows as records, with the names in the first row. Raises UserError for a row with more or fewer cells."""
     header: list[str] = []
     for number, cells in rows:
         if not header:
@@ -60,17 +60,17 @@ READERS: dict[str, Callable[[Path], Iterator[tuple[int, Record]]]] = {
 
 
 def rows(path: Path) -> Iterator[tuple[int, Record]]:
-    """(line number, record) of each row of a file whose name says of which kind it is. Raises UserError for another kind."""
+    """(line number, record) of each row of a file, read by the end of its name. Raises UserError for an unknown end."""
     suffixes = [suffix for suffix in path.suffixes if suffix not in text_files.COMPRESSED]
     kind = suffixes[-1] if suffixes else ''
     if kind not in READERS:
         ends, compressed = ', '.join(READERS), ', '.join(text_files.COMPRESSED)
-        raise UserError(f"'{path}' is not a task file: its name must end in {ends}, perhaps with {compressed} after it")
+        raise UserError(f"'{path}' is not a task file: its name must end in {ends}, with or without {compressed} after it")
     return READERS[kind](path)
 
 
 def only(folder: Path, name: str) -> list[Path]:
-    """The file of a name in a folder, plain or compressed; none where it is not there. Raises UserError for several."""
+    """[the file of this name in a folder, plain or compressed]; [] if there is none. Raises UserError for several."""
     found = [path for suffix in ('', *text_files.COMPRESSED) if (path := folder / f'{name}{suffix}').is_file()]
     if len(found) > 1:
         raise UserError(f"'{folder}' has several files of {name} ({', '.join(path.name for path in found)}); leave one")
@@ -78,7 +78,7 @@ def only(folder: Path, name: str) -> list[Path]:
 
 
 def text(record: Mapping[str, Any], column: str, where: str, setting: str = '') -> str:
-    """The text in a column, which must be there and not be empty; see `sources.string`."""
+    """The text in a column. Raises UserError if it is missing or empty; see `json_lines.string`."""
     found = json_lines.string(record, column, where, setting)
     if not found.strip():
         raise UserError(f"{where}: column '{column}' holds an empty text")
@@ -86,7 +86,7 @@ def text(record: Mapping[str, Any], column: str, where: str, setting: str = '') 
 
 
 def number(given: Any, column: str, where: str, low: float, high: float) -> float:
-    """The number in a column, within [low, high]."""
+    """The number in a column. Raises UserError unless it lies in [low, high]."""
     try:
         found = math.nan if isinstance(given, bool) else float(given)
     except (TypeError, ValueError):

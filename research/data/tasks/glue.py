@@ -2,18 +2,20 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from research.data import json_lines, text_files
 from research.data.tasks import files, prepared
-from research.data.tasks.example import Example, Task
+from research.data.tasks.example import Example, Printed, Task
 from research.errors import UserError
 
 SCALE = (0.0, 5.0)  # of STS-B's scores
-# The Quora file has a few rows that a newline or a missing question broke: this share at most is left out, and told of.
+# The Quora file has a few rows that a newline or a missing question broke: at most this share is left out, with a message.
 BROKEN = 1e-4
+FILES = {split: f'{split}.tsv' for split in ('train', 'dev', 'test')}  # split -> its file
+VALIDATION = {'dev': 'validation'}  # split -> its name in TFDS, where it differs
 
 
 @dataclass(frozen=True)
@@ -26,26 +28,30 @@ class Glue:
     names: tuple[str, ...]  # the labels, as Hugging Face orders them; () for scores
     raw: tuple[str, ...]  # the labels as the files spell them
     sizes: Mapping[str, int]  # of the official splits
-    files: Mapping[str, str] | None = None  # split -> file, where it is not SPLIT.tsv
+    printed: Printed | None = None
+    files: Mapping[str, str] = field(default_factory=lambda: FILES)
+    folders: tuple[str, ...] = ()  # other folders in which the files may lie, whatever the name of the one given
     columns: tuple[str, ...] = ()  # of the labelled files, where they have no header
     fields: tuple[str, ...] = ()  # the columns of the texts in TFDS, where they differ
+    tfds: Mapping[str, str] = field(default_factory=lambda: VALIDATION)
+    diagnosed: str = ''  # the row of the diagnostic set that is read with the task
     metrics: tuple[str, ...] = ('accuracy',)
     selects: str = 'accuracy'
-    lenient: bool = False  # broken rows are left out
+    lenient: bool = False  # whether broken rows are left out
 
 
 ENTAILMENT = ('entailment', 'neutral', 'contradiction')
 TWO = ('entailment', 'not_entailment')
 BINARY = ('0', '1')
 PAIR = ('sentence1', 'sentence2')
-MNLI = {
+MNLI_FILES = {
     'train': 'train.tsv',
     'dev': 'dev_matched.tsv',
     'dev_mismatched': 'dev_mismatched.tsv',
     'test': 'test_matched.tsv',
     'test_mismatched': 'test_mismatched.tsv',
 }
-MATCHED = {
+MNLI_TFDS = {
     'dev': 'validation_matched',
     'dev_mismatched': 'validation_mismatched',
     'test': 'test_matched',
@@ -60,11 +66,20 @@ GLUE: dict[str, Glue] = {
         ('unacceptable', 'acceptable'),
         BINARY,
         {'train': 8551, 'dev': 1043, 'test': 1063},
+        Printed('CoLA', what="Matthews' correlation"),
         columns=('source', 'label', 'star', 'sentence'),
         metrics=('matthews',),
         selects='matthews',
     ),
-    'sst2': Glue('SST-2', ('sentence',), 'label', ('negative', 'positive'), BINARY, {'train': 67_349, 'dev': 872, 'test': 1821}),
+    'sst2': Glue(
+        'SST-2',
+        ('sentence',),
+        'label',
+        ('negative', 'positive'),
+        BINARY,
+        {'train': 67_349, 'dev': 872, 'test': 1821},
+        Printed('SST-2'),
+    ),
     'mrpc': Glue(
         'MRPC',
         ('#1 String', '#2 String'),
@@ -72,6 +87,7 @@ GLUE: dict[str, Glue] = {
         ('not_equivalent', 'equivalent'),
         BINARY,
         {'train': 3668, 'dev': 408, 'test': 1725},
+        Printed('MRPC', 'metrics:dev/f1', 'F1'),
         fields=PAIR,
         metrics=('accuracy', 'f1'),
         selects='score',
@@ -83,6 +99,7 @@ GLUE: dict[str, Glue] = {
         ('not_duplicate', 'duplicate'),
         BINARY,
         {'train': 363_846, 'dev': 40_430, 'test': 390_965},
+        Printed('QQP', 'metrics:dev/accuracy'),
         metrics=('accuracy', 'f1'),
         selects='score',
         lenient=True,
@@ -94,6 +111,7 @@ GLUE: dict[str, Glue] = {
         (),
         (),
         {'train': 5749, 'dev': 1500, 'test': 1379},
+        Printed('STS-B', what="the mean of Pearson's and Spearman's correlation"),
         metrics=('pearson', 'spearman'),
         selects='score',
     ),
@@ -104,12 +122,25 @@ GLUE: dict[str, Glue] = {
         ENTAILMENT,
         ENTAILMENT,
         {'train': 392_702, 'dev': 9815, 'dev_mismatched': 9832, 'test': 9796, 'test_mismatched': 9847},
-        files=MNLI,
+        Printed('MNLI', what='accuracy, matched'),
+        files=MNLI_FILES,
         fields=('premise', 'hypothesis'),
+        tfds=MNLI_TFDS,
+        diagnosed='ax',
     ),
-    'qnli': Glue('QNLI', ('question', 'sentence'), 'label', TWO, TWO, {'train': 104_743, 'dev': 5463, 'test': 5463}),
-    'rte': Glue('RTE', PAIR, 'label', TWO, TWO, {'train': 2490, 'dev': 277, 'test': 3000}),
-    'wnli': Glue('WNLI', PAIR, 'label', ('not_entailment', 'entailment'), BINARY, {'train': 635, 'dev': 71, 'test': 146}),
+    'qnli': Glue(
+        'QNLI', ('question', 'sentence'), 'label', TWO, TWO, {'train': 104_743, 'dev': 5463, 'test': 5463}, Printed('QNLI')
+    ),
+    'rte': Glue('RTE', PAIR, 'label', TWO, TWO, {'train': 2490, 'dev': 277, 'test': 3000}, Printed('RTE')),
+    'wnli': Glue(
+        'WNLI',
+        PAIR,
+        'label',
+        ('not_entailment', 'entailment'),
+        BINARY,
+        {'train': 635, 'dev': 71, 'test': 146},
+        Printed('WNLI'),
+    ),
     'ax': Glue(
         'AX',
         PAIR,
@@ -118,6 +149,7 @@ GLUE: dict[str, Glue] = {
         ENTAILMENT,
         {'test': 1104},
         files={'test': 'diagnostic.tsv'},
+        folders=('diagnostic', 'MNLI'),
         fields=('premise', 'hypothesis'),
         metrics=('matthews',),
         selects='matthews',
@@ -131,38 +163,45 @@ def task(name: str) -> Task:
     return Task(
         'label' if row.names else 'score',
         labels=lambda data: row.names or ('score',),
-        splits=lambda data: from_folder(name, Path(data.folder).expanduser()) if data.folder else from_tfds(name),
+        splits=lambda data, cache: from_folder(name, Path(data.folder).expanduser()) if data.folder else from_tfds(name),
         metrics=row.metrics,
         selects=row.selects,
         sizes=row.sizes,
+        trains='train' in row.sizes,
+        printed=(row.printed,) if row.printed else (),
     )
 
 
-def home(row: Glue, folder: Path) -> Path:
-    """The folder of a task's files: `folder` itself where it has the task's name, else its part of that name."""
-    places = [folder, folder / 'diagnostic', folder / 'MNLI'] if row.folder == 'AX' else [folder]
-    for place in [folder / row.folder, *places]:
-        names = row.files.values() if row.files else ('train.tsv', 'dev.tsv')
-        if (place.name == row.folder or row.folder == 'AX') and any((place / name).is_file() for name in names):
+def find_folder(row: Glue, folder: Path) -> Path:
+    """The folder of a task's files: one in `folder`, or `folder` itself. Raises UserError if there is none."""
+    places = [folder / row.folder, *([folder] if row.folders or folder.name == row.folder else [])]
+    places += [folder / other for other in row.folders]
+    names = row.files.values()
+    for place in places:
+        if any((place / name).is_file() for name in names):
             return place
     raise UserError(
-        f"data.folder='{folder}' has no {row.folder}/{next(iter(row.files.values())) if row.files else 'train.tsv'}: "
-        f'give the folder that holds {row.folder}'
+        f"data.folder='{folder}' has no {row.folder}/{next(iter(row.files.values()))}: give the folder that holds {row.folder}"
     )
 
 
 def from_folder(name: str, folder: Path) -> dict[str, list[Example]]:
-    """The splits whose official files are there. Raises UserError where train or dev is missing, or a row is not as it must be."""
+    """The splits whose official files are there, with the diagnostic set of the row.
+
+    Raises UserError if train or dev is missing, or a row is not as it must be.
+    """
     row = GLUE[name]
-    place = home(row, folder)
-    named = row.files or {split: f'{split}.tsv' for split in ('train', 'dev', 'test')}
+    place = find_folder(row, folder)
     for split in ('train', 'dev'):
-        if split in named and not (place / named[split]).is_file():
-            raise UserError(f"the {split} split of {name} is missing: there is no '{place / named[split]}'")
-    found = {split: read(row, place / file, split) for split, file in named.items() if (place / file).is_file()}
-    diagnostics = [place.parent / other / 'diagnostic.tsv' for other in ('AX', 'diagnostic', 'MNLI')]
-    there = [path for path in diagnostics if path.is_file()]
-    return found | ({'ax': read(GLUE['ax'], there[0], 'test')} if name == 'mnli' and there else {})
+        if split in row.files and not (place / row.files[split]).is_file():
+            raise UserError(f"the {split} split of {name} is missing: there is no '{place / row.files[split]}'")
+    found = {split: read(row, place / file, split) for split, file in row.files.items() if (place / file).is_file()}
+    if row.diagnosed:
+        other = GLUE[row.diagnosed]
+        paths = [place.parent / each / other.files['test'] for each in (other.folder, *other.folders)]
+        there = [path for path in paths if path.is_file()]
+        found |= {row.diagnosed: read(other, there[0], 'test')} if there else {}
+    return found
 
 
 def records(row: Glue, path: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -170,13 +209,13 @@ def records(row: Glue, path: Path, split: str) -> Iterator[tuple[int, dict[str, 
     if row.columns and not split.startswith('test'):
         lines = ((number, line.split('\t')) for number, line in text_files.lines(path) if line)
         return files.named(path, (each for part in ([(0, list(row.columns))], lines) for each in part))
-    if not row.lenient or split.startswith('test'):  # the server asks for every row of test
+    if not row.lenient or split.startswith('test'):  # the server expects every row of test
         return files.tab_separated(path)
-    return unbroken(row, path)
+    return leave_out_broken(row, path)
 
 
-def unbroken(row: Glue, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows that have all columns and texts. Raises UserError at the first that has not where they are more than a few."""
+def leave_out_broken(row: Glue, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows that have all columns and texts. Raises UserError at the first broken one if more than BROKEN of them are."""
     lines = [(number, line.split('\t')) for number, line in text_files.lines(path) if line]
     header = lines[0][1] if lines else []
     texts = [header.index(column) for column in row.texts if column in header]
@@ -191,7 +230,7 @@ def unbroken(row: Glue, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def read(row: Glue, path: Path, split: str) -> list[Example]:
     """The examples of one official file; those of test have no labels.
 
-    Raises UserError for a missing column, an empty text, and a label that is not in the set.
+    Raises UserError for a missing column, an empty text and an unknown label.
     """
     result = []
     for number, record in records(row, path, split):
@@ -219,8 +258,7 @@ def from_tfds(name: str) -> dict[str, list[Example]]:
     row = GLUE[name]
     found = {}
     for split in row.sizes:
-        there = (MATCHED if name == 'mnli' else {'dev': 'validation'}) | {'train': 'train'}
-        source = there[split] if split in there else split
+        source = row.tfds[split] if split in row.tfds else split
         found[split] = [
             example(row, record, number, f'TFDS glue/{name} {source} example {number}')
             for number, record in enumerate(prepared.records(f'glue/{name}', source))
@@ -229,7 +267,7 @@ def from_tfds(name: str) -> dict[str, list[Example]]:
 
 
 def example(row: Glue, record: Mapping[str, Any], number: int, where: str) -> Example:
-    """The Example of a TFDS record; a label of −1 is not known."""
+    """The Example of a TFDS record; a label of −1 is unknown."""
     texts = [prepared.string(record[column]) for column in row.fields or row.texts]
     label = float(record['label'])
     return Example(

@@ -6,7 +6,7 @@ from pathlib import Path
 from research.data import json_lines, text_files
 from research.data.settings import Data
 from research.data.tasks import files, prepared
-from research.data.tasks.example import Example, Task, carve
+from research.data.tasks.example import Example, Printed, Task, carve
 from research.errors import UserError
 
 LABELS = ('negative', 'positive')
@@ -14,8 +14,9 @@ FOLDERS = {'neg': 'negative', 'pos': 'positive'}
 SPLITS = ('train', 'test')
 
 
-def splits(data: Data) -> dict[str, list[Example]]:
-    """The official splits, with a dev that is a share of train, for there is none."""
+def splits(data: Data, cache: str) -> dict[str, list[Example]]:
+    """The official splits, with a share of train as dev, since there is no official one."""
+    del cache
     found = from_folder(Path(data.folder).expanduser()) if data.folder else from_tfds()
     return {**carve(found['train'], data, 'dev'), 'test': found['test']}
 
@@ -23,7 +24,7 @@ def splits(data: Data) -> dict[str, list[Example]]:
 def from_folder(folder: Path) -> dict[str, list[Example]]:
     """The official folders SPLIT/pos and SPLIT/neg of .txt files, or SPLIT.jsonl (plain or compressed).
 
-    Raises UserError where a split is missing, and for a label that is none.
+    Raises UserError if a split is missing or a label is unknown.
     """
     folder = folder / 'aclImdb' if (folder / 'aclImdb').is_dir() else folder
     found = {split: list(read(folder, split)) for split in SPLITS}
@@ -34,7 +35,7 @@ def from_folder(folder: Path) -> dict[str, list[Example]]:
 
 
 def read(folder: Path, split: str) -> Iterator[Example]:
-    """The reviews of one split. Raises UserError where there are those of one label alone."""
+    """The reviews of one split. Raises UserError if only one label has a folder."""
     there = [name for name in FOLDERS if (folder / split / name).is_dir()]
     if len(there) == 1:
         raise UserError(f"'{folder / split}' has {there[0]} alone: {', '.join(set(FOLDERS) - set(there))} is missing")
@@ -71,5 +72,6 @@ IMDB = Task(
     labels=lambda data: LABELS,
     splits=splits,
     reported='test',
+    printed=(Printed('IMDb', what='accuracy on the test split'),),
     sizes={'test': 25_000},
 )

@@ -1,35 +1,34 @@
-"""The embedded task: from which package does a docstring come?"""
+"""The embedded task: which package does a docstring come from?"""
 
 import re
 from pathlib import Path
 
 from research.data.docstrings import digest, passages
 from research.data.settings import Data
-from research.data.tasks.example import Example, Task
+from research.data.tasks.example import Example, Printed, Task
 
 # The classes of the task `packages`: those top-level packages with the most English, in the order of their names.
 LABELS = ('flax', 'huggingface_hub', 'jax', 'matplotlib', 'numpy', 'pandas', 'scipy', 'sklearn', 'stdlib')
-# What gives a class away at once and is taken out of the texts of every class.
+# Names that would reveal a class; they are taken out of every text.
 NAMES = re.compile(
     r'\b(?:flax|linen|nnx|hugging ?face(?:_hub)?|the hub|hub|jax|jaxlib|jnp|lax|xla|matplotlib|mpl|pyplot|plt|numpy|np|pandas|pd|'
     r'scipy|sklearn|scikit[- ]learn|stdlib|python|cpython)\b[.]?',
     re.IGNORECASE,
 )
-CAPS = {'train': 600, 'dev': 120, 'test': 120}  # examples a class, at most
+CAPS = {'train': 600, 'dev': 120, 'test': 120}  # examples of a class, at most
 SHORTEST, LONGEST = 8, 120  # words of an example
 
 
 def examples(cache: str | Path) -> dict[str, list[tuple[str, str]]]:
-    """Texts and their packages, {'train', 'dev', 'test'} -> [(text, label)]: which package does this docstring come from?
+    """(text, package) of each example, by split: train, dev, test.
 
-    A module's docstrings all lie in one split (0.7, 0.15, 0.15 of the modules, by the hash of their name), no text
-    occurs twice, packages' own names (NAMES) are taken out, and CAPS limits each class, so that classes are nearly
-    balanced.
+    All docstrings of a module lie in one split (0.7, 0.15, 0.15 of the modules, by the hash of their name). No text
+    occurs twice, NAMES are taken out, and CAPS limit each class, so that classes are nearly balanced.
     """
     splits: dict[str, list[tuple[str, str]]] = {split: [] for split in CAPS}
     room = {(split, label): cap for split, cap in CAPS.items() for label in LABELS}
     seen = set()
-    # In the order of their hashes, so that a cap keeps a sample of a package, not its first modules.
+    # In the order of their hashes, so that CAPS keep a sample of a package, not its first modules.
     for passage in sorted(passages(cache), key=lambda passage: digest(passage.module, *passage.paragraphs)):
         if passage.package not in LABELS or ':' in passage.module:
             continue
@@ -44,9 +43,16 @@ def examples(cache: str | Path) -> dict[str, list[tuple[str, str]]]:
     return splits
 
 
-def splits(data: Data) -> dict[str, list[Example]]:
-    """The examples as those of every task are."""
-    return {split: [Example(text, '', label) for text, label in members] for split, members in examples(data.cache).items()}
+def splits(data: Data, cache: str) -> dict[str, list[Example]]:
+    """The splits as Examples."""
+    del data
+    return {split: [Example(text, '', label) for text, label in members] for split, members in examples(cache).items()}
 
 
-PACKAGES = Task('label', labels=lambda data: LABELS, splits=splits, reported='test')
+PACKAGES = Task(
+    'label',
+    labels=lambda data: LABELS,
+    splits=splits,
+    reported='test',
+    printed=(Printed('packages', what='accuracy of naming the package that a docstring comes from, on the test split'),),
+)

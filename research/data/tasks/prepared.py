@@ -1,4 +1,4 @@
-"""Tasks from TFDS, by name."""
+"""The records of tasks that TFDS holds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,9 +8,9 @@ from research.errors import UserError
 
 
 def records(name: str, split: str) -> Iterator[dict[str, Any]]:
-    """The records of a split of the TFDS dataset `name`. Raises UserError where it is not prepared and cannot be."""
+    """The records of a split of the TFDS dataset `name`. Raises UserError if it is not prepared and cannot be."""
     try:
-        return iter(builders.opened(name, '', split).as_data_source(split=split))
+        return iter(builders.open_builder(name, '', split).as_data_source(split=split))
     except UserError as error:
         raise UserError(f'{error}; or give the official files: --config.data.folder=FOLDER') from None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from research.data import json_lines
 from research.data.tasks import files, prepared
-from research.data.tasks.example import Example, Task
+from research.data.tasks.example import Example, Printed, Task
 from research.errors import UserError
 
 LETTERS = ('A', 'B', 'C', 'D')
@@ -16,8 +16,9 @@ SPLITS = {'train': 'train', 'dev': 'dev', 'test': 'test'}
 RACE = Task(
     'choice',
     labels=lambda data: LETTERS,
-    splits=lambda data: from_folder(Path(data.folder).expanduser()) if data.folder else from_tfds(),
+    splits=lambda data, cache: from_folder(Path(data.folder).expanduser()) if data.folder else from_tfds(),
     reported='test',
+    printed=(Printed('RACE'),),
     sizes={'train': 87_866, 'dev': 4887, 'test': 4934},
 )
 
@@ -25,7 +26,7 @@ RACE = Task(
 def from_folder(folder: Path) -> dict[str, list[Example]]:
     """The official folders SPLIT/PART/*.txt, or files SPLIT_PART.jsonl (plain or compressed).
 
-    Raises UserError without train or dev.
+    Raises UserError if train or dev is missing.
     """
     folder = folder / 'RACE' if (folder / 'RACE').is_dir() else folder
     found = {}
@@ -44,7 +45,7 @@ def read(folder: Path, split: str, part: str) -> Iterator[Example]:
         try:
             yield from questions(json.loads(path.read_text('utf-8-sig')), f"'{path}'", part)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"'{path}' is no passage of RACE: {error}") from None
+            raise UserError(f"'{path}' is not a passage of RACE: {error}") from None
     for path in files.only(folder, f'{split}_{part}.jsonl'):
         for number, record in json_lines.records(path):
             yield from questions(record, f"'{path}' line {number}", part)
@@ -53,7 +54,7 @@ def read(folder: Path, split: str, part: str) -> Iterator[Example]:
 def questions(record: Mapping[str, Any], where: str, part: str) -> Iterator[Example]:
     """The Examples of one passage."""
     if not isinstance(record, Mapping):
-        raise UserError(f'{where} is no passage of RACE: it must be a JSON object')
+        raise UserError(f'{where} is not a passage of RACE: it must be a JSON object')
     missing = [name for name in ('article', 'questions', 'options', 'answers', 'id') if name not in record]
     if missing:
         raise UserError(f"{where} has no '{missing[0]}'; it has {', '.join(record)}")

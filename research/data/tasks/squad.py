@@ -3,35 +3,52 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from research.data.tasks import files, prepared
-from research.data.tasks.example import Example, Task
+from research.data.tasks.example import Example, Printed, Task
 from research.errors import UserError
 
-VERSIONS = {'squad': 'v1.1', 'squad2': 'v2.0'}
-SIZES = {'squad': {'train': 87_599, 'dev': 10_570}, 'squad2': {'train': 130_319, 'dev': 11_873}}
+
+@dataclass(frozen=True)
+class Version:
+    """A version of SQuAD."""
+
+    number: str
+    no_answer: bool  # whether a question may have no answer
+    sizes: Mapping[str, int]  # of the official splits
+
+
+VERSIONS = {
+    'squad': Version('1.1', False, {'train': 87_599, 'dev': 10_570}),
+    'squad2': Version('2.0', True, {'train': 130_319, 'dev': 11_873}),
+}
 
 
 def task(name: str) -> Task:
-    """The row of TASKS of a version of SQuAD. Of 2.0 the answer may be that there is none."""
+    """The row of TASKS of a version of SQuAD."""
+    row = VERSIONS[name]
+    title = f'SQuAD{row.number}'
     return Task(
         'span',
         labels=lambda data: (),
-        splits=lambda data: from_folder(name, Path(data.folder).expanduser()) if data.folder else from_tfds(name),
+        splits=lambda data, cache: from_folder(name, Path(data.folder).expanduser()) if data.folder else from_tfds(row),
         metrics=('exact', 'f1'),
         selects='f1',
-        sizes=SIZES[name],
+        sizes=row.sizes,
+        no_answer=row.no_answer,
+        printed=(Printed(f'{title} F1', 'metrics:dev/f1', 'F1'), Printed(f'{title} EM', 'metrics:dev/exact', 'exact match')),
     )
 
 
 def from_folder(name: str, folder: Path) -> dict[str, list[Example]]:
-    """train*.json and dev*.json of `folder` or its part of the version's name.
+    """The examples of train*.json and dev*.json in `folder`, or in its folder named after the version.
 
-    Raises UserError where one is missing or there are several, and for a file that is not SQuAD's.
+    Raises UserError if one is missing, there are several, or a file is not SQuAD's.
     """
-    version = VERSIONS[name]
+    version = f'v{VERSIONS[name].number}'
     places = [folder / version, folder] if (folder / version).is_dir() else [folder]
     found = {}
     for split in ('train', 'dev'):
@@ -42,16 +59,16 @@ def from_folder(name: str, folder: Path) -> dict[str, list[Example]]:
             raise UserError(f"the {split} split of {name} is missing: there is no '{places[0]}/{split}*.json'")
         if len(there) > 1:
             raise UserError(f"'{places[0]}' has several {split} files ({', '.join(path.name for path in there)}); leave one")
-        found[split] = read(there[0], impossible=name == 'squad2')
+        found[split] = read(there[0], no_answer=VERSIONS[name].no_answer)
     return found
 
 
-def read(path: Path, impossible: bool) -> list[Example]:
-    """The questions of one official JSON file; `impossible`: some may have no answer."""
+def read(path: Path, no_answer: bool) -> list[Example]:
+    """The questions of one official JSON file; no_answer: whether some may have none."""
     try:
         articles = json.loads(path.read_text('utf-8-sig'))['data']
         found = [
-            question(asked, paragraph['context'], str(path), impossible)
+            question(asked, paragraph['context'], str(path), no_answer)
             for article in articles
             for paragraph in article['paragraphs']
             for asked in paragraph['qas']
@@ -72,19 +89,21 @@ def read(path: Path, impossible: bool) -> list[Example]:
     return found
 
 
-def question(asked: Mapping[str, Any], context: str, file: str, impossible: bool) -> Example:
+def question(asked: Mapping[str, Any], context: str, file: str, no_answer: bool) -> Example:
     """The Example of one question.
 
-    Raises UserError for an empty text, for an answer at no place, and for no answer where there must be one.
+    Raises UserError for an empty text, an answer without a place, and a missing answer where there must be one.
     """
     where = f"'{file}' question {asked['id']}"
     for name, record in (('question', asked), ('context', {'context': context})):
         files.text(record, name, where)
     answers = asked['answers']
-    if impossible and 'is_impossible' in asked and asked['is_impossible'] and answers:
-        raise UserError(f'{where} is said to be impossible and has an answer')
-    if not answers and not impossible:
-        raise UserError(f'{where} has no answer, which SQuAD 1.1 does not know: give --config=configs/finetune.py:squad2')
+    if no_answer and 'is_impossible' in asked and asked['is_impossible'] and answers:
+        raise UserError(f'{where} has is_impossible=true and an answer')
+    if not answers and not no_answer:
+        raise UserError(
+            f'{where} has no answer, which SQuAD 1.1 does not allow: for SQuAD 2.0 give --config=configs/finetune.py:squad2'
+        )
     wrong = [each['answer_start'] for each in answers if not isinstance(each['answer_start'], int)]
     if wrong:
         raise UserError(f'{where}: answer_start must be a whole number, not {wrong[0]!r:.40}')
@@ -92,10 +111,10 @@ def question(asked: Mapping[str, Any], context: str, file: str, impossible: bool
     return Example(asked['question'], context, where=where, id=str(asked['id']), answers=golds, group=context)
 
 
-def from_tfds(name: str) -> dict[str, list[Example]]:
+def from_tfds(version: Version) -> dict[str, list[Example]]:
     """The splits that TFDS has under squad/VERSION."""
     found = {}
-    source = f'squad/{VERSIONS[name]}'
+    source = f'squad/v{version.number}'
     for split, theirs in (('train', 'train'), ('dev', 'validation')):
         found[split] = [
             Example(

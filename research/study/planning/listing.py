@@ -95,7 +95,9 @@ def number_of_steps(x: Experiment) -> int | None:
     if not x.run.epochs:
         return x.run.steps
     try:
-        return math.ceil(x.run.epochs * len(tasks.examples(x.data)['train']) / x.run.batch) if x.data.task else None
+        return (
+            math.ceil(x.run.epochs * len(tasks.examples(x.data, x.machine.cache)['train']) / x.run.batch) if x.data.task else None
+        )
     except (UserError, OSError):
         return None
 

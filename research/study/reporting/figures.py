@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from research.data.masking import MASKING
 from research.models.architecture import Architecture
 from research.study.columns import FORMATS, Column
 from research.study.curves import Curve, read_curve
@@ -80,7 +81,7 @@ def curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Draw
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,.0f}'))
     for axes, (policy, found) in zip(places, held_out.items(), strict=False):
-        if policy == 'frequency':  # hides rare pieces, of which the entropy of all says nothing
+        if MASKING[policy].weighs_pieces:  # rare pieces are predicted more often, for which the entropy is no measure
             continue
         results = [result for name in found if (result := evidence[name].result) is not None]
         for entropy in sorted({round(value, 3) for result in results if (value := look_up(result, 'unigram_entropy')) is not None}):

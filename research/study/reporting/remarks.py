@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from research.data.masking import MASKING
 from research.runs.environment import sessions
 from research.study.graph import needs
 from research.study.reporting.cells import Cell, Evidence, baseline, look_up, read_cell
@@ -45,7 +46,8 @@ def remarks(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Eviden
         entropy, loss = (
             None if found.result is None else look_up(found.result, key) for key in ('unigram_entropy', 'metrics:dev/mlm')
         )
-        rare = study.runs[name].data.masking.policy == 'frequency'  # rare pieces are hidden more: their frequencies say less
+        # A policy that weighs pieces predicts rare ones more often, for which their unigram entropy is no measure.
+        rare = MASKING[study.runs[name].data.masking.policy].weighs_pieces
         if entropy is not None and loss is not None and loss >= entropy and not rare:
             lines.append(
                 f'`{name}` has a held-out MLM loss of {loss:.3f}, not below the unigram entropy of {entropy:.3f}:'
