@@ -17,7 +17,7 @@ from research.data.encoding import Encoded
 from research.data.settings import Data
 from research.errors import UserError
 from research.evaluation import metrics
-from research.evaluation.spans import Answer, candidates, none_logit, ranked
+from research.evaluation.spans import Answer, find_answers, rank_answers, score_no_answer
 
 # A metric that is no share -> the same as one, in [0, 1] as all others are.
 PERCENT = ('exact', 'f1', 'HasAns_exact', 'HasAns_f1', 'NoAns_exact', 'NoAns_f1', 'best_exact', 'best_f1')
@@ -113,14 +113,14 @@ def judge_answers(data: Data, questions: Encoded, logits: list[NDArray], thresho
     windows: list[list[list[Answer]]] = [[] for _ in questions.members]
     none = [np.inf] * len(questions.members)
     for owner, window, each in zip(questions.owner.tolist(), questions.windows, logits, strict=True):
-        found = candidates(each, window.first, window.offsets, data.answers.longest, data.answers.best)
+        found = find_answers(each, window.first, window.offsets, data.answers.longest, data.answers.best)
         windows[owner].append(found)
-        none[owner] = min(none[owner], none_logit(each))
+        none[owner] = min(none[owner], score_no_answer(each))
     impossible = tasks.task(data).no_answer
     predictions, told, sure, raw, leads = [], {}, {}, {}, {}
     golds = gold_answers(questions)
     for number, (example, mine) in enumerate(zip(questions.members, windows, strict=True)):
-        best = ranked(mine, data.answers.best)
+        best = rank_answers(mine, data.answers.best)
         texts = [example.pair[each.start : each.end] for each in best] or ['']
         lead = none[number] - best[0].logit if best else 0.0
         raw[example.id], leads[example.id] = texts[0], lead

@@ -1,4 +1,4 @@
-"""Answers from the logits of their first and last pieces: one way for predictions, metrics and files."""
+"""Answers from the logits of their first and last pieces, for predictions, metrics and files."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class Answer(NamedTuple):
     probability: float  # within its window, over all spans of the window's context and none at all
 
 
-def candidates(
+def find_answers(
     logits: NDArray[np.float32], first: int, offsets: Sequence[tuple[int, int]], longest: int, best: int
 ) -> list[Answer]:
     """The `best` spans of at most `longest` pieces of one window, the most probable first.
@@ -26,7 +26,7 @@ def candidates(
     if not offsets:
         return []
     part = slice(first, first + len(offsets))
-    # Distributions are over [CLS], which stands for no answer, and the pieces of the context.
+    # Distributions are over [CLS], which means no answer, and the pieces of the context.
     starts, ends = (np.concatenate([logits[:1, i], logits[part, i]]).astype(np.float64) for i in (0, 1))
     normal = sum(float(np.logaddexp.reduce(each)) for each in (starts, ends))
     length = np.arange(len(offsets))[None, :] - np.arange(len(offsets))[:, None]
@@ -41,12 +41,12 @@ def candidates(
     return found
 
 
-def none_logit(logits: NDArray[np.float32]) -> float:
+def score_no_answer(logits: NDArray[np.float32]) -> float:
     """The logit of no answer in one window: that of [CLS] as its first and last piece (Devlin et al. 2019, §4.3)."""
     return float(np.float64(logits[0, 0]) + np.float64(logits[0, 1]))
 
 
-def ranked(windows: Iterable[list[Answer]], best: int) -> list[Answer]:
+def rank_answers(windows: Iterable[list[Answer]], best: int) -> list[Answer]:
     """The `best` different answers of several windows, by their logits."""
     kept: dict[tuple[int, int], Answer] = {}
     for answer in sorted((each for window in windows for each in window), key=lambda each: -each.logit):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from research.data.settings import Data
 from research.data.tokenizers import load_tokenizer, vocabulary_of
-from research.models.heads import Model
+from research.errors import UserError, choose
+from research.models.architecture import Architecture
+from research.models.heads import Heads, Model
 from research.predict.inputs import Input, Reader, Sequence
-from research.predict.kinds import Kind
+from research.predict.kinds import KINDS, Kind
 from research.surgery import Donor
 
 WINDOW = 1024  # inputs that are held at once; within a window they are batched by length
@@ -23,24 +25,39 @@ TOKENS = 4096  # pieces of a batch, padding included
 SHORTEST = 16  # pieces; batches are padded to this times a power of two, so few programs are compiled
 
 
+def require(donor: Donor, name: str) -> Kind:
+    """The row of KINDS called `name`. Raises UserError if there is none, or the model lacks its head or a tokenizer."""
+    kind = KINDS[choose('kind of prediction', name, KINDS)]
+    if kind.head and kind.head not in dict(donor.heads):
+        has = ', '.join(head for head, _ in donor.heads) or 'none'
+        raise UserError(f'--kind={name} needs the {kind.head} head, which {donor.label} lacks (it has: {has})')
+    if donor.tokenizer is None:
+        raise UserError(f'{donor.label} has no tokenizer, so it can read no text: put its tokenizer.json or vocab.txt beside it')
+    return kind
+
+
+@lru_cache(maxsize=8)
+def _compile(kind: Kind, a: Architecture, heads: Heads) -> Callable[..., Any]:
+    return jax.jit(partial(kind.compute, Model(a, heads)))
+
+
 def predict(
     donor: Donor, kind: Kind, data: Data, inputs: Iterable[Input], report: Callable[[int], None] = lambda more: None
 ) -> Iterator[dict[str, Any]]:
-    """What `donor` says of each input, in order; longer ones are cut to the length that it was trained with, in pieces.
+    """The prediction of `donor` for each input, in order; longer ones are cut to the length of its training, in pieces.
 
-    report: is told how many more inputs are done.
+    data: what the model was trained with. report: called with the number of inputs that were just finished.
     """
     a = dataclasses.replace(donor.architecture, unroll=1)  # rolled: each of the few shapes compiles fast
-    assert donor.tokenizer is not None
+    assert donor.tokenizer is not None, '`require` asks for one'
     tokenizer = load_tokenizer(donor.tokenizer)
     reader = Reader(tokenizer, vocabulary_of(tokenizer), min(data.length, a.positions), a.types != 1, data)
     params = jax.tree.map(jnp.asarray, donor.params)
-    compute = jax.jit(partial(kind.compute, Model(a, donor.heads)))
+    compute = _compile(kind, a, donor.heads)
     sizes: dict[int, int] = {}
     inputs = iter(inputs)
     while window := list(islice(inputs, WINDOW)):
-        read = kind.read(reader, window)
-        rows = [(i, one) for i, sequences in enumerate(read) for one in sequences]
+        rows = [(i, one) for i, sequences in enumerate(kind.read(reader, window)) for one in sequences]
         results: list[Any] = [None] * len(rows)
         for members, batch in batches([one for _, one in rows], reader, sizes):
             found = jax.tree.map(np.asarray, compute(params, batch))
@@ -50,7 +67,7 @@ def predict(
         for (i, one), result in zip(rows, results, strict=True):
             of[i].append((one, result))
         for x, mine in zip(window, of, strict=True):
-            yield kind.tell(donor, reader, x, mine)
+            yield kind.describe(donor, reader, x, mine)
         report(len(window))
 
 
@@ -59,7 +76,7 @@ def batches(
 ) -> Iterator[tuple[list[int], dict[str, NDArray[np.int32]]]]:
     """Batches of rows of similar length, with the numbers of their rows: [B, T] for a T that is one of few, B the same for each T.
 
-    sizes: T -> B, kept from one call to the next. Filler rows read one piece.
+    sizes: T -> B, kept from one call to the next. Rows that fill a batch up have one piece.
     """
     by_length: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
@@ -87,5 +104,5 @@ def batches(
 
 
 def power_of_two(n: int, least: int) -> int:
-    """The least `least` · 2^k that is not below `n`."""
+    """The smallest `least` · 2^k that is at least `n`."""
     return least << max(0, (max(n, 1) - 1) // least).bit_length()

@@ -1,4 +1,4 @@
-"""Texts to predict from, as sequences of ids."""
+"""Inputs of predictions as sequences of ids."""
 
 import dataclasses
 import json
@@ -38,16 +38,16 @@ class Input:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """A tokenizer and the room that the model has."""
+    """A tokenizer and the longest sequence that the model reads."""
 
     tokenizer: Tokenizer
     pieces: Vocabulary
     room: int  # T, at most, special pieces included
     types: bool  # whether there is a second token type
-    data: Data  # what the model was trained with: how answers are looked for, and whether there may be none
+    data: Data  # what the model was trained with: how answers are found, and whether there may be none
 
     def sequence(self, *segments: NDArray[np.int32]) -> tuple[list[int], list[int]]:
-        """[CLS] A [SEP] or [CLS] A [SEP] B [SEP], the longer segment cut first where there is not enough room."""
+        """[CLS] A [SEP] or [CLS] A [SEP] B [SEP], the longer segment cut first if there is not enough room."""
         first, *second = ([segment] for segment in segments)
         ids, types = [self.pieces.cls], [0]
         for kind, (segment,) in enumerate(cut(first, second[0] if second else None, self.room)):
@@ -56,16 +56,13 @@ class Reader:
         return ids, types
 
 
-# ---- What each kind reads -----------------------------------------------------------------------------------------------------
-
-
 def read_text(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
-    """Each input's text, with its pair where it has one; what a text itself calls '[SEP]' is letters, as in training."""
+    """Each input's text, and its pair if it has one. '[SEP]' in a text is read as letters, as in training."""
     return assemble(reader, inputs, partial(tokenizers.encode, reader.tokenizer, reader.pieces))
 
 
 def assemble(reader: Reader, inputs: list[Input], pieces: Callable[[list[str]], Ids]) -> list[list[Sequence]]:
-    """A Sequence of each input's text, with its pair where it has one, as `pieces` turns texts into ids."""
+    """A Sequence of each input's text, and its pair if it has one; `pieces` turns texts into ids."""
     texts = pieces([x.fields['text'] for x in inputs])
     pairs = iter(pieces([x.fields['pair'] for x in inputs if 'pair' in x.fields]))
     segments = [[text, next(pairs)] if 'pair' in x.fields else [text] for x, text in zip(inputs, texts, strict=True)]
@@ -73,9 +70,9 @@ def assemble(reader: Reader, inputs: list[Input], pieces: Callable[[list[str]], 
 
 
 def read_masked(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
-    """Each input's text, in which the mask piece is itself, not its letters, as all other special pieces are.
+    """Each input's text. The mask piece in it is itself; other special pieces are read as letters.
 
-    Raises UserError for a text without one, and for one that is cut before its last.
+    Raises UserError for a text without a mask, and for one whose last mask would be cut off.
     """
     mask = str(reader.tokenizer.id_to_token(reader.pieces.mask))
     blank = np.array([reader.pieces.mask], np.int32)
@@ -92,7 +89,7 @@ def read_masked(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
     for x, (one,) in zip(inputs, assemble(reader, inputs, pieces), strict=True):
         wanted = sum(text.count(mask) for text in x.fields.values())
         if not wanted:
-            raise UserError(f'{x.where} holds no {mask}, which is what fill-mask fills: {json.dumps(x.fields["text"][:60])}')
+            raise UserError(f'{x.where} has no {mask} for fill-mask to fill: {json.dumps(x.fields["text"][:60])}')
         positions = tuple(i for i, id in enumerate(one.ids) if id == reader.pieces.mask)
         if len(positions) < wanted:
             raise UserError(f'{x.where} is longer than the {reader.room} pieces that are read: its last {mask} would be cut off')

@@ -1,7 +1,7 @@
-"""What can be asked of a model: what each kind reads, computes and tells."""
+"""The kinds of predictions: what each reads, computes and returns. KINDS has a row for each."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,15 +10,16 @@ import numpy as np
 from scipy.special import softmax
 
 from research.data import tasks
-from research.evaluation.spans import Answer, candidates, none_logit
+from research.data.json_lines import string as read_text_field
+from research.evaluation.spans import Answer, find_answers, score_no_answer
 from research.models.heads import Model, encode, score
 from research.predict.inputs import Input, Reader, Sequence, read_masked, read_question, read_text
 from research.surgery import Donor
 
-TOP = 5  # pieces that fill-mask tells
+TOP = 5  # pieces that fill-mask returns for a mask
 
 
-# ---- What each kind computes and tells ----------------------------------------------------------------------------------------
+# ---- What each kind computes ----------------------------------------------------------------------------------------------------
 
 
 def fill(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
@@ -51,8 +52,11 @@ def hidden(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     return layers.swapaxes(0, 1).astype(jnp.float32)
 
 
-def tell_filled(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
-    """For each [MASK] in turn its most probable pieces."""
+# ---- What each kind returns -----------------------------------------------------------------------------------------------------
+
+
+def describe_filled(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
+    """The most probable pieces of each [MASK], in the order of the text."""
     ((one, (probabilities, ids)),) = rows
     return {
         'masks': [
@@ -65,8 +69,8 @@ def tell_filled(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequenc
     }
 
 
-def tell_label(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
-    """The most probable label and the probability of each; of a model with one label, which is a scale, the score on it."""
+def describe_label(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
+    """The most probable label and the probability of each label; for a model with one label, a scale, the score on it."""
     ((_, logits),) = rows
     names = donor.labels or tuple(f'LABEL_{i}' for i in range(len(logits)))
     if len(names) == 1:
@@ -78,52 +82,61 @@ def tell_label(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence
     }
 
 
-def tell_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
+def describe_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
     """The most probable span of the context: its text, its characters [start, end), and its probability within its window.
 
-    A model of SQuAD 2.0 tells '' where no answer leads by more than the threshold, as its metrics have it.
+    A model whose task has questions without an answer predicts '' if the logit of no answer leads by more than the threshold.
     """
-    found = [each for one, logits in rows for each in candidates(logits, one.first, one.offsets, reader.data.answers.longest, 1)]
+    found = [each for one, logits in rows for each in find_answers(logits, one.first, one.offsets, reader.data.answers.longest, 1)]
     best = max(found, key=lambda each: each.probability, default=Answer(0, 0, 0.0, 0.0))
     if found and reader.data.task and tasks.task(reader.data).no_answer:
-        lead = min(none_logit(logits) for _, logits in rows) - max(each.logit for each in found)
+        lead = min(score_no_answer(logits) for _, logits in rows) - max(each.logit for each in found)
         best = Answer(0, 0, 0.0, 0.0) if lead > reader.data.answers.threshold else best
     answer = x.fields['context'][best.start : best.end]
     return {'answer': answer, 'start': best.start, 'end': best.end, 'score': number(best.probability)}
 
 
-def tell_vector(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
+def describe_vector(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
     """The vector of the text."""
     ((_, vector),) = rows
     return {'embedding': [number(component) for component in vector]}
 
 
-def tell_hidden(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
+def describe_hidden(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
     """hidden_l [T, D] of each layer."""
     ((one, layers),) = rows
     return {f'hidden_{i}': layer[: len(one.ids)] for i, layer in enumerate(layers)}
 
 
 def number(x: Any) -> float:
-    """A float32 as the shortest decimal that means it."""
+    """A float32 as the float with the shortest decimal form."""
     return float(str(np.float32(x)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One thing to ask of a model."""
+    """A row of KINDS."""
 
     head: str  # the head it reads; '' for the encoder alone
     fields: tuple[str, ...]  # of an input line
     read: Callable[[Reader, list[Input]], list[list[Sequence]]]
     compute: Callable[[Model, Any, dict[str, jax.Array]], Any]
-    tell: Callable[[Donor, Reader, Input, list[tuple[Sequence, Any]]], dict[str, Any]]
+    describe: Callable[[Donor, Reader, Input, list[tuple[Sequence, Any]]], dict[str, Any]]
 
 
 KINDS = {
-    'fill-mask': Kind('mlm', ('text',), read_masked, fill, tell_filled),
-    'classify': Kind('label', ('text',), read_text, classify, tell_label),
-    'answer': Kind('span', ('question', 'context'), read_question, answer, tell_answer),
-    'embed': Kind('', ('text',), read_text, embed, tell_vector),
-    'hidden': Kind('', ('text',), read_text, hidden, tell_hidden),
+    'fill-mask': Kind('mlm', ('text',), read_masked, fill, describe_filled),
+    'classify': Kind('label', ('text',), read_text, classify, describe_label),
+    'answer': Kind('span', ('question', 'context'), read_question, answer, describe_answer),
+    'embed': Kind('', ('text',), read_text, embed, describe_vector),
+    'hidden': Kind('', ('text',), read_text, hidden, describe_hidden),
 }
+
+
+def read_input(fields: Mapping[str, Any], where: str, kind: Kind) -> Input:
+    """One input of a kind from its fields: those that the kind names, and 'pair', a second text, beside 'text'.
+
+    Raises UserError for a field that is missing or is not a text.
+    """
+    names = (*kind.fields, *(('pair',) if 'pair' in fields and kind.fields == ('text',) else ()))
+    return Input(where, {name: read_text_field(fields, name, where) for name in names})

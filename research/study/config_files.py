@@ -9,6 +9,8 @@ from research.experiment import Experiment
 from research.study.study import Study
 from research.wire import from_wire
 
+ROOT = Path(__file__).parents[2]
+
 
 def load(config: str) -> Experiment | Study:
     """The Experiment or the Study that FILE[:size] defines."""
@@ -28,6 +30,8 @@ def module(config: str) -> types.ModuleType:
     """The Python file of FILE[:size], imported."""
     name, colon, _ = config.partition('.py:')
     path = Path(name + '.py' if colon else config)
+    if not path.is_file() and not path.is_absolute():
+        path = ROOT / path if (ROOT / path).is_file() else path  # the recipes of this project serve from any folder
     if not path.is_file():
         found = (file for folder in ('configs', 'experiments') for file in sorted(Path(folder).glob('*.py')))
         files = [str(file) for file in found if 'def get_' in file.read_text(encoding='utf-8')]

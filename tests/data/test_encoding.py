@@ -19,7 +19,7 @@ from research.data.settings import Answers, Data
 from research.data.tokenizers import KINDS, as_albert, as_bert, finished, vocabulary_of
 from research.data.windows import repair_answer, trim_offsets, windows
 from research.errors import UserError
-from research.evaluation.spans import candidates
+from research.evaluation.spans import find_answers
 from research.machine import Machine
 
 CONTEXT = 'The  Éire “tower”, built (in 1889) by ﬁve men: 300 m\u00a0high. It cost £4.50! '
@@ -56,7 +56,7 @@ def test_an_answer_survives_normalisation_as_a_slice_of_the_context(tokenizer: T
     assert CONTEXT[first[0] : last[1]] == answer
     logits = np.zeros((200, 2), np.float32)
     logits[place[0], 0] = logits[place[1], 1] = 9
-    best = candidates(logits, window.first, window.offsets, 200, 3)[0]
+    best = find_answers(logits, window.first, window.offsets, 200, 3)[0]
     assert CONTEXT[best.start : best.end] == answer
 
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from research.evaluation.spans import Answer, candidates, none_logit, ranked
+from research.evaluation.spans import Answer, find_answers, rank_answers, score_no_answer
 
 OFFSETS = [(0, 3), (4, 7), (8, 11), (12, 15), (16, 19)]
 FIRST = 4  # [CLS] two pieces [SEP], then the context
@@ -17,7 +17,7 @@ def logits() -> np.ndarray:
 
 
 def test_candidates_are_the_best_spans_by_brute_force(logits: np.ndarray) -> None:
-    found = candidates(logits, FIRST, OFFSETS, longest=3, best=7)
+    found = find_answers(logits, FIRST, OFFSETS, longest=3, best=7)
     spans = [(i, j) for i, j in itertools.product(range(5), range(5)) if 0 <= j - i < 3]
     worth = {(i, j): float(logits[FIRST + i, 0]) + float(logits[FIRST + j, 1]) for i, j in spans}
     best = sorted(spans, key=lambda span: -worth[span])[:7]
@@ -29,20 +29,20 @@ def test_candidates_are_the_best_spans_by_brute_force(logits: np.ndarray) -> Non
 
 
 def test_no_context_has_no_answer(logits: np.ndarray) -> None:
-    assert candidates(logits, FIRST, [], 30, 20) == []
+    assert find_answers(logits, FIRST, [], 30, 20) == []
 
 
 def test_spans_are_no_longer_than_asked_and_all_are_kept_where_there_are_few(logits: np.ndarray) -> None:
-    assert len(candidates(logits, FIRST, OFFSETS, longest=30, best=100)) == 15
-    assert {x.end - x.start for x in candidates(logits, FIRST, OFFSETS, longest=1, best=100)} == {3}
+    assert len(find_answers(logits, FIRST, OFFSETS, longest=30, best=100)) == 15
+    assert {x.end - x.start for x in find_answers(logits, FIRST, OFFSETS, longest=1, best=100)} == {3}
 
 
 def test_windows_are_ranked_together_and_an_answer_counts_once() -> None:
     a, b, c = Answer(0, 3, 5.0, 0.5), Answer(0, 3, 6.0, 0.2), Answer(4, 7, 5.5, 0.9)
-    assert ranked([[a], [b, c]], 20) == [b, c]
-    assert ranked([[a], [b, c]], 1) == [b]
-    assert ranked([[], []], 3) == []
+    assert rank_answers([[a], [b, c]], 20) == [b, c]
+    assert rank_answers([[a], [b, c]], 1) == [b]
+    assert rank_answers([[], []], 3) == []
 
 
 def test_no_answer_is_the_first_position(logits: np.ndarray) -> None:
-    assert none_logit(logits) == pytest.approx(float(logits[0, 0]) + float(logits[0, 1]))
+    assert score_no_answer(logits) == pytest.approx(float(logits[0, 0]) + float(logits[0, 1]))

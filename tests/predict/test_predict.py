@@ -143,7 +143,7 @@ def test_no_answer_is_told_where_it_leads(task: str, threshold: float, answer: s
     anything: Any = None
     reader = inputs.Reader(anything, anything, 6, True, Data(task=task, answers=Answers(threshold=threshold)))
     asked = inputs.Input('line 1', {'question': 'who', 'context': 'king map'})
-    told = kinds.tell_answer(anything, reader, asked, [(one, logits)])
+    told = kinds.describe_answer(anything, reader, asked, [(one, logits)])
     assert (told['answer'], told['end']) == (answer, len(answer))
 
 
@@ -214,9 +214,9 @@ def test_a_run_reads_as_much_as_it_was_trained_with(teacher: Path, tmp_path: Pat
         ('embed', '{"text": 3}', "in.jsonl' line 2: column 'text' is not a text but 3"),
         ('embed', '{"text": "a", "pair": null}', "in.jsonl' line 2: column 'pair' is not a text but None"),
         ('embed', '{"text": "a \\ud83d"}', "in.jsonl' line 2: column 'text' holds half a surrogate pair"),
-        ('embed', '{"text": ' + '9' * 5000 + '}', "in.jsonl' line 2 is not JSON that can be read"),
-        ('embed', '[' * 100_000, "in.jsonl' line 2 is not JSON that can be read"),
-        ('fill-mask', '{"text": "the king"}', 'line 2 holds no [MASK], which is what fill-mask fills: "the king"'),
+        ('embed', '{"text": ' + '9' * 5000 + '}', "in.jsonl' line 2 is JSON that cannot be read"),
+        ('embed', '[' * 100_000, "in.jsonl' line 2 is JSON that cannot be read"),
+        ('fill-mask', '{"text": "the king"}', 'line 2 has no [MASK] for fill-mask to fill: "the king"'),
         ('fill-mask', json.dumps({'text': 'a ' * 20 + '[MASK]'}), 'line 2 is longer than the 16 pieces that are read'),
     ],
 )
@@ -272,4 +272,4 @@ def test_a_scale_is_told_as_a_score() -> None:
     row = (inputs.Sequence([], []), np.array([0.75], np.float32))
     donor: Any = type('Donor', (), {'labels': ('LABEL_0',)})
     reader: Any = None
-    assert kinds.tell_label(donor, reader, inputs.Input('line 1', {}), [row]) == {'label': 'LABEL_0', 'score': 0.75}
+    assert kinds.describe_label(donor, reader, inputs.Input('line 1', {}), [row]) == {'label': 'LABEL_0', 'score': 0.75}
