@@ -29,7 +29,7 @@ def claim(x: Experiment, workdir: Path) -> None:
 
 def check_donors(x: Experiment, feed: feeds.Feed, start: Donor | None, teacher: Donor | None) -> None:
     """Raises UserError for a start or a teacher that does not fit the run."""
-    mine = feed.vocabulary.fingerprint
+    mine = feed.pieces.fingerprint
     for key, donor in (('start', start), ('teacher', teacher)):
         if donor is None or donor.tokenizer is None or (key == 'start' and {'word', 'encoder/word'} & set(x.surgery.drop)):
             continue
