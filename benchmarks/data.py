@@ -58,8 +58,8 @@ def collators(feed: Feed, batch: int, count: int) -> dict[str, tuple[float, floa
         ids[at, made['masked_positions'][at, slot]] = made['masked_labels'][at, slot]
         # Full rows alone: the collator pads no offsets. Pieces of a word touch and words do not, as in text.
         full = ids[made['mask'].all(axis=1)]
-        offsets = np.cumsum(1 + feed.vocabulary.word_start[full], axis=1)
-        special = feed.vocabulary.special[full].astype(np.int64)
+        offsets = np.cumsum(1 + feed.pieces.word_start[full], axis=1)
+        special = feed.pieces.special[full].astype(np.int64)
         spans = np.stack([offsets, offsets + 1], axis=-1)
         rows.append(
             [

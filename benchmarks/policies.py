@@ -55,7 +55,7 @@ def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
     x = sources.read_experiment(run, Path(run).parent / 'none', 'start')
     data = dataclasses.replace(x.data, masking=Masking(policy), tokenizer=str(donor.tokenizer))
     feed = feeds.load(data, x.machine, batch=32, seed=0, vocabulary=donor.architecture.vocabulary)
-    model, starts = Model(donor.architecture, donor.heads), feed.vocabulary.word_start
+    model, starts = Model(donor.architecture, donor.heads), feed.pieces.word_start
 
     @jax.jit
     def losses(params: Any, batch: Any) -> Any:
@@ -67,7 +67,7 @@ def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
         predicted = batch['masked_weights'] > 0
         ids = batch['ids'].copy()
         ids[np.nonzero(predicted)[0], batch['masked_positions'][predicted]] = batch['masked_labels'][predicted]
-        counted = predicted & (np.take_along_axis(batch['ids'], batch['masked_positions'], axis=1) == feed.vocabulary.mask)
+        counted = predicted & (np.take_along_axis(batch['ids'], batch['masked_positions'], axis=1) == feed.pieces.mask)
         rows, places = np.nonzero(counted)[0], batch['masked_positions'][counted]
         after = ids[rows, np.minimum(places + 1, ids.shape[1] - 1)]
         values.append(np.asarray(losses(donor.params, batch))[counted])

@@ -9,15 +9,15 @@ from typing import Any
 
 from research.errors import UserError, nearest
 
-HOST = 'storage.googleapis.com'  # where TFDS keeps its data sets' descriptions
+HOST = 'storage.googleapis.com'  # where TFDS keeps its datasets' descriptions
 BATCH = 256  # examples read at once
 
 
 def open_builder(name: str, folder: str, split: str = 'train') -> Any:
-    """The builder of a data set with a split of that name, prepared as ArrayRecords, now if it was not before.
+    """The builder of a dataset with a split of that name, prepared as ArrayRecords, now if it was not before.
 
-    name: of a data set, or the folder of a prepared one. folder: the data_dir; '' is tfds' own. Raises UserError with
-    the command that prepares the data set if this machine cannot.
+    name: of a dataset, or the folder of a prepared one. folder: the data_dir; '' is tfds' own. Raises UserError with
+    the command that prepares the dataset if this machine cannot.
     """
     found = builder(name, folder)
     if not found.info.splits:
@@ -35,7 +35,7 @@ def open_builder(name: str, folder: str, split: str = 'train') -> Any:
 def builder(name: str, folder: str) -> Any:
     """The builder of a dataset: of a prepared folder, or by name (`wikipedia/20230601.en`).
 
-    Data sets that use TensorFlow's text tools are registered, without TensorFlow, only once their modules are imported.
+    Datasets that use TensorFlow's text tools are registered, without TensorFlow, only once their modules are imported.
     """
     import tensorflow_datasets as tfds
 
@@ -61,7 +61,7 @@ def builder(name: str, folder: str) -> Any:
 
 
 def prepare(found: Any, name: str, folder: str) -> None:
-    """Downloads and prepares a data set. Raises UserError with the command that does it elsewhere."""
+    """Downloads and prepares a dataset. Raises UserError with the command that does it elsewhere."""
     import tensorflow_datasets as tfds
 
     try:
@@ -75,7 +75,7 @@ def prepare(found: Any, name: str, folder: str) -> None:
 
 
 def command(name: str, folder: str) -> str:
-    """The clause with the command that prepares a data set where there are a network and TensorFlow."""
+    """The clause with the command that prepares a dataset where there are a network and TensorFlow."""
     place = f' --data_dir={folder}' if folder else ''
     return f'where there are a network and TensorFlow, run: tfds build {name} --file_format=array_record{place}'
 
@@ -117,7 +117,7 @@ def text(example: dict[str, Any], field: str, where: str) -> str:
 
 
 def stamp(name: str, folder: str) -> list[Any]:
-    """The folder, name and sizes of a prepared data set."""
+    """The folder, name and sizes of a prepared dataset."""
     found = open_builder(name, folder)
     sizes = {split: [info.num_examples, info.num_bytes] for split, info in found.info.splits.items()}
     return [str(found.data_dir), found.info.full_name, sizes]

@@ -69,7 +69,7 @@ def open_corpus(folder: Path, weight: float) -> Corpus:
         if found != size:
             raise UserError(f"'{folder / name}' has {found:,} bytes and was written with {size:,}: it is damaged{mend}")
         if name in checksums and checksum(folder / name) != checksums[name]:
-            raise UserError(f"'{folder / name}' is not what was written: it is damaged{mend}")
+            raise UserError(f"'{folder / name}' has changed since it was written: it is damaged{mend}")
     return Corpus(folder, weight, facts, np.load(folder / 'counts.npy'), *(open_part(folder, part, facts) for part in PARTS))
 
 

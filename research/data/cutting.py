@@ -40,7 +40,7 @@ class Knife:
     """What documents are cut with: a tokenizer, after cleaners."""
 
     tokenizer: Tokenizer
-    vocabulary: Vocabulary
+    pieces: Vocabulary
     cleaners: tuple[str, ...]
     known: words.Memory | None  # the words so far, for a tokenizer that cuts text word by word
 
@@ -61,9 +61,9 @@ def make_knife(tokenizer: Tokenizer, names: tuple[str, ...]) -> Knife:
     return Knife(tokenizer, vocabulary_of(tokenizer), names, words.memory() if words.is_wordwise(tokenizer) else None)
 
 
-def dtype_of(vocabulary: Vocabulary) -> str:
+def dtype_of(pieces: Vocabulary) -> str:
     """The type of ids on disk."""
-    return 'uint16' if vocabulary.size <= 2**16 else 'int32'
+    return 'uint16' if pieces.size <= 2**16 else 'int32'
 
 
 def digest(paragraphs: Iterable[str]) -> int:
@@ -114,13 +114,13 @@ def cut(documents: list[list[str]], knife: Knife) -> Cut:
 
 def encode(texts: list[str], knife: Knife) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """(ids of all texts one after another, their numbers [len(texts)]); '[SEP]' in a text is unknown."""
-    ids, lengths = [np.zeros(0, dtype_of(knife.vocabulary))], [np.zeros(0, np.int32)]
+    ids, lengths = [np.zeros(0, dtype_of(knife.pieces))], [np.zeros(0, np.int32)]
     for some in batches(texts):
         found, sizes = words.encode(some, knife.tokenizer, knife.known)
         ids.append(found.astype(ids[0].dtype))
         lengths.append(sizes)
     flat = np.concatenate(ids)
-    flat[knife.vocabulary.special[flat]] = knife.vocabulary.unknown
+    flat[knife.pieces.special[flat]] = knife.pieces.unknown
     return flat, np.concatenate(lengths)
 
 

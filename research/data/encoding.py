@@ -33,7 +33,7 @@ class Encoded:
     targets: dict[str, NDArray]  # [R] each: what a batch holds beside its sequences
     lengths: NDArray[np.int64]  # [R] pieces of the longest sequence, special ones included
     known: bool  # whether the examples are labelled
-    vocabulary: Vocabulary
+    pieces: Vocabulary
     buckets: tuple[int, ...]  # increasing; the last is the greatest length
     windows: list[Window] = field(default_factory=list)  # kind 'span': [R]
 
@@ -46,7 +46,7 @@ class Encoded:
         """The Batch of `rows` [B]: ids, types and mask are [B, T], or [B, C, T] with C candidates; T is one of the buckets."""
         length = next(size for size in self.buckets if size >= self.lengths[rows].max())
         members = (rows[:, None] * self.candidates + np.arange(self.candidates)).ravel()
-        arrays = assemble([[column[i] for i in members] for column in self.segments], length, self.vocabulary)
+        arrays = assemble([[column[i] for i in members] for column in self.segments], length, self.pieces)
         if self.candidates > 1:
             arrays = tuple(array.reshape(len(rows), self.candidates, length) for array in arrays)
         found = dict(zip(('ids', 'types', 'mask'), arrays, strict=True))
@@ -138,7 +138,7 @@ def encoded(
         targets=targets,
         lengths=sizes.reshape(-1, candidates).max(axis=1),
         known=tasks.is_labelled(encoder.task.kind, members[0]),
-        vocabulary=encoder.pieces,
+        pieces=encoder.pieces,
         buckets=(*(size for size in encoder.data.buckets if size < encoder.data.length), encoder.data.length),
         windows=[window for _, window in found or ()],
     )
@@ -243,17 +243,17 @@ ENCODERS: dict[str, Callable[[list[Example], Encoder, bool], tuple[Encoded, list
 }
 
 
-def assemble(segments: list[list[NDArray]], length: int, vocabulary: Vocabulary) -> tuple[NDArray, NDArray, NDArray]:
+def assemble(segments: list[list[NDArray]], length: int, pieces: Vocabulary) -> tuple[NDArray, NDArray, NDArray]:
     """[CLS] A [SEP] or [CLS] A [SEP] B [SEP], padded: one or two lists of B id arrays -> ids, types, mask [B, T], all int32."""
     column = np.arange(length)[None]
-    ids = np.full((len(segments[0]), length), vocabulary.pad, np.int32)
+    ids = np.full((len(segments[0]), length), pieces.pad, np.int32)
     types = np.zeros_like(ids)
-    ids[:, 0] = vocabulary.cls
+    ids[:, 0] = pieces.cls
     at = np.ones((len(ids), 1), np.int64)
-    for type, pieces in enumerate(segments):
-        end = at + np.array([len(each) for each in pieces])[:, None]
-        ids[(column >= at) & (column < end)] = np.concatenate(pieces)
-        ids[column == end] = vocabulary.sep
+    for type, texts in enumerate(segments):
+        end = at + np.array([len(each) for each in texts])[:, None]
+        ids[(column >= at) & (column < end)] = np.concatenate(texts)
+        ids[column == end] = pieces.sep
         types[(column >= at) & (column <= end)] = type
         at = end + 1
     return ids, types, (column < at).astype(np.int32)

@@ -39,7 +39,7 @@ class Feed:
     train: Steps
     evaluation: Mapping[str, Batches | SortedBatches]  # 'dev', and of a task every split but train
     tokenizer: Tokenizer
-    vocabulary: Vocabulary
+    pieces: Vocabulary
     facts: MaskedFacts | SupervisedFacts
     examples: int  # sequences of an epoch; of the steps' mean epoch where there are two stages
     ahead: int  # batches that `stream` has made ahead
@@ -90,7 +90,7 @@ def load(data: Data, machine: Machine, *, batch: int, seed: int, vocabulary: int
         train=train,
         evaluation=evaluation,
         tokenizer=tokenizer,
-        vocabulary=pieces,
+        pieces=pieces,
         facts=facts,
         examples=facts.examples,
         ahead=max(machine.prefetch, 2 * machine.workers),

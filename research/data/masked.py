@@ -70,7 +70,7 @@ class Batches:
 
     split: Split
     size: int  # B
-    vocabulary: Vocabulary
+    pieces: Vocabulary
     kept: dict[int, Batch] = field(default_factory=dict)  # the last block
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class Batches:
         blocks = [self.block(number) for number in range(first, -(-end // BLOCK))]
         rows = {name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]}
         return filler(
-            {name: array[begin - first * BLOCK : end - first * BLOCK] for name, array in rows.items()}, self.size, self.vocabulary
+            {name: array[begin - first * BLOCK : end - first * BLOCK] for name, array in rows.items()}, self.size, self.pieces
         )
 
     def block(self, number: int) -> Batch:
@@ -143,10 +143,8 @@ def cut_split(
     """The sequences of one part of the corpora, of the length of a stage; weights: of each piece [V], for masking."""
     members = []
     for corpus in corpora:
-        here = getattr(corpus, part)
         source = sequences(
-            here,
-            here.ids,
+            getattr(corpus, part),
             length=stage.length,
             pairs=data.pairs,
             short=data.short,
@@ -157,7 +155,7 @@ def cut_split(
         make = partial(
             masked_batch,
             source,
-            vocabulary=pieces,
+            pieces=pieces,
             masking=stage.masking,
             weights=weights,
             length=stage.length,

@@ -1,4 +1,4 @@
-"""Which pieces of a sequence are predicted, and what replaces them in the input."""
+"""Which pieces of a sequence are predicted: the policies."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from research.data.tokenizers import Vocabulary
 from research.errors import UserError, choose
 
 Ids = NDArray[np.int32]
@@ -254,48 +253,3 @@ def predictions(masking: Masking, length: int) -> int:
             f'give {least} or more, or 0, or a rate of {masking.predictions / (length - 2):.3f}'
         )
     return masking.predictions
-
-
-def corrupt(
-    masking: Masking,
-    vocabulary: Vocabulary,
-    ids: Ids,
-    generator: np.random.Generator,
-    weights: NDArray[np.float64] | None = None,
-) -> tuple[Ids, Ids, Ids, NDArray[np.float32]]:
-    """The sequences with some pieces replaced, and the pieces to predict.
-
-    weights: of each piece [V], for a policy that weighs pieces; None weighs all the same.
-    ids [B, T] -> corrupted ids [B, T], positions [B, P], labels [B, P], weights [B, P]. Special pieces, padding and
-    unknown pieces are neither predicted nor drawn as replacements. A sequence has max(1, round(rate * candidates))
-    predictions, by increasing position; the rest of the P axis has position 0, the padding piece as its label,
-    and weight 0.
-    """
-    candidates = ~vocabulary.special[ids]
-    each = np.ones((1, 1)) if weights is None else weights[ids]
-    text = Text(vocabulary.word_start[ids], candidates, count_predictions(masking, candidates.sum(axis=1)), each)
-    chosen = MASKING[masking.policy].choose(masking, text, generator)
-
-    flat = np.flatnonzero(chosen)
-    rows, columns = np.divmod(flat, ids.shape[1])
-    sizes = np.bincount(rows, minlength=len(ids))
-    slot = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    shape = (len(ids), predictions(masking, ids.shape[1]))
-    positions = np.zeros(shape, np.int32)
-    labels = np.full(shape, vocabulary.pad, np.int32)
-    presence = np.zeros(shape, np.float32)
-    hidden = ids[rows, columns]
-    positions[rows, slot], labels[rows, slot], presence[rows, slot] = columns, hidden, 1
-
-    corrupted = ids.copy()
-    corrupted[rows, columns] = replacements(masking, vocabulary, hidden, generator)
-    return corrupted, positions, labels, presence
-
-
-def replacements(masking: Masking, vocabulary: Vocabulary, hidden: Ids, generator: np.random.Generator) -> Ids:
-    """What replaces each of the predicted pieces: [MASK], a random piece, or itself."""
-    ordinary = np.flatnonzero(~vocabulary.special).astype(np.int32)
-    draw = generator.random(len(hidden))
-    substitute = ordinary[generator.integers(len(ordinary), size=len(hidden))]
-    kept_or_random = np.where(draw < masking.mask + masking.random, substitute, hidden)
-    return np.where(draw < masking.mask, np.int32(vocabulary.mask), kept_or_random)

@@ -79,7 +79,7 @@ def write(folder: Path, source: str, data: Data, cache: str, tokenizer: Tokenize
     with progress(source) as report:
         for number in itertools.count(len(done)):
             read = 0
-            for read, fraction in blocks.write_block(folder, number, stream, data.held_out, tool.vocabulary.size, seen):
+            for read, fraction in blocks.write_block(folder, number, stream, data.held_out, tool.pieces.size, seen):
                 report(before + read, fraction)
             if not read:
                 break
@@ -141,7 +141,7 @@ def add_up(folder: Path, count: int, data: Data, pieces: Vocabulary) -> Totals:
 
 
 def remove_blocks(folder: Path) -> None:
-    """Removes what the blocks of a corpus left."""
+    """Removes the files of the blocks of a corpus, except its shards."""
     for path in folder.glob('block-*'):
         path.unlink()
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from research.data.masking import Masking, corrupt
+from research.data.corruption import corrupt
+from research.data.masking import Masking
 from research.data.sequences import Places, Sequences
 from research.data.tokenizers import Vocabulary
 
@@ -30,7 +31,7 @@ def masked_batch(
     rows: Places,
     generator: np.random.Generator,
     *,
-    vocabulary: Vocabulary,
+    pieces: Vocabulary,
     masking: Masking,
     weights: NDArray[np.float64] | None,
     length: int,
@@ -50,8 +51,8 @@ def masked_batch(
         nsp = pairs == 'nsp'
         segments, pair = next_sentence(source, rows, length - 3, generator) if nsp else sentence_order(source, rows, generator)
         spans = interleaved(*segments)
-    result = compose(source.ids, spans, len(rows), length, vocabulary, kinds=(pairs != 'none', source.bounds is not None))
-    ids, positions, labels, presence = corrupt(masking, vocabulary, result['ids'], generator, weights)
+    result = compose(source.ids, spans, len(rows), length, pieces, kinds=(pairs != 'none', source.bounds is not None))
+    ids, positions, labels, presence = corrupt(masking, pieces, result['ids'], generator, weights)
     result |= {
         'ids': ids,
         'masked_positions': positions,
@@ -62,7 +63,7 @@ def masked_batch(
     return result if pair is None else result | {'pair': pair.astype(np.int32)}
 
 
-def compose(flat: NDArray[Any], spans: Spans, rows: int, length: int, vocabulary: Vocabulary, kinds: tuple[bool, bool]) -> Batch:
+def compose(flat: NDArray[Any], spans: Spans, rows: int, length: int, pieces: Vocabulary, kinds: tuple[bool, bool]) -> Batch:
     """The spans in their places: ids, types and mask [B, T], all int32.
 
     kinds: (whether the second span of a row has type 1, whether spans do not attend to each other: `segments`, `positions`).
@@ -75,13 +76,13 @@ def compose(flat: NDArray[Any], spans: Spans, rows: int, length: int, vocabulary
     base = (until - total)[leader]
     at = until - total - base[spans.row]
     start = spans.row * length + at
-    ids = np.full((rows, length), vocabulary.pad, np.int32)
+    ids = np.full((rows, length), pieces.pad, np.int32)
     place = ids.reshape(-1)
-    pieces = np.cumsum(size)
-    run = np.arange(int(pieces[-1]))
-    place[run + np.repeat(start + spans.opens - (pieces - size), size)] = flat[run + np.repeat(spans.begin - (pieces - size), size)]
-    place[start[spans.opens]] = vocabulary.cls
-    place[start + total - 1] = vocabulary.sep
+    ends = np.cumsum(size)
+    run = np.arange(int(ends[-1]))
+    place[run + np.repeat(start + spans.opens - (ends - size), size)] = flat[run + np.repeat(spans.begin - (ends - size), size)]
+    place[start[spans.opens]] = pieces.cls
+    place[start + total - 1] = pieces.sep
 
     column = np.arange(length)[None]
     used = np.append(base[1:], until[-1]) - base
@@ -177,13 +178,13 @@ def next_sentence(
     return [(begin, cut), (np.where(random, starts[best], cut), np.where(random, stops[best], end))], random
 
 
-def filler(real: Batch, size: int, vocabulary: Vocabulary) -> Batch:
+def filler(real: Batch, size: int, pieces: Vocabulary) -> Batch:
     """A batch grown to `size` rows with rows of weight 0: [CLS] alone."""
     missing = size - len(real['ids'])
     grown = {name: np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) for name, array in real.items()}
     if missing:
-        grown['ids'][-missing:] = vocabulary.pad
-        grown['ids'][-missing:, 0] = vocabulary.cls
+        grown['ids'][-missing:] = pieces.pad
+        grown['ids'][-missing:, 0] = pieces.cls
         grown['mask'][-missing:, 0] = 1
         if 'segments' in grown:
             grown['segments'][-missing:, 0] = 1

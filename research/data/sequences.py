@@ -38,10 +38,8 @@ class Sequences:
         return len(self.first) if self.bounds is None else len(self.bounds) - 1
 
 
-def sequences(
-    part: Part, ids: NDArray[Any], *, length: int, pairs: str, short: float, fill: str, pack: bool, seed: int
-) -> Sequences:
-    """The sequences of at most `length` pieces, special ones included, that a part of a corpus makes; ids [P] are the part's.
+def sequences(part: Part, *, length: int, pairs: str, short: float, fill: str, pack: bool, seed: int) -> Sequences:
+    """The sequences of at most `length` pieces, special ones included, that a part of a corpus makes.
 
     With pairs, a sequence is filled with whole sentences up to a target: the room there is, or, for a share `short`
     of the sequences, a length drawn by `seed`. Raises UserError if the part has too few documents or pieces for the pairs.
@@ -69,7 +67,7 @@ def sequences(
         if not len(first):
             raise UserError('data.pairs=sop needs a document of two pieces at least in training and in evaluation; give none')
     section = np.searchsorted(units, first, side='right') - 1
-    found = Sequences(ids, edges, first, last, section, units, document, breaks)
+    found = Sequences(part.ids, edges, first, last, section, units, document, breaks)
     return pack_runs(found, length, seed) if pack else found
 
 
@@ -98,7 +96,7 @@ def fill_across(edges: Places, document: Places, room: int) -> tuple[Places, Pla
 
 
 def pack_runs(source: Sequences, length: int, seed: int) -> Sequences:
-    """The same runs, several to a sequence: each takes the largest run that still fits, until none does.
+    """The same runs, several to a sequence: each takes the largest run that still fits, until none does (first-fit decreasing).
 
     Runs of one size are interchangeable, so that all sequences of the same sizes are packed at once.
     """

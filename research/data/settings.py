@@ -25,7 +25,7 @@ class Data:
     source: str = 'docstrings'
     field: str = 'text'  # the field of jsonl, parquet and tfds that holds a document
     documents: str = 'blank_lines'  # row of DOCUMENTS: what separates the documents of text files, blank lines or nothing but files
-    folder: str = ''  # where data sets lie: the data_dir of tfds, or the folder of a task's official files; '' is tfds' own
+    folder: str = ''  # where datasets lie: the data_dir of tfds, or the folder of a task's official files; '' is tfds' own
     cleaners: tuple[str, ...] = ()  # rows of CLEANERS, applied in this order: wikitext, ascii_punctuation
     deduplicate: bool = False  # whether to leave out a document that a source held before, word for word
     changed: str = 'prepare'  # row of CHANGED: prepare anew, or refuse, when files changed since they were prepared

@@ -281,7 +281,7 @@ def word_starts(pieces: list[str], wordpiece: bool) -> list[bool]:
     return [not marks or piece.startswith(marks) or not any(map(str.isalnum, piece)) for piece in pieces]
 
 
-def encode(tokenizer: Tokenizer, vocabulary: Vocabulary, texts: list[str]) -> list[NDArray[np.int32]]:
+def encode(tokenizer: Tokenizer, pieces: Vocabulary, texts: list[str]) -> list[NDArray[np.int32]]:
     """The ids of each text, without special pieces: '<pad>' or '[SEP]' in a text is unknown."""
     cut = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-    return [np.where(vocabulary.special[ids], np.int32(vocabulary.unknown), ids) for ids in cut]
+    return [np.where(pieces.special[ids], np.int32(pieces.unknown), ids) for ids in cut]

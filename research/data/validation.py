@@ -48,7 +48,7 @@ def validate_machine(machine: Machine) -> None:
 
 
 def validate_texts(path: str, record: Any) -> None:
-    """Raises UserError for a text with a control character, and for a truth value that is none, in a field of a record."""
+    """Raises UserError if a field of a record holds a control character, or should be true or false and is not."""
     for field in fields(record):
         value = getattr(record, field.name)
         for text in value if isinstance(value, tuple) else (value,):

@@ -132,7 +132,7 @@ def close(process: Worker) -> None:
     process.wait()
     assert process.stdin and process.stdout
     process.stdout.close()
-    with suppress(BrokenPipeError):  # what was written last is still in the buffer
+    with suppress(BrokenPipeError):  # of the data still in its buffer
         process.stdin.close()
 
 
@@ -155,7 +155,7 @@ def worker(orders: bytes) -> Worker:
 def serve() -> None:
     """In a worker: reads orders and then work from the standard input, and writes the answers to the standard output."""
     inbox, outbox = sys.stdin.buffer, os.fdopen(os.dup(1), 'wb')
-    os.dup2(2, 1)  # what a library prints must not mix with the answers
+    os.dup2(2, 1)  # the output of libraries must not mix with the answers
     build, arguments = pickle.load(inbox)
     work = None
     while True:

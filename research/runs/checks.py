@@ -45,7 +45,7 @@ def validate_sources(x: Experiment, feed: feeds.Feed, start: Donor | None, teach
 
 
 def _validate_vocabulary(x: Experiment, feed: feeds.Feed, start: Donor | None, teacher: Donor | None) -> None:
-    mine = feed.vocabulary.fingerprint
+    mine = feed.pieces.fingerprint
     dropped = all(paths.select(x.surgery.drop, 'encoder/word', layout(x.model)))
     for key, donor in (('start', start), ('teacher', teacher)):
         if donor is None or donor.tokenizer is None or (key == 'start' and dropped):

@@ -328,7 +328,7 @@ def test_a_changed_file_is_found_when_the_corpus_is_opened(story_data, tmp_path,
     content = bytearray(victim.read_bytes())
     content[-3] ^= 1
     victim.write_bytes(content)
-    with pytest.raises(UserError, match=rf"{name}' is not what was written: it is damaged; remove the folder"):
+    with pytest.raises(UserError, match=rf"{name}' has changed since it was written: it is damaged; remove the folder"):
         prepare(data, tmp_path, tokenizer)
 
 

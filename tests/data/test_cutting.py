@@ -91,4 +91,4 @@ def test_the_words_of_a_document_decide_its_share():
 
 def test_special_pieces_of_a_text_are_unknown(tool):
     found = cut([['the [MASK] map']], tool)
-    assert not set(found.ids.tolist()) & {tool.vocabulary.mask, tool.vocabulary.cls, tool.vocabulary.sep, tool.vocabulary.pad}
+    assert not set(found.ids.tolist()) & {tool.pieces.mask, tool.pieces.cls, tool.pieces.sep, tool.pieces.pad}

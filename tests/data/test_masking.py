@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from research.data.masking import MASKING, Masking, Text, contextless, corrupt, predictions, smooth, validate
+from research.data.corruption import corrupt
+from research.data.masking import MASKING, Masking, Text, contextless, predictions, smooth, validate
 from research.data.tokenizers import Vocabulary
 from research.errors import UserError
 

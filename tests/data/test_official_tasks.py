@@ -352,7 +352,7 @@ def test_imdb_in_both_layouts(tmp_path: Path, layout: str) -> None:
 def test_reviews_of_one_label_alone_are_refused(tmp_path: Path) -> None:
     (tmp_path / 'train' / 'pos').mkdir(parents=True)
     (tmp_path / 'train' / 'pos' / '0_9.txt').write_text('a good film')
-    with pytest.raises(UserError, match="train' has pos alone: neg is missing"):
+    with pytest.raises(UserError, match="train' has only pos: neg is missing"):
         tasks.examples(Data(task='imdb', folder=str(tmp_path)), '')
 
 

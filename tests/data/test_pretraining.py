@@ -82,7 +82,7 @@ def test_the_first_batches_of_an_evaluation_hold_every_source_and_all_batches_ev
     def make(name):
         return lambda rows, generator: {'ids': np.stack([rows, np.full(len(rows), name)], axis=1), 'mask': np.ones((len(rows), 2))}
 
-    split = Batches(Split(((1000, 0.5, make(0)), (500, 0.5, make(1)))), 16, feed(story_data).vocabulary)
+    split = Batches(Split(((1000, 0.5, make(0)), (500, 0.5, make(1)))), 16, feed(story_data).pieces)
     first = np.concatenate([split[index]['ids'] for index in range(8)])
     assert 0.2 < first[:, 1].mean() < 0.5
     assert first[first[:, 1] == 0, 0].max() > 800

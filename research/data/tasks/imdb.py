@@ -38,7 +38,7 @@ def read(folder: Path, split: str) -> Iterator[Example]:
     """The reviews of one split. Raises UserError if only one label has a folder."""
     there = [name for name in FOLDERS if (folder / split / name).is_dir()]
     if len(there) == 1:
-        raise UserError(f"'{folder / split}' has {there[0]} alone: {', '.join(set(FOLDERS) - set(there))} is missing")
+        raise UserError(f"'{folder / split}' has only {there[0]}: {', '.join(set(FOLDERS) - set(there))} is missing")
     for name, label in FOLDERS.items():
         for path in sorted((folder / split / name).glob('*.txt')):
             review = ' '.join(line for _, line in text_files.lines(path))

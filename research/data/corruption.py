@@ -1,0 +1,52 @@
+"""What replaces the pieces to predict in the input, and where the predictions are."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from research.data.masking import MASKING, Ids, Masking, Text, count_predictions, predictions
+from research.data.tokenizers import Vocabulary
+
+
+def corrupt(
+    masking: Masking,
+    pieces: Vocabulary,
+    ids: Ids,
+    generator: np.random.Generator,
+    weights: NDArray[np.float64] | None = None,
+) -> tuple[Ids, Ids, Ids, NDArray[np.float32]]:
+    """The sequences with some pieces replaced, and the pieces to predict.
+
+    weights: of each piece [V], for a policy that weighs pieces; None weighs all the same.
+    ids [B, T] -> corrupted ids [B, T], positions [B, P], labels [B, P], weights [B, P]. Special pieces, padding and
+    unknown pieces are neither predicted nor drawn as replacements. A sequence has max(1, round(rate * candidates))
+    predictions, by increasing position; the rest of the P axis has position 0, the padding piece as its label,
+    and weight 0.
+    """
+    candidates = ~pieces.special[ids]
+    each = np.ones((1, 1)) if weights is None else weights[ids]
+    text = Text(pieces.word_start[ids], candidates, count_predictions(masking, candidates.sum(axis=1)), each)
+    chosen = MASKING[masking.policy].choose(masking, text, generator)
+
+    flat = np.flatnonzero(chosen)
+    rows, columns = np.divmod(flat, ids.shape[1])
+    sizes = np.bincount(rows, minlength=len(ids))
+    slot = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    shape = (len(ids), predictions(masking, ids.shape[1]))
+    positions = np.zeros(shape, np.int32)
+    labels = np.full(shape, pieces.pad, np.int32)
+    presence = np.zeros(shape, np.float32)
+    hidden = ids[rows, columns]
+    positions[rows, slot], labels[rows, slot], presence[rows, slot] = columns, hidden, 1
+
+    corrupted = ids.copy()
+    corrupted[rows, columns] = replacements(masking, pieces, hidden, generator)
+    return corrupted, positions, labels, presence
+
+
+def replacements(masking: Masking, pieces: Vocabulary, hidden: Ids, generator: np.random.Generator) -> Ids:
+    """What replaces each of the predicted pieces: [MASK], a random piece, or itself."""
+    ordinary = np.flatnonzero(~pieces.special).astype(np.int32)
+    draw = generator.random(len(hidden))
+    substitute = ordinary[generator.integers(len(ordinary), size=len(hidden))]
+    kept_or_random = np.where(draw < masking.mask + masking.random, substitute, hidden)
+    return np.where(draw < masking.mask, np.int32(pieces.mask), kept_or_random)
