@@ -22,9 +22,9 @@ from absl import flags
 from research.command import changes, run_command
 from research.errors import UserError
 from research.experiment import Experiment
-from research.runs.folder import read
+from research.runs.definition import read
 from research.study.config_files import load, module
-from research.study.execution.settings import Cluster, How, validate
+from research.study.execution.settings import Cluster, Execution, validate_execution
 from research.study.ledger import read_study
 from research.study.study import Study
 from research.study.sweep import sweep
@@ -86,7 +86,7 @@ def launch(arguments: list[str]) -> None:
         if FLAGS.sweep:
             asked = sweep(asked, FLAGS.sweep, module(FLAGS.config) if FLAGS.config else types.ModuleType('none'))
     how = execution()
-    validate(how)
+    validate_execution(how)
     workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
     # jax takes seconds to load, so a mistake in the command line is told before that.
     from research.runs import run as runs
@@ -94,7 +94,7 @@ def launch(arguments: list[str]) -> None:
     from research.study.planning import dry, listing
     from research.study.reporting import report
 
-    if not isinstance(asked, Study) and (how != How() or FLAGS.list):
+    if not isinstance(asked, Study) and (how != Execution() or FLAGS.list):
         raise UserError('--list, --only, --executor and their like are of studies: give a file of experiments/, or a --sweep')
     if FLAGS.dry:
         print(json.dumps(dry.preview(asked, workdir), indent=2))
@@ -107,8 +107,8 @@ def launch(arguments: list[str]) -> None:
         execute.run_study(asked, workdir, how, report.report)
 
 
-def execution() -> How:
-    """How the flags say that a study is executed."""
+def execution() -> Execution:
+    """The Execution of the flags."""
     cluster = Cluster(
         partition=FLAGS.partition,
         time=FLAGS.time,
@@ -121,7 +121,7 @@ def execution() -> How:
         constraint=FLAGS.constraint,
         extra=tuple(FLAGS.sbatch),
     )
-    return How(FLAGS.executor, FLAGS.jobs, FLAGS.retries, FLAGS.only, cluster)
+    return Execution(FLAGS.executor, FLAGS.jobs, FLAGS.retries, FLAGS.only, cluster)
 
 
 def parse(arguments: list[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from research.data import tasks, tokenizers
 from research.errors import UserError
 from research.experiment import Experiment, student_heads
 from research.objectives import losses
-from research.runs import folder as run_folder
+from research.runs import definition
 from research.surgery import Account, Donor, under
 
 
@@ -20,7 +20,7 @@ def claim(x: Experiment, workdir: Path) -> None:
         ):
             raise UserError(f'{workdir} is in use, but is no run folder: it has no experiment.json; give another --workdir')
         return
-    changed = wire.differences(run_folder.read(workdir, mend='; give another --workdir'), x)
+    changed = wire.differences(definition.read(workdir, mend='; give another --workdir'), x)
     if changed:
         raise UserError(
             f'{workdir} holds another experiment; it differs in {"; ".join(changed)}. Give another --workdir, or remove the folder'

@@ -8,13 +8,13 @@ from typing import Any
 from research import checkpoint, experiment, optim, parallel, validation
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
-from research.files import read_record
 from research.models.heads import Model
 from research.objectives import losses
 from research.runs import lock, memory, sources
 from research.runs.checks import check_donors, claim
+from research.runs.definition import begin_folder
 from research.runs.ending import finish
-from research.runs.folder import begin_folder, wall_so_far
+from research.runs.folder import read_result, to_json, wall_so_far
 from research.runs.log import Log, rewind
 from research.runs.opening import Parts, first_state, introduce, load_data, number_of_steps
 from research.runs.training import fit
@@ -39,10 +39,10 @@ def perform(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
     """Runs `x` in `workdir`, of which no other process makes use."""
     with parallel.chief_first():
         claim(x, workdir)
-        done = read_record(workdir / 'result.json')
+        done = read_result(workdir)
         if done is not None:
             print(f'{workdir.name}: done before: {workdir / "result.json"}')
-            return done
+            return to_json(done)
         plan = parallel.plan(x.run.parallel, x.run.batch, x.run.accumulate)
         key = 'teacher' if x.start == 'teacher' else 'start'
         start = sources.open_donor(sources.source_of_start(x), workdir, key) if x.start else None

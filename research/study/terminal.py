@@ -4,7 +4,6 @@ import sys
 
 import rich.box
 import rich.console
-import rich.live
 import rich.table
 import rich.text
 

@@ -44,7 +44,7 @@ def test_the_table_tells_the_spread_and_counts_collapsed_runs(tmp_path: Path, ca
 def test_a_rate_is_chosen_by_what_selects_and_never_by_what_is_reported(tmp_path: Path) -> None:
     finished(tmp_path / 'a', 'rte', 0, 0.9, lr=1e-5, chosen=0.6)
     finished(tmp_path / 'b', 'rte', 0, 0.7, lr=2e-5, chosen=0.8)
-    lines = [line for line in table.table(tmp_path) if 'chosen' in line]
+    lines = [line for line in table.make_table(tmp_path) if 'chosen' in line]
     assert len(lines) == 1 and '| rte | 2e-05 | 70.0 |' in lines[0]
 
 
@@ -52,7 +52,7 @@ def test_the_score_of_all_nine(tmp_path: Path) -> None:
     for task in GLUE:
         if task != 'ax':
             finished(tmp_path / task, task, 0, 0.5)
-    assert 'GLUE by the convention of distilbert, of medians: 50.0' in table.table(tmp_path)
+    assert 'GLUE by the convention of distilbert, of medians: 50.0' in table.make_table(tmp_path)
 
 
 def told(folder: Path, task: str, split: str, predictions: list[Any]) -> Path:
@@ -102,13 +102,13 @@ def test_a_file_of_another_size_than_the_server_asks_for_is_told_of(tmp_path: Pa
 def test_runs_that_cannot_be_submitted(tmp_path: Path) -> None:
     one, two = (told(tmp_path / name, 'rte', 'test', ['entailment']) for name in 'ab')
     with pytest.raises(UserError, match='are both runs of rte: give one'):
-        submission.submission([one, two], fill=True)
+        submission.make_submission([one, two], fill=True)
     with pytest.raises(UserError, match="is a run of 'squad', which is no task of GLUE"):
-        submission.submission([told(tmp_path / 'c', 'squad', 'dev', [])], fill=True)
+        submission.make_submission([told(tmp_path / 'c', 'squad', 'dev', [])], fill=True)
     with pytest.raises(UserError, match='nowhere is no run folder: it has no experiment.json'):
-        submission.submission([tmp_path / 'nowhere'], fill=True)
+        submission.make_submission([tmp_path / 'nowhere'], fill=True)
     with pytest.raises(UserError, match='holds no finished runs of tasks'):
-        table.table(tmp_path / 'nowhere')
+        table.make_table(tmp_path / 'nowhere')
     (one / 'experiment.json').write_text('{')
     with pytest.raises(UserError, match='experiment.json is not JSON'):
-        submission.submission([one], fill=True)
+        submission.make_submission([one], fill=True)

@@ -11,13 +11,13 @@ import pytest
 from research.errors import UserError
 from research.runs import lock
 
-HOLD = '''
+HOLD = """
 import sys, time
 from pathlib import Path
 from research.runs import lock
 with lock.hold(Path(sys.argv[1])):
     time.sleep(600)
-'''
+"""
 
 
 def test_the_lock_of_here_is_that_of_the_folder_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

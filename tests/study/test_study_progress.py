@@ -17,22 +17,23 @@ from research.study import __main__ as command
 from research.study.curves import last_lines
 from research.study.execution import queue, slurm
 from research.study.execution.monitor import Monitor
-from research.study.execution.progress import Progress, progress, table
-from research.study.execution.settings import How
-from research.study.ledger import RunState, enter, record_failure, states
+from research.study.execution.progress import Progress, make_table, read_progress
+from research.study.execution.settings import Execution
+from research.study.ledger import enter
 from research.study.planning import listing
+from research.study.states import RunState, record_failure, run_states
 from research.study.study import Table
 from research.study.terminal import duration
 from research.surgery import Surgery
 
 
-def test_progress_is_read_off_the_folder_while_it_is_written(tmp_path: Path) -> None:
-    assert progress(tmp_path) == Progress()
+def test_progress_is_read_off_the_folder_while_it_is_written(study, finished: Path, tmp_path: Path) -> None:
+    assert read_progress(tmp_path) == Progress()
     write_record(tmp_path / 'environment.json', {'steps': 100})
     lines = [{'step': step, 'wall': 2.0 * step, 'train/loss': 5.0, 'train/tokens_per_second': 900.0} for step in (10, 20)]
     text = ''.join(json.dumps(line) + '\n' for line in [*lines, {'step': 20, 'wall': 41.0, 'dev/mlm': 4.0}]) + '{"step": 3'
     (tmp_path / 'metrics.jsonl').write_text(text)
-    assert progress(tmp_path) == Progress(20, 100, 5.0, 900.0, 160.0)
+    assert read_progress(tmp_path) == Progress(20, 100, 5.0, 900.0, 160.0)
     assert len(last_lines(tmp_path / 'metrics.jsonl')) == 3 and last_lines(tmp_path / 'none.jsonl') == []
     assert [duration(seconds) for seconds in (12.4, 200, 3725, 1e6)] == ['12 s', '3 min 20 s', '1 h 02 min', '12 days']
 
@@ -45,7 +46,7 @@ def test_status_shows_every_run_with_its_reason(study, finished: Path, capsys: p
     out = capsys.readouterr().out
     assert 'distillation: 1 failed, 7 done, 1 interrupted' in out
     assert any('teacher' in line and 'failed' in line and 'no memory' in line for line in out.splitlines())
-    assert table(study, finished, states(study, finished)).row_count == 9
+    assert make_table(study.name, finished, run_states(study.needs, finished)).row_count == 9
 
 
 @pytest.mark.parametrize(
@@ -68,9 +69,9 @@ def test_a_mistake_is_told_in_one_line(
 def test_on_a_terminal_one_live_table_says_it_all(study, finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr('sys.stdout.isatty', lambda: True)
     monkeypatch.setenv('TERM', 'xterm')
-    monitor = Monitor(study, finished, states(study, finished))
+    monitor = Monitor(study.name, finished, run_states(study.needs, finished))
     monitor.say_output('teacher: step 1/2')
-    monitor.update(states(study, finished))
+    monitor.update(run_states(study.needs, finished))
     monitor.close()
     out = capsys.readouterr().out
     assert '9 done' in out and 'step 1/2' not in out and '[1/9]' not in out
@@ -78,7 +79,7 @@ def test_on_a_terminal_one_live_table_says_it_all(study, finished: Path, capsys:
 
 @pytest.mark.parametrize('state', ['waiting', 'interrupted', 'failed', 'blocked', 'running', 'done'])
 def test_a_run_of_any_state_may_be_said_to_start(study, tmp_path: Path, state: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Monitor(study, tmp_path, states(study, tmp_path)).starts('teacher', RunState(state, 'no memory'))
+    Monitor(study.name, tmp_path, run_states(study.needs, tmp_path)).say_start('teacher', RunState(state, 'no memory'))
     told = {'interrupted': 'continues', 'failed': 'tries again after: no memory'}
     assert capsys.readouterr().out == f'[1/9] teacher: {told[state] if state in told else "starts"}\n'
 
@@ -105,7 +106,7 @@ def test_the_list_shows_overrides_parameters_flops_and_times(
 
 
 def test_times_come_from_finished_runs_where_there_are_some(study, finished: Path) -> None:
-    found, basis = listing.lines(study, finished, ['teacher'])
+    found, basis = listing.plan_runs(study, finished, ['teacher'])
     assert found[0].seconds == 0.0 and 'that finished runs of this study reached' in basis
     results = [json.loads((finished / name / 'result.json').read_text()) for name in study.runs]
     work, wall = sum(each['flops_per_step'] * each['steps'] for each in results), sum(each['wall_seconds'] for each in results)
@@ -121,7 +122,7 @@ def test_what_is_not_known_is_not_guessed(study, tmp_path: Path, finish, monkeyp
         'taught': dataclasses.replace(study.runs['teacher'], teacher='/nowhere', losses=Losses(soft=Soft(1.0))),
     }
     one = dataclasses.replace(study, runs=runs, table=Table('', (), ()), claims=())
-    found = {line.name: line for line in listing.lines(one, tmp_path, list(runs))[0]}
+    found = {line.name: line for line in listing.plan_runs(one, tmp_path, list(runs))[0]}
     assert [found[name].parameters for name in ('unknown', 'after')] == [None, None]
     assert found['taught'].parameters and found['taught'].step_flops is None and found['taught'].seconds is None
     finish(tmp_path, study, 'teacher', 2.5, steps=0)
@@ -138,9 +139,11 @@ def test_a_teacher_that_is_there_is_counted(study, finished: Path, monkeypatch) 
 
 
 def test_steps_that_follow_from_uncounted_text_are_not_guessed() -> None:
-    assert listing.number_of_steps(Experiment(run=Run(epochs=2.0))) is None
-    assert listing.number_of_steps(Experiment(run=Run(steps=7))) == 7
-    assert listing.total([listing.Line('a', 'waiting', '', None, None, None, None)], 'x').startswith('about 0 s for all of them')
+    assert listing.count_steps(Experiment(run=Run(epochs=2.0))) is None
+    assert listing.count_steps(Experiment(run=Run(steps=7))) == 7
+    assert listing.summarize([listing.PlannedRun('a', 'waiting', '', None, None, None, None)], 'x').startswith(
+        'about 0 s for all of them'
+    )
 
 
 # ---- What is known of Slurm without one ----------------------------------------------------------------------------------------
@@ -166,35 +169,37 @@ def test_the_queue_tells_what_folders_cannot(study, tmp_path: Path) -> None:
     enter(study, tmp_path)
     for name, job in (('teacher', '6'), ('student', '5_0'), ('scratch', '4')):
         write_record(queue.job_file(tmp_path, name), {'job': job, 'attempts': 0})
-    stand = queue.look(study, tmp_path)
+    stand = queue.current_states(study.needs, tmp_path)
     assert (stand['teacher'].state, stand['teacher'].reason) == ('running', 'Slurm job 6: running')
     assert (stand['student'].state, stand['student'].reason) == ('waiting', 'Slurm job 5_0: Dependency')
-    slurm.settle(study, tmp_path, queue.queue())
+    slurm.close_ended_jobs(study.needs, tmp_path, queue.read_queue())
     assert not queue.job_file(tmp_path, 'scratch').exists() and queue.job_file(tmp_path, 'teacher').exists()
-    assert states(study, tmp_path)['scratch'].state == 'waiting', 'its start is not done: Slurm took it out, it did not fail'
+    assert run_states(study.needs, tmp_path)['scratch'].state == 'waiting', (
+        'its start is not done: Slurm took it out, it did not fail'
+    )
 
 
 @pytest.mark.usefixtures('fake_slurm')
 def test_a_job_that_ended_without_a_word_has_failed(study, finished: Path) -> None:
     (finished / 'teacher' / 'result.json').unlink()
     write_record(queue.job_file(finished, 'teacher'), {'job': '4', 'attempts': 0})
-    slurm.settle(study, finished, queue.queue())
-    state = states(study, finished)['teacher']
+    slurm.close_ended_jobs(study.needs, finished, queue.read_queue())
+    state = run_states(study.needs, finished)['teacher']
     assert (state.state, state.reason) == ('failed', 'Slurm job 4 ended without a result: Slurm has forgotten how')
     assert not queue.job_file(finished, 'teacher').exists()
 
 
 def test_slurms_own_words_are_told(fake_slurm: Path) -> None:
     with pytest.raises(UserError, match='^scontrol says: slurm_load_jobs error: Invalid job id specified$'):
-        queue.ask('scontrol', 'show', 'job', '4')
+        queue.ask_slurm('scontrol', 'show', 'job', '4')
     with pytest.raises(UserError, match="Slurm's sbotch is not on this machine: give --executor=local"):
-        queue.ask('sbotch')
+        queue.ask_slurm('sbotch')
 
 
 def test_runs_that_wait_for_the_same_runs_are_submitted_together(study, tmp_path: Path) -> None:
     enter(study, tmp_path)
     names = list(study.runs)
-    found = slurm.groups(study, tmp_path, states(study, tmp_path), names, dict.fromkeys(names, 1), set(), {})
+    found = slurm.group_ready(study.needs, tmp_path, run_states(study.needs, tmp_path), names, dict.fromkeys(names, 1), set(), {})
     assert found == [
         (['teacher'], ()),
         (['student', 'scratch', 'teacher-task-0', 'teacher-task-1'], ('teacher',)),
@@ -218,7 +223,7 @@ def test_a_second_launcher_looks_at_the_queue_only_after_the_first_has_submitted
         asked.append(lock.holder(tmp_path / '.submission'))
         return {}
 
-    monkeypatch.setattr(slurm, 'queue', queue)
+    monkeypatch.setattr(slurm, 'read_queue', queue)
     monkeypatch.setattr(slurm, 'submit', submit)
-    slurm.execute(study, tmp_path, ['teacher'], How(executor='slurm', retries=0))
+    slurm.execute(study, tmp_path, ['teacher'], Execution(executor='slurm', retries=0))
     assert asked[0] is None and None not in asked[1:] and len(held) == 1 and held[0] is not None

@@ -14,9 +14,9 @@ from research.study.columns import COLUMNS, FORMATS, Column
 from research.study.curves import read_curve
 from research.study.ledger import enter
 from research.study.reporting import figures
-from research.study.reporting.cells import Cell, best, gather, look_up
+from research.study.reporting.cells import Cell, find_best, gather, look_up
 from research.study.reporting.claims import cell_text, judge, order_of_published
-from research.study.reporting.remarks import remarks
+from research.study.reporting.remarks import find_problems
 from research.study.reporting.report import report
 from research.study.reporting.sheets import Entry, Sheet, escape, latex
 from research.study.study import Claim, Row
@@ -150,7 +150,9 @@ def test_a_loss_that_frequencies_alone_reach_is_said(study, finished, finish):
     masking = dataclasses.replace(scratch.data.masking, policy='frequency')
     runs = {**study.runs, 'scratch': dataclasses.replace(scratch, data=dataclasses.replace(scratch.data, masking=masking))}
     cells = [[Cell((), {})] * len(study.table.columns)] * len(study.table.rows)
-    assert not any('unigram' in line for line in remarks(dataclasses.replace(study, runs=runs), cells, gather(study, finished)))
+    assert not any(
+        'unigram' in line for line in find_problems(dataclasses.replace(study, runs=runs), cells, gather(study, finished))
+    )
 
 
 def test_the_report_of_no_study_is_refused(tmp_path):
@@ -217,11 +219,11 @@ def test_best_compares_what_is_printed():
         Cell((0.99,), {'b': 'waiting'}),
         Cell((), {'a': 'waiting'}),
     ]
-    assert best(cells, 'max', form) == [True, True, False, False, False]
-    assert best(cells, 'min', form) == [False, False, True, False, False]
-    assert best(cells, '', form) == [False] * 5
-    assert best(cells[:2], 'max', form) == [False, False]
-    assert best([Cell((float('nan'),), {}), *cells[1:3]], 'max', form) == [False, True, False]
+    assert find_best(cells, 'max', form) == [True, True, False, False, False]
+    assert find_best(cells, 'min', form) == [False, False, True, False, False]
+    assert find_best(cells, '', form) == [False] * 5
+    assert find_best(cells[:2], 'max', form) == [False, False]
+    assert find_best([Cell((float('nan'),), {}), *cells[1:3]], 'max', form) == [False, True, False]
 
 
 def test_exact_numbers_that_agree_show_no_spread():
@@ -296,8 +298,8 @@ def test_the_shape_figure_appears_where_rows_differ_in_depth(study, finished):
 
 def test_the_pareto_front_has_what_nothing_cheaper_beats():
     found = [figures.Point(str(size), 0, size, Cell((score,), {})) for size, score in ((1, 5), (2, 4), (3, 7), (3, 6), (4, 7))]
-    assert [(each.size, each.score.mean) for each in figures.front(found, 'max')] == [(1, 5), (3, 7)]
-    assert [(each.size, each.score.mean) for each in figures.front(found, 'min')] == [(1, 5), (2, 4)]
+    assert [(each.size, each.score.mean) for each in figures.find_front(found, 'max')] == [(1, 5), (3, 7)]
+    assert [(each.size, each.score.mean) for each in figures.find_front(found, 'min')] == [(1, 5), (2, 4)]
 
 
 # ---- Mixed cells, published numbers, averages, the other files ------------------------------------------------------------------
