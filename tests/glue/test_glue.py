@@ -9,6 +9,7 @@ import pytest
 from research.data.tasks.glue import GLUE
 from research.errors import UserError
 from research.glue import __main__, submission, table
+from research.runs.folder import Baseline, Parameters, Result, Selected, write_result
 
 
 def finished(
@@ -16,18 +17,30 @@ def finished(
 ) -> None:
     folder.mkdir(parents=True)
     x = {'name': folder.name, 'seed': seed, 'start': '', 'data': {'task': task}, 'optimizer': {'lr': lr}}
-    metrics: dict[str, Any] = {'dev/score': score, 'dev/accuracy': score}
-    if chosen is not None:
-        metrics['selection/accuracy'] = chosen
-    result = {
-        'metrics': metrics,
-        'score': score,
-        'selected': None if chosen is None else {'by': 'selection/accuracy', 'how': 'selected on a part of train'},
-        'collapsed': {'dev': collapsed, 'reported': collapsed},
-        'baseline': {'majority': {'score': 0.5}, 'random': {'score': 0.49}},
-    }
+    result = Result(
+        name=folder.name,
+        steps=1,
+        metrics={'dev/score': score, 'dev/accuracy': score} | ({} if chosen is None else {'selection/accuracy': chosen}),
+        selected=None if chosen is None else Selected(1, 'selection/accuracy', 'selected on a part of train'),
+        parameters=Parameters(1, 1, 1, {}),
+        flops_per_token=1.0,
+        flops_per_step=1.0,
+        checkpoint_bytes=4,
+        train_seconds=1.0,
+        wall_seconds=1.0,
+        tokens_per_second=None,
+        peak_memory_bytes=None,
+        latency_seconds=None,
+        smoothness=None,
+        unigram_entropy=None,
+        labels=None,
+        baseline=Baseline({'score': 0.5}, {'score': 0.49}),
+        reported='dev',
+        score=score,
+        collapsed={'dev': collapsed, 'reported': collapsed},
+    )
     (folder / 'experiment.json').write_text(json.dumps(x))
-    (folder / 'result.json').write_text(json.dumps(result))
+    write_result(folder, result)
 
 
 def test_the_table_tells_the_spread_and_counts_collapsed_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

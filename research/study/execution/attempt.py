@@ -38,7 +38,7 @@ def attempt(study: Study, folder: Path, name: str, run: Callable[[Experiment, Pa
         reason, trace, again = str(error), '', False
     except Exception as error:
         trace, again = traceback.format_exc(), True
-        reason = f'{type(error).__name__}: {(str(error).strip().splitlines() or [""])[0]} (all of it: {workdir / "failure.json"})'
+        reason = f'{type(error).__name__}: {(str(error).strip().splitlines() or [""])[0]} (all of it in {workdir / "failure.json"})'
     if not reason:
         return 0
     print(trace or f'error: {reason}', file=sys.stderr)
