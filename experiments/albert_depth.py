@@ -9,11 +9,10 @@ before it. Refuted where the order of the published averages is not found again.
 
 import dataclasses
 
-from configs import albert, finetune
+from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
 from research.study.study import Claim, Study
-from research.wire import from_wire
 
 SIZES = {'tiny': (1, 2), 'small': (1, 2, 3, 6, 12), 'paper': (1, 3, 6, 12, 24, 48)}
 PUBLISHED = {  # layers -> the paper's row
@@ -28,7 +27,7 @@ PUBLISHED = {  # layers -> the paper's row
 
 def get_study(size: str = 'small') -> Study:
     """ALBERT-large's shape at several depths, each warm-started from the shallower one."""
-    base = papers.scaled(from_wire(albert.get_config('large')), size)
+    base = papers.scaled(recipe(albert, 'large'), size)
     variants, before = {}, ''
     for layers in SIZES[size]:
         x = dataclasses.replace(base, model=dataclasses.replace(base.model, layers=layers), start=before)
@@ -36,19 +35,23 @@ def get_study(size: str = 'small') -> Study:
         variants[f'L{layers}'] = Variant(f'{layers} layer{"s" if layers > 1 else ""}', x, known)
         before = f'@L{layers}'
     first, second = list(variants)[:2]
-    return papers.study(
-        'albert_depth',
-        f'ALBERT, depth ({size})',
-        'Lan et al. 2020, Table 11',
-        variants,
-        papers.downstream(size, ALBERT_TASKS, 'albert', finetune),
-        papers.seeds(size),
-        claims=(
-            Claim(
-                'depth helps although it adds no parameters: the held-out MLM loss of {a} is below that of {b}',
-                (second, 'metrics:dev/mlm'),
-                (first, 'metrics:dev/mlm'),
+    return papers.make_study(
+        Question(
+            name='albert_depth',
+            title='ALBERT, depth',
+            source='Lan et al. 2020, Table 11',
+            variants=variants,
+            tasks=ALBERT_TASKS,
+            family='albert',
+            averaged=ALBERT_TASKS,
+            claims=(
+                Claim(
+                    'depth helps although it adds no parameters: the held-out MLM loss of {a} is below that of {b}',
+                    (second, 'metrics:dev/mlm'),
+                    (first, 'metrics:dev/mlm'),
+                ),
             ),
+            note='Each depth but the first starts from the one above it, so that it has seen the text of all of them.',
         ),
-        note='Each depth but the first starts from the one above it, so that it has seen the text of all of them.',
+        size,
     )

@@ -9,11 +9,10 @@ the best is not the largest. Refuted where the order of the published averages i
 
 import dataclasses
 
-from configs import albert, finetune
+from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
 from research.study.study import Claim, Study
-from research.wire import from_wire
 
 # Size -> the embedding sizes that stand for the paper's 64, 128, 256 and 768 (or, at tiny, for its first and its last).
 SIZES = {'tiny': (8, 32), 'small': (16, 32, 64, 128), 'paper': (64, 128, 256, 768)}
@@ -36,7 +35,7 @@ TITLES = {'none': 'not shared', 'all': 'all shared'}
 
 def get_study(size: str = 'small') -> Study:
     """Four embedding sizes, with layers that share nothing and with layers that share all."""
-    base = papers.scaled(from_wire(albert.get_config('base')), size)
+    base = papers.scaled(recipe(albert, 'base'), size)
     sizes = SIZES[size]
     variants = {}
     for sharing, numbers in PUBLISHED.items():
@@ -48,18 +47,22 @@ def get_study(size: str = 'small') -> Study:
                 scores(ALBERT_COLUMNS, known),
             )
     least, most = (f'none-E{sizes[place]}' for place in (0, -1))
-    return papers.study(
-        'albert_embedding_size',
-        f'ALBERT, embedding size ({size})',
-        'Lan et al. 2020, Table 3',
-        variants,
-        papers.downstream(size, ALBERT_TASKS, 'albert', finetune),
-        papers.seeds(size),
-        claims=(
-            Claim(
-                'unshared, the largest embedding is better than the smallest: the held-out MLM loss of {a} is below that of {b}',
-                (most, 'metrics:dev/mlm'),
-                (least, 'metrics:dev/mlm'),
+    return papers.make_study(
+        Question(
+            name='albert_embedding_size',
+            title='ALBERT, embedding size',
+            source='Lan et al. 2020, Table 3',
+            variants=variants,
+            tasks=ALBERT_TASKS,
+            family='albert',
+            averaged=ALBERT_TASKS,
+            claims=(
+                Claim(
+                    'unshared, the largest embedding is better than the smallest: the held-out MLM loss of {a} is below that of {b}',
+                    (most, 'metrics:dev/mlm'),
+                    (least, 'metrics:dev/mlm'),
+                ),
             ),
         ),
+        size,
     )

@@ -11,15 +11,14 @@ layers stay as they are, and a new pooler and a new classifier are trained for a
 
 import dataclasses
 
-from configs import albert, finetune
+from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
 from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
 from research.study.columns import COLUMNS, Column
 from research.study.study import Claim, Study
 from research.surgery import Surgery
-from research.wire import from_wire
 
 SIZES = papers.SIZES
 LOSSES = {
@@ -37,7 +36,7 @@ PUBLISHED = {
 
 def get_study(size: str = 'small') -> Study:
     """The same model without a loss of pairs, with NSP and with SOP."""
-    base = papers.scaled(from_wire(albert.get_config('base')), size)
+    base = papers.scaled(recipe(albert, 'base'), size)
     variants = {
         pairs: Variant(
             pairs.upper() if pairs != 'none' else pairs,
@@ -58,35 +57,39 @@ def get_study(size: str = 'small') -> Study:
         )
         for pairs in ('nsp', 'sop')
     }
-    return papers.study(
-        'albert_sentence_loss',
-        f'ALBERT, sentence losses ({size})',
-        'Lan et al. 2020, Table 5',
-        variants,
-        papers.downstream(size, ALBERT_TASKS, 'albert', finetune),
-        papers.seeds(size),
-        claims=(
-            Claim(
-                'sentence order is the harder question: the accuracy of {a} on its own pairs is below that of {b} on its own',
-                ('sop-sop', 'metrics:dev/sop_accuracy'),
-                ('nsp-nsp', 'metrics:dev/nsp_accuracy'),
+    return papers.make_study(
+        Question(
+            name='albert_sentence_loss',
+            title='ALBERT, sentence losses',
+            source='Lan et al. 2020, Table 5',
+            variants=variants,
+            tasks=ALBERT_TASKS,
+            family='albert',
+            averaged=ALBERT_TASKS,
+            claims=(
+                Claim(
+                    'sentence order is the harder question: the accuracy of {a} on its own pairs is below that of {b} on its own',
+                    ('sop-sop', 'metrics:dev/sop_accuracy'),
+                    ('nsp-nsp', 'metrics:dev/nsp_accuracy'),
+                ),
+                Claim(
+                    'next sentences do not teach order: the accuracy of {a} on SOP is below that of {b}',
+                    ('nsp-sop', 'metrics:dev/sop_accuracy'),
+                    ('sop-sop', 'metrics:dev/sop_accuracy'),
+                ),
+                Claim(
+                    'order teaches next sentences: the accuracy of {a} on NSP is below that of {b}',
+                    ('none-nsp', 'metrics:dev/nsp_accuracy'),
+                    ('sop-nsp', 'metrics:dev/nsp_accuracy'),
+                ),
             ),
-            Claim(
-                'next sentences do not teach order: the accuracy of {a} on SOP is below that of {b}',
-                ('nsp-sop', 'metrics:dev/sop_accuracy'),
-                ('sop-sop', 'metrics:dev/sop_accuracy'),
+            columns=(
+                COLUMNS['mlm'],
+                COLUMNS['mlm_accuracy'],
+                Column(INTRINSIC[1], 'nsp', 'metrics:dev/nsp_accuracy', 'percent', 'max', 'of a classifier on the frozen layers'),
+                Column(INTRINSIC[2], 'sop', 'metrics:dev/sop_accuracy', 'percent', 'max', 'of a classifier on the frozen layers'),
             ),
-            Claim(
-                'order teaches next sentences: the accuracy of {a} on NSP is below that of {b}',
-                ('none-nsp', 'metrics:dev/nsp_accuracy'),
-                ('sop-nsp', 'metrics:dev/nsp_accuracy'),
-            ),
+            probes=probes,
         ),
-        columns=(
-            COLUMNS['mlm'],
-            COLUMNS['mlm_accuracy'],
-            Column(INTRINSIC[1], 'nsp', 'metrics:dev/nsp_accuracy', 'percent', 'max', 'of a classifier on the frozen layers'),
-            Column(INTRINSIC[2], 'sop', 'metrics:dev/sop_accuracy', 'percent', 'max', 'of a classifier on the frozen layers'),
-        ),
-        probes=probes,
+        size,
     )

@@ -9,11 +9,10 @@ but is no faster at inference. Refuted where the last columns of the table say o
 
 import dataclasses
 
-from configs import albert, bert, distilbert, finetune
+from configs import albert, bert, distilbert
 from experiments import papers
-from experiments.papers import Variant
+from experiments.papers import Question, Variant, recipe
 from research.study.study import Claim, Study
-from research.wire import from_wire
 
 SIZES = papers.SIZES
 TASKS = ('mnli', 'qqp', 'qnli', 'sst2', 'cola', 'stsb', 'mrpc', 'rte')  # GLUE's, as Devlin et al. 2019 count
@@ -21,11 +20,11 @@ TASKS = ('mnli', 'qqp', 'qnli', 'sst2', 'cola', 'stsb', 'mrpc', 'rte')  # GLUE's
 
 def get_study(size: str = 'small') -> Study:
     """One model of each family, the same corpus, the same tokenizer, the same tasks."""
-    first = papers.scaled(from_wire(bert.get_config('base')), size)
-    student = papers.scaled(from_wire(distilbert.get_config('base')), size)
+    first = papers.scaled(recipe(bert, 'base'), size)
+    student = papers.scaled(recipe(distilbert, 'base'), size)
     half = dataclasses.replace(student.model, layers=first.model.layers // 2)
     student = dataclasses.replace(student, teacher='@bert', model=half)
-    shared = papers.scaled(from_wire(albert.get_config('base')), size)
+    shared = papers.scaled(recipe(albert, 'base'), size)
     vocabulary = dataclasses.replace(shared.model, vocabulary=first.model.vocabulary)
     shared = dataclasses.replace(shared, model=vocabulary, data=dataclasses.replace(shared.data, tokenizer='@bert'))
     goals = {
@@ -42,26 +41,29 @@ def get_study(size: str = 'small') -> Study:
         )
         for key, (title, x, millions, goal, method) in goals.items()
     }
-    return papers.study(
-        'compare',
-        f'BERT, DistilBERT and ALBERT ({size})',
-        'the base models of Devlin et al. 2019, Sanh et al. 2019 and Lan et al. 2020',
-        variants,
-        papers.downstream(size, TASKS, 'bert', finetune),
-        papers.seeds(size),
-        claims=(
-            Claim(
-                'DistilBERT is faster: the latency at batch 1 of {a} is below that of {b}',
-                ('distilbert', 'latency_seconds'),
-                ('bert', 'latency_seconds'),
+    return papers.make_study(
+        Question(
+            name='compare',
+            title='BERT, DistilBERT and ALBERT',
+            source='the base models of Devlin et al. 2019, Sanh et al. 2019 and Lan et al. 2020',
+            variants=variants,
+            tasks=TASKS,
+            family='bert',
+            claims=(
+                Claim(
+                    'DistilBERT is faster: the latency at batch 1 of {a} is below that of {b}',
+                    ('distilbert', 'latency_seconds'),
+                    ('bert', 'latency_seconds'),
+                ),
+                Claim(
+                    'ALBERT is smaller: the parameters of {a} are below those of {b}',
+                    ('albert', 'parameters:encoder'),
+                    ('bert', 'parameters:encoder'),
+                ),
             ),
-            Claim(
-                'ALBERT is smaller: the parameters of {a} are below those of {b}',
-                ('albert', 'parameters:encoder'),
-                ('bert', 'parameters:encoder'),
-            ),
+            columns=(),  # no MLM loss: each model is measured under its own masks, so that those of two rows would not compare
+            averaged=TASKS,
+            relative='BERT',
         ),
-        columns=(),  # no MLM loss: each model is measured under its own masks, so that those of two rows would not compare
-        averaged=TASKS,
-        relative='BERT',
+        size,
     )
