@@ -1,10 +1,10 @@
 """How deep should a network be whose layers share all? Lan et al. 2020, Table 11.
 
     python launch.py --config=experiments/albert_depth.py:small --config.data.source='jsonl:books.jsonl.xz' \
-        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
+        --config.data.folder=…/glue       (for SST-2 at `small`; without it TFDS fetches SST-2)
 
-Hypothesis: depth helps with diminishing returns, and beyond some depth not at all. As in the paper each depth starts from the one
-before it. Refuted where the order of the published averages is not found again.
+Hypothesis: depth helps with diminishing returns, and beyond some depth not at all. As in the paper each depth starts from the
+shallower one. Refuted if the measured averages are not in the published order.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, 
 from research.study.study import Claim, Study
 
 SIZES = {'tiny': (1, 2), 'small': (1, 2, 3, 6, 12), 'paper': (1, 3, 6, 12, 24, 48)}
-PUBLISHED = {  # layers -> the paper's row
+PUBLISHED = {  # layers -> the row of the paper
     1: '31.1/22.9 50.1/50.1 66.4 80.8 40.1 52.9',
     3: '79.8/69.7 64.4/61.7 77.7 86.7 54.0 71.2',
     6: '86.4/78.4 73.8/71.1 81.2 88.9 60.9 77.2',
@@ -51,7 +51,7 @@ def get_study(size: str = 'small') -> Study:
                     (first, 'metrics:dev/mlm'),
                 ),
             ),
-            note='Each depth but the first starts from the one above it, so that it has seen the text of all of them.',
+            note='Each depth but the first starts from the one above it, so it has seen the text of all above.',
         ),
         size,
     )

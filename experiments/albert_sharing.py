@@ -1,10 +1,10 @@
 """Which parameters can layers share? Lan et al. 2020, Table 4.
 
     python launch.py --config=experiments/albert_sharing.py:small --config.data.source='jsonl:books.jsonl.xz' \
-        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
+        --config.data.folder=…/glue       (for SST-2 at `small`; without it TFDS fetches SST-2)
 
-Hypothesis: sharing attention costs nothing, sharing the feed-forward blocks costs most of what sharing all does, at both embedding
-sizes. Refuted where the order of the published averages is not found again.
+Hypothesis: sharing attention costs nothing; sharing the feed-forward blocks costs most of the loss that sharing all costs, at both
+embedding sizes. Refuted if the measured averages are not in the published order.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from experiments import papers
 from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
 from research.study.study import Claim, Study
 
-# Size -> (the embedding sizes that stand for the paper's 768 and 128).
+# Size -> the embedding sizes in place of the paper's 768 and 128.
 SIZES = {'tiny': (32, 8), 'small': (128, 32), 'paper': (768, 128)}
 PUBLISHED = {  # strategy -> the rows of E=768 and of E=128
     'all': ('88.6/81.5 79.2/76.6 82.0 90.6 63.3 79.8', '89.3/82.3 80.0/77.1 82.0 90.3 64.0 80.1'),

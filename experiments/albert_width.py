@@ -1,10 +1,10 @@
 """How wide should a network be whose layers share all? Lan et al. 2020, Table 12.
 
     python launch.py --config=experiments/albert_width.py:small --config.data.source='jsonl:books.jsonl.xz' \
-        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
+        --config.data.folder=…/glue       (for SST-2 at `small`; without it TFDS fetches SST-2)
 
-Hypothesis: width helps with diminishing returns, and the widest is worse again. Refuted where the order of the published averages
-is not found again.
+Hypothesis: width helps with diminishing returns, and the widest is worse again. Refuted if the measured averages are not in the
+published order.
 """
 
 import dataclasses

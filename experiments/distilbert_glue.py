@@ -1,11 +1,11 @@
 """How much of BERT is left in half its layers? Sanh et al. 2019, Tables 1 to 3.
 
     python launch.py --config=experiments/distilbert_glue.py:small --config.data.source='jsonl:books.jsonl.xz' \
-        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
+        --config.data.folder=…/glue       (for SST-2 at `small`; without it TFDS fetches SST-2)
 
 Hypothesis: a student of half the depth keeps 97 % of its teacher's score, has 60 % of its parameters and is 60 % faster at batch 1;
-the same student without a teacher keeps less. Refuted where the ratio of scores, the checkpoint or the latency says otherwise.
-Where SQuAD is among the tasks the student is also taught it by the fine-tuned teacher, as (D) of Table 2.
+the same student without a teacher keeps less. Refuted if the ratio of scores, the checkpoint or the latency contradicts it.
+If SQuAD is among the tasks, the student is also distilled on it from the fine-tuned teacher, as (D) of Table 2.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ PUBLISHED = {
 
 
 def get_study(size: str = 'small') -> Study:
-    """The teacher, the student that it teaches, and the same student without it."""
+    """A teacher, the student distilled from it, and the same student alone."""
     teacher = papers.scaled(recipe(bert, 'base'), size)
     student = papers.scaled(recipe(distilbert, 'base'), size)
     half = dataclasses.replace(student.model, layers=teacher.model.layers // 2)
@@ -71,7 +71,7 @@ def get_study(size: str = 'small') -> Study:
 
 
 def second_step(study: Study, seeds: int) -> Study:
-    """The same with the student that the teacher's first run of SQuAD teaches SQuAD, beside what the paper prints of ELMo."""
+    """The study with two more rows: the student distilled on SQuAD from the teacher's first run of it; and ELMo, as published."""
     runs = dict(study.runs)
     names = tuple(f'distilbert-squad-taught-{seed}' for seed in range(seeds))
     for seed, name in enumerate(names):
