@@ -28,12 +28,16 @@ POLICIES = ('token', 'whole_word', 'ngram')
 LOSS = 'metrics:dev/mlm'
 # Sentence, the run whose loss is lower, the other run. '{a}' and '{b}' would become titles of rows, which do not name the policy.
 COMPARED = (
-    ('whole words are harder: who trained on a task meets it, token masks below whole-word masks', 'token', 'whole_word'),
-    ('also for the model trained on tokens: under token masks below under whole-word masks', 'token', 'token-as-whole_word'),
-    ('n-grams are harder: who trained on a task meets it, token masks below n-gram masks', 'token', 'ngram'),
-    ('also for the model trained on tokens: under token masks below under n-gram masks', 'token', 'token-as-ngram'),
-    ('under whole-word masks, trained on whole words below trained on tokens', 'whole_word', 'token-as-whole_word'),
-    ('under token masks, trained on tokens below trained on whole words', 'token', 'whole_word-as-token'),
+    ('whole words are harder: of models under their own masks, tokens are below whole words', 'token', 'whole_word'),
+    ('also for the model trained on tokens: under token masks it is below under whole-word masks', 'token', 'token-as-whole_word'),
+    ('n-grams are harder: of models under their own masks, tokens are below n-grams', 'token', 'ngram'),
+    ('also for the model trained on tokens: under token masks it is below under n-gram masks', 'token', 'token-as-ngram'),
+    (
+        'under whole-word masks, the model trained on whole words is below the one trained on tokens',
+        'whole_word',
+        'token-as-whole_word',
+    ),
+    ('under token masks, the model trained on tokens is below the one trained on whole words', 'token', 'whole_word-as-token'),
 )
 
 

@@ -123,7 +123,7 @@ def plan_runs(study: Study, folder: Path, names: list[str]) -> tuple[list[Planne
 
 
 def find_speed(study: Study, folder: Path) -> tuple[float, str]:
-    """(FLOP/s that training is expected to reach, how that is known)."""
+    """(the FLOP/s that training is assumed to reach, the source of that number in words)."""
     seen = seen_speed(study, folder)
     if seen is not None:
         return seen, f'the {seen / 1e9:,.1f} GFLOP/s that finished runs of this study reached'

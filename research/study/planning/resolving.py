@@ -58,7 +58,7 @@ def complete(x: Experiment, workdir: Path, siblings: Mapping[str, Complete]) -> 
 def validate_run(run: Complete) -> None:
     """Raises UserError for an experiment that is impossible, whatever its start will be if that is not known."""
     x = run.experiment
-    if not run.known:  # how many positions the start has is not known: enough
+    if not run.known:  # the start may have any number of positions
         x = dataclasses.replace(x, model=dataclasses.replace(x.model, positions=max(x.model.positions, x.data.length)))
     validate(x)
 
