@@ -33,11 +33,11 @@ COMPARED = (
     ('n-grams are harder: of models under their own masks, tokens are below n-grams', 'token', 'ngram'),
     ('also for the model trained on tokens: under token masks it is below under n-gram masks', 'token', 'token-as-ngram'),
     (
-        'under whole-word masks, the model trained on whole words is below the one trained on tokens',
+        'under whole-word masks, trained on whole words is below trained on tokens',
         'whole_word',
         'token-as-whole_word',
     ),
-    ('under token masks, the model trained on tokens is below the one trained on whole words', 'token', 'whole_word-as-token'),
+    ('under token masks, trained on tokens is below trained on whole words', 'token', 'whole_word-as-token'),
 )
 
 
