@@ -112,6 +112,13 @@ def test_a_file_of_another_size_than_the_server_asks_for_is_told_of(tmp_path: Pa
     assert capsys.readouterr().err == 'warning: WNLI.tsv has 145 predictions, but the server asks for 146\n'
 
 
+def test_entry_runs_the_command_line_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished(tmp_path / 'rte', 'rte', 0, 0.6)
+    for folder, status in ((tmp_path, 0), (tmp_path / 'nowhere', 2)):
+        monkeypatch.setattr('sys.argv', ['research-glue', 'table', str(folder)])
+        assert __main__.entry() == status
+
+
 def test_runs_that_cannot_be_submitted(tmp_path: Path) -> None:
     one, two = (told(tmp_path / name, 'rte', 'test', ['entailment']) for name in 'ab')
     with pytest.raises(UserError, match='are both runs of rte: give one'):

@@ -159,6 +159,12 @@ def test_the_card_says_where_a_model_comes_from(teacher, tmp_path):
         assert told in card
 
 
+def test_entry_runs_the_command_line_of_the_process(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', ['research-interchange', 'export', str(tmp_path), str(tmp_path / 'out')])
+    assert interchange.entry() == 2
+    assert 'is no run folder: it has no experiment.json' in capsys.readouterr().err
+
+
 def test_a_card_of_a_run_that_says_little(tmp_path):
     writing.export(donor_of({}, ('mlm',)), tmp_path / 'run', tmp_path / 'out', None, 'unknown')
     card = (tmp_path / 'out' / 'README.md').read_text()

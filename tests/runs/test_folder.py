@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from research.errors import UserError
 from research.files import read_record, write_record
 from research.interchange import __main__ as interchange
 from research.interchange import card
+from research.runs import run as runs
+from research.runs import sources
 from research.runs.folder import (
     Environment,
     Result,
@@ -41,8 +44,6 @@ def test_the_records_of_a_run_read_back_as_they_were_written(teacher: Path, tmp_
 
 
 def test_an_import_writes_the_same_record(teacher: Path, tmp_path: Path) -> None:
-    from research.runs import sources
-
     result = interchange.result(sources.open_donor(str(teacher), tmp_path / 'run', 'start'), 'mine')
     assert isinstance(result, Result) and list(to_json(result)) == KEYS.split()
     write_result(tmp_path, result)
@@ -90,6 +91,14 @@ def test_an_environment_of_before_the_version_was_recorded_reads_and_writes_back
     assert all(isinstance(each, Environment) for each in environment.sessions)
     write_environment(tmp_path, environment)
     assert read_record(tmp_path / 'environment.json') == record | {'sessions': [session]}
+
+
+def test_a_run_with_an_unreadable_environment_is_not_continued(tiny, teacher: Path, tmp_path: Path) -> None:
+    shutil.copytree(teacher, tmp_path / 'run')
+    (tmp_path / 'run' / 'result.json').unlink()
+    (tmp_path / 'run' / 'environment.json').write_text('{"commit"')
+    with pytest.raises(UserError, match='environment.json is half-written or from another version .*; give another --workdir'):
+        runs.run(tiny('bert'), tmp_path / 'run')
 
 
 def test_the_card_of_a_run_reads_the_records(teacher: Path, tmp_path: Path) -> None:

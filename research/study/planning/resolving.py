@@ -66,13 +66,13 @@ def validate_run(run: Complete) -> None:
 def validate_runs(study: Study, folder: Path) -> dict[str, Complete]:
     """Every run of the study, complete, in running order. Raises UserError, with the run's name, for one that is impossible."""
     found: dict[str, Complete] = {}
-    valid: set[tuple[Experiment, bool, int]] = set()
+    valid: set[tuple[Experiment, bool]] = set()
     for name in order(study.needs):
         try:
             run = found[name] = complete(study.runs[name], folder / name, found)
-            # Hundreds of runs differ in their seeds alone, which have one range.
-            settings = (setting(run.experiment), run.known, run.experiment.seed if run.experiment.seed not in range(2**32) else 0)
-            if settings not in valid:
+            settings = setting(run.experiment), run.known
+            # Of hundreds of runs most differ in their seeds alone: those in range need no validation of their own.
+            if settings not in valid or run.experiment.seed not in range(2**32):
                 validate_run(run)
                 valid.add(settings)
         except UserError as error:
