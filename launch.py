@@ -19,7 +19,7 @@ from absl import flags
 
 from research.command import changes, run_command
 from research.errors import UserError
-from research.study.execution.settings import Cluster, How, validate
+from research.study.execution.settings import Cluster, Execution, validate_execution
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('config', None, 'FILE[:size] of configs/ or experiments/; --config.KEY=VALUE changes a key of it')
@@ -64,14 +64,14 @@ def launch(arguments: list[str]) -> None:
     if {'--help', '-h'} & set(arguments):
         print(f'{__doc__}\n{FLAGS.module_help(sys.modules[__name__])}')
         return
-    changed, how = parse(arguments), read_how()
-    validate(how)
+    changed, execution = parse(arguments), read_execution()
+    validate_execution(execution)
     if FLAGS.config is None and FLAGS.workdir is None:
         raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of what to continue')
     # What takes seconds to load comes after the mistakes that need it not: flags first, then keys and values.
-    from research.study import definition
+    from research.study import request
 
-    asked = definition.define(FLAGS.config, Path(FLAGS.workdir) if FLAGS.workdir else None, changed, FLAGS.sweep)
+    asked = request.define(FLAGS.config, Path(FLAGS.workdir) if FLAGS.workdir else None, changed, FLAGS.sweep)
     from research.runs import run as runs
     from research.study.execution import execute
     from research.study.planning import dry, listing
@@ -79,20 +79,20 @@ def launch(arguments: list[str]) -> None:
     from research.study.study import Study
 
     workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
-    if not isinstance(asked, Study) and (how != How() or FLAGS.list):
+    if not isinstance(asked, Study) and (execution != Execution() or FLAGS.list):
         raise UserError('--list, --only, --executor and their like are of studies: give a file of experiments/, or a --sweep')
     if FLAGS.dry:
         print(json.dumps(dry.preview(asked, workdir), indent=2))
     elif not isinstance(asked, Study):
         runs.run(asked, workdir)
     elif FLAGS.list:
-        listing.show(asked, workdir, execute.select(asked, how.only))
+        listing.show(asked, workdir, execute.select(asked, execution.only))
     else:
         os.environ['LAUNCHED_BY'] = shlex.join(arguments)  # what the runs' environment.json call their command
-        execute.run_study(asked, workdir, how, report.report)
+        execute.run_study(asked, workdir, execution, report.report)
 
 
-def read_how() -> How:
+def read_execution() -> Execution:
     """How the flags say that a study is executed."""
     cluster = Cluster(
         partition=FLAGS.partition,
@@ -106,7 +106,7 @@ def read_how() -> How:
         constraint=FLAGS.constraint,
         extra=tuple(FLAGS.sbatch),
     )
-    return How(FLAGS.executor, FLAGS.jobs, FLAGS.retries, FLAGS.only, cluster)
+    return Execution(FLAGS.executor, FLAGS.jobs, FLAGS.retries, FLAGS.only, cluster)
 
 
 def parse(arguments: list[str]) -> dict[str, str]:

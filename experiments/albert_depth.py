@@ -1,22 +1,21 @@
 """How deep should a network be whose layers share all? Lan et al. 2020, Table 11.
 
     python launch.py --config=experiments/albert_depth.py:small --config.data.source='jsonl:books.jsonl.xz' \
-        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
+        --config.data.folder=…/glue       (for SST-2 at `small`; without it TFDS fetches SST-2)
 
-Hypothesis: depth helps with diminishing returns, and beyond some depth not at all. As in the paper each depth starts from the one
-before it. Refuted where the order of the published averages is not found again.
+Hypothesis: depth helps with diminishing returns, and beyond some depth not at all. As in the paper each depth starts from the
+shallower one. Refuted if the measured averages are not in the published order.
 """
 
 import dataclasses
 
-from configs import albert, finetune
+from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
 from research.study.study import Claim, Study
-from research.wire import from_wire
 
 SIZES = {'tiny': (1, 2), 'small': (1, 2, 3, 6, 12), 'paper': (1, 3, 6, 12, 24, 48)}
-PUBLISHED = {  # layers -> the paper's row
+PUBLISHED = {  # layers -> the row of the paper
     1: '31.1/22.9 50.1/50.1 66.4 80.8 40.1 52.9',
     3: '79.8/69.7 64.4/61.7 77.7 86.7 54.0 71.2',
     6: '86.4/78.4 73.8/71.1 81.2 88.9 60.9 77.2',
@@ -28,7 +27,7 @@ PUBLISHED = {  # layers -> the paper's row
 
 def get_study(size: str = 'small') -> Study:
     """ALBERT-large's shape at several depths, each warm-started from the shallower one."""
-    base = papers.scaled(from_wire(albert.get_config('large')), size)
+    base = papers.scaled(recipe(albert, 'large'), size)
     variants, before = {}, ''
     for layers in SIZES[size]:
         x = dataclasses.replace(base, model=dataclasses.replace(base.model, layers=layers), start=before)
@@ -36,19 +35,23 @@ def get_study(size: str = 'small') -> Study:
         variants[f'L{layers}'] = Variant(f'{layers} layer{"s" if layers > 1 else ""}', x, known)
         before = f'@L{layers}'
     first, second = list(variants)[:2]
-    return papers.study(
-        'albert_depth',
-        f'ALBERT, depth ({size})',
-        'Lan et al. 2020, Table 11',
-        variants,
-        papers.downstream(size, ALBERT_TASKS, 'albert', finetune),
-        papers.seeds(size),
-        claims=(
-            Claim(
-                'depth helps although it adds no parameters: the held-out MLM loss of {a} is below that of {b}',
-                (second, 'metrics:dev/mlm'),
-                (first, 'metrics:dev/mlm'),
+    return papers.make_study(
+        Question(
+            name='albert_depth',
+            title='ALBERT, depth',
+            source='Lan et al. 2020, Table 11',
+            variants=variants,
+            tasks=ALBERT_TASKS,
+            family='albert',
+            averaged=ALBERT_TASKS,
+            claims=(
+                Claim(
+                    'depth helps although it adds no parameters: the held-out MLM loss of {a} is below that of {b}',
+                    (second, 'metrics:dev/mlm'),
+                    (first, 'metrics:dev/mlm'),
+                ),
             ),
+            note='Each depth but the first starts from the one above it, so it has seen the text of all above.',
         ),
-        note='Each depth but the first starts from the one above it, so that it has seen the text of all of them.',
+        size,
     )

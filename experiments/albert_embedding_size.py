@@ -1,21 +1,20 @@
 """How large must the vocabulary's embeddings be? Lan et al. 2020, Table 3.
 
     python launch.py --config=experiments/albert_embedding_size.py:small --config.data.source='jsonl:books.jsonl.xz' \
-        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
+        --config.data.folder=…/glue       (for SST-2 at `small`; without it TFDS fetches SST-2)
 
-Hypothesis: with layers that share nothing larger embeddings are a little better; with all layers shared a small size is enough, and
-the best is not the largest. Refuted where the order of the published averages is not found again.
+Hypothesis: without sharing, larger embeddings are a little better; with all layers shared a small size is enough, and the largest
+is not the best. Refuted if the measured averages are not in the published order.
 """
 
 import dataclasses
 
-from configs import albert, finetune
+from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
 from research.study.study import Claim, Study
-from research.wire import from_wire
 
-# Size -> the embedding sizes that stand for the paper's 64, 128, 256 and 768 (or, at tiny, for its first and its last).
+# Size -> the embedding sizes in place of the paper's 64, 128, 256 and 768 (at tiny: of its first and its last).
 SIZES = {'tiny': (8, 32), 'small': (16, 32, 64, 128), 'paper': (64, 128, 256, 768)}
 PUBLISHED = {
     'none': (
@@ -35,8 +34,8 @@ TITLES = {'none': 'not shared', 'all': 'all shared'}
 
 
 def get_study(size: str = 'small') -> Study:
-    """Four embedding sizes, with layers that share nothing and with layers that share all."""
-    base = papers.scaled(from_wire(albert.get_config('base')), size)
+    """Four embedding sizes, without sharing and with all layers shared."""
+    base = papers.scaled(recipe(albert, 'base'), size)
     sizes = SIZES[size]
     variants = {}
     for sharing, numbers in PUBLISHED.items():
@@ -48,18 +47,22 @@ def get_study(size: str = 'small') -> Study:
                 scores(ALBERT_COLUMNS, known),
             )
     least, most = (f'none-E{sizes[place]}' for place in (0, -1))
-    return papers.study(
-        'albert_embedding_size',
-        f'ALBERT, embedding size ({size})',
-        'Lan et al. 2020, Table 3',
-        variants,
-        papers.downstream(size, ALBERT_TASKS, 'albert', finetune),
-        papers.seeds(size),
-        claims=(
-            Claim(
-                'unshared, the largest embedding is better than the smallest: the held-out MLM loss of {a} is below that of {b}',
-                (most, 'metrics:dev/mlm'),
-                (least, 'metrics:dev/mlm'),
+    return papers.make_study(
+        Question(
+            name='albert_embedding_size',
+            title='ALBERT, embedding size',
+            source='Lan et al. 2020, Table 3',
+            variants=variants,
+            tasks=ALBERT_TASKS,
+            family='albert',
+            averaged=ALBERT_TASKS,
+            claims=(
+                Claim(
+                    'unshared, the largest embedding beats the smallest: the held-out MLM loss of {a} is below that of {b}',
+                    (most, 'metrics:dev/mlm'),
+                    (least, 'metrics:dev/mlm'),
+                ),
             ),
         ),
+        size,
     )

@@ -1,21 +1,20 @@
 """Which parameters can layers share? Lan et al. 2020, Table 4.
 
     python launch.py --config=experiments/albert_sharing.py:small --config.data.source='jsonl:books.jsonl.xz' \
-        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
+        --config.data.folder=…/glue       (for SST-2 at `small`; without it TFDS fetches SST-2)
 
-Hypothesis: sharing attention costs nothing, sharing the feed-forward blocks costs most of what sharing all does, at both embedding
-sizes. Refuted where the order of the published averages is not found again.
+Hypothesis: sharing attention costs nothing; sharing the feed-forward blocks costs most of the loss that sharing all costs, at both
+embedding sizes. Refuted if the measured averages are not in the published order.
 """
 
 import dataclasses
 
-from configs import albert, finetune
+from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
 from research.study.study import Claim, Study
-from research.wire import from_wire
 
-# Size -> (the embedding sizes that stand for the paper's 768 and 128).
+# Size -> the embedding sizes in place of the paper's 768 and 128.
 SIZES = {'tiny': (32, 8), 'small': (128, 32), 'paper': (768, 128)}
 PUBLISHED = {  # strategy -> the rows of E=768 and of E=128
     'all': ('88.6/81.5 79.2/76.6 82.0 90.6 63.3 79.8', '89.3/82.3 80.0/77.1 82.0 90.3 64.0 80.1'),
@@ -28,7 +27,7 @@ TITLES = {'all': 'all shared', 'attention': 'attention shared', 'ffn': 'feed-for
 
 def get_study(size: str = 'small') -> Study:
     """Four strategies at two embedding sizes."""
-    base = papers.scaled(from_wire(albert.get_config('base')), size)
+    base = papers.scaled(recipe(albert, 'base'), size)
     variants = {}
     for place, embedding in enumerate(SIZES[size]):
         for sharing, known in PUBLISHED.items():
@@ -39,19 +38,23 @@ def get_study(size: str = 'small') -> Study:
                 scores(ALBERT_COLUMNS, known[place]),
             )
     key = 'metrics:dev/mlm'
-    return papers.study(
-        'albert_sharing',
-        f'ALBERT, cross-layer sharing ({size})',
-        'Lan et al. 2020, Table 4',
-        variants,
-        papers.downstream(size, ALBERT_TASKS, 'albert', finetune),
-        papers.seeds(size),
-        claims=tuple(
-            Claim(
-                'sharing attention costs less than sharing the rest: the held-out MLM loss of {a} is below that of {b}',
-                (f'E{embedding}-attention', key),
-                (f'E{embedding}-ffn', key),
-            )
-            for embedding in SIZES[size]
+    return papers.make_study(
+        Question(
+            name='albert_sharing',
+            title='ALBERT, cross-layer sharing',
+            source='Lan et al. 2020, Table 4',
+            variants=variants,
+            tasks=ALBERT_TASKS,
+            family='albert',
+            averaged=ALBERT_TASKS,
+            claims=tuple(
+                Claim(
+                    'sharing attention costs less than sharing the rest: the held-out MLM loss of {a} is below that of {b}',
+                    (f'E{embedding}-attention', key),
+                    (f'E{embedding}-ffn', key),
+                )
+                for embedding in SIZES[size]
+            ),
         ),
+        size,
     )

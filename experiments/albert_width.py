@@ -1,19 +1,18 @@
 """How wide should a network be whose layers share all? Lan et al. 2020, Table 12.
 
     python launch.py --config=experiments/albert_width.py:small --config.data.source='jsonl:books.jsonl.xz' \
-        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
+        --config.data.folder=…/glue       (for SST-2 at `small`; without it TFDS fetches SST-2)
 
-Hypothesis: width helps with diminishing returns, and the widest is worse again. Refuted where the order of the published averages
-is not found again.
+Hypothesis: width helps with diminishing returns, and the widest is worse again. Refuted if the measured averages are not in the
+published order.
 """
 
 import dataclasses
 
-from configs import albert, finetune
+from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Variant, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
 from research.study.study import Claim, Study
-from research.wire import from_wire
 
 # Size -> (layers, widths, width of a head).
 SIZES = {
@@ -32,24 +31,28 @@ PUBLISHED = (
 def get_study(size: str = 'small') -> Study:
     """Four widths of a network of three layers, the embedding size the same."""
     layers, widths, head = SIZES[size]
-    base = papers.scaled(from_wire(albert.get_config('large')), size)
+    base = papers.scaled(recipe(albert, 'large'), size)
     variants = {}
     for width, known in zip(widths, PUBLISHED, strict=False):
         model = dataclasses.replace(base.model, layers=layers, width=width, heads=width // head, inner=4 * width)
         variants[f'H{width}'] = Variant(f'width {width}', dataclasses.replace(base, model=model), scores(ALBERT_COLUMNS, known))
     first, second = list(variants)[:2]
-    return papers.study(
-        'albert_width',
-        f'ALBERT, width ({size})',
-        'Lan et al. 2020, Table 12',
-        variants,
-        papers.downstream(size, ALBERT_TASKS, 'albert', finetune),
-        papers.seeds(size),
-        claims=(
-            Claim(
-                'width helps: the held-out MLM loss of {a} is below that of {b}',
-                (second, 'metrics:dev/mlm'),
-                (first, 'metrics:dev/mlm'),
+    return papers.make_study(
+        Question(
+            name='albert_width',
+            title='ALBERT, width',
+            source='Lan et al. 2020, Table 12',
+            variants=variants,
+            tasks=ALBERT_TASKS,
+            family='albert',
+            averaged=ALBERT_TASKS,
+            claims=(
+                Claim(
+                    'width helps: the held-out MLM loss of {a} is below that of {b}',
+                    (second, 'metrics:dev/mlm'),
+                    (first, 'metrics:dev/mlm'),
+                ),
             ),
         ),
+        size,
     )

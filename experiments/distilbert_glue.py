@@ -1,22 +1,21 @@
 """How much of BERT is left in half its layers? Sanh et al. 2019, Tables 1 to 3.
 
     python launch.py --config=experiments/distilbert_glue.py:small --config.data.source='jsonl:books.jsonl.xz' \
-        --config.data.folder=…/glue       (the SST-2 of `small`; without it TFDS is asked, over the network)
+        --config.data.folder=…/glue       (for SST-2 at `small`; without it TFDS fetches SST-2)
 
 Hypothesis: a student of half the depth keeps 97 % of its teacher's score, has 60 % of its parameters and is 60 % faster at batch 1;
-the same student without a teacher keeps less. Refuted where the ratio of scores, the checkpoint or the latency says otherwise.
-Where SQuAD is among the tasks the student is also taught it by the fine-tuned teacher, as (D) of Table 2.
+the same student without a teacher keeps less. Refuted if the ratio of scores, the checkpoint or the latency contradicts it.
+If SQuAD is among the tasks, the student is also distilled on it from the fine-tuned teacher, as (D) of Table 2.
 """
 
 import dataclasses
 
-from configs import bert, distilbert, finetune
+from configs import bert, distilbert
 from experiments import papers
-from experiments.papers import Variant, scores
+from experiments.papers import Question, Variant, recipe, scores
 from experiments.task_distillation import TAUGHT
 from research.objectives.losses import Losses, Plain
 from research.study.study import Claim, Row, Study
-from research.wire import from_wire
 
 SIZES = papers.SIZES
 NINE = ('cola', 'mnli', 'mrpc', 'qnli', 'qqp', 'rte', 'sst2', 'stsb', 'wnli')  # Avg is Table 1's Score
@@ -30,9 +29,9 @@ PUBLISHED = {
 
 
 def get_study(size: str = 'small') -> Study:
-    """The teacher, the student that it teaches, and the same student without it."""
-    teacher = papers.scaled(from_wire(bert.get_config('base')), size)
-    student = papers.scaled(from_wire(distilbert.get_config('base')), size)
+    """A teacher, the student distilled from it, and the same student alone."""
+    teacher = papers.scaled(recipe(bert, 'base'), size)
+    student = papers.scaled(recipe(distilbert, 'base'), size)
     half = dataclasses.replace(student.model, layers=teacher.model.layers // 2)
     student = dataclasses.replace(student, teacher='@bert', model=half)
     data = dataclasses.replace(student.data, tokenizer='@bert')
@@ -42,34 +41,37 @@ def get_study(size: str = 'small') -> Study:
         key: Variant(titles[key], x, scores(COLUMNS, PUBLISHED[key]) if key in PUBLISHED else {})
         for key, x in (('bert', teacher), ('distilbert', student), ('alone', alone))
     }
-    found = papers.study(
-        'distilbert_glue',
-        f'DistilBERT on GLUE ({size})',
-        'Sanh et al. 2019, Tables 1 to 3',
-        variants,
-        papers.downstream(size, TASKS, 'distilbert', finetune),
-        papers.seeds(size),
-        claims=(
-            Claim(
-                'the teacher helps: the held-out MLM loss of {a} is below that of {b}',
-                ('distilbert', 'metrics:dev/mlm'),
-                ('alone', 'metrics:dev/mlm'),
+    found = papers.make_study(
+        Question(
+            name='distilbert_glue',
+            title='DistilBERT on GLUE',
+            source='Sanh et al. 2019, Tables 1 to 3',
+            variants=variants,
+            tasks=TASKS,
+            family='distilbert',
+            claims=(
+                Claim(
+                    'the teacher helps: the held-out MLM loss of {a} is below that of {b}',
+                    ('distilbert', 'metrics:dev/mlm'),
+                    ('alone', 'metrics:dev/mlm'),
+                ),
+                Claim(
+                    'half the layers are faster: the latency at batch 1 of {a} is below that of {b}',
+                    ('distilbert', 'latency_seconds'),
+                    ('bert', 'latency_seconds'),
+                ),
             ),
-            Claim(
-                'half the layers are faster: the latency at batch 1 of {a} is below that of {b}',
-                ('distilbert', 'latency_seconds'),
-                ('bert', 'latency_seconds'),
-            ),
+            averaged=NINE,
+            relative='BERT',
+            note='The students are measured under their own masks, so that their MLM numbers do not compare with the teacher’s.',
         ),
-        averaged=NINE,
-        relative='BERT',
-        note='The students are measured under their own masks, so that their MLM numbers do not compare with the teacher’s.',
+        size,
     )
     return second_step(found, papers.seeds(size)) if 'squad' in found.table.rows[0].runs else found
 
 
 def second_step(study: Study, seeds: int) -> Study:
-    """The same with the student that the teacher's first run of SQuAD teaches SQuAD, beside what the paper prints of ELMo."""
+    """The study with two more rows: the student distilled on SQuAD from the teacher's first run of it; and ELMo, as published."""
     runs = dict(study.runs)
     names = tuple(f'distilbert-squad-taught-{seed}' for seed in range(seeds))
     for seed, name in enumerate(names):

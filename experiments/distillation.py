@@ -1,12 +1,12 @@
-"""What does a teacher give, and what does sharing cost, at equal steps, on a corpus of your own?
+"""How much does a teacher help, and what does sharing cost, at equal steps, on a corpus of your own?
 
     python launch.py --config=experiments/distillation.py:small --workdir=runs/books \
         --config.data.source='jsonl:books.jsonl.xz'
 
-Hypotheses: (1) a student of half the depth, started from its teacher's layers and taught by soft targets and hidden states, has a
-lower held-out MLM loss than the same student alone (Sanh et al. 2019); (2) part of that is the start and part the teaching
-(their Table 4: −3.69 without the start, −2.96 without soft targets); (3) sharing all layers costs some loss and saves no FLOPs
-(Lan et al. 2020, Table 4). Each is refuted where its claim under the table does not hold.
+Hypotheses: (1) a student of half the depth, started from its teacher's layers and distilled by soft targets and hidden states, has
+a lower held-out MLM loss than the same student alone (Sanh et al. 2019); (2) a part of that is due to the start, a part to
+distillation (their Table 4: −3.69 without the start, −2.96 without soft targets); (3) sharing all layers costs some loss and saves
+no FLOPs (Lan et al. 2020, Table 4). Each is refuted if its claim under the table does not hold.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from research.optim import Optimizer
 from research.study.columns import Column
 from research.study.study import Claim, Row, Study, Table
 
-# Steps of the teacher, steps it goes on for with the rate raised again, steps of everything else, batch, layers, width.
+# Steps of the teacher, its further steps with the rate raised again, steps of the other runs, batch, layers, width.
 SIZES = {
     'tiny': (20, 10, 20, 8, 2, 32),
     'small': (24_000, 16_000, 3000, 8, 4, 128),
@@ -27,37 +27,25 @@ SIZES = {
 }
 
 
-def run(steps: int, batch: int) -> Run:
-    """A Run that logs a hundred times and evaluates twenty times."""
-    twentieth = max(steps // 20, 1)
-    return Run(steps=steps, batch=batch, log_every=max(steps // 100, 1), evaluate_every=twentieth, checkpoint_every=twentieth)
+LOSS = 'metrics:dev/mlm'
+COLUMNS = (
+    Column('Parameters (M)', 'run', 'parameters:encoder', 'millions', 'min'),
+    Column('FLOPs a token (M)', 'run', 'flops_per_token', 'millions', 'min'),
+    Column('MLM loss (nats)', 'run', LOSS, 'plain', 'min'),
+    Column('MLM accuracy (%)', 'run', 'metrics:dev/mlm_accuracy', 'percent', 'max'),
+    Column('Latency (ms)', 'run', 'latency_seconds', 'milliseconds', 'min'),
+)
+CLAIMS = (
+    Claim('distillation helps: the held-out MLM loss of {a} is below that of {b}', ('distilled', LOSS), ('alone', LOSS)),
+    Claim('teaching alone helps: {a} is below {b}', ('taught-only', LOSS), ('alone', LOSS)),
+    Claim('the start alone helps: {a} is below {b}', ('started-only', LOSS), ('alone', LOSS)),
+    Claim('depth that shares one block helps: {a} is below {b}', ('shared', LOSS), ('alone', LOSS)),
+)
 
 
 def get_study(size: str = 'small') -> Study:
     """A teacher; four students of half its depth that differ in start and teaching; the teacher's shape with shared layers."""
-    first_steps, more_steps, steps, batch, layers, width = SIZES[size]
-    teacher = Experiment(
-        name='teacher',
-        model=narrow(8192, layers, width, length=128),
-        data=Data(length=128),
-        losses=Losses(mlm=Plain(1.0)),
-        optimizer=Optimizer(lr=1e-3, warmup=0.05),
-        run=run(first_steps, batch),
-    )
-    more = dataclasses.replace(teacher, name='teacher-more', start='@teacher', seed=1, run=run(more_steps, batch))
-    alone = dataclasses.replace(
-        teacher, name='alone', model=dataclasses.replace(teacher.model, layers=layers // 2), run=run(steps, batch)
-    )
-    taught = Losses(mlm=Plain(2.0), soft=Soft(5.0, at='masked'), cosine=Match(1.0))
-    runs = {
-        'teacher': teacher,
-        'teacher-more': more,
-        'distilled': dataclasses.replace(alone, name='distilled', teacher='@teacher-more', start='teacher', losses=taught),
-        'alone': alone,
-        'shared': dataclasses.replace(alone, name='shared', model=dataclasses.replace(teacher.model, sharing='all')),
-        'taught-only': dataclasses.replace(alone, name='taught-only', teacher='@teacher-more', losses=taught),
-        'started-only': dataclasses.replace(alone, name='started-only', start='@teacher-more'),
-    }
+    layers = SIZES[size][4]
     titles = {
         'teacher': f'teacher, {layers} layers',
         'teacher-more': 'the same, trained on',
@@ -67,23 +55,43 @@ def get_study(size: str = 'small') -> Study:
         'started-only': f'{layers // 2} layers, started, not taught',
         'shared': f'{layers} layers, all shared',
     }
-    columns = (
-        Column('Parameters (M)', 'run', 'parameters:encoder', 'millions', 'min'),
-        Column('FLOPs a token (M)', 'run', 'flops_per_token', 'millions', 'min'),
-        Column('MLM loss (nats)', 'run', 'metrics:dev/mlm', 'plain', 'min'),
-        Column('MLM accuracy (%)', 'run', 'metrics:dev/mlm_accuracy', 'percent', 'max'),
-        Column('Latency (ms)', 'run', 'latency_seconds', 'milliseconds', 'min'),
-    )
     rows = tuple(Row(title, {'run': (name,)}) for name, title in titles.items())
-    key = 'metrics:dev/mlm'
     return Study(
         name='distillation',
-        runs=runs,
-        table=Table('Teaching, starting and sharing at equal steps', rows, columns, score='MLM loss (nats)'),
-        claims=(
-            Claim('distillation helps: the held-out MLM loss of {a} is below that of {b}', ('distilled', key), ('alone', key)),
-            Claim('teaching alone helps: {a} is below {b}', ('taught-only', key), ('alone', key)),
-            Claim('the start alone helps: {a} is below {b}', ('started-only', key), ('alone', key)),
-            Claim('depth that shares one block helps: {a} is below {b}', ('shared', key), ('alone', key)),
-        ),
+        runs=make_runs(size),
+        table=Table('Teaching, starting and sharing at equal steps', rows, COLUMNS, score='MLM loss (nats)'),
+        claims=CLAIMS,
     )
+
+
+def make_runs(size: str) -> dict[str, Experiment]:
+    """The runs by name."""
+    first_steps, more_steps, steps, batch, layers, width = SIZES[size]
+    teacher = Experiment(
+        name='teacher',
+        model=narrow(8192, layers, width, length=128),
+        data=Data(length=128),
+        losses=Losses(mlm=Plain(1.0)),
+        optimizer=Optimizer(lr=1e-3, warmup=0.05),
+        run=schedule(first_steps, batch),
+    )
+    half = dataclasses.replace(teacher.model, layers=layers // 2)
+    shared = dataclasses.replace(teacher.model, sharing='all')
+    alone = dataclasses.replace(teacher, model=half, run=schedule(steps, batch))
+    taught = Losses(mlm=Plain(2.0), soft=Soft(5.0, at='masked'), cosine=Match(1.0))
+    runs = {
+        'teacher': teacher,
+        'teacher-more': dataclasses.replace(teacher, start='@teacher', seed=1, run=schedule(more_steps, batch)),
+        'distilled': dataclasses.replace(alone, teacher='@teacher-more', start='teacher', losses=taught),
+        'alone': alone,
+        'shared': dataclasses.replace(alone, model=shared),
+        'taught-only': dataclasses.replace(alone, teacher='@teacher-more', losses=taught),
+        'started-only': dataclasses.replace(alone, start='@teacher-more'),
+    }
+    return {name: dataclasses.replace(x, name=name) for name, x in runs.items()}
+
+
+def schedule(steps: int, batch: int) -> Run:
+    """A Run that logs a hundred times and evaluates twenty times."""
+    twentieth = max(steps // 20, 1)
+    return Run(steps=steps, batch=batch, log_every=max(steps // 100, 1), evaluate_every=twentieth, checkpoint_every=twentieth)

@@ -1,17 +1,18 @@
 """GLUE: tasks × seeds × learning rates from one start, RTE, MRPC and STS-B from its MNLI run too (Lan et al. 2020, §4.1).
 
     python launch.py --config=experiments/glue.py:small --config.start=RUN_OR_HF_FOLDER --config.data.folder=…/glue
-    python -m research.glue table runs/glue-small    # the settings chosen by the part carved from train, and GLUE's one number
+    python -m research.glue table runs/glue-small    # settings chosen on a part of train, and the GLUE score
 
-Hypothesis: starting RTE, MRPC and STS-B from a model fine-tuned on MNLI is better than starting them from the pretrained one (sizes
-'mnli-start' against 'rte', 'mrpc', 'stsb'); refuted where the spreads overlap. A size that names a task is that task alone, with
-five seeds and four learning rates.
+Hypothesis: starting RTE, MRPC and STS-B from a model fine-tuned on MNLI is better than starting them from the pretrained one (size
+'mnli-start' against 'rte', 'mrpc', 'stsb'); refuted if the spreads overlap. A size that names a task is that task alone, with five
+seeds and four learning rates.
 """
 
 import dataclasses
 import itertools
 
-from configs.finetune import bert
+from configs import finetune
+from experiments.papers import recipe
 from research.data.tasks.glue import GLUE
 from research.experiment import Experiment
 from research.study.columns import COLLAPSED, SCORE, Column
@@ -39,16 +40,16 @@ def get_study(size: str = 'small') -> Study:
         members = []
         for seed in range(seeds):
             name = f'{task}-{lr:g}-{seed}'
-            x = bert(task)
+            x = recipe(finetune, task)
             x = dataclasses.replace(x, name=name, seed=seed, optimizer=dataclasses.replace(x.optimizer, lr=lr))
             if chained and task in AFTER_MNLI:
-                # Its head has three classes, which are none of theirs.
+                # The three classes of its head are not theirs.
                 x = dataclasses.replace(x, start=f'@mnli-{lr:g}-{seed}', surgery=Surgery(inherit=True, drop=('label',)))
             runs[name] = x
             members.append(name)
         rows.append(Row(f'{GLUE[task].folder}, lr {lr:g}', {'run': tuple(members)}))
     columns = (
-        dataclasses.replace(SCORE, better=''),  # rows are tasks: the easiest one is not the best
+        dataclasses.replace(SCORE, better=''),  # rows are tasks: the easiest is not the best
         COLLAPSED,
         Column('majority', 'run', 'baseline:majority:score', 'percent', note='always the commonest label, or the mean score'),
         Column('random', 'run', 'baseline:random:score', 'percent', note='labels or scores drawn evenly'),

@@ -1,12 +1,13 @@
-"""What the studies of papers' tables share: pretrain each variant once, fine-tune it on tasks and seeds, print one row each.
+"""Studies of papers' tables: pretrain each variant once, fine-tune it on tasks and seeds, print a row for each.
 
-A size is a scale: `tiny` shows that everything runs, `small` asks the question on two CPU cores, `paper` is the published recipe.
+Sizes: `tiny` shows that everything runs, `small` asks the question on two CPU cores, `paper` is the published recipe.
 """
 
 import dataclasses
 import types
 from collections.abc import Mapping, Sequence
 
+from configs import finetune
 from research.data.tasks import TASKS
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
@@ -15,13 +16,13 @@ from research.study.columns import COLUMNS, Column
 from research.study.study import Claim, Row, Study, Table
 from research.wire import from_wire
 
-# English Wikipedia by its name in TFDS, and BookCorpus, which nobody may distribute, from the files that you have of it.
+# English Wikipedia by its name in TFDS, and BookCorpus, which nobody may distribute, from your own files.
 CORPUS = 'tfds:wikipedia/20230601.en + text:bookcorpus/*.txt'
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How much smaller than the paper a size is."""
+    """The numbers of a size that is smaller than the paper's."""
 
     layers: int
     width: int
@@ -37,7 +38,7 @@ class Scale:
 
 SCALES = {
     'tiny': Scale(2, 32, 2, 512, 32, 4, 8, 4, ('packages',), 1),
-    # 2 million pieces a run: at 8 sequences and 1e-3 a model leaves the plateau at the unigram entropy within some hundred steps.
+    # 2 million pieces a run: with 8 sequences and 1e-3 a model gets below the unigram entropy within some hundred steps.
     'small': Scale(4, 128, 4, 8192, 128, 2000, 8, 300, ('sst2', 'packages'), 3),
 }
 SEEDS = 5  # of fine-tuning, in the papers
@@ -49,7 +50,7 @@ ALBERT_COLUMNS = ('SQuAD1.1', 'SQuAD2.0', 'MNLI', 'SST-2', 'RACE', 'Avg')
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One row: an experiment to pretrain, what the paper prints for it, and what it is in words."""
+    """One row: an experiment to pretrain, the numbers that the paper prints for it, and facts in words."""
 
     title: str
     experiment: Experiment
@@ -57,8 +58,31 @@ class Variant:
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A paper's table: which variants are compared, on which tasks, and by which columns and claims."""
+
+    name: str
+    title: str
+    source: str  # the paper and its table
+    variants: Mapping[str, Variant]
+    tasks: tuple[str, ...]  # the paper's
+    family: str  # whose recipes of fine-tuning: bert, distilbert or albert
+    averaged: tuple[str, ...]  # the tasks of the published Avg
+    claims: tuple[Claim, ...] = ()
+    columns: tuple[Column, ...] = (COLUMNS['mlm'], COLUMNS['mlm_accuracy'])  # before those of the tasks
+    relative: str = ''  # the title of a row: another column shows Avg in percent of that row's
+    probes: Mapping[str, Experiment] = dataclasses.field(default_factory=dict)  # role -> started from every variant once
+    note: str = ''
+
+
+def recipe(config: types.ModuleType, size: str) -> Experiment:
+    """The experiment that a file of configs/ defines for a size."""
+    return from_wire(config.get_config(size))
+
+
 def narrow(vocabulary: int, layers: int, width: int, length: int, like: Architecture = BERT) -> Architecture:
-    """A model that hundreds of steps teach something: heads of 32, no dropout, and initial weights that fit the width."""
+    """A model that learns something within hundreds of steps: heads of 32, no dropout, and initial weights that fit the width."""
     return dataclasses.replace(
         like,
         vocabulary=vocabulary,
@@ -70,12 +94,12 @@ def narrow(vocabulary: int, layers: int, width: int, length: int, like: Architec
         positions=length,
         dropout=0.0,  # less than one epoch: there is nothing to overfit (Lan et al. 2020, Table 8)
         attention_dropout=0.0,
-        deviation=0.02 * (768 / width) ** 0.5,  # 0.02 is made for 768: a narrow model stays longer on the plateau with it
+        deviation=0.02 * (768 / width) ** 0.5,  # 0.02 is for width 768: with it a narrow model stays longer at the unigram entropy
     )
 
 
 def scaled(published: Experiment, size: str) -> Experiment:
-    """The published recipe at a size; its objective, its sharing and whether its embeddings are factorised stay what they are."""
+    """The published recipe at a size: with its own objective and sharing, its embeddings factorised or not as published."""
     if size == 'paper':
         return dataclasses.replace(published, data=dataclasses.replace(published.data, source=CORPUS))
     scale, model = SCALES[size], published.model
@@ -101,16 +125,15 @@ def scaled(published: Experiment, size: str) -> Experiment:
     )
 
 
-def downstream(size: str, wanted: Sequence[str], family: str, recipes: types.ModuleType) -> dict[str, Experiment]:
-    """Task -> how it is fine-tuned, by `recipes` (configs.finetune): FAMILY-TASK where there is one, else TASK.
+def downstream(size: str, wanted: Sequence[str], family: str) -> dict[str, Experiment]:
+    """Task -> its recipe of configs/finetune.py: FAMILY-TASK if there is one, else TASK.
 
-    The tasks are `wanted` at `paper` and the scale's own at other sizes, as far as there are recipes for them; the embedded one
-    stands in where there are none.
+    At `paper` the tasks are `wanted`; at other sizes the scale's own that have a recipe, or the embedded task if none has.
     """
     names = wanted if size == 'paper' else SCALES[size].tasks
-    spelled = {task: f'{family}-{task}' if f'{family}-{task}' in recipes.SIZES else task for task in (*names, 'packages')}
-    there = [task for task in names if spelled[task] in recipes.SIZES] or ['packages']
-    found = {task: from_wire(recipes.get_config(spelled[task])) for task in there}
+    spelled = {task: f'{family}-{task}' if f'{family}-{task}' in finetune.SIZES else task for task in (*names, 'packages')}
+    there = [task for task in names if spelled[task] in finetune.SIZES] or ['packages']
+    found = {task: recipe(finetune, spelled[task]) for task in there}
     if size == 'paper':
         return found
     scale = SCALES[size]
@@ -128,10 +151,9 @@ def downstream(size: str, wanted: Sequence[str], family: str, recipes: types.Mod
 
 
 def task_columns(tasks: Sequence[str], averaged: Sequence[str], relative: str) -> tuple[Column, ...]:
-    """A column a task, two for one that is judged by two numbers; the mean of those `averaged`; and its share of one row's.
+    """A column a task, two for a task with two numbers; their mean Avg; and Avg in percent of that of the row `relative`, if any.
 
-    Each task counts the same in the mean, which is of all tasks where some of those `averaged` are not among them. `relative` is
-    the title of that row; '' is no such column.
+    Avg is the mean of the tasks `averaged`, or of all `tasks` if some of those are missing.
     """
     found = [
         Column(each.title, task, each.key, 'percent', 'max', f'{each.what} (× 100)')
@@ -139,61 +161,57 @@ def task_columns(tasks: Sequence[str], averaged: Sequence[str], relative: str) -
         for each in TASKS[task].printed
     ]
     counted = averaged if set(averaged) <= set(tasks) else tasks
-    weighed = tuple(TASKS[task].printed[part % len(TASKS[task].printed)].title for task in counted for part in range(2))
-    found.append(Column('Avg', '', '', 'percent', 'max', of=weighed))
+    weighted: list[str] = []  # each task counts the same: its two columns once each, a single column twice
+    for task in counted:
+        titles = [each.title for each in TASKS[task].printed]
+        weighted += titles if len(titles) == 2 else titles * 2
+    average = Column('Avg', '', '', 'percent', 'max', of=tuple(weighted))
+    found.append(average)
     if relative:
-        found.append(
-            Column(
-                'Avg kept (%)', '', '', 'percent', note=f'the Avg in percent of that of {relative}', of=weighed, relative=relative
-            )
-        )
+        note = f'the Avg in percent of that of {relative}'
+        found.append(dataclasses.replace(average, title='Avg kept (%)', better='', note=note, relative=relative))
     return tuple(found)
 
 
-def study(
-    name: str,
-    table: str,
-    source: str,
-    variants: Mapping[str, Variant],
-    tasks: Mapping[str, Experiment],
-    seeds: int,
-    claims: tuple[Claim, ...] = (),
-    columns: tuple[Column, ...] = (COLUMNS['mlm'], COLUMNS['mlm_accuracy']),
-    averaged: Sequence[str] = ALBERT_TASKS,
-    relative: str = '',
-    probes: Mapping[str, Experiment] | None = None,
-    note: str = '',
-) -> Study:
-    """The study of `variants`, each fine-tuned on every task with `seeds` seeds; `columns` come before those of the tasks.
+def make_study(question: Question, size: str) -> Study:
+    """The study of a question at a size: every variant, each fine-tuned on every task with several seeds.
 
-    A published number is kept for the columns that the table has. `averaged` are the tasks of the published Avg: without all of
-    them this is another study's size, whose Avg and parameters do not stand beside the published ones. `relative` is the title of
-    a row that Avg is told in percent of; each of `probes` starts from every variant once, in a role of its name.
+    At a size without all the averaged tasks, Avg and parameters have no published numbers beside them.
     """
-    runs = {key: dataclasses.replace(variant.experiment, name=key) for key, variant in variants.items()}
-    rows = []
-    of_tasks = task_columns(tuple(tasks), averaged, relative)
-    shown = (COLUMNS['parameters'], COLUMNS['flops'], *columns, *of_tasks)
-    shown += tuple(COLUMNS[key] for key in ('checkpoint', 'time', 'memory', 'speed', 'latency'))
-    titles = {column.title for column in shown}
-    if not set(averaged) <= set(tasks):
+    tasks = downstream(size, question.tasks, question.family)
+    of_tasks = task_columns(tuple(tasks), question.averaged, question.relative)
+    last = tuple(COLUMNS[key] for key in ('checkpoint', 'time', 'memory', 'speed', 'latency'))
+    columns = (COLUMNS['parameters'], COLUMNS['flops'], *question.columns, *of_tasks, *last)
+    titles = {column.title for column in columns}
+    if not set(question.averaged) <= set(tasks):
         titles -= {'Avg', COLUMNS['parameters'].title}
-    for key, variant in variants.items():
-        mine: dict[str, tuple[str, ...]] = {'pretrain': (key,)}
-        for probe, x in (probes or {}).items():
-            mine[probe] = (f'{key}-{probe}',)
-            runs[f'{key}-{probe}'] = dataclasses.replace(x, name=f'{key}-{probe}', start=f'@{key}')
-        for task, x in tasks.items():
-            mine[task] = tuple(f'{key}-{task}-{seed}' for seed in range(seeds))
-            for seed, run in enumerate(mine[task]):
-                runs[run] = dataclasses.replace(x, name=run, seed=seed, start=f'@{key}')
-        known = {title: number for title, number in variant.published.items() if title in titles}
-        rows.append(Row(variant.title, mine, known, variant.facts))
-    return Study(name, runs, Table(table, tuple(rows), shown, score='Avg', source=source), note, claims)
+    runs = {key: dataclasses.replace(variant.experiment, name=key) for key, variant in question.variants.items()}
+    rows = []
+    for key, variant in question.variants.items():
+        followers = follow(key, question.probes, tasks, seeds(size))
+        runs |= {name: x for members in followers.values() for name, x in members.items()}
+        roles = {'pretrain': (key,), **{role: tuple(members) for role, members in followers.items()}}
+        published = {title: number for title, number in variant.published.items() if title in titles}
+        rows.append(Row(variant.title, roles, published, variant.facts))
+    table = Table(f'{question.title} ({size})', tuple(rows), columns, score='Avg', source=question.source)
+    return Study(question.name, runs, table, question.note, question.claims)
+
+
+def follow(
+    key: str, probes: Mapping[str, Experiment], tasks: Mapping[str, Experiment], number: int
+) -> dict[str, dict[str, Experiment]]:
+    """Role -> the runs that start from the variant `key`, by name: each probe once, each task with `number` seeds."""
+    found = {probe: {f'{key}-{probe}': x} for probe, x in probes.items()}
+    for task, x in tasks.items():
+        found[task] = {f'{key}-{task}-{seed}': dataclasses.replace(x, seed=seed) for seed in range(number)}
+    return {
+        role: {name: dataclasses.replace(x, name=name, start=f'@{key}') for name, x in members.items()}
+        for role, members in found.items()
+    }
 
 
 def seeds(size: str) -> int:
-    """The seeds of fine-tuning at a size."""
+    """How many seeds of fine-tuning a size has."""
     return SEEDS if size == 'paper' else SCALES[size].seeds
 
 

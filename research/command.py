@@ -16,10 +16,10 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f'{message} ({" ".join(self.format_usage().split())})')
 
 
-def run_command(command: Callable[[list[str]], None], arguments: list[str], interrupted: str = 'interrupted') -> int:
-    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 when stopped (and says so)."""
+def run_command(command: Callable[[list[str]], int | None], arguments: list[str], interrupted: str = 'interrupted') -> int:
+    """Runs one command line. Returns the command's exit status (None is 0); 2 for a mistake of the user's, 130 if interrupted."""
     try:
-        command(arguments)
+        return command(arguments) or 0
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -29,7 +29,6 @@ def run_command(command: Callable[[list[str]], None], arguments: list[str], inte
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
-    return 0
 
 
 def changes(rest: list[str], known: Iterable[str], flags: str) -> dict[str, str]:

@@ -92,11 +92,15 @@ def costs(student: Architecture, teacher: Architecture | None, losses: Losses, d
     return {'per_token': forward / tokens, 'per_step': round(step)}
 
 
-def memory(parameters: int, optimizer: Optimizer) -> dict[str, int]:
-    """Bytes of the float32 parameters, gradients, optimizer state and moving average; activations come on top."""
+def memory(parameters: int, optimizer: Optimizer, teacher: int = 0) -> dict[str, int]:
+    """Bytes of the float32 parameters, gradients, optimizer state, moving average and teacher; activations come on top.
+
+    teacher: the number of its parameters, if a loss reads one.
+    """
     one = {'kernel': jax.ShapeDtypeStruct((1024,), 'float32')}
     state = jax.eval_shape(build(optimizer).init, one)
     copies = sum(leaf.size for leaf in jax.tree.leaves(state)) // 1024
     found = {'parameters': 4 * parameters, 'gradients': 4 * parameters, 'optimizer': 4 * parameters * copies}
     found['average'] = 4 * parameters if optimizer.ema else 0
+    found['teacher'] = 4 * teacher
     return {**found, 'total': sum(found.values())}

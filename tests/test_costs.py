@@ -234,8 +234,8 @@ def test_a_step_costs_three_passes_and_one_of_a_teacher_that_is_read(small: Arch
 @pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('sgd', 0)])
 def test_memory_counts_the_copies_that_an_optimizer_keeps(name: str, copies: int) -> None:
     for ema in (0.0, 0.9):
-        kept = {'parameters': 4000, 'gradients': 4000, 'optimizer': 4000 * copies, 'average': 4000 * (ema > 0)}
-        assert costs.memory(1000, Optimizer(name=name, ema=ema)) == {**kept, 'total': sum(kept.values())}
+        kept = {'parameters': 4000, 'gradients': 4000, 'optimizer': 4000 * copies, 'average': 4000 * (ema > 0), 'teacher': 2000}
+        assert costs.memory(1000, Optimizer(name=name, ema=ema), teacher=500) == {**kept, 'total': sum(kept.values())}
 
 
 def test_each_candidate_of_a_choice_is_a_sequence_to_train_on(small: Architecture) -> None:

@@ -76,7 +76,7 @@ def test_dry_shows_every_run_of_a_study(command: Command, root: Path) -> None:
 
 def test_dry_says_what_it_cannot_know(command: Command, tmp_path: Path) -> None:
     shown = json.loads(command('--config=configs/distilbert.py', f'--workdir={tmp_path}/run', '--dry', '--config.teacher=@bert')[1])
-    assert shown['notes'] == ["teacher='@bert' is not there yet: FLOPs per step leave its forward pass out"]
+    assert shown['notes'] == ["teacher='@bert' is not there yet: FLOPs per step and memory leave it out"]
     shown = json.loads(
         command('--config=configs/finetune.py:custom', '--config.start=@bert', f'--workdir={tmp_path}/run', '--dry')[1]
     )

@@ -322,7 +322,7 @@ def firsts() -> dict[Experiment, list[str]]:
     found: dict[Experiment, list[str]] = {}
     for path in STUDIES:
         study = loaded(path).get_study()
-        found.setdefault(setting(squeeze(study.runs[order(study)[0]])), []).append(path.stem)
+        found.setdefault(setting(squeeze(study.runs[order(study.needs)[0]])), []).append(path.stem)
     return found
 
 

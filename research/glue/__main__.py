@@ -1,14 +1,15 @@
 """python -m research.glue table FOLDER | submit OUT RUN [RUN …]
 
-table: FOLDER holds runs of any tasks, such as a study's. submit: writes CoLA.tsv … AX.tsv from the runs' predictions for test.
+table: of the runs in FOLDER, such as a study's. submit: writes CoLA.tsv … AX.tsv from the runs' predictions for test.
 """
 
 import sys
 from pathlib import Path
 
 from research.command import Parser, run_command
-from research.glue.submission import sizes, submission
-from research.glue.table import table
+from research.files import write_whole
+from research.glue.submission import find_wrong_sizes, make_submission
+from research.glue.table import make_table
 
 
 def main(arguments: list[str]) -> None:
@@ -20,22 +21,21 @@ def main(arguments: list[str]) -> None:
     sent = commands.add_parser('submit')
     sent.add_argument('out', type=Path)
     sent.add_argument('runs', type=Path, nargs='+')
-    sent.add_argument('--fill', action='store_true', help='one label throughout for tasks without a run')
+    sent.add_argument('--fill', action='store_true', help='give tasks without a run the same label for every example')
     given = parser.parse_args(arguments)
     if given.command == 'table':
-        print('\n'.join(table(given.folder)))
+        print('\n'.join(make_table(given.folder)))
         return
-    texts, filled = submission(given.runs, given.fill)
-    given.out.mkdir(parents=True, exist_ok=True)
+    texts, filled = make_submission(given.runs, given.fill)
     for name, text in texts.items():
-        (given.out / name).write_text(text, encoding='utf-8')
-    for line in sizes(texts):
+        write_whole(given.out / name, text.encode())
+    for line in find_wrong_sizes(texts):
         print(f'warning: {line}', file=sys.stderr)
     print(f'{given.out}: {len(texts)} files' + (f'; one label throughout in {", ".join(filled)}' if filled else ''))
 
 
 def entry() -> int:
-    """The command small-berts-glue: one command line, that of this process."""
+    """Runs this process's command line and returns its exit status."""
     return run_command(main, sys.argv[1:])
 
 

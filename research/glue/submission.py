@@ -1,4 +1,4 @@
-"""The folder that GLUE's server takes."""
+"""The files of a submission to GLUE's server."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from research.data.tasks.glue import GLUE
 from research.errors import UserError
-from research.runs.folder import read
+from research.runs.definition import read
 
 # File of a submission -> (task, split) whose predictions it holds.
 FILES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -25,19 +25,16 @@ FILES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-# ---- The submission -------------------------------------------------------------------------------------------------------------
-
-
-def spelled(task: str, prediction: Any) -> str:
+def spell_prediction(task: str, prediction: Any) -> str:
     """A prediction as the server spells it: the files' own label, or a score within the scale."""
     row = GLUE[task]
     return row.raw[row.names.index(prediction)] if row.names else f'{min(max(float(prediction), 0.0), 5.0):.3f}'
 
 
-def submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], list[str]]:
-    """File -> its text, for all eleven files; and which were filled with one label, for no run told of them.
+def make_submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], list[str]]:
+    """(file -> its text, for all eleven files; the files filled with one label, whose tasks have no run).
 
-    Raises UserError for a run of no GLUE task, two of one task, and, unless `fill`, for tasks without a run.
+    Raises UserError for a run of no GLUE task, two runs of one task and, unless `fill`, tasks without a run.
     """
     places: dict[tuple[str, str], Path] = {}
     for run in runs:
@@ -57,8 +54,8 @@ def submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], list[s
             answer = GLUE[task].raw[0] if GLUE[task].raw else '2.500'
             rows = [(str(number), answer) for number in range(GLUE[task].sizes[split])]
         else:
-            told = [json.loads(line) for line in places[source].read_text('utf-8').splitlines()]
-            rows = [(each['id'], spelled(source[0], each['prediction'])) for each in told]
+            predicted = [json.loads(line) for line in places[source].read_text('utf-8').splitlines()]
+            rows = [(each['id'], spell_prediction(source[0], each['prediction'])) for each in predicted]
         texts[name] = ''.join(f'{index}\t{prediction}\n' for index, prediction in [('index', 'prediction'), *rows])
     if filled and not fill:
         raise UserError(
@@ -68,12 +65,12 @@ def submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], list[s
     return texts, filled
 
 
-def sizes(texts: Mapping[str, str]) -> list[str]:
-    """What to tell of the files of a submission that have another number of rows than the server asks for."""
-    told = []
+def find_wrong_sizes(texts: Mapping[str, str]) -> list[str]:
+    """A line for each file of a submission that has another number of rows than the server asks for."""
+    lines = []
     for name, text in texts.items():
         task, split = FILES[name][0]
         count, asked = text.count('\n') - 1, GLUE[task].sizes[split]
         if count != asked:
-            told.append(f'{name} has {count:,} predictions, but the server asks for {asked:,}')
-    return told
+            lines.append(f'{name} has {count:,} predictions, but the server asks for {asked:,}')
+    return lines

@@ -1,20 +1,19 @@
-"""A table of finished runs of tasks, with GLUE's one number by two conventions."""
+"""A table of finished runs of tasks, with the GLUE score by two conventions."""
 
 import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from research.errors import UserError
 from research.experiment import Experiment
-from research.files import read_record
-from research.runs.folder import read
+from research.runs.definition import read
+from research.runs.folder import Result, read_result
 from research.wire import setting
 
 # ---- GLUE ---------------------------------------------------------------------------------------------------------------------
 
-# How papers make one number of GLUE: the mean of these metrics of these runs' tasks.
+# Convention -> the (task, metric) pairs whose mean is the GLUE score.
 GLUE_SCORES: dict[str, tuple[tuple[str, str], ...]] = {
     # Sanh et al. 2019, Table 1: nine tasks with WNLI, MNLI matched, tasks with two metrics by their mean.
     'distilbert': tuple((name, 'dev/score') for name in ('cola', 'mnli', 'mrpc', 'qnli', 'qqp', 'rte', 'sst2', 'stsb', 'wnli')),
@@ -34,7 +33,7 @@ GLUE_SCORES: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def glue_score(convention: str, metrics: Mapping[str, Mapping[str, float]]) -> float:
-    """GLUE's one number by a row of GLUE_SCORES, of the metrics of each task. Raises UserError for what is missing."""
+    """The GLUE score by a row of GLUE_SCORES. metrics: task -> its metrics. Raises UserError if some are missing."""
     wanted = GLUE_SCORES[convention]
     missing = [f'{task} {name}' for task, name in wanted if task not in metrics or name not in metrics[task]]
     if missing:
@@ -45,63 +44,67 @@ def glue_score(convention: str, metrics: Mapping[str, Mapping[str, float]]) -> f
 # ---- The table ----------------------------------------------------------------------------------------------------------------
 
 
-def groups(folder: Path) -> dict[str, list[list[tuple[Experiment, Mapping[str, Any]]]]]:
-    """Task -> its settings -> the (experiment, result) of each seed, of the finished runs in `folder`."""
-    found: dict[str, dict[Experiment, list[Any]]] = {}
+Seeds = list[tuple[Experiment, Result]]  # of one setting
+
+
+def group_runs(folder: Path) -> dict[str, list[Seeds]]:
+    """Task -> the Seeds of each of its settings, of the finished runs in `folder`. Raises UserError if there are none."""
+    found: dict[str, dict[Experiment, Seeds]] = {}
     for path in sorted(folder.glob('*/result.json')):
-        x, result = read(path.parent), read_record(path)
-        if x.data.task and result is not None and result['score'] is not None:
+        x, result = read(path.parent), read_result(path.parent)
+        if x.data.task and result is not None and result.score is not None:
             found.setdefault(x.data.task, {}).setdefault(setting(x), []).append((x, result))
     if not found:
         raise UserError(f'{folder} holds no finished runs of tasks')
     return {task: list(each.values()) for task, each in found.items()}
 
 
-def selecting(result: Mapping[str, Any]) -> float:
-    """The number that settings are chosen by: that of the split that selected, and only without one that which is reported."""
-    by = result['selected']['by'] if result['selected'] else ''
-    return result['metrics'][by] if by in result['metrics'] else result['score']
+def score_of(result: Result) -> float:
+    """The score of the reported split; only for a run that has one."""
+    assert result.score is not None, 'group_runs leaves out runs without a score'
+    return result.score
 
 
-def summary(runs: list[tuple[Experiment, Mapping[str, Any]]]) -> dict[str, Any]:
-    """The spread of one task's score over seeds."""
-    scores = [result['score'] for _, result in runs]
-    x, result = runs[0]
-    return {
-        'lr': x.optimizer.lr,
-        'mean': statistics.fmean(scores),
-        'sd': statistics.stdev(scores) if len(scores) > 1 else None,
-        'median': statistics.median(scores),
-        'best': max(scores),
-        'n': len(scores),
-        'collapsed': sum(result['collapsed']['reported'] for _, result in runs),
-        'majority': result['baseline']['majority']['score'],
-        'random': result['baseline']['random']['score'],
-        'selected': result['selected']['how'] if result['selected'] else 'the last checkpoint',
-    }
+def selection_score(result: Result) -> float:
+    """The number that a setting is chosen by: the metric that selected the checkpoint, or the reported score if none did."""
+    by = result.selected.by if result.selected is not None else ''
+    return result.metrics[by] if by in result.metrics else score_of(result)
 
 
-def table(folder: Path) -> list[str]:
-    """The lines of the table: every setting's spread, the one chosen of each task, and GLUE's one number of these."""
+def format_row(task: str, runs: Seeds, chosen: bool) -> str:
+    """A line of the table: the spread of the score over the seeds of a setting."""
+    x, first = runs[0]
+    scores = [score_of(result) for _, result in runs]
+    spread = f' ± {100 * statistics.stdev(scores):.1f}' if len(scores) > 1 else ''
+    assert first.baseline is not None, 'every task has one'
+    chance = [guess['score'] for guess in (first.baseline.majority, first.baseline.random)]
+    collapsed = sum(result.collapsed['reported'] for _, result in runs if result.collapsed is not None)
+    selected = first.selected.how if first.selected is not None else 'the last checkpoint'
+    cells = [
+        task,
+        f'{x.optimizer.lr:g}',
+        f'{100 * statistics.fmean(scores):.1f}{spread}',
+        *(f'{100 * each:.1f}' for each in (statistics.median(scores), max(scores))),
+        str(len(scores)),
+        str(collapsed),
+        *(f'{100 * each:.1f}' for each in chance),
+        f'chosen; {selected}' if chosen else selected,
+    ]
+    return f'| {" | ".join(cells)} |'
+
+
+def make_table(folder: Path) -> list[str]:
+    """The lines of the table: every setting's spread, which setting is chosen for each task, and the GLUE scores of these."""
     lines = [
         '| task | lr | mean ± sd | median | best | n | collapsed | majority | random | |',
         '|:--|--:|--:|--:|--:|--:|--:|--:|--:|:--|',
     ]
     medians: dict[str, dict[str, float]] = {}
-    for task, each in groups(folder).items():
-        chosen = max(each, key=lambda runs: statistics.fmean(selecting(result) for _, result in runs))
-        for runs in each:
-            row = summary(runs)
-            spread = f' ± {100 * row["sd"]:.1f}' if row['sd'] is not None else ''
-            numbers = ' | '.join(f'{100 * row[name]:.1f}' for name in ('median', 'best'))
-            chance = ' | '.join(f'{100 * row[name]:.1f}' for name in ('majority', 'random'))
-            mark = f'chosen; {row["selected"]}' if runs is chosen and len(each) > 1 else row['selected']
-            lines.append(
-                f'| {task} | {row["lr"]:g} | {100 * row["mean"]:.1f}{spread} | {numbers} | {row["n"]} | {row["collapsed"]} '
-                f'| {chance} | {mark} |'
-            )
-        names = set.intersection(*(set(result['metrics']) for _, result in chosen))
-        medians[task] = {name: statistics.median(result['metrics'][name] for _, result in chosen) for name in names}
+    for task, settings in group_runs(folder).items():
+        best = max(settings, key=lambda runs: statistics.fmean(selection_score(result) for _, result in runs))
+        lines += [format_row(task, runs, chosen=runs is best and len(settings) > 1) for runs in settings]
+        names = set.intersection(*(set(result.metrics) for _, result in best))
+        medians[task] = {name: statistics.median(result.metrics[name] for _, result in best) for name in names}
     lines.append('')
     for convention in GLUE_SCORES:
         try:

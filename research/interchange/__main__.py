@@ -5,7 +5,6 @@ import hashlib
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from research.interchange import reading, writing
 from research.interchange.weights import weight_files
 from research.runs import sources
 from research.runs.environment import environment
+from research.runs.folder import Parameters, Result, write_environment, write_result
 from research.surgery import Donor
 from research.train import State
 
@@ -46,12 +46,12 @@ def main(arguments: list[str]) -> None:
 
 
 def import_run(given: argparse.Namespace) -> None:
-    """Writes the run folder and prints what became of every tensor."""
+    """Writes the run folder and prints which tensors were loaded, left random or ignored."""
     run: Path = given.run
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"'{run}' is in use: give another folder, or remove it")
     folder = sources.find(given.source, Path.cwd() / 'run', 'SOURCE')
-    donor, account = reading.open_folder(folder, given.source)
+    donor, summary = reading.open_folder(folder, given.source)
     part = run.with_name(run.name + '.part')
     shutil.rmtree(part, ignore_errors=True)
     write_run(donor, folder, part, run.name)
@@ -59,55 +59,61 @@ def import_run(given: argparse.Namespace) -> None:
         run.rmdir()
     part.rename(run)
     console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print(table(account))
+    console.print(table(summary))
     total = costs.summary(donor.architecture, donor.heads)['total']
     console.print(
         f'{given.source} -> {run}: {total:,} parameters, heads: {", ".join(name for name, _ in donor.heads) or "none"}',
         soft_wrap=True,
     )
     if donor.tokenizer is None:
-        console.print('The folder has no tokenizer: whatever reads text with this run has to be given one.', soft_wrap=True)
+        console.print('The folder has no tokenizer: to read text with this run, name one.', soft_wrap=True)
 
 
 def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
-    """The files of a finished run called `name` that holds `donor`, read from `folder`, whose parameters it consumes."""
+    """Writes the files of a finished run called `name` that holds `donor`, read from `folder`. Empties the donor's parameters."""
     run.mkdir(parents=True)
     write_record(run / 'experiment.json', wire.to_wire(sources.from_architecture(name, donor.architecture)).to_dict())
     if donor.tokenizer is not None:
         save_tokenizer(load_tokenizer(donor.tokenizer), run / 'tokenizer')
     checkpoints = Checkpoints(run / 'checkpoints')
     checkpoints.save(State(step=jnp.zeros((), jnp.int32), key=jax.random.key(0), params=donor.params, moments={}))
-    donor.params.clear()  # what is being saved is a copy: the model need not lie in memory twice
+    donor.params.clear()  # a copy is being saved: two would fill the memory
     checkpoints.close()
-    origin = {'source': donor.label, 'fingerprint': fingerprint(weight_files(folder)), 'labels': list(donor.labels) or None}
-    write_record(run / 'environment.json', environment(origin))
-    write_record(run / 'result.json', result(donor, name))
+    facts = {'source': donor.label, 'fingerprint': fingerprint(weight_files(folder)), 'labels': list(donor.labels) or None}
+    write_environment(run, environment(facts))
+    write_result(run, result(donor, name))
 
 
-def result(donor: Donor, name: str) -> dict[str, Any]:
-    """The result.json of a run that was never trained here."""
+def result(donor: Donor, name: str) -> Result:
+    """The Result of a model that was not trained here: nothing of it is measured."""
     a = donor.architecture
-    summary = costs.summary(a, donor.heads)
-    measured = ('selected', 'baseline', 'reported', 'score', 'collapsed')
-    unknown = (*measured, 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds', 'unigram_entropy')
-    return {
-        'name': name,
-        'steps': 0,
-        'metrics': {},
-        'parameters': summary,
-        'flops_per_token': costs.forward_flops(a, a.positions) / a.positions,
-        'flops_per_step': 0,
-        'checkpoint_bytes': 4 * summary['total'],
-        'train_seconds': 0.0,
-        'wall_seconds': 0.0,
-        'smoothness': None,
-        **dict.fromkeys(unknown),
-        'labels': list(donor.labels) or None,
-    }
+    parameters = Parameters(**costs.summary(a, donor.heads))
+    return Result(
+        name=name,
+        steps=0,
+        metrics={},
+        selected=None,
+        parameters=parameters,
+        flops_per_token=costs.forward_flops(a, a.positions) / a.positions,
+        flops_per_step=0,
+        checkpoint_bytes=4 * parameters.total,
+        train_seconds=0.0,
+        wall_seconds=0.0,
+        tokens_per_second=None,
+        peak_memory_bytes=None,
+        latency_seconds=None,
+        smoothness=None,
+        unigram_entropy=None,
+        labels=donor.labels or None,
+        baseline=None,
+        reported=None,
+        score=None,
+        collapsed=None,
+    )
 
 
 def fingerprint(files: list[Path]) -> str:
-    """Of the bytes of the weight files."""
+    """Sixteen hexadecimal digits of the bytes of the weight files."""
     content = hashlib.sha256()
     for file in files:
         with file.open('rb') as stream:
@@ -116,16 +122,16 @@ def fingerprint(files: list[Path]) -> str:
     return content.hexdigest()[:16]
 
 
-def table(account: list[tuple[str, str, int, int]]) -> rich.table.Table:
-    """The account of an import: what was loaded, left random and ignored."""
+def table(summary: list[tuple[str, str, int, int]]) -> rich.table.Table:
+    """The report of an import: which tensors were loaded, left random and ignored."""
     found = rich.table.Table('', 'what', 'tensors', 'parameters')
-    for became, what, tensors, parameters in account:
+    for became, what, tensors, parameters in summary:
         found.add_row(became, what, f'{tensors:,}' if tensors else '', f'{parameters:,}' if tensors else '')
     return found
 
 
 def export_run(given: argparse.Namespace) -> None:
-    """Writes the Hugging Face folder and says how the model is told there."""
+    """Writes the Hugging Face folder and prints the class of the model there."""
     if not (given.run / 'experiment.json').is_file():
         raise UserError(f"'{given.run}' is no run folder: it has no experiment.json")
     donor = sources.open_donor(str(given.run), Path.cwd() / 'run', 'RUN_DIR')
@@ -139,7 +145,7 @@ def export_run(given: argparse.Namespace) -> None:
 
 
 def entry() -> int:
-    """The command small-berts-interchange: one command line, that of this process."""
+    """Runs this process's command line and returns its exit status."""
     return run_command(main, sys.argv[1:])
 
 

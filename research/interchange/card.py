@@ -1,30 +1,23 @@
-"""The model card that an export carries: what the model is, where it comes from and what it reached."""
+"""The model card of an export: architecture, provenance and results."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 from research import costs
+from research.files import read_record
 from research.models.architecture import Architecture
 from research.models.sharing import count_groups
+from research.runs.folder import read_environment, read_result
 from research.surgery import Donor
 
 
 def card(class_name: str, donor: Donor, run: Path, notes: tuple[str, ...], licence: str) -> str:
-    """The README.md of an export of `donor`, from what the folder `run` says of itself."""
-    environment, result = facts(run / 'environment.json'), facts(run / 'result.json')
+    """The README.md of an export of `donor`, which the folder `run` holds."""
+    result = read_result(run)
     summary = costs.summary(donor.architecture, donor.heads)
-    name = read(facts(run / 'experiment.json'), 'name') or run.name
-    origin = {
-        'Run': name,
-        'Commit of the code': read(environment, 'commit'),
-        'Command': command(environment),
-        'Data': read(environment, 'data', 'source'),
-        'Data fingerprint': read(environment, 'data', 'fingerprint'),
-        'Tokenizer fingerprint': read(facts(run / 'tokenizer' / 'facts.json'), 'fingerprint'),
-    }
-    results = {metric: f'{value:.4f}' for metric, value in (read(result, 'metrics') or {}).items()}
+    name = read_key(run / 'experiment.json', 'name') or run.name
+    results = {} if result is None else {metric: f'{value:.4f}' for metric, value in result.metrics.items()}
     parts = [
         f'---\nlicense: {licence}\nlibrary_name: transformers\n---',
         f'# {name}',
@@ -33,7 +26,7 @@ def card(class_name: str, donor: Donor, run: Path, notes: tuple[str, ...], licen
         table(('field', 'value'), architecture(donor)),
         *(f'{note[0].upper()}{note[1:]}.' for note in notes),
         '## Origin',
-        table(('what', 'value'), origin),
+        table(('what', 'value'), {'Run': name, **provenance(run)}),
         '## Results',
         table(('metric', 'value'), results) if results else 'The run recorded none.',
     ]
@@ -41,7 +34,7 @@ def card(class_name: str, donor: Donor, run: Path, notes: tuple[str, ...], licen
 
 
 def architecture(donor: Donor) -> dict[str, Any]:
-    """What a reader wants to know of an Architecture first."""
+    """The fields of the donor's Architecture that a reader asks for first."""
     a: Architecture = donor.architecture
     attention, feed_forward = count_groups(a)
     return {
@@ -58,27 +51,26 @@ def architecture(donor: Donor) -> dict[str, Any]:
     }
 
 
-def command(environment: dict[str, Any]) -> str | None:
-    """The command line of the run."""
-    given = read(environment, 'command')
-    return None if given is None else f'`python {shlex.join(given)}`'
+def provenance(run: Path) -> dict[str, Any]:
+    """Code, command and data of the run; what was not recorded is None."""
+    environment = read_environment(run)
+    data = {} if environment is None else environment.data
+    return {
+        'Commit of the code': None if environment is None else environment.commit,
+        'Command': None if environment is None else f'`python {shlex.join(environment.command)}`',
+        'Data': data['source'] if 'source' in data else None,
+        'Data fingerprint': data['fingerprint'] if 'fingerprint' in data else None,
+        'Tokenizer fingerprint': read_key(run / 'tokenizer' / 'facts.json', 'fingerprint'),
+    }
 
 
 def table(header: tuple[str, str], rows: dict[str, Any]) -> str:
-    """A Markdown table; what is not known says so."""
+    """A Markdown table; None is 'not recorded'."""
     lines = [f'| {" | ".join(header)} |', '| --- | --- |']
     return '\n'.join(lines + [f'| {key} | {"not recorded" if value is None else value} |' for key, value in rows.items()])
 
 
-def facts(file: Path) -> dict[str, Any]:
-    """The JSON object in a file; {} where there is none."""
-    return json.loads(file.read_text('utf-8')) if file.is_file() else {}
-
-
-def read(found: Any, *keys: str) -> Any:
-    """The value at `keys`, or None where one is absent."""
-    for key in keys:
-        if not isinstance(found, dict) or key not in found:
-            return None
-        found = found[key]
-    return found
+def read_key(file: Path, key: str) -> Any:
+    """The value at `key` of the JSON object in a file; None without either."""
+    record = read_record(file)
+    return record[key] if record is not None and key in record else None

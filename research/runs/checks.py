@@ -10,7 +10,7 @@ from research.experiment import Experiment, student_heads
 from research.models import paths
 from research.models.sharing import layout
 from research.objectives import losses
-from research.runs import folder as run_folder
+from research.runs import definition
 from research.surgery import Donor, Transfer
 
 
@@ -22,7 +22,7 @@ def validate_folder(x: Experiment, workdir: Path) -> None:
         ):
             raise UserError(f'{workdir} is in use, but is no run folder: it has no experiment.json; give another --workdir')
         return
-    changed = wire.differences(run_folder.read(workdir, mend='; give another --workdir'), x)
+    changed = wire.differences(definition.read(workdir, mend='; give another --workdir'), x)
     if changed:
         raise UserError(
             f'{workdir} holds another experiment; it differs in {"; ".join(changed)}. Give another --workdir, or remove the folder'

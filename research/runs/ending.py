@@ -16,32 +16,51 @@ from research.data import tasks
 from research.data.facts import SupervisedFacts
 from research.evaluation import scoring, smoothness
 from research.evaluation.measures import evaluate
-from research.files import write_record
 from research.models.heads import Model, encode, score
-from research.runs.folder import read_metrics, seconds_so_far
+from research.runs.folder import (
+    Baseline,
+    Parameters,
+    Result,
+    Selected,
+    Smoothness,
+    read_metrics,
+    seconds_so_far,
+    to_json,
+    write_result,
+)
 from research.runs.measuring import measure_split, selecting_metric
 from research.runs.opening import Parts
 from research.train import State
 
 
 def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any]:
-    """Measures the model that the run stands for, writes what it says of each split of a task, and result.json.
+    """Evaluates the selected checkpoint on every split, writes predictions and result.json, and returns the latter's content.
 
-    The split that is reported is read once, here, by the checkpoint that another one selected. What is `known` of the last
-    state is not measured again in pretraining: it is the model there.
+    known: the metrics of the last state, which pretraining does not measure again.
     """
-    x, feed = parts.x, parts.feed
     parts.checkpoints.wait()
     best = parts.checkpoints.best() if selecting_metric(parts) else None
     selected, params = None, train.evaluated(state)
-    if best is not None and isinstance(feed.facts, SupervisedFacts):
-        selected = {'step': best, 'by': selecting_metric(parts), 'how': feed.facts.selection}
+    if best is not None and isinstance(parts.feed.facts, SupervisedFacts):
+        selected = Selected(best, selecting_metric(parts), parts.feed.facts.selection)
         params = parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
+    metrics, verdicts = evaluate_splits(parts, params, known)
+    result = make_result(parts, int(state.step), params, selected, metrics, verdicts)
+    content = write_result(parts.workdir, result) if parallel.chief() else to_json(result)
+    parts.log.line(f'done: {parts.workdir / "result.json"}')
+    return content
+
+
+def evaluate_splits(parts: Parts, params: Any, known: dict[str, float]) -> tuple[dict[str, float], dict[str, scoring.Verdict]]:
+    """(the metrics of all splits, of a task the Verdict on each), and writes the predictions of each split of a task.
+
+    'selection' comes first: the threshold for 'no answer' that is best there serves the other splits.
+    """
     metrics: dict[str, float] = {}
     verdicts: dict[str, scoring.Verdict] = {}
     threshold = None
-    for split in sorted(feed.evaluation, key=lambda name: name != 'selection'):
-        found, verdict = (known, None) if known and not x.data.task else measure_split(parts, params, split, threshold)
+    for split in sorted(parts.feed.evaluation, key=lambda name: name != 'selection'):
+        found, verdict = (known, None) if known and not parts.x.data.task else measure_split(parts, params, split, threshold)
         metrics |= found
         if verdict is not None:
             verdicts[split] = verdict
@@ -49,85 +68,93 @@ def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any
                 scoring.write(parts.workdir / split, verdict)
             if split == 'selection' and verdict.threshold is not None:
                 threshold = verdict.threshold
-                parts.log.line(f'no answer where its logit leads by {threshold:.3f}, which gives the best F1 of {split}')
-    lines = read_metrics(parts.workdir)
-    speeds = [line['train/tokens_per_second'] for line in lines if 'train/tokens_per_second' in line]
-    a, heads = x.model, parts.model.heads
+                parts.log.line(
+                    f"predicts 'no answer' if its logit exceeds the best span's by {threshold:.3f}: the best F1 of {split}"
+                )
+    return metrics, verdicts
+
+
+def make_result(
+    parts: Parts,
+    steps: int,
+    params: Any,
+    selected: Selected | None,
+    metrics: dict[str, float],
+    verdicts: Mapping[str, scoring.Verdict],
+) -> Result:
+    """The Result of the run, whose latency and smoothness are measured here."""
+    x, facts = parts.x, parts.feed.facts
+    speeds = [line['train/tokens_per_second'] for line in read_metrics(parts.workdir) if 'train/tokens_per_second' in line]
     teacher = parts.teacher.architecture if parts.teacher else None
     spent = costs.costs(x.model, teacher, x.losses, x.data, x.run.batch)
-    summary = costs.summary(a, heads)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-    result = {
-        'name': x.name,
-        'steps': int(state.step),
-        'metrics': metrics,
-        'selected': selected,
-        'parameters': summary,
-        'flops_per_token': spent['per_token'],
-        'flops_per_step': spent['per_step'],
-        'checkpoint_bytes': sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
-        'train_seconds': seconds_so_far(parts.workdir),
-        'wall_seconds': parts.log.wall(),
-        'tokens_per_second': statistics.median(speeds) if speeds else None,
-        'peak_memory_bytes': parallel.peak_memory() or resident,
-        'latency_seconds': latency(parts.model, params, x.data.length),
-        'smoothness': None if x.data.task else smooth(parts, params),
-        'unigram_entropy': feed.facts.unigram_entropy,
-        'labels': feed.facts.labels,
-        **summarize(parts, metrics, verdicts),
-    }
-    if parallel.chief():
-        write_record(parts.workdir / 'result.json', result)
-    parts.log.line(f'done: {parts.workdir / "result.json"}')
-    return result
+    supervised = facts if isinstance(facts, SupervisedFacts) else None
+    headline = f'{supervised.reported}/{tasks.task(x.data).selects}' if supervised else ''
+    return Result(
+        name=x.name,
+        steps=steps,
+        metrics=metrics,
+        selected=selected,
+        parameters=Parameters(**costs.summary(x.model, parts.model.heads)),
+        flops_per_token=spent['per_token'],
+        flops_per_step=spent['per_step'],
+        checkpoint_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
+        train_seconds=seconds_so_far(parts.workdir),
+        wall_seconds=parts.log.wall(),
+        tokens_per_second=statistics.median(speeds) if speeds else None,
+        peak_memory_bytes=parallel.peak_memory() or resident,
+        latency_seconds=latency(parts.model, params, x.data.length),
+        smoothness=None if x.data.task else smooth(parts, params),
+        unigram_entropy=facts.unigram_entropy,
+        labels=None if facts.labels is None else tuple(facts.labels),
+        baseline=report_baselines(parts, supervised, metrics, verdicts) if supervised else None,
+        reported=supervised.reported or None if supervised else None,
+        score=metrics[headline] if headline in metrics else None,
+        collapsed=collapses(verdicts, supervised.reported) if supervised else None,
+    )
 
 
-def smooth(parts: Parts, params: Any) -> dict[str, list[float]] | None:
-    """How far each layer moves what passes through it, over the first held-out batches; None where nothing is held out."""
+def smooth(parts: Parts, params: Any) -> Smoothness | None:
+    """The distance and the angle by which each layer moves its input, over the first held-out batches; None without any."""
     if 'dev' not in parts.feed.evaluation:
         return None
     batches = itertools.islice(parts.feed.evaluation['dev'], smoothness.BATCHES)
     measure = parts.plan.compile(smoothness.make_measure(parts.model))
-    return smoothness.by_layer(evaluate(measure, parts.plan.put_batch, params, batches).means, parts.x.model.layers)
+    means = evaluate(measure, parts.plan.put_batch, params, batches).means
+    return Smoothness(**{name: tuple(each) for name, each in smoothness.by_layer(means, parts.x.model.layers).items()})
 
 
-def summarize(parts: Parts, metrics: dict[str, float], verdicts: Mapping[str, scoring.Verdict]) -> dict[str, Any]:
-    """What result.json says of a task beside its metrics; the same is told, with what habit and chance would score.
-
-    `score` is the number of the reported split that the task is judged by. A `collapsed` split (1) was told one answer all through.
-    """
-    facts, log = parts.feed.facts, parts.log
-    if not isinstance(facts, SupervisedFacts):
-        return {'baseline': None, 'reported': None, 'score': None, 'collapsed': None}
+def report_baselines(
+    parts: Parts, facts: SupervisedFacts, metrics: dict[str, float], verdicts: Mapping[str, scoring.Verdict]
+) -> Baseline:
+    """The baselines of the labelled splits of a task, each logged beside the model's own metric."""
+    log = parts.log
     judged = {split: verdict for split, verdict in verdicts.items() if verdict.metrics}
-    chances = {split: scoring.baseline(parts.x.data, parts.feed.encoded[split]) for split in judged}
-    baseline = {
-        name: {f'{split}/{metric}': value for split, chance in chances.items() for metric, value in chance[name].items()}
-        for name in ('majority', 'random')
-    }
+    found: dict[str, dict[str, float]] = {'majority': {}, 'random': {}}
     for split, verdict in judged.items():
-        selecting = split == facts.selects and parts.steps
-        how = f' ({facts.selection})' if selecting else ', read once'
-        for name in chances[split]['majority']:
-            key = f'{split}/{name}'
-            chance = f'majority {baseline["majority"][key]:.4f}, random {baseline["random"][key]:.4f}'
+        chances = scoring.baseline(parts.x.data, parts.feed.encoded[split])
+        how = f' ({facts.selection})' if split == facts.selects and parts.steps else ', read once'
+        for guess in found:
+            found[guess] |= {f'{split}/{name}': value for name, value in chances[guess].items()}
+        for key in [f'{split}/{name}' for name in chances['majority']]:
+            chance = ', '.join(f'{guess} {found[guess][key]:.4f}' for guess in found)
             log.line(f'{key} {metrics[key]:.4f} ({chance}){how}')
         if verdict.collapsed:
-            log.line(f'{split}: the model has collapsed: it tells (nearly) the same of every example')
-    collapses = {split: int(verdict.collapsed) for split, verdict in judged.items()}
+            log.line(f'{split}: the model has collapsed: (nearly) all of its predictions are the same')
     headline = f'{facts.reported}/{tasks.task(parts.x.data).selects}'
     if headline in metrics:
-        baseline = {name: {**values, 'score': values[headline]} for name, values in baseline.items()}
-    return {
-        'baseline': baseline,
-        'reported': facts.reported or None,
-        'score': metrics[headline] if headline in metrics else None,
-        'collapsed': collapses | ({'reported': collapses[facts.reported]} if facts.reported in collapses else {}),
-    }
+        found = {guess: {**values, 'score': values[headline]} for guess, values in found.items()}
+    return Baseline(**found)
+
+
+def collapses(verdicts: Mapping[str, scoring.Verdict], reported: str) -> dict[str, int]:
+    """Labelled split -> 1 if the model has collapsed there, else 0; 'reported' -> the same of the reported split."""
+    found = {split: int(verdict.collapsed) for split, verdict in verdicts.items() if verdict.metrics}
+    return found | ({'reported': found[reported]} if reported in found else {})
 
 
 def latency(model: Model, params: Any, length: int) -> float:
-    """Seconds of one forward pass of one sequence of `length`, classifier included, vocabulary logits not: the median of 30."""
+    """Seconds of a forward pass of one sequence of `length`: the median of 30, with classifiers, without vocabulary logits."""
     classifiers = [name for name, _ in model.heads if name != 'mlm']
 
     def forward(params: Any, batch: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where a run happened: what a reader needs to repeat it."""
+"""The environment that a run records, so that a reader can repeat it."""
 
 import importlib.metadata
 import os
@@ -6,12 +6,13 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from research import parallel
 from research.machine import cores
+from research.runs.folder import Environment
+from research.version import VERSION
 
 PACKAGES = (
     'jax',
@@ -36,24 +37,20 @@ def _git(*arguments: str) -> str | None:
         return None  # no git, or an export of the code without its history
 
 
-def environment(facts: dict[str, Any]) -> dict[str, Any]:
-    """Commit, command, versions, devices, cores, and the `facts` that the data told of themselves."""
+def environment(facts: dict[str, Any]) -> Environment:
+    """The Environment of this process, with the `facts` of its data."""
     # A package that is installed elsewhere may lie within another project's repository.
     ours = _git('rev-parse', '--show-toplevel') == str(ROOT.resolve())
     changed = _git('status', '--porcelain') if ours else None
-    return {
-        'commit': _git('rev-parse', 'HEAD') if ours else None,
-        'uncommitted_changes': None if changed is None else bool(changed),
-        'command': shlex.split(os.environ['LAUNCHED_BY']) if 'LAUNCHED_BY' in os.environ else sys.argv,
-        'python': platform.python_version(),
-        'machine': f'{platform.system()} {platform.machine()}',
-        'versions': {name: importlib.metadata.version(name) for name in PACKAGES},
-        'devices': parallel.describe(),
-        'cores': cores(),
-        'data': facts,
-    }
-
-
-def sessions(there: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What an environment.json says of each session of its run: of the first, and of those that went on elsewhere; none of {}."""
-    return [there, *(there['sessions'] if 'sessions' in there else ())] if there else []
+    return Environment(
+        version=VERSION,
+        commit=_git('rev-parse', 'HEAD') if ours else None,
+        uncommitted_changes=None if changed is None else bool(changed),
+        command=tuple(shlex.split(os.environ['LAUNCHED_BY']) if 'LAUNCHED_BY' in os.environ else sys.argv),
+        python=platform.python_version(),
+        machine=f'{platform.system()} {platform.machine()}',
+        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        devices=parallel.describe(),
+        cores=cores(),
+        data=facts,
+    )

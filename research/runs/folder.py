@@ -1,72 +1,170 @@
-"""The files of a run's folder, read and written."""
+"""The records of a run's folder: result.json, environment.json and metrics.jsonl. Nothing here loads jax."""
 
+import collections.abc
 import dataclasses
-import json
+import typing
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from research import wire
-from research.data import feed as feeds
-from research.data import tokenizers
-from research.errors import UserError
-from research.experiment import Experiment
-from research.files import read_lines, write_record
-from research.runs.environment import environment, sessions
-from research.wire import from_stored
+from research.files import read_lines, read_record, write_record
 
 
-def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> list[str]:
-    """Writes what a run folder begins with; for a run that continues, where that happens otherwise, and returns what the log says.
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """Numbers of parameters; the encoder's without any head."""
 
-    Raises UserError where the data of a run that continues have changed.
+    total: int
+    encoder: int
+    encoder_without_pooler: int
+    modules: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected:
+    """The checkpoint that a run was evaluated with, if not the last."""
+
+    step: int
+    by: str  # the metric, 'split/name'
+    how: str  # in words
+
+
+@dataclasses.dataclass(frozen=True)
+class Smoothness:
+    """The distance and the angle between each layer's input and output."""
+
+    l2: tuple[float, ...]
+    degrees: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """Metrics of two guesses: always the commonest answer, and random answers. 'score' is that of the reported split."""
+
+    majority: Mapping[str, float]
+    random: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """result.json: the numbers of a finished run. What does not apply to it, or was never measured, is None."""
+
+    name: str
+    steps: int
+    metrics: Mapping[str, float]  # 'split/name' -> value
+    selected: Selected | None
+    parameters: Parameters
+    flops_per_token: float  # the encoder's forward pass
+    flops_per_step: float  # of training, the teacher included
+    checkpoint_bytes: int
+    train_seconds: float
+    wall_seconds: float
+    tokens_per_second: float | None
+    peak_memory_bytes: int | None
+    latency_seconds: float | None
+    smoothness: Smoothness | None
+    unigram_entropy: float | None  # nats
+    labels: tuple[str, ...] | None
+    baseline: Baseline | None
+    reported: str | None  # the split of `score`
+    score: float | None
+    collapsed: Mapping[str, int] | None  # split, or 'reported' -> 1 if (nearly) all predictions are the same, else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """environment.json: code, command, machine and data of a run. A session on another machine or by other code adds its own."""
+
+    commit: str | None
+    uncommitted_changes: bool | None
+    command: tuple[str, ...]
+    python: str
+    machine: str
+    versions: Mapping[str, str]
+    devices: Mapping[str, Any]
+    cores: int
+    data: Mapping[str, Any]  # facts of the data: fingerprints, sizes, labels …
+    version: str = ''  # of this code; runs before 0.2 did not record it
+    steps: int | None = None  # how many the run takes
+    sessions: tuple['Environment', ...] = ()  # later ones that differ from the one before
+
+    def all_sessions(self) -> tuple['Environment', ...]:
+        """This session and the later ones."""
+        return (self, *self.sessions)
+
+
+def read_result(folder: Path) -> Result | None:
+    """The result.json of a run; None if it is missing, half-written or no Result."""
+    return _read(Result, folder / 'result.json')
+
+
+def write_result(folder: Path, result: Result) -> dict[str, Any]:
+    """Writes result.json and returns its content."""
+    write_record(folder / 'result.json', to_json(result))
+    return to_json(result)
+
+
+def read_environment(folder: Path) -> Environment | None:
+    """The environment.json of a run; None if it is missing, half-written or no Environment."""
+    return _read(Environment, folder / 'environment.json')
+
+
+def write_environment(folder: Path, environment: Environment) -> None:
+    """Writes environment.json."""
+    write_record(folder / 'environment.json', to_json(environment))
+
+
+def to_json(value: Any) -> Any:
+    """A record as JSON values; a field with a default is left out where it has that value."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        values = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {field.name: to_json(each) for field, each in values.items() if each != field.default}
+    if isinstance(value, Mapping):
+        return {name: to_json(each) for name, each in value.items()}
+    return [to_json(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _read(kind: Any, path: Path) -> Any:
+    record = read_record(path)
+    try:
+        return None if record is None else _parse(kind, record)
+    except (TypeError, ValueError):
+        return None
+
+
+def _parse(kind: Any, value: Any) -> Any:
+    """`value` as a `kind`: a record, a mapping, a tuple, a plain value or None. TypeError or ValueError if it does not fit.
+
+    Keys that a record does not have are left out: a later version may have written them.
     """
-    path = workdir / 'environment.json'
-    here = environment(dataclasses.asdict(feed.facts))
-    if path.exists():
-        there = json.loads(path.read_text())
-        before = there['data']['fingerprint']
-        if before != feed.facts.fingerprint:
-            raise UserError(
-                f'the data have changed since {workdir} began ({before} -> {feed.facts.fingerprint}); give another --workdir'
-            )
-        first, *others = sessions(there)
-        last = [first, *others][-1]
-        changed = [key for key in ('commit', 'uncommitted_changes', 'versions', 'devices') if last[key] != here[key]]
-        if changed:
-            write_record(path, {**first, 'sessions': [*others, here]})
-        return [f'continues with other {", ".join(changed)} than before: see {path.name}'] if changed else []
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_record(workdir / 'experiment.json', wire.to_wire(x).to_dict())
-    tokenizers.save_tokenizer(feed.tokenizer, workdir / 'tokenizer')
-    write_record(path, here | {'steps': steps})
-    return []
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        return typing.cast(Any, kind)(**{name: _parse(hint, value[name]) for name, hint in hints.items() if name in value})
+    inner = typing.get_args(kind)
+    if type(None) in inner:
+        return None if value is None else _parse(inner[0], value)
+    if typing.get_origin(kind) is collections.abc.Mapping and isinstance(value, dict):
+        return {name: _parse(inner[1], each) for name, each in value.items()}
+    if typing.get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_parse(inner[0], each) for each in value)
+    if kind is not Any and type(value) is not kind and not (kind is float and type(value) is int):
+        raise ValueError(f'{value!r} is no {kind}')
+    return value
 
 
-def seconds_so_far(workdir: Path) -> float:
+# ---- metrics.jsonl --------------------------------------------------------------------------------------------------------------
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl."""
+    return read_lines(folder / 'metrics.jsonl')
+
+
+def seconds_so_far(folder: Path) -> float:
     """The seconds of training that earlier sessions of the run recorded."""
-    return max((line['seconds'] for line in read_metrics(workdir)), default=0.0)
+    return max((line['seconds'] for line in read_metrics(folder)), default=0.0)
 
 
 def wall_so_far(folder: Path) -> float:
-    """The seconds that earlier sessions of the run took, up to the last that they said: compilation and evaluation included."""
+    """The seconds that earlier sessions of the run took, up to their last recorded line, compilation and evaluation included."""
     return max((line['wall'] for line in read_metrics(folder)), default=0.0)
-
-
-def read_metrics(workdir: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl."""
-    return read_lines(workdir / 'metrics.jsonl')
-
-
-def read(folder: Path, label: str = '', mend: str = '') -> Experiment:
-    """The experiment of a run folder.
-
-    Raises UserError where there is none, or one of another version; `label` begins the message and `mend` says what may be done.
-    """
-    path = folder / 'experiment.json'
-    try:
-        return from_stored(json.loads(path.read_text('utf-8')))
-    except FileNotFoundError:
-        raise UserError(f'{label}{folder} is no run folder: it has no experiment.json{mend}') from None
-    except json.JSONDecodeError as error:
-        raise UserError(f'{label}{path} is not JSON ({error}){mend}') from None
-    except UserError as error:
-        raise UserError(f'{label}{path} is from another version of this code ({error}){mend}') from None

@@ -8,13 +8,13 @@ from typing import Any
 from research import checkpoint, experiment, optim, parallel, validation
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
-from research.files import read_record
 from research.models.heads import Model
 from research.objectives import losses
 from research.runs import lock, memory, sources
 from research.runs.checks import validate_folder, validate_sources
+from research.runs.definition import begin_folder
 from research.runs.ending import finish
-from research.runs.folder import begin_folder, wall_so_far
+from research.runs.folder import read_result, to_json, wall_so_far
 from research.runs.log import Log, rewind
 from research.runs.opening import Parts, first_state, introduce, load_data, number_of_steps
 from research.runs.training import fit
@@ -40,10 +40,10 @@ def _run(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
     """Runs `x` in `workdir`, which no other process uses."""
     with parallel.chief_first():
         validate_folder(x, workdir)
-        done = read_record(workdir / 'result.json')
+        done = read_result(workdir)
         if done is not None:
             print(f'{workdir.name}: done before: {workdir / "result.json"}')
-            return done
+            return to_json(done)
         plan = parallel.plan(x.run.parallel, x.run.batch, x.run.accumulate)
         start = _open_start(x, workdir)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None

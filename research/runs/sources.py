@@ -7,12 +7,12 @@ from research import checkpoint
 from research.data.settings import Data
 from research.errors import UserError, nearest
 from research.experiment import Experiment
-from research.files import read_record
 from research.interchange import reading
 from research.interchange.hub import fetch, is_hub_id
 from research.models.architecture import Architecture
 from research.models.heads import HEADS
-from research.runs import folder as run_folder
+from research.runs import definition
+from research.runs.folder import read_environment, read_result
 from research.surgery import Donor, inherit
 
 
@@ -52,7 +52,7 @@ def read_experiment(source: str, workdir: Path, key: str) -> Experiment:
     folder = find(source, workdir, key)
     if not is_run(folder):
         return from_architecture(folder.name, reading.inspect(folder).architecture)
-    return run_folder.read(folder, f"{key}='{source}': ", ' (nor the config.json of a Hugging Face model)')
+    return definition.read(folder, f"{key}='{source}': ", ' (nor the config.json of a Hugging Face model)')
 
 
 def from_architecture(name: str, a: Architecture) -> Experiment:
@@ -81,9 +81,11 @@ def open_donor(source: str, workdir: Path, key: str) -> Donor:
 
 def labels_of(folder: Path) -> tuple[str, ...]:
     """The names of the labels of a run, as it wrote them when it began; () for a run without."""
-    told = [read_record(folder / name) for name in ('environment.json', 'result.json')]  # the second: imports of earlier versions
-    places = [told[0]['data'] if told[0] is not None else None, told[1]]
-    return next((tuple(place['labels'] or ()) for place in places if place is not None and 'labels' in place), ())
+    environment = read_environment(folder)
+    if environment is not None and 'labels' in environment.data:
+        return tuple(environment.data['labels'] or ())
+    result = read_result(folder)  # imports of earlier versions recorded them here alone
+    return () if result is None else result.labels or ()
 
 
 def resolve(x: Experiment, workdir: Path) -> Experiment:

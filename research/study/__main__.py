@@ -1,51 +1,55 @@
 """python -m research.study status DIR | report DIR | run DIR NAME"""
 
+import argparse
 import sys
 from pathlib import Path
 
 from research.command import Parser, run_command
-from research.errors import choose
-from research.study.ledger import read_study
 
 
 def main(arguments: list[str]) -> int:
     """Runs one command line and returns its exit status."""
+    return run_command(perform, arguments)
+
+
+def perform(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit status. Raises UserError for a mistake."""
+    given = parse(arguments)
+    if given.command == 'status':  # in under a second: nothing that it needs loads jax
+        from research.study import terminal
+        from research.study.execution import progress, queue
+        from research.study.stored import read_needs
+
+        name, needs = read_needs(given.folder)
+        terminal.console().print(progress.make_table(name, given.folder, queue.current_states(needs, given.folder)))
+        return 0
+    if given.command == 'report':
+        from research.study.reporting.report import report
+
+        report(given.folder)
+        return 0
+    from research.study.execution.attempt import start_run
+
+    return start_run(given.folder, given.name, given.cores, given.tied)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line, read."""
     parser = Parser(prog='python -m research.study', description='A study, from its folder alone.')
     commands = parser.add_subparsers(dest='command', required=True, parser_class=Parser)
     status = commands.add_parser('status', help='the state of every run')
     report = commands.add_parser('report', help='write the tables and figures anew')
-    run = commands.add_parser('run', help='one attempt at one run: what a launcher starts')
+    run = commands.add_parser('run', help='one attempt at one run, as a launcher starts it')
     for command in (status, report, run):
         command.add_argument('folder', type=Path, metavar='DIR', help='the folder of a study')
-    run.add_argument('name', metavar='NAME', help='a run of it')
+    run.add_argument('name', metavar='NAME', help='a run of the study')
     run.add_argument('--cores', default='', help='the cores that it may use, such as 0,1; by default all')
     run.add_argument('--tied', action='store_true', help='end when the standard input does')
-    ended = 0
-
-    def perform(arguments: list[str]) -> None:
-        nonlocal ended
-        given = parser.parse_args(arguments)
-        study = read_study(given.folder)
-        if given.command == 'status':
-            from research.study import terminal
-            from research.study.execution import progress, queue
-
-            terminal.console().print(progress.table(study, given.folder, queue.look(study, given.folder)))
-        elif given.command == 'report':
-            from research.study.reporting.report import report
-
-            report(given.folder)
-        else:
-            from research.study.execution.attempt import start
-
-            choose(f'run of {given.folder}', given.name, study.runs)
-            ended = start(given.folder, given.name, given.cores, given.tied)
-
-    return run_command(perform, arguments) or ended
+    return parser.parse_args(arguments)
 
 
 def entry() -> int:
-    """The command small-berts-study: one command line, that of this process."""
+    """Runs this process's command line and returns its exit status."""
     return main(sys.argv[1:])
 
 

@@ -1,8 +1,9 @@
-"""The columns of tables: which number, and how it is printed."""
+"""The columns of tables: which number of a Result, and how it is printed."""
 
 import dataclasses
 
 from research.errors import choose
+from research.study.keys import validate_key
 
 BETTER = ('max', 'min', '')
 
@@ -11,8 +12,7 @@ BETTER = ('max', 'min', '')
 class Format:
     """How a number is printed: multiplied by `scale`, with `digits` decimals.
 
-    `exact` numbers (a size, a count of operations) follow from the architecture: seeds that agree print one number
-    without a spread.
+    `exact` numbers (a size, a count of operations) follow from the architecture: equal seeds are printed without a spread.
     """
 
     scale: float
@@ -34,12 +34,11 @@ FORMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One number of each row: `key` of the results of the row's runs in `role`, or the mean of other columns.
+    """One number of each row: `key` in the results of the row's runs in `role`, or the mean of other columns.
 
-    A key is the path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/accuracy'.
-    Where 'max' or 'min' is `better`, the best is set in bold. The table's caption says `note`. A column with `of`, the titles
-    of others, has neither role nor key: it is their mean, seed by seed. `relative` to a row, by its title, it is a share of
-    that row's mean.
+    A key is a path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/accuracy'. If `better` is
+    'max' or 'min', the best number is set in bold. `note` goes to the caption. A column with `of`, titles of other columns, has
+    neither role nor key: it is their mean, seed by seed. With `relative`, the title of a row, it is divided by that row's mean.
     """
 
     title: str
@@ -54,6 +53,8 @@ class Column:
     def __post_init__(self) -> None:
         choose(f"format of column '{self.title}'", self.format, FORMATS)
         choose(f"direction of column '{self.title}'", self.better, BETTER)
+        if not self.of:
+            validate_key(self.key, f"column '{self.title}'")
 
 
 COLUMNS = {
@@ -93,7 +94,7 @@ COLUMNS = {
         'of the training steps, compilation included; data, evaluation and saving are not',
     ),
     'memory': Column(
-        'Memory (MB)', 'pretrain', 'peak_memory_bytes', 'memory', note='the most in use in training, of the whole process on a CPU'
+        'Memory (MB)', 'pretrain', 'peak_memory_bytes', 'memory', note='the peak in training; on a CPU that of the whole process'
     ),
     'speed': Column('Training (tokens/s)', 'pretrain', 'tokens_per_second', 'count', 'max', 'a teacher included'),
     'latency': Column(
@@ -105,5 +106,7 @@ COLUMNS = {
         'median of one sequence of full length at batch 1',
     ),
 }
-SCORE = Column('score', 'run', 'score', 'percent', 'max', 'in percent, on the reported split; of two metrics their mean')
-COLLAPSED = Column('collapsed', 'run', 'collapsed:reported', 'percent', note='share of the runs that tell one answer throughout')
+SCORE = Column('score', 'run', 'score', 'percent', 'max', 'on the reported split, in percent; the mean of two metrics')
+COLLAPSED = Column(
+    'collapsed', 'run', 'collapsed:reported', 'percent', note='share of the runs whose predictions are (nearly) all the same'
+)

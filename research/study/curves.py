@@ -1,4 +1,4 @@
-"""Reading metrics.jsonl while its run writes it, or after a kill has cut it short."""
+"""metrics.jsonl, read while its run writes it or after a kill has cut it short. Nothing here loads jax."""
 
 import math
 from pathlib import Path
@@ -9,7 +9,7 @@ TAIL = 16_384  # bytes: some dozens of lines
 
 
 def last_lines(path: Path) -> list[dict[str, float]]:
-    """The last lines of a metrics.jsonl, however long it is; [] where there is none."""
+    """The last lines of a metrics.jsonl, however long it is; [] if there is none."""
     try:
         with path.open('rb') as file:
             size = file.seek(0, 2)
@@ -23,7 +23,7 @@ Curve = tuple[list[int], list[float]]  # steps, values
 
 
 def read_curve(path: Path, key: str) -> Curve:
-    """(steps, values) of `key` in a metrics.jsonl: the last value of a step counts, a half-written line does not."""
+    """(steps, values) of `key` in a metrics.jsonl: the last finite value of each step, half-written lines left out."""
     values: dict[int, float] = {}
     for record in read_lines(path):
         if key in record and math.isfinite(record[key]):

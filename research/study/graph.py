@@ -1,47 +1,49 @@
-"""Which runs of a study start from which, and the order that follows."""
+"""Which runs of a study start from which, and the order that follows. Works on names alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from research.errors import UserError, nearest
-from research.experiment import Experiment
-from research.study.study import Study
+
+Needs = Mapping[str, tuple[str, ...]]  # run -> the runs of the same study that it starts from
 
 
-def needs(experiment: Experiment) -> tuple[str, ...]:
-    """The names of the runs that `experiment` starts from, each once."""
-    references = (experiment.start, experiment.teacher, experiment.data.tokenizer)
-    return tuple(dict.fromkeys(reference[1:] for reference in references if reference.startswith('@')))
+def siblings(*sources: str) -> tuple[str, ...]:
+    """The runs of the same study among some sources, those written '@NAME', each once."""
+    return tuple(dict.fromkeys(source[1:] for source in sources if source.startswith('@')))
 
 
-def order(study: Study) -> list[str]:
-    """The names of the runs, each after those it starts from, otherwise as given."""
+def order(needs: Needs) -> list[str]:
+    """The names of the runs, each after those that it starts from, otherwise as given.
+
+    Raises UserError for a start that the study does not have, and for runs that start from one another in a circle.
+    """
     placed: list[str] = []
 
     def place(name: str, trail: tuple[str, ...]) -> None:
         if name in trail:
             circle = ' → '.join((*trail[trail.index(name) :], name))
-            raise UserError(f"runs of study '{study.name}' start from one another in a circle: {circle}")
+            raise UserError(f'runs of the study start from one another in a circle: {circle}')
         if name in placed:
             return
-        for needed in needs(study.runs[name]):
-            if needed not in study.runs:
+        for needed in needs[name]:
+            if needed not in needs:
                 raise UserError(
-                    f"run '{name}' starts from '@{needed}', which study '{study.name}' does not have"
-                    f'{nearest(needed, study.runs)} (there are: {", ".join(study.runs)})'
+                    f"run '{name}' starts from '@{needed}', which the study does not have"
+                    f'{nearest(needed, needs)} (there are: {", ".join(needs)})'
                 )
             place(needed, (*trail, name))
         placed.append(name)
 
-    for name in study.runs:
+    for name in needs:
         place(name, ())
     return placed
 
 
-def with_origins(study: Study, chosen: Iterable[str]) -> list[str]:
+def with_starts(needs: Needs, chosen: Iterable[str]) -> list[str]:
     """The chosen runs and all that they start from, in running order."""
     wanted = set(chosen)
-    names = order(study)
+    names = order(needs)
     for name in reversed(names):
         if name in wanted:
-            wanted.update(needs(study.runs[name]))
+            wanted.update(needs[name])
     return [name for name in names if name in wanted]

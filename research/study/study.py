@@ -1,14 +1,16 @@
-"""A study as a value: named runs that may start from one another, and the table and claims they are run for."""
+"""A study as a value: named runs that may start from one another, and the table and claims that they are run for."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 
 from research.errors import UserError, choose
 from research.experiment import Experiment
-from research.study.columns import COLUMNS, Column
+from research.study.columns import COLUMNS, Column, validate_key
+from research.study.graph import siblings
 
-# What lies in a study folder beside one folder a run.
+# The files of a study folder beside one folder a run.
 FILES = ('study.json', 'report.md', 'report.html', 'table.tex', 'table.csv', 'figures')
 
 
@@ -16,8 +18,8 @@ FILES = ('study.json', 'report.md', 'report.html', 'table.tex', 'table.csv', 'fi
 class Row:
     """One line of a table: the runs in each role; several runs in a role are seeds of one experiment.
 
-    `published` holds what a paper prints for the row, by column title and in the column's unit; `facts` what the row is, in
-    words, by the title of a column of its own in front of the numbers.
+    `published`: column title -> the number that a paper prints for the row, in the column's unit. `facts`: title -> text, columns
+    of words in front of the numbers.
     """
 
     title: str
@@ -28,9 +30,9 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What a study is run for. Figures draw the column titled `score` (none where it is '') against what a row costs and its shape.
+    """The table of a study. Figures draw the column titled `score` ('' = none) against the cost and the shape of each row.
 
-    `source` is the paper and its table that the rows' published numbers are from.
+    `source` names the paper and the table of the rows' published numbers.
     """
 
     title: str
@@ -45,14 +47,18 @@ Quantity = tuple[str | tuple[str, ...], str]
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A sentence that holds when `left` is below `right`: each a run, or the seeds of one experiment, and a key.
+    """A sentence that holds if `left` is below `right`: each a run, or the seeds of one experiment, and a key as a Column's.
 
-    '{a}' and '{b}' in the text stand for the runs of `left` and `right`, by the title of their row where they have one.
+    '{a}' and '{b}' in the text become the titles of the rows of `left` and `right`, or the runs' names without a row.
     """
 
     text: str
     left: Quantity
     right: Quantity
+
+    def __post_init__(self) -> None:
+        for _, key in self.sides():
+            validate_key(key, f"claim '{self.text}'")
 
     def sides(self) -> tuple[tuple[tuple[str, ...], str], ...]:
         """(runs, key) of `left` and of `right`, a single run as a tuple of one."""
@@ -61,7 +67,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Runs by name, and what is to be read off them.
+    """Runs by name, and the table and claims that are read from their results.
 
     '@NAME' in the start, the teacher or the tokenizer of an experiment names another run of the study.
     """
@@ -81,30 +87,46 @@ class Study:
                 )
         for row in self.table.rows:
             for role, names in row.runs.items():
-                seen: dict[Experiment, str] = {}
                 for name in names:
                     choose(f"run (role '{role}' of row '{row.title}')", name, self.runs)
-                    first = seen.setdefault(dataclasses.replace(self.runs[name], name=''), name)
-                    if first != name:  # counted as two, they would make a deviation of zero
-                        raise UserError(
-                            f"runs '{first}' and '{name}' of row '{row.title}' are one experiment, seed {self.runs[name].seed}:"
-                            ' what a cell averages must differ (a --config.KEY of a study sets every run)'
-                        )
-        roles = {role: None for row in self.table.rows for role in row.runs}
-        titles = [column.title for column in self.table.columns]
-        if self.table.score:
-            choose('column (score of the table)', self.table.score, titles)
-        for column in self.table.columns:
-            if not column.of:
-                choose(f"role (column '{column.title}')", column.role, roles)
-            for title in column.of:
-                choose(f"column (averaged by '{column.title}')", title, titles)
-            if column.relative:
-                choose(f"row (column '{column.title}')", column.relative, [row.title for row in self.table.rows])
-        for row in self.table.rows:
-            for title in row.published:
-                choose(f"column (published for row '{row.title}')", title, titles)
+                refuse_twins(row.title, names, self.runs)
+        validate_table(self.table)
         for claim in self.claims:
             for names, _ in claim.sides():
                 for name in names:
                     choose(f"run (claim '{claim.text}')", name, self.runs)
+
+    @functools.cached_property
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        """Run -> the runs of the study that it starts from, is taught by or has its tokenizer from."""
+        return {name: siblings(x.start, x.teacher, x.data.tokenizer) for name, x in self.runs.items()}
+
+
+def refuse_twins(row: str, names: tuple[str, ...], runs: Mapping[str, Experiment]) -> None:
+    """Raises UserError if two runs of a cell are one experiment: counted as two seeds, they would make a deviation of zero."""
+    seen: dict[Experiment, str] = {}
+    for name in names:
+        first = seen.setdefault(dataclasses.replace(runs[name], name=''), name)
+        if first != name:
+            raise UserError(
+                f"runs '{first}' and '{name}' of row '{row}' are one experiment, seed {runs[name].seed}:"
+                ' the runs that a cell averages must differ (a --config.KEY of a study sets every run)'
+            )
+
+
+def validate_table(table: Table) -> None:
+    """Raises UserError for a title, a role or a row that the table names and does not have."""
+    roles = {role: None for row in table.rows for role in row.runs}
+    titles = [column.title for column in table.columns]
+    if table.score:
+        choose('column (score of the table)', table.score, titles)
+    for column in table.columns:
+        if not column.of:
+            choose(f"role (column '{column.title}')", column.role, roles)
+        for title in column.of:
+            choose(f"column (averaged by '{column.title}')", title, titles)
+        if column.relative:
+            choose(f"row (column '{column.title}')", column.relative, [row.title for row in table.rows])
+    for row in table.rows:
+        for title in row.published:
+            choose(f"column (published for row '{row.title}')", title, titles)

@@ -16,7 +16,7 @@ from research.wire import override
 Point = dict[str, Any]  # dotted name -> value: one point of an axis
 
 
-def axes(module: types.ModuleType) -> list[str]:
+def list_axes(module: types.ModuleType) -> list[str]:
     """The names of the axes that a config file defines: its functions called sweep_NAME."""
     return [name.removeprefix('sweep_') for name in vars(module) if name.startswith('sweep_')]
 
@@ -29,16 +29,16 @@ def read_axis(text: str, module: types.ModuleType) -> list[list[Point]]:
         if not points:
             raise UserError(f"--sweep='{text}' has no values: give such as --sweep='{key}=1,2,3'")
         return [points]
-    return [list(getattr(module, 'sweep_' + choose('sweep axis', name, axes(module)))()) for name in text.split(',')]
+    return [list(getattr(module, 'sweep_' + choose('sweep axis', name, list_axes(module)))()) for name in text.split(',')]
 
 
 def name_of(point: Point) -> str:
-    """The name of a run: what it changes, without the section of the config."""
+    """The name of a run: the keys that it changes, without their sections, and their values."""
     return ','.join(f'{key.partition(".")[2] or key}={value}' for key, value in point.items()) or 'unchanged'
 
 
 def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Study:
-    """The study of every combination of the axes that `texts` name."""
+    """The study of every combination of the axes that `texts` name. Raises UserError for axes that set the same keys."""
     found = [axis for text in texts for axis in read_axis(text, module)]
     changed = dict.fromkeys(key for axis in found for point in axis for key in point)
     runs = {}
@@ -49,7 +49,7 @@ def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Stud
         runs[name_of(point)] = override(x, point)
     refuse_unused(runs.values(), changed)
     if x.data.task:
-        score = Column('Score of the task (%)', 'run', 'score', 'percent', 'max', 'on the split that is reported')
+        score = Column('Score of the task (%)', 'run', 'score', 'percent', 'max', 'on the reported split')
     else:
         score = dataclasses.replace(COLUMNS['mlm'], role='run')
     columns = (
@@ -58,12 +58,12 @@ def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Stud
         score,
         *(dataclasses.replace(COLUMNS[key], role='run') for key in ('time', 'memory', 'speed', 'latency')),
     )
-    rows = tuple(Row(title, {'run': names}) for title, names in seeds_together(runs).items())
+    rows = tuple(Row(title, {'run': names}) for title, names in group_seeds(runs).items())
     return Study(f'{x.name}-sweep', runs, Table(f'{x.name}: {" × ".join(texts)}', rows, columns, score=score.title))
 
 
-def seeds_together(runs: Mapping[str, Experiment]) -> dict[str, tuple[str, ...]]:
-    """Row title -> the runs that differ in nothing but their seed."""
+def group_seeds(runs: Mapping[str, Experiment]) -> dict[str, tuple[str, ...]]:
+    """Row title -> the runs that differ in their seed alone."""
     found: dict[Experiment, list[str]] = {}
     for name, x in runs.items():
         found.setdefault(dataclasses.replace(x, seed=0), []).append(name)

@@ -1,10 +1,9 @@
-"""What is printed of studies: a console, and durations in words."""
+"""Printing: a console, and durations in words."""
 
 import sys
 
 import rich.box
 import rich.console
-import rich.live
 import rich.table
 import rich.text
 
@@ -21,6 +20,6 @@ def duration(seconds: float) -> str:
 
 
 def console() -> rich.console.Console:
-    """The terminal; without colours and as wide as a table needs where the output is none."""
+    """The terminal; if the output is none, one without colours and as wide as a table needs."""
     terminal = sys.stdout.isatty()
     return rich.console.Console(file=sys.stdout, force_terminal=terminal, width=None if terminal else 200, highlight=False)

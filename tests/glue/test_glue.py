@@ -9,6 +9,7 @@ import pytest
 from research.data.tasks.glue import GLUE
 from research.errors import UserError
 from research.glue import __main__, submission, table
+from research.runs.folder import Baseline, Parameters, Result, Selected, write_result
 
 
 def finished(
@@ -16,18 +17,30 @@ def finished(
 ) -> None:
     folder.mkdir(parents=True)
     x = {'name': folder.name, 'seed': seed, 'start': '', 'data': {'task': task}, 'optimizer': {'lr': lr}}
-    metrics: dict[str, Any] = {'dev/score': score, 'dev/accuracy': score}
-    if chosen is not None:
-        metrics['selection/accuracy'] = chosen
-    result = {
-        'metrics': metrics,
-        'score': score,
-        'selected': None if chosen is None else {'by': 'selection/accuracy', 'how': 'selected on a part of train'},
-        'collapsed': {'dev': collapsed, 'reported': collapsed},
-        'baseline': {'majority': {'score': 0.5}, 'random': {'score': 0.49}},
-    }
+    result = Result(
+        name=folder.name,
+        steps=1,
+        metrics={'dev/score': score, 'dev/accuracy': score} | ({} if chosen is None else {'selection/accuracy': chosen}),
+        selected=None if chosen is None else Selected(1, 'selection/accuracy', 'selected on a part of train'),
+        parameters=Parameters(1, 1, 1, {}),
+        flops_per_token=1.0,
+        flops_per_step=1.0,
+        checkpoint_bytes=4,
+        train_seconds=1.0,
+        wall_seconds=1.0,
+        tokens_per_second=None,
+        peak_memory_bytes=None,
+        latency_seconds=None,
+        smoothness=None,
+        unigram_entropy=None,
+        labels=None,
+        baseline=Baseline({'score': 0.5}, {'score': 0.49}),
+        reported='dev',
+        score=score,
+        collapsed={'dev': collapsed, 'reported': collapsed},
+    )
     (folder / 'experiment.json').write_text(json.dumps(x))
-    (folder / 'result.json').write_text(json.dumps(result))
+    write_result(folder, result)
 
 
 def test_the_table_tells_the_spread_and_counts_collapsed_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -44,7 +57,7 @@ def test_the_table_tells_the_spread_and_counts_collapsed_runs(tmp_path: Path, ca
 def test_a_rate_is_chosen_by_what_selects_and_never_by_what_is_reported(tmp_path: Path) -> None:
     finished(tmp_path / 'a', 'rte', 0, 0.9, lr=1e-5, chosen=0.6)
     finished(tmp_path / 'b', 'rte', 0, 0.7, lr=2e-5, chosen=0.8)
-    lines = [line for line in table.table(tmp_path) if 'chosen' in line]
+    lines = [line for line in table.make_table(tmp_path) if 'chosen' in line]
     assert len(lines) == 1 and '| rte | 2e-05 | 70.0 |' in lines[0]
 
 
@@ -52,7 +65,7 @@ def test_the_score_of_all_nine(tmp_path: Path) -> None:
     for task in GLUE:
         if task != 'ax':
             finished(tmp_path / task, task, 0, 0.5)
-    assert 'GLUE by the convention of distilbert, of medians: 50.0' in table.table(tmp_path)
+    assert 'GLUE by the convention of distilbert, of medians: 50.0' in table.make_table(tmp_path)
 
 
 def told(folder: Path, task: str, split: str, predictions: list[Any]) -> Path:
@@ -99,16 +112,23 @@ def test_a_file_of_another_size_than_the_server_asks_for_is_told_of(tmp_path: Pa
     assert capsys.readouterr().err == 'warning: WNLI.tsv has 145 predictions, but the server asks for 146\n'
 
 
+def test_entry_runs_the_command_line_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished(tmp_path / 'rte', 'rte', 0, 0.6)
+    for folder, status in ((tmp_path, 0), (tmp_path / 'nowhere', 2)):
+        monkeypatch.setattr('sys.argv', ['research-glue', 'table', str(folder)])
+        assert __main__.entry() == status
+
+
 def test_runs_that_cannot_be_submitted(tmp_path: Path) -> None:
     one, two = (told(tmp_path / name, 'rte', 'test', ['entailment']) for name in 'ab')
     with pytest.raises(UserError, match='are both runs of rte: give one'):
-        submission.submission([one, two], fill=True)
+        submission.make_submission([one, two], fill=True)
     with pytest.raises(UserError, match="is a run of 'squad', which is no task of GLUE"):
-        submission.submission([told(tmp_path / 'c', 'squad', 'dev', [])], fill=True)
+        submission.make_submission([told(tmp_path / 'c', 'squad', 'dev', [])], fill=True)
     with pytest.raises(UserError, match='nowhere is no run folder: it has no experiment.json'):
-        submission.submission([tmp_path / 'nowhere'], fill=True)
+        submission.make_submission([tmp_path / 'nowhere'], fill=True)
     with pytest.raises(UserError, match='holds no finished runs of tasks'):
-        table.table(tmp_path / 'nowhere')
+        table.make_table(tmp_path / 'nowhere')
     (one / 'experiment.json').write_text('{')
     with pytest.raises(UserError, match='experiment.json is not JSON'):
-        submission.submission([one], fill=True)
+        submission.make_submission([one], fill=True)

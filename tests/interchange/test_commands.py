@@ -23,6 +23,7 @@ from research.models.architecture import Architecture
 from research.models.heads import Model, initialise
 from research.runs import run as runs
 from research.runs import sources
+from research.runs.folder import to_json
 from research.surgery import Donor
 
 
@@ -135,7 +136,9 @@ def test_import_and_export_as_commands(model, tmp_path, capsys):
 
 
 def test_the_result_of_an_import_has_the_keys_of_a_runs(teacher):
-    assert set(interchange.result(donor_of({}, ('mlm',)), 'mine')) == set(json.loads((teacher / 'result.json').read_text()))
+    assert set(to_json(interchange.result(donor_of({}, ('mlm',)), 'mine'))) == set(
+        json.loads((teacher / 'result.json').read_text())
+    )
 
 
 def test_the_card_says_where_a_model_comes_from(teacher, tmp_path):
@@ -154,6 +157,12 @@ def test_the_card_says_where_a_model_comes_from(teacher, tmp_path):
         '| layers | 2 |',
     ):
         assert told in card
+
+
+def test_entry_runs_the_command_line_of_the_process(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', ['research-interchange', 'export', str(tmp_path), str(tmp_path / 'out')])
+    assert interchange.entry() == 2
+    assert 'is no run folder: it has no experiment.json' in capsys.readouterr().err
 
 
 def test_a_card_of_a_run_that_says_little(tmp_path):

@@ -157,7 +157,7 @@ def test_groups_and_inner_blocks_are_sharing(layers, groups, inner, sharing, ord
             '(vocabulary 32, width 1,000,000,000,000, inner 12, 16 positions, 2 layers), but the weights hold',
         ),
         ({'num_hidden_layers': 10**9}, 'has num_hidden_layers=1000000000; more than 1,024 layers are no model'),
-        ({'layer_norm_eps': -1.0}, 'a model that cannot be built: model.epsilon=-1.0: it must lie between 0 and 1'),
+        ({'layer_norm_eps': -1.0}, 'a model that cannot be built: model.epsilon=-1.0 must lie between 0 and 1'),
         ({'hidden_act': 'silu'}, "hidden_act='silu', which is not supported (there are: gelu"),
         (
             {'position_embedding_type': 'relative_key'},

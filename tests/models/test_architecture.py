@@ -18,15 +18,15 @@ def test_the_default_is_bert_base() -> None:
     ('changes', 'message'),
     [
         *(
-            ({field: 0}, f'model.{field}=0: it must be at least 1')
+            ({field: 0}, f'model.{field}=0 must be at least 1')
             for field in ('vocabulary', 'layers', 'width', 'heads', 'inner', 'embedding', 'positions')
         ),
         ({'heads': 7}, 'model.width=768 is not a multiple of model.heads=7; --config.model.heads=6 would fit'),
-        ({'dropout': 1.0}, 'model.dropout=1.0: a rate lies in [0, 1)'),
-        ({'attention_dropout': -0.1}, 'model.attention_dropout=-0.1: a rate lies in [0, 1)'),
-        ({'head_dropout': 2.0}, 'model.head_dropout=2.0: a rate lies in [0, 1)'),
-        ({'types': -1}, 'model.types=-1 and model.unroll=0 must not be negative'),
-        ({'unroll': -1}, 'model.types=2 and model.unroll=-1 must not be negative'),
+        ({'dropout': 1.0}, 'model.dropout=1.0 must be at least 0 and below 1'),
+        ({'attention_dropout': -0.1}, 'model.attention_dropout=-0.1 must be at least 0 and below 1'),
+        ({'head_dropout': 2.0}, 'model.head_dropout=2.0 must be at least 0 and below 1'),
+        ({'types': -1}, 'model.types=-1 must not be negative'),
+        ({'unroll': -1}, 'model.unroll=-1 must not be negative'),
         ({'activation': 'gelo'}, "no model.activation named 'gelo'; did you mean 'gelu'?"),
         ({'position_kind': 'rotary'}, "no model.position_kind named 'rotary' (there are: learned, sinusoidal)"),
         ({'dtype': 'float16'}, "no model.dtype named 'float16'; did you mean"),

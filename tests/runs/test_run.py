@@ -19,6 +19,7 @@ from research.errors import UserError
 from research.experiment import Experiment
 from research.models.heads import Model
 from research.runs import checks, ending, measuring, opening, sources, training
+from research.runs import environment as environments
 from research.runs import folder as run_folder
 from research.runs import run as runs
 from research.runs.log import Log
@@ -367,9 +368,10 @@ def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_is_not(
 
 
 def test_labels_are_known_of_a_run_that_was_killed(tmp_path: Path) -> None:
-    (tmp_path / 'environment.json').write_text(json.dumps({'data': {'labels': ['a', 'b']}}))
+    environment = environments.environment({'labels': ['a', 'b']})
+    run_folder.write_environment(tmp_path, environment)
     assert sources.labels_of(tmp_path) == ('a', 'b')
-    (tmp_path / 'environment.json').write_text(json.dumps({'data': {}}))
+    run_folder.write_environment(tmp_path, dataclasses.replace(environment, data={}))
     assert sources.labels_of(tmp_path) == () == sources.labels_of(tmp_path / 'nowhere')
 
 
@@ -402,7 +404,7 @@ def test_a_run_whose_data_have_changed_is_not_continued(tiny: Tiny, teacher: Pat
     shutil.copytree(teacher, tmp_path / 'run')
     (tmp_path / 'run' / 'result.json').unlink()
     path = tmp_path / 'run' / 'environment.json'
-    path.write_text(json.dumps({'data': {'fingerprint': 'other'}}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'data': {'fingerprint': 'other'}}))
     with pytest.raises(UserError, match='the data have changed since .* began \\(other -> .*give another --workdir'):
         runs.run(tiny('bert'), tmp_path / 'run')
 

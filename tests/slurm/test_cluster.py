@@ -25,8 +25,9 @@ PATIENCE = 400.0  # seconds for a job to begin and load jax, on a busy machine
 FILE = """
 import json
 
-from research.experiment import from_wire
-from research.study.graph import Column, Row, Study, Table
+from research.study.columns import Column
+from research.study.study import Row, Study, Table
+from research.wire import from_wire
 
 SIZES = ()
 
@@ -96,7 +97,7 @@ def test_a_study_survives_a_killed_and_requeued_job_and_a_killed_launcher(
     wait_for(lambda: any(path.name.isdigit() for path in folder.glob('one/checkpoints/*')), process)
     jobs = {name: job_of(folder, name) for name in runs}
     assert jobs['two'].endswith('_0') and jobs['three'] == jobs['two'].replace('_0', '_1'), 'one array waits for one job'
-    assert queue.queue()[jobs['two']] == ('PENDING', 'Dependency')
+    assert queue.read_queue()[jobs['two']] == ('PENDING', 'Dependency')
     process.kill()
     process.communicate()
     subprocess.run(['scontrol', 'requeue', jobs['one']], check=True)

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from research.experiment import Experiment
+from research.optim import Optimizer
 from research.study.ledger import enter
 from research.study.study import Claim, Row, Study, Table
 from research.wire import to_wire
 
 
 def _experiment(name: str, seed: int = 0, start: str = '', teacher: str = '', tokenizer: str = 'wordpiece') -> Experiment:
-    plain = Experiment(name=name, seed=seed, start=start, teacher=teacher)
+    plain = Experiment(name=name, seed=seed, start=start, teacher=teacher, optimizer=Optimizer(warmup=0.1))
     return dataclasses.replace(plain, data=dataclasses.replace(plain.data, tokenizer=tokenizer))
 
 
@@ -50,18 +51,20 @@ def study() -> Study:
     return Study('distillation', runs, table, 'What a teacher is worth.', claims)
 
 
-def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any) -> None:
-    """Leave a finished run: `number` is its MLM loss when it pretrains, its test accuracy otherwise."""
-    workdir, experiment = folder / name, study.runs[name]
-    workdir.mkdir(parents=True, exist_ok=True)
-    task = bool(experiment.start)
+def _result(name: str, number: float, task: bool) -> dict[str, Any]:
     size = 4_400_000 if 'teacher' in name else 2_300_000
     metrics = {'test/accuracy': number} if task else {'dev/mlm': number, 'dev/mlm_accuracy': 0.42}
-    result = {
+    return {
         'name': name,
         'steps': 1500,
         'metrics': metrics,
-        'parameters': {'total': size + 500, 'encoder': size},
+        'selected': None,
+        'parameters': {
+            'total': size + 500,
+            'encoder': size,
+            'encoder_without_pooler': size - 100,
+            'modules': {'embeddings': size - 100, 'pooler': 100, 'mlm': 500},
+        },
         'flops_per_token': 2 * size,
         'checkpoint_bytes': 4 * size,
         'train_seconds': 200 if task else 3725,
@@ -72,18 +75,38 @@ def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any
         'tokens_per_second': 12345.6,
         'latency_seconds': 0.00234,
         'unigram_entropy': None if task else 6.21,
-        'baseline': {'majority': {'dev/accuracy': 0.5, 'test/accuracy': 0.523}} if task else None,
+        'labels': ['a', 'b'] if task else None,
+        'baseline': {'majority': {'dev/accuracy': 0.5, 'test/accuracy': 0.523}, 'random': {'test/accuracy': 0.5}} if task else None,
+        'reported': 'test' if task else None,
+        'score': number if task else None,
+        'collapsed': {'test': 0, 'reported': 0} if task else None,
     }
+
+
+@pytest.fixture(scope='session')
+def result_json() -> dict[str, Any]:
+    """The content of a result.json."""
+    return _result('run', 2.5, task=False)
+
+
+def _finish(folder: Path, study: Study, name: str, number: float, **changes: Any) -> None:
+    """Leave a finished run: `number` is its MLM loss when it pretrains, its test accuracy otherwise."""
+    workdir, experiment = folder / name, study.runs[name]
+    workdir.mkdir(parents=True, exist_ok=True)
+    task = bool(experiment.start)
     environment = {
         'commit': 'abc1234',
         'uncommitted_changes': False,
         'command': ['launch.py', '--config=experiments/distillation.py'],
-        'devices': {'platform': 'cpu', 'count': 1},
+        'python': '3.11.2',
+        'machine': 'Linux x86_64',
         'versions': {'jax': '0.10.2'},
+        'devices': {'platform': 'cpu', 'count': 1},
+        'cores': 2,
         'data': {'fingerprint': 'f00d' if task else 'beef'},
         'steps': 1500,
     }
-    (workdir / 'result.json').write_text(json.dumps(result | changes))
+    (workdir / 'result.json').write_text(json.dumps(_result(name, number, task) | changes))
     (workdir / 'environment.json').write_text(json.dumps(environment))
     (workdir / 'experiment.json').write_text(json.dumps(to_wire(experiment).to_dict()))
     lines: list[dict[str, float]] = [{'step': 10, 'wall': 1.5, 'seconds': 1.0, 'train/loss': 9.0}]

@@ -7,7 +7,7 @@ import pytest
 from experiments import albert_sentence_loss, albert_sharing, compare, distilbert_glue
 from research.errors import UserError
 from research.study.columns import COLUMNS, FORMATS, Column
-from research.study.graph import needs, order
+from research.study.graph import order, siblings, with_starts
 from research.study.study import Claim, Row, Study, Table
 
 
@@ -15,9 +15,12 @@ def small(runs, rows=(), columns=(), claims=(), score=''):
     return Study('small', runs, Table('Small', rows, columns, score), claims=claims)
 
 
-def test_needs_reads_start_teacher_and_tokenizer_once(experiment):
-    assert needs(experiment('x', start='@a', teacher='@b', tokenizer='@a')) == ('a', 'b')
-    assert needs(experiment('x', start='runs/a', teacher='teacher')) == ()
+def test_a_run_needs_its_start_its_teacher_and_the_run_of_its_tokenizer_each_once(experiment):
+    runs = {name: experiment(name) for name in 'ab'}
+    runs['x'] = experiment('x', start='@a', teacher='@b', tokenizer='@a')
+    assert small(runs).needs == {'a': (), 'b': (), 'x': ('a', 'b')}
+    assert siblings('runs/a', 'teacher') == ()
+    assert with_starts({'a': (), 'b': ('a',), 'c': ('b',), 'd': ()}, ['c']) == ['a', 'b', 'c']
 
 
 def test_order_keeps_the_given_one_where_it_can(experiment):
@@ -27,7 +30,7 @@ def test_order_keeps_the_given_one_where_it_can(experiment):
         'b': experiment('b'),
         'b-task': experiment('b', start='@b'),
     }
-    assert order(small(given)) == ['a', 'a-task', 'b', 'b-task']
+    assert order(small(given).needs) == ['a', 'a-task', 'b', 'b-task']
 
 
 @pytest.mark.parametrize('field', ['start', 'teacher', 'tokenizer'])
@@ -37,20 +40,20 @@ def test_order_puts_each_run_after_what_it_starts_from(experiment, field):
         'other': experiment('x'),
         'middle': experiment('x', start='@first'),
     }
-    assert order(small(runs | {'first': experiment('x')})) == ['first', 'middle', 'last', 'other']
+    assert order(small(runs | {'first': experiment('x')}).needs) == ['first', 'middle', 'last', 'other']
 
 
 def test_order_refuses_an_unknown_run_with_the_nearest(experiment):
     with pytest.raises(UserError, match="run 'b' starts from '@techer'.*did you mean 'teacher'"):
-        order(small({'teacher': experiment('a'), 'b': experiment('b', start='@techer')}))
+        order(small({'teacher': experiment('a'), 'b': experiment('b', start='@techer')}).needs)
 
 
 def test_order_names_the_circle_and_nothing_before_it(experiment):
     runs = {'d': experiment('d', start='@a'), 'a': experiment('a', start='@b'), 'b': experiment('b', teacher='@a')}
     with pytest.raises(UserError, match='in a circle: a → b → a$'):
-        order(small(runs))
+        order(small(runs).needs)
     with pytest.raises(UserError, match='in a circle: a → a$'):
-        order(small({'a': experiment('a', start='@a')}))
+        order(small({'a': experiment('a', start='@a')}).needs)
 
 
 @pytest.mark.parametrize('name', ['', 'a/b', '../a', '.hidden', '@a', '-a', 'study.json', 'a\nb', 'a\\b'])
@@ -61,7 +64,7 @@ def test_study_refuses_a_run_name_that_is_no_folder(experiment, name):
 
 @pytest.mark.parametrize('name', ['a', 'layers=(0, 2),sharing=all', 'bert-4.1_x'])
 def test_study_takes_the_names_that_sweeps_give(experiment, name):
-    assert order(small({name: experiment('a')})) == [name]
+    assert order(small({name: experiment('a')}).needs) == [name]
 
 
 def test_study_refuses_rows_columns_and_claims_that_name_nothing(experiment):
@@ -101,7 +104,7 @@ def test_every_standard_column_has_a_format_a_direction_and_says_what_it_is():
 def test_the_papers_second_step_is_a_student_taught_squad_from_its_own_pretraining():
     study = distilbert_glue.get_study('paper')
     taught, alone = (study.runs[f'distilbert-squad{kind}-2'] for kind in ('-taught', ''))
-    assert needs(taught) == ('distilbert', 'bert-squad-0')
+    assert study.needs['distilbert-squad-taught-2'] == ('distilbert', 'bert-squad-0')
     assert (taught.losses.span.weight, taught.losses.soft.weight, taught.losses.soft.at) == (0.5, 0.5, 'span')
     assert dataclasses.replace(taught, name=alone.name, losses=alone.losses, teacher='') == alone
     assert study.table.rows[-1].published['Avg'] == 68.7 and not study.table.rows[-1].runs

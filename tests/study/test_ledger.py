@@ -6,9 +6,11 @@ import json
 import pytest
 
 from research.errors import UserError
-from research.files import read_record, write_record
+from research.files import write_record
 from research.runs import lock
-from research.study.ledger import check, enter, run_state, states
+from research.runs.folder import read_result
+from research.study.ledger import enter, read_own
+from research.study.states import run_state, run_states
 
 
 def changed(study, name, **fields):
@@ -20,7 +22,7 @@ def begin(folder, name):
     (folder / name / 'experiment.json').write_text('{}')
 
 
-def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
+def test_the_state_of_a_run_is_what_its_folder_says(tmp_path, result_json):
     run = tmp_path / 'run'
     assert run_state(run).state == 'waiting'
     run.mkdir()
@@ -29,28 +31,28 @@ def test_the_state_of_a_run_is_what_its_folder_says(tmp_path):
     assert run_state(tmp_path / 'run2').state == 'interrupted'
     write_record(run / 'failure.json', {'reason': 'no memory', 'attempts': 2, 'again': True, 'traceback': ''})
     assert (run_state(run).state, run_state(run).reason, run_state(run).attempts) == ('failed', 'no memory', 2)
-    write_record(run / 'result.json', {'steps': 1})
+    write_record(run / 'result.json', result_json)
     assert run_state(run).state == 'done'
 
 
-def test_a_run_that_ends_while_it_is_looked_at_is_done_or_running_never_interrupted(tmp_path, monkeypatch):
+def test_a_run_that_ends_while_it_is_looked_at_is_done_or_running_never_interrupted(tmp_path, monkeypatch, result_json):
     begin(tmp_path, 'run')
-    monkeypatch.setattr(lock, 'holder', lambda run: write_record(run / 'result.json', {'steps': 1}))
+    monkeypatch.setattr(lock, 'holder', lambda run: write_record(run / 'result.json', result_json))
     assert run_state(tmp_path / 'run').state == 'done'
 
 
-@pytest.mark.parametrize('text', ['', '{"steps": 15', '[]', 'null', '\x80'])
+@pytest.mark.parametrize('text', ['', '{"steps": 15', '[]', 'null', '\x80', '{"steps": 1}'])
 def test_a_half_written_result_is_no_result(tmp_path, text):
     (tmp_path / 'result.json').write_bytes(text.encode('latin-1'))
-    assert read_record(tmp_path / 'result.json') is None
+    assert read_result(tmp_path) is None
     assert run_state(tmp_path).state == 'interrupted'
-    assert run_state(tmp_path).reason == 'its result.json is half-written'
+    assert run_state(tmp_path).reason == 'its result.json is half-written or from another version of this code'
 
 
 def test_states_block_what_starts_from_a_failure_but_not_what_is_done(study, finish, tmp_path):
     write_record(tmp_path / 'teacher' / 'failure.json', {'reason': 'diverged', 'attempts': 1, 'again': True, 'traceback': ''})
     finish(tmp_path, study, 'scratch', 2.9)
-    found = states(study, tmp_path)
+    found = run_states(study.needs, tmp_path)
     assert found['teacher'].state == 'failed'
     assert found['student'].state == 'blocked'
     assert found['student'].reason == "it starts from 'teacher', which is failed: diverged"
@@ -74,7 +76,7 @@ def test_entering_twice_changes_nothing_and_leaves_only_study_json(study, tmp_pa
 def test_check_refuses_a_study_of_another_name(study, tmp_path):
     enter(study, tmp_path)
     with pytest.raises(UserError, match="holds study 'distillation', not 'other'"):
-        check(dataclasses.replace(study, name='other'), tmp_path)
+        read_own(dataclasses.replace(study, name='other'), tmp_path)
 
 
 @pytest.mark.parametrize('stored', [{}, {'name': 'distillation', 'runs': {'teacher': {}}}, {'name': 'distillation', 'runs': None}])
@@ -91,7 +93,7 @@ def test_check_names_the_keys_in_which_a_begun_run_differs(study, tmp_path):
     with pytest.raises(
         UserError, match=r'teacher\.seed: 0 -> 7; teacher\.optimizer\.lr: .* -> 0\.5 .*delete .*teacher to run anew'
     ):
-        check(other, tmp_path)
+        read_own(other, tmp_path)
 
 
 def test_check_names_at_most_a_few_differences(study, tmp_path):
@@ -99,7 +101,7 @@ def test_check_names_at_most_a_few_differences(study, tmp_path):
     begin(tmp_path, 'teacher')
     model = dataclasses.replace(study.runs['teacher'].model, layers=1, width=8, heads=1, inner=9, embedding=7, vocabulary=99)
     with pytest.raises(UserError, match='; and 1 more'):
-        check(changed(study, 'teacher', model=model), tmp_path)
+        read_own(changed(study, 'teacher', model=model), tmp_path)
 
 
 def test_a_run_that_never_began_may_change_and_is_stored_anew(study, tmp_path):
@@ -135,7 +137,7 @@ def test_a_field_that_experiments_gained_since_is_no_difference(study, tmp_path)
     del stored['runs']['teacher']['experiment']['teacher']
     stored['runs']['teacher']['hash'] = 'older'
     write_record(tmp_path / 'study.json', stored)
-    assert check(study, tmp_path) == stored
+    assert read_own(study, tmp_path) == stored
 
 
 def test_a_field_that_experiments_lost_since_is_told(study, tmp_path):
@@ -144,10 +146,10 @@ def test_a_field_that_experiments_lost_since_is_told(study, tmp_path):
     stored['runs']['teacher'] = {'hash': 'older', 'experiment': {'sed': 0}}
     write_record(tmp_path / 'study.json', stored)
     with pytest.raises(UserError, match="run 'teacher' in .*study.json is from another version of this code: .*'sed'"):
-        check(study, tmp_path)
+        read_own(study, tmp_path)
 
 
 def test_a_broken_study_json_is_told(study, tmp_path):
     (tmp_path / 'study.json').write_text('{"name": "dist')
     with pytest.raises(UserError, match='is no JSON object: delete it'):
-        check(study, tmp_path)
+        read_own(study, tmp_path)

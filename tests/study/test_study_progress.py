@@ -3,37 +3,48 @@
 import dataclasses
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from research import costs
 from research.data.settings import Data
 from research.errors import UserError
 from research.experiment import Experiment, Run
 from research.files import write_record
 from research.objectives.losses import Losses, Soft
+from research.optim import Optimizer
 from research.runs import lock
+from research.runs import run as runs
+from research.runs.folder import read_environment
 from research.study import __main__ as command
 from research.study.curves import last_lines
-from research.study.execution import queue, slurm
+from research.study.execution import execute, queue, slurm
 from research.study.execution.monitor import Monitor
-from research.study.execution.progress import Progress, progress, table
-from research.study.execution.settings import How
-from research.study.ledger import RunState, enter, record_failure, states
-from research.study.planning import listing
+from research.study.execution.progress import Progress, make_table, read_progress
+from research.study.execution.settings import Execution
+from research.study.ledger import enter
+from research.study.planning import dry, listing, resolving
+from research.study.states import RunState, record_failure, run_states
 from research.study.study import Table
 from research.study.terminal import duration
 from research.surgery import Surgery
+from research.wire import override
 
 
-def test_progress_is_read_off_the_folder_while_it_is_written(tmp_path: Path) -> None:
-    assert progress(tmp_path) == Progress()
-    write_record(tmp_path / 'environment.json', {'steps': 100})
+def test_progress_is_read_off_the_folder_while_it_is_written(study, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / 'run'
+    run.mkdir()
+    assert read_progress(run) == Progress()
+    shutil.copy(finished / 'teacher' / 'environment.json', run)
     lines = [{'step': step, 'wall': 2.0 * step, 'train/loss': 5.0, 'train/tokens_per_second': 900.0} for step in (10, 20)]
     text = ''.join(json.dumps(line) + '\n' for line in [*lines, {'step': 20, 'wall': 41.0, 'dev/mlm': 4.0}]) + '{"step": 3'
-    (tmp_path / 'metrics.jsonl').write_text(text)
-    assert progress(tmp_path) == Progress(20, 100, 5.0, 900.0, 160.0)
-    assert len(last_lines(tmp_path / 'metrics.jsonl')) == 3 and last_lines(tmp_path / 'none.jsonl') == []
+    (run / 'metrics.jsonl').write_text(text)
+    assert read_progress(run) == Progress(20, 1500, 5.0, 900.0, 2960.0)
+    assert len(last_lines(run / 'metrics.jsonl')) == 3 and last_lines(run / 'none.jsonl') == []
     assert [duration(seconds) for seconds in (12.4, 200, 3725, 1e6)] == ['12 s', '3 min 20 s', '1 h 02 min', '12 days']
 
 
@@ -45,7 +56,7 @@ def test_status_shows_every_run_with_its_reason(study, finished: Path, capsys: p
     out = capsys.readouterr().out
     assert 'distillation: 1 failed, 7 done, 1 interrupted' in out
     assert any('teacher' in line and 'failed' in line and 'no memory' in line for line in out.splitlines())
-    assert table(study, finished, states(study, finished)).row_count == 9
+    assert make_table(study.name, finished, run_states(study.needs, finished)).row_count == 9
 
 
 @pytest.mark.parametrize(
@@ -68,9 +79,9 @@ def test_a_mistake_is_told_in_one_line(
 def test_on_a_terminal_one_live_table_says_it_all(study, finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr('sys.stdout.isatty', lambda: True)
     monkeypatch.setenv('TERM', 'xterm')
-    monitor = Monitor(study, finished, states(study, finished))
+    monitor = Monitor(study.name, finished, run_states(study.needs, finished))
     monitor.say_output('teacher: step 1/2')
-    monitor.update(states(study, finished))
+    monitor.update(run_states(study.needs, finished))
     monitor.close()
     out = capsys.readouterr().out
     assert '9 done' in out and 'step 1/2' not in out and '[1/9]' not in out
@@ -78,7 +89,7 @@ def test_on_a_terminal_one_live_table_says_it_all(study, finished: Path, capsys:
 
 @pytest.mark.parametrize('state', ['waiting', 'interrupted', 'failed', 'blocked', 'running', 'done'])
 def test_a_run_of_any_state_may_be_said_to_start(study, tmp_path: Path, state: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Monitor(study, tmp_path, states(study, tmp_path)).starts('teacher', RunState(state, 'no memory'))
+    Monitor(study.name, tmp_path, run_states(study.needs, tmp_path)).say_start('teacher', RunState(state, 'no memory'))
     told = {'interrupted': 'continues', 'failed': 'tries again after: no memory'}
     assert capsys.readouterr().out == f'[1/9] teacher: {told[state] if state in told else "starts"}\n'
 
@@ -105,7 +116,7 @@ def test_the_list_shows_overrides_parameters_flops_and_times(
 
 
 def test_times_come_from_finished_runs_where_there_are_some(study, finished: Path) -> None:
-    found, basis = listing.lines(study, finished, ['teacher'])
+    found, basis = listing.plan_runs(study, finished, ['teacher'])
     assert found[0].seconds == 0.0 and 'that finished runs of this study reached' in basis
     results = [json.loads((finished / name / 'result.json').read_text()) for name in study.runs]
     work, wall = sum(each['flops_per_step'] * each['steps'] for each in results), sum(each['wall_seconds'] for each in results)
@@ -121,7 +132,7 @@ def test_what_is_not_known_is_not_guessed(study, tmp_path: Path, finish, monkeyp
         'taught': dataclasses.replace(study.runs['teacher'], teacher='/nowhere', losses=Losses(soft=Soft(1.0))),
     }
     one = dataclasses.replace(study, runs=runs, table=Table('', (), ()), claims=())
-    found = {line.name: line for line in listing.lines(one, tmp_path, list(runs))[0]}
+    found = {line.name: line for line in listing.plan_runs(one, tmp_path, list(runs))[0]}
     assert [found[name].parameters for name in ('unknown', 'after')] == [None, None]
     assert found['taught'].parameters and found['taught'].step_flops is None and found['taught'].seconds is None
     finish(tmp_path, study, 'teacher', 2.5, steps=0)
@@ -132,15 +143,103 @@ def test_a_teacher_that_is_there_is_counted(study, finished: Path, monkeypatch) 
     taught = dataclasses.replace(study.runs['student'], losses=Losses(soft=Soft(1.0)), data=Data(length=128))
     alone = dataclasses.replace(taught, losses=Losses())
     outside = dataclasses.replace(taught, teacher=str(finished / 'teacher'))
-    siblings: dict[str, Experiment | None] = {'teacher': study.runs['teacher']}
-    flops = [listing.step_flops(x, finished / 'student', siblings) or 0 for x in (alone, taught, outside)]
+    runs = resolving.validate_runs(study, finished)
+    found = [resolving.resolve(resolving.Complete(x, True), finished / 'student', runs) for x in (alone, taught, outside)]
+    flops = [listing.step_flops(each) or 0 for each in found]
     assert flops[0] < flops[1] == flops[2]
+    memory = [dry.describe(each)['memory_bytes'] for each in found]
+    size = costs.summary(study.runs['teacher'].model, (('mlm', study.runs['teacher'].model.vocabulary),))['total']
+    assert [each['teacher'] for each in memory] == [0, 4 * size, 4 * size]
+    assert memory[1]['total'] - memory[0]['total'] == 4 * size
 
 
 def test_steps_that_follow_from_uncounted_text_are_not_guessed() -> None:
-    assert listing.number_of_steps(Experiment(run=Run(epochs=2.0))) is None
-    assert listing.number_of_steps(Experiment(run=Run(steps=7))) == 7
-    assert listing.total([listing.Line('a', 'waiting', '', None, None, None, None)], 'x').startswith('about 0 s for all of them')
+    assert listing.count_steps(Experiment(run=Run(epochs=2.0))) is None
+    assert listing.count_steps(Experiment(run=Run(steps=7))) == 7
+    unknown = listing.PlannedRun('a', 'waiting', '', None, None, None, None)
+    assert listing.summarize([unknown], 'x').startswith('about 0 s for all of them')
+
+
+def test_the_steps_of_a_task_are_those_of_its_run(tiny, teacher: Path, examples, tmp_path: Path) -> None:
+    """Its epochs count what is left of train, from which the examples that select were carved; steps 0 stay 0."""
+    changes = {**examples, 'data.test': '', 'data.dev_share': 0.3, 'start': str(teacher), 'run.epochs': 2.0, 'run.batch': 8}
+    x = tiny('finetune', {**changes, 'data.length': 16})
+    runs.run(x, tmp_path / 'run')
+    environment = read_environment(tmp_path / 'run')
+    counted = listing.count_steps(x)
+    assert environment is not None and environment.steps == counted
+    assert counted is not None and 0 < counted < 2 * 48 / 8
+    assert listing.count_steps(override(x, {'run.steps': 0})) == 0
+    assert listing.count_steps(override(x, {'data.train': '/nowhere.tsv'})) is None
+    squad = Experiment(data=Data(task='squad', folder='/nowhere'), run=Run(epochs=2.0))
+    assert listing.count_steps(squad) is None, 'a question is one row or more: its windows are not counted'
+
+
+# ---- Nothing starts before every run is valid ------------------------------------------------------------------------------------
+
+
+def test_a_study_with_an_impossible_run_is_refused_before_anything_is_written(study, tmp_path: Path) -> None:
+    broken = dataclasses.replace(study.runs['scratch-task-1'], optimizer=Optimizer(name='adamm', warmup=0.1))
+    one = dataclasses.replace(study, runs={**study.runs, 'scratch-task-1': broken})
+    message = "^run 'scratch-task-1': no optimizer.*'adamm'; did you mean 'adam"
+    for refuse in (
+        lambda: execute.run_study(one, tmp_path, Execution(only='teacher')),
+        lambda: dry.preview(one, tmp_path),
+        lambda: listing.plan_runs(one, tmp_path, ['teacher']),
+    ):
+        with pytest.raises(UserError, match=message):
+            refuse()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_follows_from_a_start_of_the_study_is_refused_too(study, tmp_path: Path) -> None:
+    inherits = dataclasses.replace(study.runs['teacher-task-0'], surgery=Surgery(inherit=True))
+    short = dataclasses.replace(study.runs['teacher'], model=dataclasses.replace(study.runs['teacher'].model, positions=128))
+    long = dataclasses.replace(inherits, data=Data(length=256))
+
+    def check(runs: dict[str, Experiment]) -> None:
+        resolving.validate_runs(dataclasses.replace(study, runs=runs, table=Table('', (), ()), claims=()), tmp_path)
+
+    check({'teacher': study.runs['teacher'], 'long': long})
+    with pytest.raises(UserError, match="run 'long': data.length=256 is longer than model.positions=128"):
+        check({'teacher': short, 'long': long})
+    with pytest.raises(UserError, match="run 'alone': this experiment inherits the architecture of its start: give"):
+        check({'alone': dataclasses.replace(inherits, start='')})
+    unknown = dataclasses.replace(inherits, start='/nowhere')
+    check({'longer': dataclasses.replace(unknown, data=Data(length=1024))})
+    with pytest.raises(UserError, match="run 'unknown': run.keep=0 must be at least 1"):
+        check({'unknown': dataclasses.replace(unknown, run=Run(keep=0))})
+    with pytest.raises(UserError, match="run 'seed': seed=-1 must be 0 at least"):
+        check({'good': inherits, 'teacher': short, 'seed': dataclasses.replace(inherits, seed=-1)})
+
+
+def test_each_setting_of_a_study_is_validated_once(study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Experiment] = []
+    monkeypatch.setattr(resolving, 'validate', asked.append)
+    resolving.validate_runs(study, tmp_path)
+    assert len(asked) == 4 < len(study.runs), 'teacher, student, scratch, and one fine-tuning of them all'
+
+
+# ---- Status without jax ----------------------------------------------------------------------------------------------------------
+
+
+HEAVY = ('jax', 'flax', 'grain', 'orbax', 'optax', 'matplotlib', 'submitit', 'numpy', 'scipy', 'tokenizers', 'ml_collections')
+
+
+def test_status_loads_nothing_heavy(finished: Path, root: Path) -> None:
+    code = (
+        'import sys; from research.study.__main__ import main; status = main(sys.argv[1:])\n'
+        f'print("heavy:", [name for name in {HEAVY} if name in sys.modules]); sys.exit(status)'
+    )
+    command = [sys.executable, '-c', code, 'status', str(finished)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+    assert '9 done' in out and out.endswith('heavy: []\n')
+
+
+def test_entry_runs_the_command_line_of_the_process(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, status in ((['status', str(finished)], 0), (['status', '/nowhere'], 2)):
+        monkeypatch.setattr(sys, 'argv', ['research-study', *arguments])
+        assert command.entry() == status
 
 
 # ---- What is known of Slurm without one ----------------------------------------------------------------------------------------
@@ -166,35 +265,37 @@ def test_the_queue_tells_what_folders_cannot(study, tmp_path: Path) -> None:
     enter(study, tmp_path)
     for name, job in (('teacher', '6'), ('student', '5_0'), ('scratch', '4')):
         write_record(queue.job_file(tmp_path, name), {'job': job, 'attempts': 0})
-    stand = queue.look(study, tmp_path)
+    stand = queue.current_states(study.needs, tmp_path)
     assert (stand['teacher'].state, stand['teacher'].reason) == ('running', 'Slurm job 6: running')
     assert (stand['student'].state, stand['student'].reason) == ('waiting', 'Slurm job 5_0: Dependency')
-    slurm.settle(study, tmp_path, queue.queue())
+    slurm.close_ended_jobs(study.needs, tmp_path, queue.read_queue())
     assert not queue.job_file(tmp_path, 'scratch').exists() and queue.job_file(tmp_path, 'teacher').exists()
-    assert states(study, tmp_path)['scratch'].state == 'waiting', 'its start is not done: Slurm took it out, it did not fail'
+    assert run_states(study.needs, tmp_path)['scratch'].state == 'waiting', (
+        'its start is not done: Slurm took it out, it did not fail'
+    )
 
 
 @pytest.mark.usefixtures('fake_slurm')
 def test_a_job_that_ended_without_a_word_has_failed(study, finished: Path) -> None:
     (finished / 'teacher' / 'result.json').unlink()
     write_record(queue.job_file(finished, 'teacher'), {'job': '4', 'attempts': 0})
-    slurm.settle(study, finished, queue.queue())
-    state = states(study, finished)['teacher']
+    slurm.close_ended_jobs(study.needs, finished, queue.read_queue())
+    state = run_states(study.needs, finished)['teacher']
     assert (state.state, state.reason) == ('failed', 'Slurm job 4 ended without a result: Slurm has forgotten how')
     assert not queue.job_file(finished, 'teacher').exists()
 
 
 def test_slurms_own_words_are_told(fake_slurm: Path) -> None:
     with pytest.raises(UserError, match='^scontrol says: slurm_load_jobs error: Invalid job id specified$'):
-        queue.ask('scontrol', 'show', 'job', '4')
+        queue.ask_slurm('scontrol', 'show', 'job', '4')
     with pytest.raises(UserError, match="Slurm's sbotch is not on this machine: give --executor=local"):
-        queue.ask('sbotch')
+        queue.ask_slurm('sbotch')
 
 
 def test_runs_that_wait_for_the_same_runs_are_submitted_together(study, tmp_path: Path) -> None:
     enter(study, tmp_path)
     names = list(study.runs)
-    found = slurm.groups(study, tmp_path, states(study, tmp_path), names, dict.fromkeys(names, 1), set(), {})
+    found = slurm.group_ready(study.needs, tmp_path, run_states(study.needs, tmp_path), names, dict.fromkeys(names, 1), set(), {})
     assert found == [
         (['teacher'], ()),
         (['student', 'scratch', 'teacher-task-0', 'teacher-task-1'], ('teacher',)),
@@ -218,7 +319,7 @@ def test_a_second_launcher_looks_at_the_queue_only_after_the_first_has_submitted
         asked.append(lock.holder(tmp_path / '.submission'))
         return {}
 
-    monkeypatch.setattr(slurm, 'queue', queue)
+    monkeypatch.setattr(slurm, 'read_queue', queue)
     monkeypatch.setattr(slurm, 'submit', submit)
-    slurm.execute(study, tmp_path, ['teacher'], How(executor='slurm', retries=0))
+    slurm.execute(study, tmp_path, ['teacher'], Execution(executor='slurm', retries=0))
     assert asked[0] is None and None not in asked[1:] and len(held) == 1 and held[0] is not None

@@ -1,4 +1,4 @@
-"""One attempt at one run of a study, in a process of its own: what both executors start."""
+"""One attempt at one run of a study, in a process of its own, which both executors start."""
 
 import os
 import signal
@@ -8,27 +8,28 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from research.errors import UserError
+from research.errors import UserError, choose
 from research.experiment import Experiment
-from research.files import read_record
 from research.runs import lock
-from research.study.ledger import read_study, record_failure
+from research.runs.folder import read_result
+from research.study.ledger import read_study
+from research.study.states import record_failure
 from research.study.study import Study
 
-# Exit statuses, beside 0 and those of every command (research.errors): what a launcher reads is the run folder.
+# Exit statuses, beside 0 and those of every command. Why a run failed stands in its folder.
 FAILED, HELD = 1, 4
 
 
 def attempt(study: Study, folder: Path, name: str, run: Callable[[Experiment, Path], object]) -> int:
-    """Runs one run of the study and returns an exit status; why it failed is in its failure.json, whose attempts grow by one.
+    """Runs one run of the study and returns an exit status. A failure is written to failure.json, with one attempt more.
 
-    A run that another process works on is left to that.
+    A run that another process works on is left to that process: status HELD.
     """
     workdir = folder / name
     try:
         run(study.runs[name], workdir)
         reason, trace, again = '', '', True
-        if read_record(workdir / 'result.json') is None and not follower():
+        if read_result(workdir) is None and not is_follower():
             reason = 'it ended without a result.json'
     except lock.HeldError as error:
         print(f'{name}: {error}', file=sys.stderr)
@@ -41,27 +42,29 @@ def attempt(study: Study, folder: Path, name: str, run: Callable[[Experiment, Pa
     if not reason:
         return 0
     print(trace or f'error: {reason}', file=sys.stderr)
-    if not follower():
+    if not is_follower():
         record_failure(workdir, reason, trace, again)
     return FAILED
 
 
-def follower() -> bool:
-    """Whether this is another than the first process of a run over several, of which the first alone writes."""
+def is_follower() -> bool:
+    """Whether this is one of several processes of a run, but not the first, which alone writes."""
     return os.environ.get('SLURM_PROCID', '0') != '0'
 
 
-def start(folder: Path, name: str, cores: str = '', tied: bool = False) -> int:
-    """The whole life of the process that `python -m research.study run FOLDER NAME` is.
+def start_run(folder: Path, name: str, cores: str = '', tied: bool = False) -> int:
+    """The work of `python -m research.study run FOLDER NAME`. Returns the exit status. Raises UserError for an unknown run.
 
-    `cores`, such as '0,1', are those that it may use; a `tied` one ends when its standard input does: when its launcher is gone.
+    `cores`, such as '0,1', are those that it may use ('' = all). A `tied` process ends when its standard input does, so with its
+    launcher.
     """
-    if cores and hasattr(os, 'sched_setaffinity'):  # macOS has no such thing
+    if cores and hasattr(os, 'sched_setaffinity'):  # macOS lacks it
         os.sched_setaffinity(0, {int(core) for core in cores.split(',')})
     if tied:
         threading.Thread(target=_end_with_launcher, daemon=True).start()
     study = read_study(folder)
-    from research.runs.run import run  # jax counts the cores when it is loaded
+    choose(f'run of {folder}', name, study.runs)
+    from research.runs.run import run  # after the cores are set: jax counts them when it is loaded
 
     return attempt(study, folder, name, run)
 
@@ -69,4 +72,4 @@ def start(folder: Path, name: str, cores: str = '', tied: bool = False) -> int:
 def _end_with_launcher() -> None:
     while os.read(sys.stdin.fileno(), 1024):
         pass
-    os.kill(os.getpid(), signal.SIGKILL)  # as any other kill: nothing is lost but the steps since the last checkpoint
+    os.kill(os.getpid(), signal.SIGKILL)  # only the steps since the last checkpoint are lost

@@ -1,4 +1,4 @@
-"""Run a study, or a part of it, by one of EXECUTORS, and continue it when asked again."""
+"""Runs a study, or a part of it, by one of EXECUTORS; the same call continues it."""
 
 import fnmatch
 from collections.abc import Callable
@@ -6,59 +6,66 @@ from pathlib import Path
 
 from research.errors import UserError, choose, nearest
 from research.study.execution import local, slurm
-from research.study.execution.settings import How, validate
-from research.study.graph import needs, order, with_origins
-from research.study.ledger import enter, states
+from research.study.execution.settings import Execution, validate_execution
+from research.study.graph import order, with_starts
+from research.study.ledger import enter
+from research.study.planning.resolving import validate_runs
+from research.study.states import run_states
 from research.study.study import Study
 
-EXECUTORS: dict[str, Callable[[Study, Path, list[str], How], None]] = {'local': local.execute, 'slurm': slurm.execute}
+EXECUTORS: dict[str, Callable[[Study, Path, list[str], Execution], None]] = {'local': local.execute, 'slurm': slurm.execute}
 
 
 def select(study: Study, only: str) -> list[str]:
-    """The runs that `only` names and all that they start from, in running order; UserError where it names none."""
+    """The runs that `only` names and all that they start from, in running order. Raises UserError if it names none."""
     if not only:
-        return order(study)
-    chosen = [name for name in study.runs if any(fnmatch.fnmatchcase(name, glob) for glob in split(only))]
+        return order(study.needs)
+    chosen = [name for name in study.runs if any(fnmatch.fnmatchcase(name, glob) for glob in split_globs(only))]
     if not chosen:
         raise UserError(f"--only='{only}' matches no run{nearest(only, study.runs)} (there are: {', '.join(study.runs)})")
-    return with_origins(study, chosen)
+    return with_starts(study.needs, chosen)
 
 
-def split(only: str) -> list[str]:
-    """The globs of --only. The commas of a sweep's names are no separators: a whole that is a run's name stays whole."""
+def split_globs(only: str) -> list[str]:
+    """The globs of --only: its parts between commas, and the whole, which may be one name of a sweep with commas in it."""
     return [only, *only.split(',')]
 
 
-def prepare(study: Study, folder: Path, how: How) -> list[str]:
-    """Makes `folder` the study's, or refuses it before anything is written, and returns the runs that are asked for."""
-    choose('executor', how.executor, EXECUTORS)
-    validate(how)
-    names = select(study, how.only)
+def prepare(study: Study, folder: Path, execution: Execution) -> list[str]:
+    """Writes study.json into `folder` and returns the runs to run.
+
+    Raises UserError before anything is written if a setting, a run of the study or the folder is refused.
+    """
+    choose('executor', execution.executor, EXECUTORS)
+    validate_execution(execution)
+    names = select(study, execution.only)
+    validate_runs(study, folder)
     enter(study, folder)
     return names
 
 
-def run_study(study: Study, folder: Path, how: How, report: Callable[[Path], object] = lambda folder: None) -> None:
-    """Runs what is asked for and not done, each in `folder/NAME` after what it starts from, and has the folder reported.
+def run_study(study: Study, folder: Path, execution: Execution, report: Callable[[Path], object] = lambda folder: None) -> None:
+    """Runs the chosen runs that are not done, each in `folder/NAME` after the runs that it starts from; then calls `report`.
 
-    A failure blocks the runs that start from it and lets the others go on; a UserError at the end names them all.
+    A failure blocks the runs that start from it, and the others go on. Raises UserError at the end, naming all without a result.
     """
-    names = prepare(study, folder, how)
+    names = prepare(study, folder, execution)
     try:
-        EXECUTORS[how.executor](study, folder, names, how)
-    finally:  # what there is so far is worth reading, also when a run failed
-        stand = states(study, folder)
-        if any(state.state != 'waiting' for state in stand.values()):
+        EXECUTORS[execution.executor](study, folder, names, execution)
+    finally:  # the results so far are worth a report, also if a run failed
+        states = run_states(study.needs, folder)
+        if any(state.state != 'waiting' for state in states.values()):
             report(folder)
-    problems = [name for name in names if stand[name].state != 'done']
-    if problems:
-        told = []
-        for name in problems:
-            reason = f': {stand[name].reason}' if stand[name].reason else ''
-            blocked = [needed for needed in needs(study.runs[name]) if stand[needed].state != 'done']
-            told.append(
-                f"{name} blocked, because it starts from '{blocked[0]}'" if blocked else f'{name} {stand[name].state}{reason}'
-            )
-        raise UserError(
-            f'{len(problems)} of {len(names)} runs have no result (the same command tries them again): {"; ".join(told)}'
-        )
+    problems = [name for name in names if states[name].state != 'done']
+    if not problems:
+        return
+    reasons = []
+    for name in problems:
+        blocked = [needed for needed in study.needs[name] if states[needed].state != 'done']
+        if blocked:
+            reasons.append(f"{name} blocked, because it starts from '{blocked[0]}'")
+        else:
+            reasons.append(f'{name} {states[name].state}' + (f': {states[name].reason}' if states[name].reason else ''))
+    raise UserError(
+        f'{len(problems)} of {len(names)} runs have no result (the same command tries them again): {"; ".join(reasons)}'
+    )

@@ -1,4 +1,4 @@
-"""The executor of this machine: each run a process of its own, as many at once as there are devices."""
+"""The executor of this machine: each run is a process of its own, as many at once as there are devices."""
 
 import os
 import signal
@@ -12,20 +12,19 @@ from typing import IO, NamedTuple
 
 from research.study.execution.attempt import HELD
 from research.study.execution.monitor import Monitor
-from research.study.execution.settings import How
-from research.study.execution.slots import Slot, slots
-from research.study.graph import needs
-from research.study.ledger import RunState, record_failure, run_state, states
+from research.study.execution.settings import Execution
+from research.study.execution.slots import Slot, make_slots
+from research.study.execution.starting import ROOT, may_start
+from research.study.states import record_failure, run_state, run_states
 from research.study.study import Study
 
-ROOT = Path(__file__).parents[3]
-# What a run's process is started by, before the study's folder and the run's name.
+# The command of a run's process, to which the study's folder and the run's name are added.
 COMMAND = (sys.executable, '-m', 'research.study', 'run')
 TICK = 0.3  # seconds between two looks at the processes
 
 
 class Child(NamedTuple):
-    """A run under way: its process and what copies its output, the part of the machine that it has, its failures before."""
+    """A run under way: its process, the thread that copies its output, its slot, and its failed attempts before."""
 
     process: subprocess.Popen[bytes]
     output: threading.Thread
@@ -33,33 +32,33 @@ class Child(NamedTuple):
     attempts: int
 
 
-def execute(study: Study, folder: Path, names: list[str], how: How) -> None:
-    """Runs `names`, each after what it starts from, and returns when none of them can go on.
+def execute(study: Study, folder: Path, names: list[str], execution: Execution) -> None:
+    """Runs `names`, each after the runs that it starts from, and returns when none of them can go on.
 
-    A run that another launcher works on is waited for. A crash is tried again `how.retries` times; a mistake in a definition, which
-    would be made again, is not. A run ends with its launcher.
+    It waits for a run that another launcher works on. After a crash a run is tried again, `execution.retries` times; after a
+    mistake in its definition it is not, for it would fail again. A run ends with its launcher.
     """
-    free = slots(how.jobs)
-    stand = states(study, folder)
-    monitor = Monitor(study, folder, stand)
-    limits = {name: state.attempts + how.retries for name, state in stand.items()}
+    free = make_slots(execution.jobs)
+    states = run_states(study.needs, folder)
+    monitor = Monitor(study.name, folder, states)
+    limits = {name: state.attempts + execution.retries for name, state in states.items()}
     children: dict[str, Child] = {}
     tried: set[str] = set()
     try:
         while True:
             for name in [name for name, child in children.items() if child.process.poll() is not None]:
                 child = children.pop(name)
-                end(child)
+                wait_for_end(child)
                 free.insert(0, child.slot)
-                account_for(folder / name, child)
-            stand = states(study, folder)
-            monitor.update(stand)
+                record_exit(folder / name, child)
+            states = run_states(study.needs, folder)
+            monitor.update(states)
             for name in names:
-                if free and name not in children and may_start(study, stand, name, limits[name], name in tried):
-                    monitor.starts(name, stand[name])
-                    children[name] = begin(folder, name, free.pop(0), monitor.say_output, stand[name].attempts)
+                if free and name not in children and may_start(study.needs, states, name, limits[name], name in tried):
+                    monitor.say_start(name, states[name])
+                    children[name] = begin(folder, name, free.pop(0), monitor.say_output, states[name].attempts)
                     tried.add(name)
-            elsewhere = [name for name in names if stand[name].state == 'running' and name not in children]
+            elsewhere = [name for name in names if states[name].state == 'running' and name not in children]
             if not children and not elsewhere:
                 return
             time.sleep(TICK)
@@ -67,28 +66,18 @@ def execute(study: Study, folder: Path, names: list[str], how: How) -> None:
         for child in children.values():
             child.process.kill()
         for child in children.values():
-            end(child)
+            wait_for_end(child)
         monitor.close()
 
 
-def may_start(study: Study, stand: dict[str, RunState], name: str, limit: int, tried: bool) -> bool:
-    """Whether a run is to be started now: all that it starts from is done, and it was not tried in vain too often."""
-    state = stand[name]
-    if any(stand[needed].state != 'done' for needed in needs(study.runs[name])):
-        return False
-    if state.state == 'failed':
-        return not tried or (state.again and state.attempts <= limit)
-    return state.state in ('waiting', 'interrupted')
-
-
 def begin(folder: Path, name: str, slot: Slot, say: Callable[[str], None], attempts: int) -> Child:
-    """Starts the process of a run; what it prints goes to `.output/NAME.txt` and, line by line, to `say`."""
+    """Starts the process of a run. Its output goes to `.output/NAME.txt` and, line by line, to `say`."""
     cores = ','.join(map(str, slot.cores))
     command = [*COMMAND, str(folder), name, f'--cores={cores}', '--tied']
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH', ''))))
     settings = {**os.environ, 'PYTHONPATH': path, **slot.settings}
     if 'JAX_COMPILATION_CACHE_DIR' not in settings:
-        # With any limit jax locks the folder: no run reads what another has half written.
+        # With any limit jax locks the folder, so that no run reads a half-written file of another.
         settings |= {
             'JAX_COMPILATION_CACHE_DIR': str(folder.absolute() / '.compiled'),
             'JAX_COMPILATION_CACHE_MAX_SIZE': str(2**34),
@@ -99,7 +88,7 @@ def begin(folder: Path, name: str, slot: Slot, say: Callable[[str], None], attem
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # an interruption of the launcher is the launcher's to pass on
+        start_new_session=True,  # Ctrl-C reaches the launcher alone, which ends its runs
     )
     output = folder / '.output' / f'{name}.txt'
     output.parent.mkdir(exist_ok=True)
@@ -109,8 +98,8 @@ def begin(folder: Path, name: str, slot: Slot, say: Callable[[str], None], attem
     return Child(process, copier, slot, attempts)
 
 
-def end(child: Child) -> None:
-    """Waits for a process that ends and for the last of its output."""
+def wait_for_end(child: Child) -> None:
+    """Waits until a process has ended and all of its output is copied."""
     child.process.wait()
     child.output.join()
     assert child.process.stdin is not None
@@ -126,8 +115,8 @@ def _copy(lines: IO[bytes], output: Path, say: Callable[[str], None]) -> None:
             say(text.rstrip('\n'))
 
 
-def account_for(workdir: Path, child: Child) -> None:
-    """Writes down why a run ended that could not do so itself: a signal, or an exit from below Python."""
+def record_exit(workdir: Path, child: Child) -> None:
+    """Writes failure.json for a run whose process could not: ended by a signal, or by an exit below Python."""
     state = run_state(workdir)
     status = child.process.returncode
     if state.state in ('done', 'running') or state.attempts > child.attempts or status in (0, HELD):

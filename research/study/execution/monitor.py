@@ -1,59 +1,54 @@
-"""Says how a study goes while it runs."""
+"""Shows the states of a study's runs while it runs."""
 
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import rich.box
-import rich.console
 import rich.live
-import rich.table
-import rich.text
 
-from research.study.execution.progress import table
-from research.study.ledger import RunState
-from research.study.study import Study
+from research.study.execution.progress import make_table
+from research.study.states import RunState
 from research.study.terminal import console, duration
 
 
 class Monitor:
-    """Says how a study goes: on a terminal one live table, elsewhere a line whenever the state of a run changes."""
+    """Shows how a study goes: on a terminal one live table, elsewhere a line whenever the state of a run changes."""
 
-    def __init__(self, study: Study, folder: Path, stand: Mapping[str, RunState]) -> None:
-        self._study, self._folder, self._before = study, folder, dict(stand)
-        self._names = list(study.runs)
+    def __init__(self, study: str, folder: Path, states: Mapping[str, RunState]) -> None:
+        self._study, self._folder, self._before = study, folder, dict(states)
+        self._names = list(states)
         self._began: dict[str, float] = {}
-        self._told: dict[str, str] = {}
+        self._said: dict[str, str] = {}
         self._live: rich.live.Live | None = None
         self._drawn = 0.0
         if sys.stdout.isatty():
-            self._live = rich.live.Live(table(study, folder, stand), console=console(), refresh_per_second=2)
+            self._live = rich.live.Live(make_table(study, folder, states), console=console(), refresh_per_second=2)
             self._live.start()
-        for name, state in stand.items():
+        for name, state in states.items():
             if state.state == 'done':
                 self.say(name, 'done before, kept')
 
-    def say(self, name: str, what: str) -> None:
-        """One plain line about a run; on a terminal the table says it. The same line twice is said once."""
-        if self._live is None and self._told.setdefault(name, '') != what:
-            print(f'[{self._names.index(name) + 1}/{len(self._names)}] {name}: {what}', flush=True)
-        self._told[name] = what
+    def say(self, name: str, text: str) -> None:
+        """Prints one line about a run, but not the same twice in a row. On a terminal the table shows it."""
+        if self._live is None and self._said.setdefault(name, '') != text:
+            print(f'[{self._names.index(name) + 1}/{len(self._names)}] {name}: {text}', flush=True)
+        self._said[name] = text
 
     def say_output(self, line: str) -> None:
-        """A line that a run printed; on a terminal it is only in the run's own output."""
+        """Prints a line of a run's output; on a terminal it goes to the run's file alone."""
         if self._live is None:
             print(line, flush=True)
 
-    def starts(self, name: str, before: RunState) -> None:
-        """Says that a run is being started by this launcher, and as what."""
+    def say_start(self, name: str, before: RunState) -> None:
+        """Says that this launcher starts a run: anew, again, or from where it stopped."""
         again = {'interrupted': 'continues', 'failed': f'tries again after: {before.reason}'}
         self._began[name] = time.monotonic()
         self.say(name, again[before.state] if before.state in again else 'starts')
 
-    def update(self, stand: Mapping[str, RunState]) -> None:
-        """Says what has changed."""
-        for name, state in stand.items():
+    def update(self, states: Mapping[str, RunState]) -> None:
+        """Says which states have changed."""
+        for name, state in states.items():
             if state.state == self._before[name].state and state.attempts == self._before[name].attempts:
                 continue
             if state.state == 'done':
@@ -65,13 +60,13 @@ class Monitor:
                 self.say(name, f'blocked, because {state.reason}')
             elif state.state == 'running' and name not in self._began:
                 self.say(name, f'running elsewhere: {state.reason}')
-        self._before = dict(stand)
+        self._before = dict(states)
         if self._live is not None and time.monotonic() - self._drawn > 1:
-            self._live.update(table(self._study, self._folder, stand))
+            self._live.update(make_table(self._study, self._folder, states))
             self._drawn = time.monotonic()
 
     def close(self) -> None:
         """Leaves the last table on the terminal."""
         if self._live is not None:
-            self._live.update(table(self._study, self._folder, self._before))
+            self._live.update(make_table(self._study, self._folder, self._before))
             self._live.stop()

@@ -1,19 +1,16 @@
-"""How far the runs of a study are: a table of all of them."""
+"""The progress of the runs of a study, as a table. Nothing here loads jax."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 import rich.box
-import rich.console
-import rich.live
 import rich.table
 import rich.text
 
-from research.files import read_record
+from research.runs.folder import read_environment
 from research.study.curves import last_lines
-from research.study.ledger import RunState
-from research.study.study import Study
+from research.study.states import RunState
 from research.study.terminal import duration
 
 COLOURS = {
@@ -28,7 +25,7 @@ COLOURS = {
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a run is; what is not known is None."""
+    """The progress of a run; None is unknown."""
 
     step: int | None = None
     steps: int | None = None
@@ -37,10 +34,10 @@ class Progress:
     left: float | None = None  # seconds
 
 
-def progress(workdir: Path) -> Progress:
-    """How far a run says that it is, in its metrics.jsonl and environment.json."""
-    environment = read_record(workdir / 'environment.json')
-    steps = environment['steps'] if environment is not None and 'steps' in environment else None
+def read_progress(workdir: Path) -> Progress:
+    """The progress of a run by its metrics.jsonl and environment.json."""
+    environment = read_environment(workdir)
+    steps = None if environment is None else environment.steps
     lines = [line for line in last_lines(workdir / 'metrics.jsonl') if 'train/loss' in line]
     if not lines:
         return Progress(steps=steps)
@@ -51,20 +48,20 @@ def progress(workdir: Path) -> Progress:
     return Progress(int(last['step']), steps, last['train/loss'], speed, left)
 
 
-def table(study: Study, folder: Path, stand: Mapping[str, RunState]) -> rich.table.Table:
-    """All runs: state, attempt, step, loss, speed, time left, and why where there is a reason."""
+def make_table(study: str, folder: Path, states: Mapping[str, RunState]) -> rich.table.Table:
+    """All runs of the study of this name: state, attempt, step, loss, speed, time left, and the reason of the state."""
     counts: dict[str, int] = {}
-    for state in stand.values():
+    for state in states.values():
         counts[state.state] = counts.setdefault(state.state, 0) + 1
-    title = f'{study.name}: ' + ', '.join(f'{number} {state}' for state, number in counts.items())
+    title = f'{study}: ' + ', '.join(f'{number} {state}' for state, number in counts.items())
     shown = rich.table.Table(title=rich.text.Text(title), title_justify='left', box=rich.box.SIMPLE_HEAD)
     shown.add_column('Run', no_wrap=True)
     shown.add_column('State', no_wrap=True)
     for column in ('Attempt', 'Step', 'Loss', 'Tokens/s', 'Left'):
         shown.add_column(column, justify='right', no_wrap=True)
     shown.add_column('', overflow='fold')
-    for name, state in stand.items():
-        found = progress(folder / name)
+    for name, state in states.items():
+        found = read_progress(folder / name)
         step = '' if found.step is None else f'{found.step:,}' + ('' if found.steps is None else f'/{found.steps:,}')
         under_way = state.state == 'running'
         tries = state.attempts + (1 if state.state in ('running', 'done') else 0)

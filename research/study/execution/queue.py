@@ -1,18 +1,20 @@
-"""What Slurm's queue says of the jobs of a study."""
+"""Slurm's queue, and the states of runs that wait in it."""
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from research.errors import UserError
 from research.files import read_record
-from research.study.ledger import RunState, run_state, states
-from research.study.study import Study
+from research.study.graph import Needs
+from research.study.states import RunState, run_state, run_states
+
+Queue = Mapping[str, tuple[str, str]]  # id of a job, 'ARRAY_TASK' in an array -> (state, reason)
 
 
-def ask(*command: str) -> str:
-    """What a command of Slurm's answers; UserError with its words where it fails."""
+def ask_slurm(*command: str) -> str:
+    """The output of one of Slurm's commands. Raises UserError with its message if it fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except FileNotFoundError:
@@ -21,39 +23,40 @@ def ask(*command: str) -> str:
         raise UserError(f'{command[0]} says: {" ".join((error.stderr or error.stdout).split())}') from None
 
 
-def queue() -> dict[str, tuple[str, str]]:
-    """My jobs in the queue: id, 'ARRAY_TASK' in an array -> (state, reason)."""
-    lines = ask('squeue', '--noheader', '--array', '--me', '--format=%i|%T|%r').splitlines()
+def read_queue() -> dict[str, tuple[str, str]]:
+    """The user's jobs in the queue."""
+    lines = ask_slurm('squeue', '--noheader', '--array', '--me', '--format=%i|%T|%r').splitlines()
     return {job: (state, reason) for job, state, reason in (line.split('|', 2) for line in lines)}
 
 
 def job_file(folder: Path, name: str) -> Path:
-    """Where the launcher notes the job of a run."""
+    """The file in which the launcher records the job of a run."""
     return folder / '.slurm' / 'jobs' / f'{name}.json'
 
 
-def jobs(study: Study, folder: Path, queued: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """The runs whose job is in the queue, with its id."""
-    noted = {name: record['job'] for name in study.runs if (record := read_record(job_file(folder, name))) is not None}
-    return {name: job for name, job in noted.items() if job in queued}
+def find_jobs(names: Iterable[str], folder: Path, queue: Queue) -> dict[str, str]:
+    """The runs whose job is in the queue -> its id."""
+    recorded = {name: record['job'] for name in names if (record := read_record(job_file(folder, name))) is not None}
+    return {name: job for name, job in recorded.items() if job in queue}
 
 
-def standing(study: Study, folder: Path, queued: Mapping[str, tuple[str, str]]) -> dict[str, RunState]:
-    """`states`, with what the queue knows of jobs that have not begun to work."""
-    stand = states(study, folder)
-    for name, job in jobs(study, folder, queued).items():
-        state, reason = queued[job]
-        if stand[name].state in ('done', 'running'):
+def states_with_queue(needs: Needs, folder: Path, queue: Queue) -> dict[str, RunState]:
+    """`run_states`, and for a run that has not begun to work the state of its job."""
+    states = run_states(needs, folder)
+    for name, job in find_jobs(needs, folder, queue).items():
+        if states[name].state in ('done', 'running'):
             continue
+        state, reason = queue[job]
+        attempts = run_state(folder / name).attempts
         if state == 'PENDING':
-            stand[name] = RunState('waiting', f'Slurm job {job}: {reason}', run_state(folder / name).attempts)
+            states[name] = RunState('waiting', f'Slurm job {job}: {reason}', attempts)
         else:
-            stand[name] = RunState('running', f'Slurm job {job}: {state.lower()}', run_state(folder / name).attempts)
-    return stand
+            states[name] = RunState('running', f'Slurm job {job}: {state.lower()}', attempts)
+    return states
 
 
-def look(study: Study, folder: Path) -> dict[str, RunState]:
-    """The state of every run of a study, with the queue's word where it went to a cluster that can be asked here."""
+def current_states(needs: Needs, folder: Path) -> dict[str, RunState]:
+    """The state of every run; the queue is asked if the study was submitted and this machine has Slurm."""
     if (folder / '.slurm' / 'jobs').is_dir() and shutil.which('squeue'):
-        return standing(study, folder, queue())
-    return states(study, folder)
+        return states_with_queue(needs, folder, read_queue())
+    return run_states(needs, folder)

@@ -1,11 +1,11 @@
-"""How a study is executed: what the command line says of it, without jax."""
+"""How a study is executed: the settings of the command line. Nothing here loads jax."""
 
 import dataclasses
 import re
 
 from research.errors import UserError
 
-# The forms that `sbatch --time` takes, as (days, hours, minutes, seconds).
+# The forms of `sbatch --time`.
 TIMES = (
     r'(?P<minutes>\d+)(:(?P<seconds>\d+))?',
     r'(?P<hours>\d+):(?P<minutes>\d+):(?P<seconds>\d+)',
@@ -15,7 +15,7 @@ TIMES = (
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """What each job asks of Slurm; '' and 0 leave it to the cluster."""
+    """The options of each Slurm job; '' and 0 leave one to the cluster."""
 
     partition: str = ''
     time: str = '60'  # as `sbatch --time` takes it: minutes, H:MM:SS or D-HH; a run that needs longer is requeued and continues
@@ -30,18 +30,18 @@ class Cluster:
 
 
 @dataclasses.dataclass(frozen=True)
-class How:
+class Execution:
     """How a study is executed."""
 
     executor: str = 'local'  # a row of execute.EXECUTORS
     jobs: int = 0  # runs at once; 0: as many as there are devices here, or as the cluster lets
-    retries: int = 1  # how often a run that crashed is tried again
+    retries: int = 1  # further attempts at a run that crashed
     only: str = ''  # globs of run names, separated by commas; '' is all
     cluster: Cluster = Cluster()
 
 
-def minutes(text: str) -> int:
-    """The minutes, rounded up, of a time as `sbatch --time` takes it; UserError for another text."""
+def count_minutes(text: str) -> int:
+    """The minutes, rounded up, of a time as `sbatch --time` takes it. Raises UserError for another text."""
     found = next((match for form in TIMES if (match := re.fullmatch(form, text))), None)
     if found is None:
         raise UserError(f"--time={text} is no time: give minutes ('90'), 'H:MM:SS' or 'D-HH'")
@@ -50,11 +50,11 @@ def minutes(text: str) -> int:
     return -(-sum(number * seconds[unit] for unit, number in parts.items()) // 60)
 
 
-def validate(how: How) -> None:
-    """Raises UserError for numbers that are out of range."""
-    minutes(how.cluster.time)
-    values = {'jobs': (how.jobs, 0), 'retries': (how.retries, 0)}
-    values |= {'gpus': (how.cluster.gpus, 0), 'nodes': (how.cluster.nodes, 1), 'cpus': (how.cluster.cpus, 0)}
+def validate_execution(execution: Execution) -> None:
+    """Raises UserError for a time that is none and for numbers out of range."""
+    count_minutes(execution.cluster.time)
+    values = {'jobs': (execution.jobs, 0), 'retries': (execution.retries, 0)}
+    values |= {'gpus': (execution.cluster.gpus, 0), 'nodes': (execution.cluster.nodes, 1), 'cpus': (execution.cluster.cpus, 0)}
     for name, (value, least) in values.items():
         if value < least:
             raise UserError(f'--{name}={value}: it must be at least {least}')

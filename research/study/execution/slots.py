@@ -1,37 +1,35 @@
-"""This machine divided between simultaneous runs."""
+"""This machine, divided between simultaneous runs."""
 
 import os
 import subprocess
 from typing import NamedTuple
 
-# ---- Several runs: each its part of this machine --------------------------------------------------------------------------------
-
 
 class Slot(NamedTuple):
-    """What one of several simultaneous runs may use of this machine."""
+    """The share of this machine of one of several simultaneous runs."""
 
     settings: dict[str, str]  # environment variables
     cores: tuple[int, ...]
 
 
-def accelerators() -> list[str]:
-    """The GPUs of this machine by the names that CUDA_VISIBLE_DEVICES takes; jax is not started, which would take their memory."""
+def find_gpus() -> list[str]:
+    """The GPUs of this machine, as CUDA_VISIBLE_DEVICES names them. jax is not asked: it would take their memory."""
     named = os.environ.get('CUDA_VISIBLE_DEVICES')
     if named is not None:
         return [each for each in named.split(',') if each and each != '-1']
     try:
-        told = subprocess.run(['nvidia-smi', '-L'], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(['nvidia-smi', '-L'], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return []
-    return [str(number) for number, line in enumerate(line for line in told.splitlines() if line.startswith('GPU '))]
+    return [str(number) for number, line in enumerate(line for line in listed.splitlines() if line.startswith('GPU '))]
 
 
-def slots(jobs: int) -> list[Slot]:
-    """This machine divided into `jobs` parts, or as many as it has GPUs (one without any) where that is 0.
+def make_slots(jobs: int) -> list[Slot]:
+    """This machine divided into `jobs` slots; 0 = one for each GPU, or a single one without GPUs.
 
-    Each has one GPU, shared where there are more jobs than GPUs, and its share of the cores.
+    Each slot has one GPU, shared if there are more jobs than GPUs, and its share of the cores.
     """
-    devices = accelerators()
+    devices = find_gpus()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else list(range(os.cpu_count() or 1))
     parts = jobs or max(1, len(devices))
     found = []

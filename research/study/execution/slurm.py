@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -16,13 +17,13 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from research.errors import UserError
 from research.files import read_record, write_record
 from research.runs import lock
-from research.study.execution.attempt import start
-from research.study.execution.local import ROOT, may_start
+from research.study.execution.attempt import start_run
 from research.study.execution.monitor import Monitor
-from research.study.execution.queue import ask, job_file, jobs, queue, standing
-from research.study.execution.settings import Cluster, How, minutes
-from research.study.graph import needs
-from research.study.ledger import RunState, record_failure, run_state
+from research.study.execution.queue import Queue, ask_slurm, find_jobs, job_file, read_queue, states_with_queue
+from research.study.execution.settings import Cluster, Execution, count_minutes
+from research.study.execution.starting import ROOT, may_start
+from research.study.graph import Needs
+from research.study.states import RunState, record_failure, run_state
 from research.study.study import Study
 
 POLL = 3.0  # seconds between two looks at the queue
@@ -31,25 +32,25 @@ COMMANDS = ('sbatch', 'squeue', 'scontrol', 'srun')
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a job does, as submitit pickles it; a job that is about to be stopped is requeued to do it again."""
+    """The work of a job, which submitit pickles; a job that is about to be stopped is requeued to do it again."""
 
     folder: str
 
     def __call__(self, name: str) -> None:
-        """Makes one attempt at a run; the job's exit status tells those that depend on it."""
-        status = start(Path(self.folder), name)
+        """Makes one attempt at a run; the jobs that depend on this one read its exit status."""
+        status = start_run(Path(self.folder), name)
         if status:
             sys.exit(status)
 
     def checkpoint(self, name: str) -> submitit.helpers.DelayedSubmission:
-        """The same again: the run continues from its own last checkpoint."""
+        """The same work again: the run continues from its own last checkpoint."""
         return submitit.helpers.DelayedSubmission(self, name)
 
 
-def execute(study: Study, folder: Path, names: list[str], how: How) -> None:
+def execute(study: Study, folder: Path, names: list[str], execution: Execution) -> None:
     """Submits `names` and watches them until none is in the queue; failures are submitted again as `local.execute` would.
 
-    Interrupted, it leaves the jobs where they are; the same command finds them there.
+    Interrupted, it leaves the jobs in the queue; the same command finds them there.
     """
     missing = [command for command in COMMANDS if shutil.which(command) is None]
     if missing:
@@ -57,29 +58,12 @@ def execute(study: Study, folder: Path, names: list[str], how: How) -> None:
             f"executor 'slurm' needs {', '.join(missing)}, which this machine does not have: give --executor=local, "
             'or go to a login node of the cluster'
         )
-    stand = standing(study, folder, queue())
-    monitor = Monitor(study, folder, stand)
-    limits = {name: state.attempts + how.retries for name, state in stand.items()}
+    states = states_with_queue(study.needs, folder, read_queue())
+    monitor = Monitor(study.name, folder, states)
+    limits = {name: state.attempts + execution.retries for name, state in states.items()}
     tried: set[str] = set()
     try:
-        while True:
-            try:
-                # All of it under one lock: what another launcher submitted since the look would be submitted once more.
-                with lock.hold(folder / '.submission'):
-                    queued = queue()  # before the folders: what has left the queue has written its last word
-                    settle(study, folder, queued)
-                    stand = standing(study, folder, queued)
-                    monitor.update(stand)
-                    found = groups(study, folder, stand, names, limits, tried, queued)
-                    for group, waited in found:
-                        for name in group:
-                            monitor.starts(name, stand[name])
-                        submit(study, folder, group, waited, how.jobs, how.cluster)
-                        tried.update(group)
-                if not found and not jobs(study, folder, queued):
-                    return
-            except lock.HeldError:
-                pass  # another launcher submits: what it leaves is looked at again
+        while submit_ready(study, folder, names, execution, monitor, limits, tried):
             time.sleep(POLL)
     except KeyboardInterrupt:
         print(f'the jobs stay in the queue: the same command watches them, scancel --name={study.name} ends them', file=sys.stderr)
@@ -88,98 +72,132 @@ def execute(study: Study, folder: Path, names: list[str], how: How) -> None:
         monitor.close()
 
 
-def settle(study: Study, folder: Path, queued: Mapping[str, tuple[str, str]]) -> None:
-    """Writes down why a job left the queue that could not do so itself, and forgets the jobs that are over."""
-    for name in study.runs:
-        noted = read_record(job_file(folder, name))
-        if noted is None or noted['job'] in queued:
+def submit_ready(
+    study: Study,
+    folder: Path,
+    names: list[str],
+    execution: Execution,
+    monitor: Monitor,
+    limits: Mapping[str, int],
+    tried: set[str],
+) -> bool:
+    """Submits the runs that may start and adds them to `tried`. Returns whether a job of the study is in the queue."""
+    try:
+        # All under one lock: else a run that another launcher submits meanwhile would be submitted twice.
+        with lock.hold(folder / '.submission'):
+            queue = read_queue()  # before the folders: a job that has left the queue has written its last file
+            close_ended_jobs(study.needs, folder, queue)
+            states = states_with_queue(study.needs, folder, queue)
+            monitor.update(states)
+            groups = group_ready(study.needs, folder, states, names, limits, tried, queue)
+            for group, waits_for in groups:
+                for name in group:
+                    monitor.say_start(name, states[name])
+                submit(study.name, folder, group, waits_for, execution)
+                tried.update(group)
+            return bool(groups or find_jobs(study.needs, folder, queue))
+    except lock.HeldError:
+        return True  # another launcher submits: the next look sees its jobs
+
+
+def close_ended_jobs(needs: Needs, folder: Path, queue: Queue) -> None:
+    """For the jobs that have left the queue: records why a run has no result, and forgets the job."""
+    for name in needs:
+        recorded = read_record(job_file(folder, name))
+        if recorded is None or recorded['job'] in queue:
             continue
         state = run_state(folder / name)
-        ready = all(run_state(folder / needed).state == 'done' for needed in needs(study.runs[name]))
-        if state.state in ('waiting', 'interrupted') or (state.state == 'failed' and state.attempts == noted['attempts']):
-            if ready:  # else Slurm took it out because what it starts from failed
-                record_failure(folder / name, f'Slurm job {noted["job"]} ended without a result: {last_word(noted["job"])}')
-        elif state.state == 'running':
+        if state.state == 'running':
             continue
+        silent = state.state in ('waiting', 'interrupted') or (state.state == 'failed' and state.attempts == recorded['attempts'])
+        # Slurm takes a job out of the queue if a run that it starts from failed: that is no failure of this one.
+        if silent and all(run_state(folder / needed).state == 'done' for needed in needs[name]):
+            record_failure(folder / name, f'Slurm job {recorded["job"]} ended without a result: {read_end(recorded["job"])}')
         job_file(folder, name).unlink(missing_ok=True)
 
 
-def pairs(texts: Iterable[str]) -> dict[str, str]:
+def read_pairs(texts: Iterable[str]) -> dict[str, str]:
     """'name=value' texts as a dict; the value of one without '=' is ''."""
     return {name: value for name, _, value in (text.partition('=') for text in texts)}
 
 
-def last_word(job: str) -> str:
+def read_end(job: str) -> str:
     """How a job ended, as Slurm remembers it."""
     try:
-        told = pairs(ask('scontrol', '--oneliner', 'show', 'job', job).split())
-        return f'{told["JobState"]}, {told["Reason"]}, exit code {told["ExitCode"]}'
+        shown = read_pairs(ask_slurm('scontrol', '--oneliner', 'show', 'job', job).split())
+        return f'{shown["JobState"]}, {shown["Reason"]}, exit code {shown["ExitCode"]}'
     except (UserError, KeyError):
         return 'Slurm has forgotten how'
 
 
-def groups(
-    study: Study,
+def group_ready(
+    needs: Needs,
     folder: Path,
-    stand: Mapping[str, RunState],
+    states: Mapping[str, RunState],
     names: list[str],
     limits: Mapping[str, int],
     tried: set[str],
-    queued: Mapping[str, tuple[str, str]],
+    queue: Queue,
 ) -> list[tuple[list[str], tuple[str, ...]]]:
-    """The runs to submit now, those that wait for the same runs together, each group after those that it waits for."""
-    live = set(jobs(study, folder, queued))
+    """(the runs to submit now, the runs that they wait for), one group for each set of runs waited for, in running order."""
+    queued = set(find_jobs(needs, folder, queue))
     found: dict[tuple[str, ...], list[str]] = {}
-    coming = set(live)
+    coming = set(queued)
     for name in names:
-        waits = tuple(needed for needed in needs(study.runs[name]) if stand[needed].state != 'done')
-        hopeful = dict(stand) | {needed: RunState('done') for needed in waits if needed in coming}
-        if hopeful[name].state == 'blocked' and all(needed in coming for needed in waits):
-            hopeful[name] = run_state(folder / name)
-        if name not in live and may_start(study, hopeful, name, limits[name], name in tried):
-            found.setdefault(waits, []).append(name)
+        waits_for = tuple(needed for needed in needs[name] if states[needed].state != 'done')
+        # A job may be submitted while the jobs that it waits for are in the queue: taken as done.
+        hoped = dict(states) | {needed: RunState('done') for needed in waits_for if needed in coming}
+        if hoped[name].state == 'blocked' and all(needed in coming for needed in waits_for):
+            hoped[name] = run_state(folder / name)
+        if name not in queued and may_start(needs, hoped, name, limits[name], name in tried):
+            found.setdefault(waits_for, []).append(name)
             coming.add(name)
-    return [(group, waits) for waits, group in found.items()]
+    return [(group, waits_for) for waits_for, group in found.items()]
 
 
-def submit(study: Study, folder: Path, names: list[str], waited: tuple[str, ...], jobs_at_once: int, cluster: Cluster) -> None:
-    """Submits `names` as one job array that begins when the jobs of `waited` have succeeded, and notes their jobs."""
+def submit(study: str, folder: Path, names: list[str], waits_for: tuple[str, ...], execution: Execution) -> None:
+    """Submits `names` as one job array that begins when the jobs of `waits_for` have succeeded, and records their jobs."""
     executor = submitit.SlurmExecutor(folder=folder.absolute() / '.slurm' / '%j', max_num_timeout=1_000_000)
-    noted = [read_record(job_file(folder, needed)) for needed in waited]
-    ids = [record['job'] for record in noted if record is not None]
-    asked = {
+    recorded = [read_record(job_file(folder, needed)) for needed in waits_for]
+    ids = [record['job'] for record in recorded if record is not None]
+    executor.update_parameters(
+        job_name=study,
+        array_parallelism=execution.jobs or 256,
+        setup=[f'export PYTHONPATH={ROOT}${{PYTHONPATH:+:$PYTHONPATH}}'],
+        srun_args=['--kill-on-bad-exit=1'],
+        **({'dependency': f'afterok:{":".join(ids)}'} if ids else {}),
+        **job_options(execution.cluster),
+    )
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # its message is in the error below
+            found = executor.map_array(Work(str(folder.absolute())), names)
+    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+        words = ' '.join(line for line in str(error).splitlines() if 'sbatch: ' in line) or str(error)
+        raise UserError(f'sbatch refused {len(names)} run(s) of {study}, {names[0]} first: {" ".join(words.split())}') from None
+    for name, job in zip(names, found, strict=True):
+        write_record(job_file(folder, name), {'job': job.job_id, 'attempts': run_state(folder / name).attempts})
+
+
+def job_options(cluster: Cluster) -> dict[str, Any]:
+    """The options of a job as submitit names them."""
+    given = {
         'partition': cluster.partition,
         'gpus_per_node': cluster.gpus,
         'cpus_per_task': cluster.cpus,
         'account': cluster.account,
         'qos': cluster.qos,
         'constraint': cluster.constraint,
-        'dependency': f'afterok:{":".join(ids)}' if ids else '',
     }
-    executor.update_parameters(
-        job_name=study.name,
-        time=minutes(cluster.time),
-        nodes=cluster.nodes,
+    return {
+        'time': count_minutes(cluster.time),
+        'nodes': cluster.nodes,
         # jax takes one device a process where Slurm starts several, and all of them where it starts one.
-        ntasks_per_node=max(1, cluster.gpus) if cluster.nodes > 1 else 1,
-        array_parallelism=jobs_at_once or 256,
-        setup=[f'export PYTHONPATH={ROOT}${{PYTHONPATH:+:$PYTHONPATH}}'],
-        srun_args=['--kill-on-bad-exit=1'],
-        additional_parameters={
+        'ntasks_per_node': max(1, cluster.gpus) if cluster.nodes > 1 else 1,
+        'additional_parameters': {
             'requeue': True,
             'kill-on-invalid-dep': 'yes',
             **({'mem': cluster.memory} if cluster.memory else {}),
-            **{option: value if value else True for option, value in pairs(cluster.extra).items()},
+            **{option: value if value else True for option, value in read_pairs(cluster.extra).items()},
         },
-        **{option: value for option, value in asked.items() if value},
-    )
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # its words are told below
-            found = executor.map_array(Work(str(folder.absolute())), names)
-    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-        words = ' '.join(line for line in str(error).splitlines() if 'sbatch: ' in line) or str(error)
-        raise UserError(
-            f'sbatch refused {len(names)} run(s) of {study.name}, {names[0]} first: {" ".join(words.split())}'
-        ) from None
-    for name, job in zip(names, found, strict=True):
-        write_record(job_file(folder, name), {'job': job.job_id, 'attempts': run_state(folder / name).attempts})
+        **{option: value for option, value in given.items() if value},
+    }

@@ -1,9 +1,7 @@
-"""What a study would run: each run's overrides, predicted parameters, FLOPs and time, before anything starts."""
+"""--list: the runs of a study with their overrides, parameters, steps, FLOPs and estimated times, before anything starts."""
 
 import dataclasses
-import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -12,27 +10,25 @@ import rich.box
 import rich.table
 import rich.text
 
-from research import costs, validation, wire
-from research.data import tasks
+from research import costs, wire
+from research.data import steps, tasks
+from research.data.settings import Data
 from research.errors import UserError
-from research.experiment import Experiment, student_heads
-from research.files import read_record
-from research.objectives import losses
-from research.runs import sources
-from research.study.graph import needs, order
-from research.study.ledger import states
+from research.experiment import Experiment, Run
+from research.runs.folder import read_result
+from research.study.planning.resolving import Resolved, resolve, validate_runs
+from research.study.states import run_states
 from research.study.study import Study
 from research.study.terminal import console, duration
-from research.surgery import inherit
 
-# The share of a plain matrix product's speed that training reaches, where no run of the study has shown it yet.
+# The share of a matrix product's speed that training is assumed to reach before a run of the study has shown it.
 UTILISATION = 0.4
-UNNAMED = ('name', 'start', 'teacher')  # of an experiment: which run it is, and its place in the graph, are told elsewhere
+UNNAMED = ('name', 'start', 'teacher')  # keys that other columns show
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-    """One run: what is said of it before it starts; what is not known is None."""
+class PlannedRun:
+    """One run before it starts; None is not known yet."""
 
     name: str
     state: str
@@ -43,8 +39,8 @@ class Line:
     seconds: float | None
 
 
-def overrides(study: Study) -> dict[str, str]:
-    """What each run sets otherwise than others of its kind: pretraining runs are compared with one another, and tasks too."""
+def find_overrides(study: Study) -> dict[str, str]:
+    """Run -> the keys in which the runs of its kind differ, with its values. The kinds are pretraining and tasks."""
     found = dict.fromkeys(study.runs, '')
     for kind in {bool(x.data.task) for x in study.runs.values()}:
         members = {name: x for name, x in study.runs.items() if bool(x.data.task) == kind}
@@ -58,48 +54,28 @@ def overrides(study: Study) -> dict[str, str]:
     return {name: text.strip() for name, text in found.items()}
 
 
-def resolved(study: Study, folder: Path) -> dict[str, Experiment | None]:
-    """The runs with the architecture of their starts filled in, whether these have begun or not; None where one is unknown."""
-    found: dict[str, Experiment | None] = {}
-    for name in order(study):
-        x = study.runs[name]
-        source = sources.source_of_start(x)
-        if x.surgery.inherit and source[:1] == '@':
-            donor = found[source[1:]]
-            x = None if donor is None else dataclasses.replace(x, model=inherit(x.surgery, x.model, donor.model))
-        elif x.surgery.inherit:
-            try:
-                x = sources.resolve(x, folder / name)
-            except UserError:
-                x = None
-        found[name] = x
-    return found
+def step_flops(run: Resolved) -> float | None:
+    """The FLOPs of a training step, its teacher's forward pass included; None if that is not known yet."""
+    x = run.experiment
+    if not run.known or (run.reads_teacher and run.teacher is None):
+        return None
+    return costs.costs(x.model, run.teacher, x.losses, x.data, x.run.batch)['per_step']
 
 
-def step_flops(x: Experiment, workdir: Path, siblings: Mapping[str, Experiment | None]) -> float | None:
-    """The FLOPs of a step, its teacher's included; None where that is not there yet."""
-    teacher = None
-    if losses.needs_teacher(x.losses):
-        try:
-            sibling = x.teacher.startswith('@')
-            teacher = siblings[x.teacher[1:]] if sibling else sources.read_experiment(x.teacher, workdir, 'teacher')
-        except UserError:
-            pass
-        if teacher is None:
-            return None
-    return costs.costs(x.model, None if teacher is None else teacher.model, x.losses, x.data, x.run.batch)['per_step']
+def count_steps(x: Experiment) -> int | None:
+    """The steps of a run; None if they follow from epochs over data that are not counted here.
 
-
-def number_of_steps(x: Experiment) -> int | None:
-    """The steps of a run; None where they follow from epochs over text that is not counted yet."""
-    if not x.run.epochs:
+    Not counted are text that is still to be cut into sequences and questions that are still to be cut into windows.
+    """
+    if not x.run.steps or not x.run.epochs:
         return x.run.steps
+    if not x.data.task or tasks.task(x.data).kind == 'span':
+        return None
     try:
-        return (
-            math.ceil(x.run.epochs * len(tasks.examples(x.data, x.machine.cache)['train']) / x.run.batch) if x.data.task else None
-        )
+        splits, *_ = tasks.selection(x.data, tasks.examples(x.data, x.machine.cache))
     except (UserError, OSError):
         return None
+    return steps.number_of_steps(x.run.steps, x.run.epochs, len(splits['train']), x.run.batch) if 'train' in splits else None
 
 
 def measured_speed() -> float:
@@ -117,51 +93,47 @@ def measured_speed() -> float:
 
 
 def seen_speed(study: Study, folder: Path) -> float | None:
-    """FLOP/s at which the finished runs of the study trained; None where none of them took a step."""
-    results = [record for name in study.runs if (record := read_record(folder / name / 'result.json')) is not None]
-    work = sum(record['flops_per_step'] * record['steps'] for record in results)
-    seconds = sum(record['wall_seconds'] for record in results)
+    """FLOP/s of the finished runs of the study, all their time counted; None if none of them took a step."""
+    results = [result for name in study.runs if (result := read_result(folder / name)) is not None]
+    work = sum(result.flops_per_step * result.steps for result in results)
+    seconds = sum(result.wall_seconds for result in results)
     return work / seconds if work and seconds else None
 
 
-def lines(study: Study, folder: Path, names: list[str]) -> tuple[list[Line], str]:
-    """The Lines of `names`, and what their times are estimated from. UserError for a run that is impossible."""
-    seen = seen_speed(study, folder)
-    speed = seen if seen is not None else UTILISATION * measured_speed()
-    basis = (
-        f'the {speed / 1e9:,.1f} GFLOP/s that finished runs of this study reached'
-        if seen is not None
-        else f'{speed / 1e9:,.1f} GFLOP/s, {UTILISATION:.0%} of a matrix product on this machine'
-    )
+def plan_runs(study: Study, folder: Path, names: list[str]) -> tuple[list[PlannedRun], str]:
+    """(the PlannedRuns of `names`, the speed that their times are estimated from). Raises UserError for an impossible run."""
+    runs = validate_runs(study, folder)
+    speed, basis = find_speed(study, folder)
     if any(study.runs[name].data.task and study.runs[name].data.buckets for name in names):
-        basis += '; the batches of tasks counted at full length, which those of short texts do not have'
-    stand, said, complete = states(study, folder), overrides(study), resolved(study, folder)
+        basis += '; tasks are counted at full length, which batches of short texts do not have'
+    states, overrides = run_states(study.needs, folder), find_overrides(study)
+    counted: dict[tuple[Data, Run], int | None] = {}
     found = []
     for name in names:
-        x = complete[name]
-        steps = number_of_steps(study.runs[name])
-        if x is None:
-            found.append(Line(name, stand[name].state, said[name], None, None, steps, None))
-            continue
-        validation.validate(x)
-        parameters = costs.summary(x.model, heads(x))['encoder']
-        flops = step_flops(x, folder / name, complete)
-        seconds = None if steps is None or flops is None else 0.0 if stand[name].state == 'done' else steps * flops / speed
-        found.append(Line(name, stand[name].state, said[name], parameters, flops, steps, seconds))
+        x, state = study.runs[name], states[name].state
+        if (x.data, x.run) not in counted:  # a task's files are read for it
+            counted[x.data, x.run] = count_steps(x)
+        number = counted[x.data, x.run]
+        run = resolve(runs[name], folder / name, runs)
+        parameters = costs.summary(run.experiment.model, run.heads)['encoder'] if run.known else None
+        flops = step_flops(run)
+        seconds = None if number is None or flops is None else 0.0 if state == 'done' else number * flops / speed
+        found.append(PlannedRun(name, state, overrides[name], parameters, flops, number, seconds))
     return found, basis
 
 
-def heads(x: Experiment) -> tuple[tuple[str, int], ...]:
-    """The heads of the model; two labels where the data do not tell yet how many there are."""
-    try:
-        return student_heads(x)
-    except (UserError, OSError):
-        return tuple((name, 2) for name in losses.heads(x.losses))
+def find_speed(study: Study, folder: Path) -> tuple[float, str]:
+    """(the FLOP/s that training is assumed to reach, the source of that number in words)."""
+    seen = seen_speed(study, folder)
+    if seen is not None:
+        return seen, f'the {seen / 1e9:,.1f} GFLOP/s that finished runs of this study reached'
+    speed = UTILISATION * measured_speed()
+    return speed, f'{speed / 1e9:,.1f} GFLOP/s, {UTILISATION:.0%} of the speed of a matrix product on this machine'
 
 
 def show(study: Study, folder: Path, names: list[str]) -> None:
     """Prints the list."""
-    found, basis = lines(study, folder, names)
+    found, basis = plan_runs(study, folder, names)
     shown = rich.table.Table(title=rich.text.Text(f'{study.name}: {len(found)} runs in {folder}'), box=rich.box.SIMPLE_HEAD)
     shown.add_column('Run', no_wrap=True)
     shown.add_column('State', no_wrap=True)
@@ -169,26 +141,26 @@ def show(study: Study, folder: Path, names: list[str]) -> None:
     for title in ('Parameters', 'Steps', 'TFLOPs', 'Time'):
         shown.add_column(title, justify='right', no_wrap=True)
     shown.add_column('Overrides', overflow='fold')
-    for line in found:
-        work = '?' if line.step_flops is None or line.steps is None else f'{line.step_flops * line.steps / 1e12:,.2f}'
+    for run in found:
+        work = '?' if run.step_flops is None or run.steps is None else f'{run.step_flops * run.steps / 1e12:,.2f}'
         shown.add_row(
-            rich.text.Text(line.name),
-            line.state,
-            ', '.join(needs(study.runs[line.name])),
-            '?' if line.parameters is None else f'{line.parameters:,}',
-            '?' if line.steps is None else f'{line.steps:,}',
+            rich.text.Text(run.name),
+            run.state,
+            ', '.join(study.needs[run.name]),
+            '?' if run.parameters is None else f'{run.parameters:,}',
+            '?' if run.steps is None else f'{run.steps:,}',
             work,
-            '?' if line.seconds is None else duration(line.seconds),
-            rich.text.Text(line.overrides),
+            '?' if run.seconds is None else duration(run.seconds),
+            rich.text.Text(run.overrides),
         )
     out = console()
     out.print(shown)
-    out.print(total(found, basis), soft_wrap=True, markup=False)
+    out.print(summarize(found, basis), soft_wrap=True, markup=False)
 
 
-def total(found: list[Line], basis: str) -> str:
-    """The last line of the list: all of it together."""
-    known = [line.seconds for line in found if line.seconds is not None]
+def summarize(found: list[PlannedRun], basis: str) -> str:
+    """The last line of the list: the time of all runs."""
+    known = [run.seconds for run in found if run.seconds is not None]
     unknown = len(found) - len(known)
-    rest = f', and {unknown} that are not known before their data, start or teacher are there' if unknown else ''
+    rest = f', and {unknown} whose time is not known before their data, start or teacher are there' if unknown else ''
     return f'about {duration(sum(known))} for all of them one after the other{rest}; at {basis}'

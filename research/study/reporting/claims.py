@@ -1,4 +1,4 @@
-"""Whether the numbers of a study bear out its claims, and the order of published ones."""
+"""Whether a study's numbers support its claims, and whether they have the order of the published numbers."""
 
 import math
 from collections.abc import Mapping
@@ -6,27 +6,27 @@ from collections.abc import Mapping
 import scipy.stats
 
 from research.study.columns import FORMATS, Format
-from research.study.reporting.cells import Cell, Evidence, read_cell, row_cell, show
+from research.study.reporting.cells import Cell, Evidence, read_cell, row_cell, show_number
 from research.study.study import Claim, Study
 
-SHOWN = 4  # pairs of rows that are named
+SHOWN = 4  # pairs of rows in another order that are named
 SIGNIFICANCE = 0.05
 
 
 def cell_text(cell: Cell, form: Format) -> tuple[str, str]:
-    """(the number, its remark): ('83.1 ± 0.4', ' (n=2 of 3)')."""
+    """(number, remark) of a cell: ('83.1 ± 0.4', ' (n=2 of 3)')."""
     seeds = len(cell.values) + len(cell.missing)
     if not cell.values:
         return '—', ''
-    text, remark = show(cell.mean, form), ''
+    text, remark = show_number(cell.mean, form), ''
     if seeds > 1 and not (form.exact and len(set(cell.values)) == 1 and not cell.missing):
-        text += f' ± {show(cell.deviation, form)}' if len(cell.values) > 1 else ''
+        text += f' ± {show_number(cell.deviation, form)}' if len(cell.values) > 1 else ''
         remark = f' (n={len(cell.values)} of {seeds})' if cell.missing else f' (n={seeds})'
     return text, remark + (' †' if cell.mixed else '')
 
 
 def subject(names: tuple[str, ...], study: Study) -> str:
-    """What a claim calls some runs: the title of the row that has just these in one role, else their names."""
+    """The name of some runs in a claim: the title of the row that has exactly these in one role, else their own names."""
     for row in study.table.rows:
         if names in row.runs.values():
             return row.title
@@ -36,8 +36,8 @@ def subject(names: tuple[str, ...], study: Study) -> str:
 def judge(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) -> str:
     """The line of a claim: its verdict, the sentence, both numbers and their spread.
 
-    It 'holds', 'does not hold', 'is not shown' where chance may have made the difference, or is 'not known' without numbers.
-    While seeds are missing but both sides have some, it is what they say 'so far'.
+    The verdict is 'holds', 'does not hold', 'is not shown' (chance may explain the difference) or 'not known' (a side has no
+    number). While a side lacks some seeds, the line says 'so far'.
     """
     cells = [read_cell(study, names, key, evidence) for names, key in claim.sides()]
     formats = {column.key: FORMATS[column.format] for column in study.table.columns}
@@ -68,7 +68,7 @@ def _verdict(left: Cell, right: Cell) -> tuple[str, str]:
     if not left.mean < right.mean:
         return 'does not hold', ''
     if min(len(left.values), len(right.values)) < 2:
-        return 'holds', 'one seed on a side: no spread is known, so chance is not excluded'
+        return 'holds', 'one seed on a side: no spread is known, and chance is not excluded'
     if left.deviation == right.deviation == 0:
         return 'holds', 'no spread over seeds'
     test = scipy.stats.ttest_ind_from_stats(
@@ -79,11 +79,11 @@ def _verdict(left: Cell, right: Cell) -> tuple[str, str]:
     chance = f"Welch's one-sided t-test, p = {test.pvalue:.2g}"
     if test.pvalue < SIGNIFICANCE:
         return 'holds', chance
-    return 'is not shown', f'below in the mean, but within the spread of seeds: {chance}'
+    return 'is not shown', f'the mean is below, but within the spread of seeds: {chance}'
 
 
 def order_of_published(study: Study, evidence: Mapping[str, Evidence]) -> list[str]:
-    """For each column with published numbers: in how many pairs of rows the measured means have the published order."""
+    """A line for each column with published numbers: in how many pairs of rows the measured means have the published order."""
     lines = []
     for column in study.table.columns:
         known = []
@@ -95,7 +95,7 @@ def order_of_published(study: Study, evidence: Mapping[str, Evidence]) -> list[s
         if not pairs:
             continue
         wrong = [f"'{a[0]}' and '{b[0]}'" for a, b in pairs if (a[1] < b[1]) != (a[2] < b[2]) or a[2] == b[2]]
-        told = f'{column.title}: {len(pairs) - len(wrong)} of {len(pairs)} pairs of rows are in the published order'
+        line = f'{column.title}: {len(pairs) - len(wrong)} of {len(pairs)} pairs of rows are in the published order'
         more = f'; and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
-        lines.append(told + (f'; not: {"; ".join(wrong[:SHOWN])}{more}.' if wrong else '.'))
+        lines.append(line + (f'; not: {"; ".join(wrong[:SHOWN])}{more}.' if wrong else '.'))
     return lines

@@ -1,4 +1,4 @@
-"""How figures are drawn: colours and markers, panels, legends, and the two formats that they are written in."""
+"""How figures are drawn: colours and markers, panels, legends, and their two file formats."""
 
 import dataclasses
 import math
@@ -14,18 +14,18 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from research.study.reporting.cells import Cell
 
-# Okabe and Ito's colours, told apart by colour-blind readers; without their yellow, too pale for a line.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; without their yellow, too pale for a line.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 LINES = ('solid', (0, (6, 2)), (0, (4, 1.5, 1, 1.5)), (0, (2, 1)))
 GREY = '#767676'
 LOGARITHMIC = 5.0  # sizes further apart than this factor are drawn on a logarithmic axis
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', 'p')  # one more than colours, so that two rows of a colour differ
-APART = 6.0  # typographic points between the markers of one size
+APART = 6.0  # typographic points between markers of one size
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """A figure: the name of its files, what it shows, and both files."""
+    """A figure: the name of its files, its title, and both files."""
 
     name: str
     title: str
@@ -35,7 +35,7 @@ class Drawn:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One row in a panel: what it costs, or what shape it has, and its score, scaled as the table prints them."""
+    """One row in a panel: its size (a cost or a dimension) and its score, scaled as the table prints them."""
 
     title: str
     place: int  # of the row in the table
@@ -43,19 +43,21 @@ class Point:
     score: Cell
 
 
-def line(place: int) -> dict[str, Any]:
+def line_style(place: int) -> dict[str, Any]:
+    """The colour and dashes of the row at a place of the table, for matplotlib."""
     return {'color': COLOURS[place % len(COLOURS)], 'linestyle': LINES[place // len(COLOURS) % len(LINES)], 'linewidth': 1.5}
 
 
-def dot(place: int) -> dict[str, Any]:
+def marker_style(place: int) -> dict[str, Any]:
+    """The colour and marker of the row at a place of the table, for matplotlib."""
     return {'color': COLOURS[place % len(COLOURS)], 'marker': MARKERS[place % len(MARKERS)], 'linestyle': 'none', 'markersize': 6}
 
 
-ABREAST = 3  # panels
+ABREAST = 3  # panels in a row
 
 
-def panels(number: int) -> tuple[Figure, list[Axes]]:
-    """A figure of some panels, at most ABREAST of them beside one another."""
+def make_panels(number: int) -> tuple[Figure, list[Axes]]:
+    """A figure of `number` panels, at most ABREAST in a row."""
     rows, columns = -(-number // ABREAST), min(number, ABREAST)
     figure = Figure(figsize=(4.6 * columns, 3.6 * rows), dpi=200, layout='constrained')
     places = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -70,9 +72,9 @@ def panels(number: int) -> tuple[Figure, list[Axes]]:
     return figure, found
 
 
-def legend(figure: Figure, entries: Iterable[tuple[str, int]], look: Callable[[int], dict[str, Any]] = line) -> None:
-    """Below the panels: the line, or dot, of each (title, place of its row)."""
-    lines = {title: Line2D([], [], **look(place)) for title, place in sorted(entries, key=lambda entry: entry[1])}
+def add_legend(figure: Figure, entries: Iterable[tuple[str, int]], style: Callable[[int], dict[str, Any]] = line_style) -> None:
+    """Below the panels: the style of each (title, place of its row)."""
+    lines = {title: Line2D([], [], **style(place)) for title, place in sorted(entries, key=lambda entry: entry[1])}
     if lines:
         columns = 4 if len(lines) <= 16 else 6
         rows = -(-len(lines) // columns)
@@ -87,46 +89,46 @@ def legend(figure: Figure, entries: Iterable[tuple[str, int]], look: Callable[[i
         )
 
 
-def panel_legend(axes: Axes, entries: Iterable[tuple[str, int]]) -> None:
-    """Below a panel: the line and dot of each (name, number of its look)."""
-    lines = {name: Line2D([], [], **dot(number) | line(number)) for name, number in entries}
+def add_panel_legend(axes: Axes, entries: Iterable[tuple[str, int]]) -> None:
+    """Below a panel: the line and marker of each (name, number of its style)."""
+    lines = {name: Line2D([], [], **marker_style(number) | line_style(number)) for name, number in entries}
     below: dict[str, Any] = {'loc': 'upper center', 'bbox_to_anchor': (0.5, -0.16)}
     axes.legend(list(lines.values()), list(lines), ncols=2, frameon=False, fontsize=7, handlelength=2.5, **below)
 
 
 def save(figure: Figure, name: str, title: str) -> Drawn:
-    """The figure in both formats, the same bytes for the same numbers."""
+    """The figure in both formats: the same bytes for the same numbers."""
     png, pdf = BytesIO(), BytesIO()
     figure.savefig(png, format='png', metadata={'Software': None})
     figure.savefig(pdf, format='pdf', metadata={'CreationDate': None, 'Creator': None, 'Producer': None})
     return Drawn(name, title, png.getvalue(), pdf.getvalue())
 
 
-def remark(axes: Axes, text: str, height: float) -> None:
+def add_remark(axes: Axes, text: str, height: float) -> None:
     """Write `text` at the right end of a horizontal line."""
     place: dict[str, Any] = {'xycoords': ('axes fraction', 'data'), 'textcoords': 'offset points'}
     axes.annotate(text, (1, height), (-2, 3), ha='right', va='bottom', fontsize=8, color=GREY, **place)
 
 
 def side_by_side(axes: Axes, sizes: Sequence[float]) -> list[Transform]:
-    """Where to draw points of these sizes, so that those of one size stand beside one another instead of in one place."""
+    """Where to draw points of these sizes: points of one size are moved apart, so that none hides another."""
     peers = [[other for other, near in enumerate(sizes) if math.isclose(near, size)] for size in sizes]
     shifts = [APART * (together.index(place) - (len(together) - 1) / 2) for place, together in enumerate(peers)]
     scale = axes.figure.dpi_scale_trans
     return [axes.transData + ScaledTranslation(shift / 72, 0, scale) for shift in shifts]
 
 
-def draw_points(axes: Axes, points: Sequence[Point], looks: Sequence[dict[str, Any]]) -> None:
-    """A dot each, with a bar of one deviation where there are seeds."""
-    for point, look, place in zip(points, looks, side_by_side(axes, [point.size for point in points]), strict=True):
+def draw_points(axes: Axes, points: Sequence[Point], styles: Sequence[dict[str, Any]]) -> None:
+    """A marker for each point, with a bar of one standard deviation if it has several seeds."""
+    for point, style, place in zip(points, styles, side_by_side(axes, [point.size for point in points]), strict=True):
         seeds, mean = len(point.score.values) > 1, point.score.mean
         spread = point.score.deviation if seeds else 0.0
-        axes.errorbar(point.size, mean, yerr=spread if seeds else None, capsize=3, elinewidth=1, transform=place, **look)
-        axes.update_datalim([(point.size, mean - spread), (point.size, mean + spread)])  # axes do not look at what is shifted
+        axes.errorbar(point.size, mean, yerr=spread if seeds else None, capsize=3, elinewidth=1, transform=place, **style)
+        axes.update_datalim([(point.size, mean - spread), (point.size, mean + spread)])  # axes ignore shifted points
 
 
 def spread_axis(axes: Axes, sizes: list[float]) -> None:
-    """A logarithmic axis where sizes are far apart, and plain numbers at its ticks."""
+    """Makes the axis logarithmic if sizes are far apart, with plain numbers at its ticks."""
     if min(sizes) > 0 and max(sizes) / min(sizes) > LOGARITHMIC:
         axes.set_xscale('log')
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

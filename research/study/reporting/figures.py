@@ -1,4 +1,4 @@
-"""The figures of a study: curves, score against cost and against shape, and how far layers move what passes through them."""
+"""The figures of a study: loss curves, score against cost, score against shape, and the smoothness of layers."""
 
 import itertools
 import math
@@ -11,26 +11,27 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from research.data.masking import MASKING
 from research.models.architecture import Architecture
+from research.runs.folder import Smoothness
 from research.study.columns import FORMATS, Column
 from research.study.curves import Curve, read_curve
-from research.study.reporting.cells import Cell, Evidence, baselines, look_up, row_cell
+from research.study.reporting.cells import Cell, Evidence, baselines, row_cell
 from research.study.reporting.drawing import (
     GREY,
     Drawn,
     Point,
-    dot,
+    add_legend,
+    add_panel_legend,
+    add_remark,
     draw_points,
-    legend,
-    line,
-    panel_legend,
-    panels,
-    remark,
+    line_style,
+    make_panels,
+    marker_style,
     save,
     spread_axis,
 )
 from research.study.study import Study
 
-# What a row may cost: the keys of the columns that the score is drawn against.
+# The keys of the columns that the score is drawn against.
 COSTS = (
     'parameters:encoder',
     'parameters:encoder_without_pooler',
@@ -41,8 +42,8 @@ COSTS = (
 SHAPES = {'layers': 'Layers', 'embedding': 'Embedding size', 'width': 'Width'}  # fields of the architecture
 
 
-def owners(study: Study) -> dict[str, tuple[str, int]]:
-    """Run -> (title, place) of the first row that has it; runs of no row come after all rows, under their own names."""
+def find_owners(study: Study) -> dict[str, tuple[str, int]]:
+    """Run -> (title, place) of the first row that has it; runs without a row come after all rows, under their own names."""
     found: dict[str, tuple[str, int]] = {}
     for place, row in enumerate(study.table.rows):
         for names in row.runs.values():
@@ -53,11 +54,11 @@ def owners(study: Study) -> dict[str, tuple[str, int]]:
 
 
 def curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
-    """Held-out MLM loss over steps of every run that has it, and training loss of those that have none.
+    """Held-out MLM loss over steps of every run that has it, and training loss of the others.
 
-    A panel holds what compares: one policy of masks, or one task.
+    A panel holds runs that compare: one masking policy, or one task.
     """
-    whose = owners(study)
+    owners = find_owners(study)
     held_out: dict[str, dict[str, Curve]] = {}
     training: dict[str, dict[str, Curve]] = {}
     for name, x in study.runs.items():
@@ -70,45 +71,45 @@ def curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Draw
     drawn |= {f'Training loss, {task or "pretraining"}': found for task, found in training.items()}
     if not drawn:
         return None
-    figure, places = panels(len(drawn))
+    figure, places = make_panels(len(drawn))
     for axes, (title, found) in zip(places, drawn.items(), strict=True):
         for name, (steps, losses) in found.items():
             marker = 'o' if len(steps) < 3 else None
-            axes.plot(steps, losses, marker=marker, markersize=4, alpha=0.8, **line(whose[name][1]))
+            axes.plot(steps, losses, marker=marker, markersize=4, alpha=0.8, **line_style(owners[name][1]))
         axes.set_xlabel('Steps', fontsize=9)
         axes.set_ylabel(title, fontsize=9)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,.0f}'))
     for axes, (policy, found) in zip(places, held_out.items(), strict=False):
-        if MASKING[policy].weighs_pieces:  # rare pieces are predicted more often, for which the entropy is no measure
+        if MASKING[policy].weighs_pieces:  # it masks rare pieces more often, to which the entropy of all pieces does not apply
             continue
         results = [result for name in found if (result := evidence[name].result) is not None]
-        for entropy in sorted({round(value, 3) for result in results if (value := look_up(result, 'unigram_entropy')) is not None}):
+        for entropy in sorted({round(result.unigram_entropy, 3) for result in results if result.unigram_entropy is not None}):
             axes.axhline(entropy, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
-            remark(axes, f'unigram entropy {entropy:.2f}', entropy)
-    legend(figure, {whose[name] for found in drawn.values() for name in found})
+            add_remark(axes, f'unigram entropy {entropy:.2f}', entropy)
+    add_legend(figure, {owners[name] for found in drawn.values() for name in found})
     return save(figure, 'curves', 'Loss over steps, of all runs')
 
 
 def score_column(study: Study) -> Column | None:
-    """The column that figures show as the score; None where the table has no such column."""
+    """The column that figures show as the score; None if the table has none."""
     return next((column for column in study.table.columns if column.title == study.table.score), None)
 
 
-def points(study: Study, score: Column, evidence: Mapping[str, Evidence], size: Callable[[int], float | None]) -> list[Point]:
-    """The rows that have both a score and a size; `size` gives it by the place of the row."""
+def find_points(study: Study, score: Column, evidence: Mapping[str, Evidence], sizes: Mapping[int, float]) -> list[Point]:
+    """The rows that have both a score and a size. sizes: place of a row -> its size."""
     found = []
     for place, row in enumerate(study.table.rows):
-        cell, value = row_cell(study, row, score, evidence), size(place)
-        if value is not None and cell.values and all(map(math.isfinite, cell.values)):
+        cell = row_cell(study, row, score, evidence)
+        if place in sizes and cell.values and all(map(math.isfinite, cell.values)):
             scale = FORMATS[score.format].scale
-            found.append(Point(row.title, place, value, Cell(tuple(number * scale for number in cell.values), cell.missing)))
+            found.append(Point(row.title, place, sizes[place], Cell(tuple(number * scale for number in cell.values), cell.missing)))
     return found
 
 
-def front(found: list[Point], better: str) -> list[Point]:
-    """The Pareto front: the points than which none that costs no more scores better, by rising cost."""
+def find_front(found: list[Point], better: str) -> list[Point]:
+    """The Pareto front: points that no equally cheap or cheaper point beats, by increasing cost."""
     sign = -1 if better == 'max' else 1
     kept: list[Point] = []
     for point in sorted(found, key=lambda point: (point.size, sign * point.score.mean)):
@@ -128,41 +129,41 @@ def cost(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn 
             continue
         cells = [row_cell(study, row, column, evidence) for row in study.table.rows]
         scale = FORMATS[column.format].scale
-        means = [cell.mean * scale if cell.values and not cell.missing else None for cell in cells]
-        if found := points(study, score, evidence, means.__getitem__):
+        means = {place: cell.mean * scale for place, cell in enumerate(cells) if cell.values and not cell.missing}
+        if found := find_points(study, score, evidence, means):
             drawn.append((column, found))
     if not drawn:
         return None
     majority = [share * FORMATS[score.format].scale for share in baselines(study.table.rows, score, evidence)]
-    figure, places = panels(len(drawn))
+    figure, places = make_panels(len(drawn))
     for axes, (column, found) in zip(places, drawn, strict=True):
-        best = front(found, score.better)
+        best = find_front(found, score.better)
         if score.better and len(best) > 1:
             axes.plot([each.size for each in best], [each.score.mean for each in best], color=GREY, linewidth=1, zorder=1)
-        draw_points(axes, found, [dot(point.place) for point in found])
+        draw_points(axes, found, [marker_style(point.place) for point in found])
         mark_majority(axes, found, majority)
         spread_axis(axes, [point.size for point in found])
         axes.set_xlabel(column.title, fontsize=9)
         axes.set_ylabel(score.title, fontsize=9)
-    legend(figure, {(point.title, point.place) for _, found in drawn for point in found}, dot)
+    add_legend(figure, {(point.title, point.place) for _, found in drawn for point in found}, marker_style)
     return save(figure, 'cost', f'{score.title} against cost; the line is the Pareto front')
 
 
 def mark_majority(axes: Axes, found: list[Point], majority: list[float]) -> None:
-    """What always giving the commonest label scores: a line where it is near the points, a word above the panel where it is not."""
+    """Marks the score of always giving the commonest label: by a line if it is near the points, else in words above the panel."""
     lowest, highest = min(point.score.mean for point in found), max(point.score.mean for point in found)
     near = [share for share in majority if lowest - share <= 2 * (highest - lowest)]
     for share in near:
         axes.axhline(share, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
-        remark(axes, f'majority class {share:.1f}', share)
-    far = [share for share in majority if share not in near]  # drawn, they would press the points together
+        add_remark(axes, f'majority class {share:.1f}', share)
+    far = [share for share in majority if share not in near]  # a line there would press the points together
     if far:
-        said = ' and '.join(f'{share:.1f}' for share in far)
-        axes.set_title(f'majority class {said}, below the panel', fontsize=8, color=GREY, loc='right')
+        shares = ' and '.join(f'{share:.1f}' for share in far)
+        axes.set_title(f'majority class {shares}, below the panel', fontsize=8, color=GREY, loc='right')
 
 
-def models(study: Study, evidence: Mapping[str, Evidence]) -> dict[int, Architecture]:
-    """Place of a row -> the architecture that the first of its runs to have begun wrote down."""
+def find_models(study: Study, evidence: Mapping[str, Evidence]) -> dict[int, Architecture]:
+    """Place of a row -> the architecture of its first run that has begun."""
     found = {}
     for place, row in enumerate(study.table.rows):
         begun = [x for names in row.runs.values() for name in names if (x := evidence[name].experiment) is not None]
@@ -172,19 +173,20 @@ def models(study: Study, evidence: Mapping[str, Evidence]) -> dict[int, Architec
 
 
 def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
-    """Score against depth, embedding size and width, as far as rows differ in them; lines join rows that share the others."""
-    score, found = score_column(study), models(study, evidence)
+    """Score against those of depth, embedding size and width in which rows differ; a line joins rows that agree in the others."""
+    score, found = score_column(study), find_models(study, evidence)
     varied = [field for field in SHAPES if len({getattr(model, field) for model in found.values()}) > 1]
     if score is None or not varied:
         return None
     drawn = []
     for field in varied:
-        here = points(study, score, evidence, lambda place, field=field: getattr(found[place], field) if place in found else None)
+        sizes = {place: getattr(model, field) for place, model in found.items()}
+        here = find_points(study, score, evidence, sizes)
         if len({point.size for point in here}) > 1:
             drawn.append((field, here))
     if not drawn:
         return None
-    figure, places = panels(len(drawn))
+    figure, places = make_panels(len(drawn))
     for axes, (field, here) in zip(places, drawn, strict=True):
         others = [each for each in ('sharing', *varied) if each != field]
         joined: dict[str, list[Point]] = {}
@@ -192,12 +194,12 @@ def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn
             key = ', '.join(f'{each} {getattr(found[point.place], each)}' for each in others)
             joined.setdefault(key, []).append(point)
         numbered = [(point, number) for number, members in enumerate(joined.values()) for point in members]
-        draw_points(axes, [point for point, _ in numbered], [dot(number) for _, number in numbered])
+        draw_points(axes, [point for point, _ in numbered], [marker_style(number) for _, number in numbered])
         for number, members in enumerate(joined.values()):
             sizes = sorted({point.size for point in members})
             means = [statistics.fmean(point.score.mean for point in members if point.size == size) for size in sizes]
-            axes.plot(sizes, means, **line(number))
-        panel_legend(axes, zip(joined, itertools.count(), strict=False))
+            axes.plot(sizes, means, **line_style(number))
+        add_panel_legend(axes, zip(joined, itertools.count(), strict=False))
         spread_axis(axes, [point.size for point in here])
         axes.set_xticks(sorted({point.size for point in here}))
         axes.set_xlabel(SHAPES[field], fontsize=9)
@@ -206,26 +208,26 @@ def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn
 
 
 def layers(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
-    """Lan et al. 2020, Figure 1: L2 distance and angle between each layer's input and output, of every pretrained model."""
-    found: dict[tuple[str, int], list[Mapping[str, list[float]]]] = {}
-    for name, whose in owners(study).items():
+    """L2 distance and angle between each layer's input and output, of every pretrained model (Lan et al. 2020, Figure 1)."""
+    found: dict[tuple[str, int], list[Smoothness]] = {}
+    for name, owner in find_owners(study).items():
         result = evidence[name].result
-        if result is not None and 'smoothness' in result and result['smoothness'] is not None:
-            found.setdefault(whose, []).append(result['smoothness'])
+        if result is not None and result.smoothness is not None:
+            found.setdefault(owner, []).append(result.smoothness)
     if not found:
         return None
-    figure, places = panels(2)
+    figure, places = make_panels(2)
     for axes, (key, title) in zip(places, (('l2', 'L2 distance'), ('degrees', 'Angle (degrees)')), strict=True):
         for (_, place), seeds in found.items():
-            depths = [len(seed[key]) for seed in seeds]
-            means = [statistics.fmean(seed[key][layer] for seed in seeds) for layer in range(min(depths))]
-            axes.plot(range(1, len(means) + 1), means, marker='o', markersize=3, **line(place))
+            # Rows may hold models of several depths: as many layers as all have.
+            means = [statistics.fmean(values) for values in zip(*(getattr(seed, key) for seed in seeds), strict=False)]
+            axes.plot(range(1, len(means) + 1), means, marker='o', markersize=3, **line_style(place))
         axes.set_xlabel('Layer', fontsize=9)
         axes.set_ylabel(f'{title} between input and output', fontsize=9)
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    legend(figure, found)
-    return save(figure, 'layers', 'How far each layer moves what passes through it (as Lan et al. 2020, Figure 1)')
+    add_legend(figure, found)
+    return save(figure, 'layers', 'Distance and angle between each layer’s input and output (as Lan et al. 2020, Figure 1)')
 
 
 FIGURES: dict[str, Callable[[Study, Mapping[str, Evidence], Path], Drawn | None]] = {
@@ -237,5 +239,5 @@ FIGURES: dict[str, Callable[[Study, Mapping[str, Evidence], Path], Drawn | None]
 
 
 def draw(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> list[Drawn]:
-    """The figures that there are numbers for."""
+    """The figures for which the study has numbers."""
     return [drawn for row in FIGURES.values() if (drawn := row(study, evidence, folder)) is not None]

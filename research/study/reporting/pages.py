@@ -16,48 +16,48 @@ img { max-width: 100%; } code { background: #f4f4f4; padding: 0 .2em; white-spac
 
 
 class Heading(NamedTuple):
-    """What begins a section of a report."""
+    """The heading of a section of a report."""
 
     text: str
 
 
-Part = Heading | str | list[str] | Sheet | Drawn  # of a report, as it is read: a list is one of items
+Block = Heading | str | list[str] | Sheet | Drawn  # of a report, in reading order; a list is a list of items
 
 
-def as_markdown(title: str, parts: list[Part]) -> str:
+def as_markdown(title: str, blocks: list[Block]) -> str:
     """report.md."""
 
-    def block(part: Part) -> str:
-        match part:
+    def write(block: Block) -> str:
+        match block:
             case Heading(text):
                 return f'## {text}'
             case Sheet():
-                return markdown(part)
+                return markdown(block)
             case Drawn():
-                return f'![{part.title}](figures/{part.name}.png)'
+                return f'![{block.title}](figures/{block.name}.png)'
             case str():
-                return part
-        return '\n'.join(f'- {line}' for line in part)
+                return block
+        return '\n'.join(f'- {line}' for line in block)
 
-    return '\n\n'.join(text for text in (f'# {title}', *map(block, parts)) if text) + '\n'
+    return '\n\n'.join(text for text in (f'# {title}', *map(write, blocks)) if text) + '\n'
 
 
-def as_html(title: str, parts: list[Part]) -> str:
+def as_html(title: str, blocks: list[Block]) -> str:
     """report.html: one file, with its figures inside."""
 
-    def block(part: Part) -> str:
-        match part:
+    def write(block: Block) -> str:
+        match block:
             case Heading(text):
                 return f'<h2>{inline(text)}</h2>'
             case Sheet():
-                return web(part)
+                return web(block)
             case Drawn():
-                image, name = base64.b64encode(part.png).decode(), inline(part.title)
+                image, name = base64.b64encode(block.png).decode(), inline(block.title)
                 return f'<h3>{name}</h3>\n<img alt="{name}" src="data:image/png;base64,{image}">'
             case str():
-                return f'<p>{inline(part)}</p>' if part else ''
-        return '<ul>\n' + ''.join(f'<li>{inline(line)}</li>\n' for line in part) + '</ul>' if part else ''
+                return f'<p>{inline(block)}</p>' if block else ''
+        return '<ul>\n' + ''.join(f'<li>{inline(line)}</li>\n' for line in block) + '</ul>' if block else ''
 
-    body = '\n'.join(text for text in (f'<h1>{inline(title)}</h1>', *map(block, parts)) if text)
+    body = '\n'.join(text for text in (f'<h1>{inline(title)}</h1>', *map(write, blocks)) if text)
     head = f'<meta charset="utf-8">\n<title>{inline(title)}</title>\n<style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'

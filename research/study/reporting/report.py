@@ -1,4 +1,4 @@
-"""What a study found, read from its folder alone."""
+"""The report of a study, written from its folder alone."""
 
 from pathlib import Path
 
@@ -12,15 +12,15 @@ from research.study.reporting.cells import gather, row_cell
 from research.study.reporting.claims import judge, order_of_published
 from research.study.reporting.drawing import Drawn
 from research.study.reporting.figures import FIGURES, draw
-from research.study.reporting.pages import Heading, Part, as_html, as_markdown
-from research.study.reporting.remarks import provenance, remarks
+from research.study.reporting.pages import Block, Heading, as_html, as_markdown
+from research.study.reporting.remarks import find_problems, provenance
 from research.study.reporting.sheets import Sheet, latex, plain
 from research.study.reporting.table import caption, main_sheet, numbers
 from research.study.terminal import console
 
 
 def show_table(title: str, sheet: Sheet, lines: list[str]) -> None:
-    """The table on the terminal: without colours, and as wide as it needs, where the output is none."""
+    """Prints the table: without colours, and as wide as it needs, if the output is no terminal."""
     out = console()
     shown = rich.table.Table(title=rich.text.Text(title), title_justify='left', box=rich.box.SIMPLE_HEAD)
     for place, column in enumerate(sheet.titles):
@@ -34,16 +34,16 @@ def show_table(title: str, sheet: Sheet, lines: list[str]) -> None:
 
 
 def report(folder: Path) -> Path:
-    """Writes report.md, report.html, table.tex, table.csv and figures/ into the folder of a study; the path of report.md.
+    """Writes report.md, report.html, table.tex, table.csv and figures/ into the folder of a study. Returns the path of report.md.
 
-    The folder is all that is read, whatever the states of its runs. Prints the table, the remarks and the claims. UserError where
-    `folder` holds no study.
+    It reads the folder alone, whatever the states of its runs, and prints the table, its problems and the claims. Raises UserError
+    if `folder` holds no study.
     """
     study = read_study(folder)
     evidence = gather(study, folder)
     cells = [[row_cell(study, row, column, evidence) for column in study.table.columns] for row in study.table.rows]
     sheet = main_sheet(study, cells)
-    notes, wrong = caption(study, cells, evidence), remarks(study, cells, evidence)
+    notes, problems = caption(study, cells, evidence), find_problems(study, cells, evidence)
     sections = {
         'The order of the published numbers': order_of_published(study, evidence),
         'Claims': [judge(claim, study, evidence) for claim in study.claims],
@@ -51,25 +51,25 @@ def report(folder: Path) -> Path:
     figures = draw(study, evidence, folder)
     write_figures(folder / 'figures', figures)
     runs, facts = provenance(study, evidence)
-    parts: list[Part] = [study.note.strip(), sheet, ' '.join(notes), wrong]
+    blocks: list[Block] = [study.note.strip(), sheet, ' '.join(notes), problems]
     for title, lines in sections.items():
-        parts += [Heading(title), lines] if lines else []
-    parts += [Heading('Figures'), *figures] if figures else []
-    parts += [Heading('How these numbers came about'), runs, facts]
+        blocks += [Heading(title), lines] if lines else []
+    blocks += [Heading('Figures'), *figures] if figures else []
+    blocks += [Heading('How these numbers came about'), runs, facts]
     write_whole(folder / 'table.csv', numbers(study, cells).to_csv(index=False).encode())
     write_whole(folder / 'table.tex', latex(sheet, study.table.title, notes).encode())
-    write_whole(folder / 'report.html', as_html(study.table.title, parts).encode())
-    write_whole(folder / 'report.md', as_markdown(study.table.title, parts).encode())
+    write_whole(folder / 'report.html', as_html(study.table.title, blocks).encode())
+    write_whole(folder / 'report.md', as_markdown(study.table.title, blocks).encode())
     show_table(
         study.table.title,
         sheet,
-        [*wrong, *(line for lines in sections.values() for line in lines), f'report: {folder / "report.md"}'],
+        [*problems, *(line for lines in sections.values() for line in lines), f'report: {folder / "report.md"}'],
     )
     return folder / 'report.md'
 
 
 def write_figures(folder: Path, figures: list[Drawn]) -> None:
-    """Each figure as NAME.png and NAME.pdf; those of an earlier report that are no more are taken away."""
+    """Writes each figure as NAME.png and NAME.pdf, and removes those of an earlier report that are not drawn any more."""
     for name in FIGURES:
         for kind in ('png', 'pdf'):
             (folder / f'{name}.{kind}').unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""A table of texts, and how it is written: Markdown, HTML, LaTeX."""
+"""A table of texts, written as Markdown, HTML or LaTeX."""
 
 import dataclasses
 import html
 import re
 
-ESCAPES = {  # of LaTeX
+ESCAPES = {  # letter -> LaTeX
     '\\': r'\textbackslash{}',
     '&': r'\&',
     '%': r'\%',
@@ -28,7 +28,7 @@ ESCAPES = {  # of LaTeX
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One cell: what is set in bold where it is the best, and a remark that never is."""
+    """One cell: a text, set in bold if `bold`, and a remark that never is."""
 
     text: str
     remark: str = ''
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """Titles, and lines of entries; columns after the first `left` are numbers, aligned right."""
+    """Titles, and lines of entries. The first `left` columns are texts; the others are numbers, aligned right."""
 
     titles: tuple[str, ...]
     lines: tuple[tuple[Entry, ...], ...]
@@ -99,7 +99,7 @@ def latex(sheet: Sheet, title: str, notes: list[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """A text as LaTeX sets it."""
+    """A text with the letters that LaTeX reserves escaped."""
     return ''.join(ESCAPES[letter] if letter in ESCAPES else letter for letter in text)
 
 

@@ -1,4 +1,4 @@
-"""The study's table: of texts, for machines, and what a reader must know of it."""
+"""The study's table: as texts, as numbers for machines, and its caption."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pandas
 
 from research.study.columns import FORMATS, Column
-from research.study.reporting.cells import Cell, Evidence, baselines, best, show
+from research.study.reporting.cells import Cell, Evidence, baselines, find_best, show_number
 from research.study.reporting.claims import cell_text
 from research.study.reporting.sheets import Entry, Sheet
 from research.study.study import Study
@@ -21,19 +21,20 @@ def published(study: Study, column: Column) -> bool:
 
 
 def main_sheet(study: Study, cells: list[list[Cell]]) -> Sheet:
-    """The study's table; a column with published numbers is followed by these and by the difference."""
+    """The study's table; published numbers and their difference from the measured follow the column they belong to."""
     columns, rows = study.table.columns, study.table.rows
     facts = list(dict.fromkeys(title for row in rows for title in row.facts))
     titles = ['', *facts]
     for column in columns:
         titles.append(column.title + ARROWS[column.better])
         titles += ['published', 'Δ'] if published(study, column) else []
-    bold = [best([line[place] for line in cells], column.better, FORMATS[column.format]) for place, column in enumerate(columns)]
+    forms = [FORMATS[column.format] for column in columns]
+    bold = [find_best([line[place] for line in cells], column.better, forms[place]) for place, column in enumerate(columns)]
     lines = []
     for index, (row, line) in enumerate(zip(rows, cells, strict=True)):
         entries = [Entry(row.title), *(Entry(row.facts[title] if title in row.facts else '') for title in facts)]
         for place, (column, cell) in enumerate(zip(columns, line, strict=True)):
-            form = FORMATS[column.format]
+            form = forms[place]
             entries.append(Entry(*cell_text(cell, form), bold=bold[place][index]))
             if published(study, column):
                 known = row.published[column.title] if column.title in row.published else None
@@ -65,18 +66,18 @@ def numbers(study: Study, cells: list[list[Cell]]) -> pandas.DataFrame:
 
 
 def caption(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Evidence]) -> list[str]:
-    """What a reader must know to read the table."""
+    """The sentences under the table: what each column shows, and how to read its marks."""
     columns, rows = study.table.columns, study.table.rows
     lines = []
     for column in columns:
-        shares = ' or '.join(show(share, FORMATS[column.format]) for share in baselines(rows, column, evidence))
+        shares = ' or '.join(show_number(share, FORMATS[column.format]) for share in baselines(rows, column, evidence))
         chance = f'always giving the commonest label scores {shares}' if shares else ''
         mean = f'the mean of {", ".join(dict.fromkeys(column.of))}, each task counting once' if column.of else ''
         share = f"relative to '{column.relative}'" if column.relative else ''
-        told = '; '.join(part for part in (column.note, mean, share, chance) if part)
-        lines += [f'{column.title}: {told}.'] if told else []
+        words = '; '.join(part for part in (column.note, mean, share, chance) if part)
+        lines += [f'{column.title}: {words}.'] if words else []
     if any(column.better for column in columns):
-        lines.append('Bold: the best of the column (↑ more is better, ↓ less is), among cells that lack no seed and mix nothing.')
+        lines.append('Bold: the best of the column (↑ high is good, ↓ low is good), among cells that lack no seed and mix nothing.')
     if any(len(cell.values) > 1 for line in cells for cell in line):
         lines.append('±: the sample standard deviation over n seeds.')
     else:

@@ -22,8 +22,9 @@ from research.files import write_record
 from research.runs import lock
 from research.study.execution import attempt, execute, local
 from research.study.execution.execute import EXECUTORS, prepare, run_study, select
-from research.study.execution.settings import Cluster, How, minutes, validate
-from research.study.ledger import read_study, record_failure, run_state, states
+from research.study.execution.settings import Cluster, Execution, count_minutes, validate_execution
+from research.study.ledger import read_study
+from research.study.states import record_failure, run_state, run_states
 from research.study.study import Study, Table
 
 FAKE = """
@@ -63,17 +64,18 @@ try:
             write_record(folder / name / 'failure.json', failure)
             sys.exit(1)
         time.sleep(float(todo) if todo != 'done' else 0)
-        write_record(folder / name / 'result.json', {'steps': 1})
+        write_record(folder / name / 'result.json', read_record(Path(__file__).with_name('result.json')))
 except lock.HeldError:
     sys.exit(4)
 """
 
 
 @pytest.fixture
-def fake(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fake(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, result_json: dict) -> Path:
     """The script that stands for `python -m research.study run`."""
     path = tmp_path_factory.mktemp('fake') / 'fake.py'
     path.write_text(FAKE)
+    write_record(path.with_name('result.json'), result_json)
     monkeypatch.setattr(local, 'COMMAND', (sys.executable, str(path)))
     monkeypatch.setattr(local, 'TICK', 0.02)
     return path
@@ -93,7 +95,7 @@ def planned(folder: Path, **plan: list[str]) -> None:
 def test_every_run_is_run_once_after_what_it_starts_from_and_kept_afterwards(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    how = How(jobs=1, only='student-task-1,scratch')
+    how = Execution(jobs=1, only='student-task-1,scratch')
     run_study(study, tmp_path, how)
     assert began(tmp_path) == ['teacher', 'student', 'scratch', 'student-task-1']
     lines = capsys.readouterr().out.splitlines()
@@ -108,7 +110,7 @@ def test_every_run_is_run_once_after_what_it_starts_from_and_kept_afterwards(
 @pytest.mark.usefixtures('fake')
 def test_a_crash_is_tried_again_and_a_mistake_is_not(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planned(tmp_path, teacher=['kill'], student=['mistake'], scratch=['status', 'status', 'done'])
-    how = How(jobs=1, retries=1, only='student-task-0,scratch')
+    how = Execution(jobs=1, retries=1, only='student-task-0,scratch')
     with pytest.raises(UserError) as caught:
         run_study(study, tmp_path, how)
     assert [began(tmp_path).count(name) for name in ('teacher', 'student', 'scratch', 'student-task-0')] == [2, 1, 2, 0]
@@ -118,12 +120,12 @@ def test_a_crash_is_tried_again_and_a_mistake_is_not(study: Study, tmp_path: Pat
     assert 'scratch failed: ended with status 7; its output: ' in told
     assert '[1/9] teacher: tries again after: killed by SIGKILL (the system does that when memory runs out)' in out
     assert '[2/9] student: failed: no memory' in out
-    stand = states(study, tmp_path)
+    stand = run_states(study.needs, tmp_path)
     assert (stand['teacher'].state, stand['teacher'].attempts) == ('done', 1)
     assert (stand['scratch'].state, stand['scratch'].attempts) == ('failed', 2)
     assert stand['student-task-1'].reason == "it starts from 'student', which is failed: no memory"
     run_study(study, tmp_path, how)
-    assert states(study, tmp_path)['student-task-0'].state == states(study, tmp_path)['scratch'].state == 'done'
+    assert run_states(study.needs, tmp_path)['student-task-0'].state == run_states(study.needs, tmp_path)['scratch'].state == 'done'
 
 
 @pytest.mark.usefixtures('fake')
@@ -132,7 +134,7 @@ def test_as_many_run_at_once_as_there_are_jobs_each_on_its_own_cores(
 ) -> None:
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 1, 2, 3})
     planned(tmp_path, teacher=['0'], student=['1'], scratch=['1'])
-    run_study(study, tmp_path, How(jobs=2, only='student,scratch'))
+    run_study(study, tmp_path, Execution(jobs=2, only='student,scratch'))
     cores = dict(line.split() for line in (tmp_path / 'began.txt').read_text().splitlines())
     assert {cores['student'], cores['scratch']} == {'--cores=0,1', '--cores=2,3'}
 
@@ -140,7 +142,7 @@ def test_as_many_run_at_once_as_there_are_jobs_each_on_its_own_cores(
 @pytest.mark.usefixtures('fake')
 def test_two_launchers_never_run_the_same_run_twice(study: Study, tmp_path: Path) -> None:
     planned(tmp_path, **dict.fromkeys((name.replace('-', '_') for name in study.runs), ['0.2']))
-    how = How(jobs=2, only='student-task-*,scratch')
+    how = Execution(jobs=2, only='student-task-*,scratch')
     both = [threading.Thread(target=run_study, args=(study, tmp_path, how)) for _ in range(2)]
     for each in both:
         each.start()
@@ -148,19 +150,19 @@ def test_two_launchers_never_run_the_same_run_twice(study: Study, tmp_path: Path
         each.join()
     chosen = select(study, how.only)
     assert sorted(began(tmp_path)) == sorted(chosen)
-    assert {states(study, tmp_path)[name].state for name in chosen} == {'done'}
+    assert {run_states(study.needs, tmp_path)[name].state for name in chosen} == {'done'}
     assert not list(tmp_path.rglob('failure.json'))
 
 
 def test_a_killed_launcher_takes_its_runs_along_and_the_next_one_continues(study: Study, fake: Path, tmp_path: Path) -> None:
     planned(tmp_path, teacher=['600'])
-    prepare(study, tmp_path, How())
+    prepare(study, tmp_path, Execution())
     launcher = (
         'import sys; from pathlib import Path; from research.study.execution import local\n'
-        'from research.study.execution.settings import How\n'
+        'from research.study.execution.settings import Execution\n'
         'from research.study.execution.execute import run_study; from research.study.ledger import read_study\n'
         f'local.COMMAND = (sys.executable, {str(fake)!r})\n'
-        f'folder = Path({str(tmp_path)!r}); run_study(read_study(folder), folder, How(jobs=1, only="teacher"))'
+        f'folder = Path({str(tmp_path)!r}); run_study(read_study(folder), folder, Execution(jobs=1, only="teacher"))'
     )
     process = subprocess.Popen([sys.executable, '-c', launcher], cwd=Path(__file__).parents[3])
     while run_state(tmp_path / 'teacher').state != 'running' or not (tmp_path / 'teacher' / 'checkpoints').exists():
@@ -173,7 +175,7 @@ def test_a_killed_launcher_takes_its_runs_along_and_the_next_one_continues(study
         assert time.monotonic() < until, 'the run outlived its launcher'
         time.sleep(0.02)
     assert run_state(tmp_path / 'teacher').state == 'interrupted'
-    run_study(study, tmp_path, How(jobs=1, only='teacher'))
+    run_study(study, tmp_path, Execution(jobs=1, only='teacher'))
     assert began(tmp_path).count('teacher') == 2 and run_state(tmp_path / 'teacher').state == 'done'
 
 
@@ -181,7 +183,7 @@ def test_a_killed_launcher_takes_its_runs_along_and_the_next_one_continues(study
 def test_only_selects_by_glob_and_takes_what_the_chosen_start_from(study: Study, tmp_path: Path) -> None:
     assert select(study, 'student-task-*') == ['teacher', 'student', 'student-task-0', 'student-task-1']
     assert select(study, 'scratch,teacher-task-1') == ['teacher', 'scratch', 'teacher-task-1']
-    run_study(study, tmp_path, How(jobs=1, only='scratch'))
+    run_study(study, tmp_path, Execution(jobs=1, only='scratch'))
     assert began(tmp_path) == ['teacher', 'scratch']
     with pytest.raises(UserError, match=r"--only='scrach' matches no run; did you mean 'scratch'\? \(there are: teacher, "):
         select(study, 'scrach')
@@ -196,25 +198,25 @@ def test_the_name_of_a_sweeps_run_is_a_glob_with_its_commas(study: Study, experi
 def test_the_folder_of_another_study_is_refused_before_anything_runs(study: Study, finished: Path) -> None:
     other = dataclasses.replace(study, runs={name: dataclasses.replace(x, seed=x.seed + 5) for name, x in study.runs.items()})
     with pytest.raises(UserError, match=r'teacher\.seed: 0 -> 5'):
-        run_study(other, finished, How())
+        run_study(other, finished, Execution())
     (finished / 'teacher' / 'experiment.json').touch()
     with pytest.raises(UserError, match='is the folder of a run, not of a study: choose another --workdir'):
-        run_study(study, finished / 'teacher', How())
+        run_study(study, finished / 'teacher', Execution())
 
 
 @pytest.mark.parametrize(
     ('how', 'message'),
     [
-        (How(executor='slrm'), r"no executor named 'slrm'; did you mean 'slurm'\? \(there are: local, slurm\)"),
-        (How(jobs=-1), '--jobs=-1: it must be at least 0'),
-        (How(retries=-1), '--retries=-1: it must be at least 0'),
-        (How(cluster=Cluster(nodes=0)), '--nodes=0: it must be at least 1'),
-        (How(cluster=Cluster(time='soon')), r"--time=soon is no time: give minutes \('90'\), 'H:MM:SS' or 'D-HH'"),
-        (How(executor='slurm'), "executor 'slurm' needs sbatch, squeue, scontrol, srun, which this machine does not have"),
+        (Execution(executor='slrm'), r"no executor named 'slrm'; did you mean 'slurm'\? \(there are: local, slurm\)"),
+        (Execution(jobs=-1), '--jobs=-1: it must be at least 0'),
+        (Execution(retries=-1), '--retries=-1: it must be at least 0'),
+        (Execution(cluster=Cluster(nodes=0)), '--nodes=0: it must be at least 1'),
+        (Execution(cluster=Cluster(time='soon')), r"--time=soon is no time: give minutes \('90'\), 'H:MM:SS' or 'D-HH'"),
+        (Execution(executor='slurm'), "executor 'slurm' needs sbatch, squeue, scontrol, srun, which this machine does not have"),
     ],
 )
 def test_how_a_study_cannot_be_executed_is_said(
-    study: Study, tmp_path: Path, how: How, message: str, monkeypatch: pytest.MonkeyPatch
+    study: Study, tmp_path: Path, how: Execution, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('PATH', '')
     reported: list[Path] = []
@@ -226,9 +228,9 @@ def test_how_a_study_cannot_be_executed_is_said(
 
 
 def test_times_are_read_as_sbatch_reads_them() -> None:
-    found = {text: minutes(text) for text in ('90', '90:30', '2:00:00', '1-0', '1-12:30', '0-0:0:1')}
+    found = {text: count_minutes(text) for text in ('90', '90:30', '2:00:00', '1-0', '1-12:30', '0-0:0:1')}
     assert found == {'90': 90, '90:30': 91, '2:00:00': 120, '1-0': 1440, '1-12:30': 2190, '0-0:0:1': 1}
-    validate(How(cluster=Cluster(time='1-0')))
+    validate_execution(Execution(cluster=Cluster(time='1-0')))
 
 
 # ---- One attempt -----------------------------------------------------------------------------------------------------------------
@@ -287,7 +289,7 @@ def test_of_several_processes_the_first_alone_writes(study: Study, tmp_path: Pat
 
 
 def test_the_study_in_the_folder_is_the_one_that_was_entered(study: Study, tmp_path: Path) -> None:
-    prepare(study, tmp_path, How())
+    prepare(study, tmp_path, Execution())
     found = read_study(tmp_path)
     assert found == dataclasses.replace(study, runs={name: study.runs[name] for name in found.runs})
     fewer = dataclasses.replace(
@@ -303,7 +305,7 @@ def test_the_study_in_the_folder_is_the_one_that_was_entered(study: Study, tmp_p
             ),
         ),
     )
-    prepare(fewer, tmp_path, How())
+    prepare(fewer, tmp_path, Execution())
     assert 'scratch-task-1' not in read_study(tmp_path).runs
 
 
@@ -323,4 +325,4 @@ def test_failures_are_counted_in_the_folder(tmp_path: Path) -> None:
     record_failure(tmp_path / 'run', 'second', again=False)
     state = run_state(tmp_path / 'run')
     assert (state.reason, state.attempts, state.again) == ('second', 2, False)
-    assert execute.split('a,b') == ['a,b', 'a', 'b']
+    assert execute.split_globs('a,b') == ['a,b', 'a', 'b']

@@ -9,14 +9,15 @@ import pandas
 import pytest
 
 from research.errors import UserError
+from research.runs.folder import read_result
 from research.study import __main__ as command
 from research.study.columns import COLUMNS, FORMATS, Column
 from research.study.curves import read_curve
 from research.study.ledger import enter
 from research.study.reporting import figures
-from research.study.reporting.cells import Cell, best, gather, look_up
+from research.study.reporting.cells import Cell, find_best, gather, look_up
 from research.study.reporting.claims import cell_text, judge, order_of_published
-from research.study.reporting.remarks import remarks
+from research.study.reporting.remarks import find_problems
 from research.study.reporting.report import report
 from research.study.reporting.sheets import Entry, Sheet, escape, latex
 from research.study.study import Claim, Row
@@ -82,7 +83,7 @@ def test_the_report_says_how_its_numbers_came_about(study, finished):
     assert '- Command: `launch.py --config=experiments/distillation.py`\n' in text
     assert '- Devices: `platform cpu, count 1`\n' in text
     assert '- Versions: `jax 0.10.2`\n' in text
-    assert '- Python: `not recorded`' in text
+    assert '- Version of this code: `not recorded`' in text
     assert '- Uncommitted changes: `no`' in text
     assert '\u2014 for' not in text
 
@@ -101,7 +102,7 @@ def test_missing_numbers_are_marked_with_their_reason_and_never_the_best(study, 
     (finished / 'teacher-task-0' / 'result.json').unlink()
     (finished / 'student-task-0' / 'failure.json').write_text('{"reason": "no memory", "attempts": 1, "again": true}')
     (finished / 'student-task-0' / 'result.json').unlink()
-    (finished / 'student-task-1' / 'result.json').write_text('{"metrics": {}}')
+    rewrite(finished / 'student-task-1' / 'result.json', metrics={})
     report(finished)
     found, text = table(finished), (finished / 'report.md').read_text()
     assert found['Teacher']['MLM loss (nats) ↓'] == '—'
@@ -109,7 +110,7 @@ def test_missing_numbers_are_marked_with_their_reason_and_never_the_best(study, 
     assert found['Teacher']['Task accuracy (%) ↑'] == '93.0 (n=1 of 2)'
     assert found['Student']['Task accuracy (%) ↑'] == '—'
     assert found['Scratch']['Task accuracy (%) ↑'] == '85.5 ± 0.8 (n=2)'
-    assert '- — for `teacher`: interrupted: its result.json is half-written.\n' in text
+    assert '- — for `teacher`: interrupted: its result.json is half-written or from another version of this code.\n' in text
     assert '- — for `teacher-task-0`: interrupted.\n' in text
     assert '- — for `student-task-0`: failed: no memory.\n' in text
     assert "- — for `student-task-1`: its result has no number 'metrics:test/accuracy'.\n" in text
@@ -150,7 +151,8 @@ def test_a_loss_that_frequencies_alone_reach_is_said(study, finished, finish):
     masking = dataclasses.replace(scratch.data.masking, policy='frequency')
     runs = {**study.runs, 'scratch': dataclasses.replace(scratch, data=dataclasses.replace(scratch.data, masking=masking))}
     cells = [[Cell((), {})] * len(study.table.columns)] * len(study.table.rows)
-    assert not any('unigram' in line for line in remarks(dataclasses.replace(study, runs=runs), cells, gather(study, finished)))
+    problems = find_problems(dataclasses.replace(study, runs=runs), cells, gather(study, finished))
+    assert not any('unigram' in line for line in problems)
 
 
 def test_the_report_of_no_study_is_refused(tmp_path):
@@ -217,11 +219,11 @@ def test_best_compares_what_is_printed():
         Cell((0.99,), {'b': 'waiting'}),
         Cell((), {'a': 'waiting'}),
     ]
-    assert best(cells, 'max', form) == [True, True, False, False, False]
-    assert best(cells, 'min', form) == [False, False, True, False, False]
-    assert best(cells, '', form) == [False] * 5
-    assert best(cells[:2], 'max', form) == [False, False]
-    assert best([Cell((float('nan'),), {}), *cells[1:3]], 'max', form) == [False, True, False]
+    assert find_best(cells, 'max', form) == [True, True, False, False, False]
+    assert find_best(cells, 'min', form) == [False, False, True, False, False]
+    assert find_best(cells, '', form) == [False] * 5
+    assert find_best(cells[:2], 'max', form) == [False, False]
+    assert find_best([Cell((float('nan'),), {}), *cells[1:3]], 'max', form) == [False, True, False]
 
 
 def test_exact_numbers_that_agree_show_no_spread():
@@ -231,10 +233,12 @@ def test_exact_numbers_that_agree_show_no_spread():
     assert cell_text(Cell((0.5, float('nan')), {}), FORMATS['percent']) == ('nan ± nan', ' (n=2)')
 
 
-def test_keys_are_paths_with_colons():
-    result = {'metrics': {'dev/mlm': 2, 'flag': True}, 'steps': None}
-    assert look_up(result, 'metrics:dev/mlm') == 2.0
-    assert [look_up(result, key) for key in ('metrics', 'metrics:flag', 'metrics:dev', 'steps', 'metrics:dev/mlm:x')] == [None] * 5
+def test_keys_are_paths_with_colons(study, finished):
+    result = read_result(finished / 'teacher')
+    assert result is not None
+    found = {key: look_up(result, key) for key in ('metrics:dev/mlm', 'parameters:modules:mlm', 'steps', 'unigram_entropy')}
+    assert found == {'metrics:dev/mlm': 2.5, 'parameters:modules:mlm': 500.0, 'steps': 1500.0, 'unigram_entropy': 6.21}
+    assert [look_up(result, key) for key in ('metrics:dev/nsp', 'baseline:majority:score', 'score')] == [None] * 3
 
 
 def test_a_curve_survives_a_kill_and_a_continuation(tmp_path):
@@ -296,8 +300,8 @@ def test_the_shape_figure_appears_where_rows_differ_in_depth(study, finished):
 
 def test_the_pareto_front_has_what_nothing_cheaper_beats():
     found = [figures.Point(str(size), 0, size, Cell((score,), {})) for size, score in ((1, 5), (2, 4), (3, 7), (3, 6), (4, 7))]
-    assert [(each.size, each.score.mean) for each in figures.front(found, 'max')] == [(1, 5), (3, 7)]
-    assert [(each.size, each.score.mean) for each in figures.front(found, 'min')] == [(1, 5), (2, 4)]
+    assert [(each.size, each.score.mean) for each in figures.find_front(found, 'max')] == [(1, 5), (3, 7)]
+    assert [(each.size, each.score.mean) for each in figures.find_front(found, 'min')] == [(1, 5), (2, 4)]
 
 
 # ---- Mixed cells, published numbers, averages, the other files ------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from research.errors import UserError
 from research.experiment import Experiment
-from research.runs.folder import read
+from research.runs.definition import read
 from research.study.config_files import load, module
 from research.study.ledger import read_study
 from research.study.study import Study

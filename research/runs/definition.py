@@ -1,0 +1,60 @@
+"""What a run's folder begins with: its experiment, its tokenizer and its environment."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from research import wire
+from research.data import feed as feeds
+from research.data import tokenizers
+from research.errors import UserError
+from research.experiment import Experiment
+from research.files import write_record
+from research.runs.environment import environment
+from research.runs.folder import read_environment, write_environment
+
+COMPARED = ('commit', 'uncommitted_changes', 'versions', 'devices')  # fields of two sessions' environments
+
+
+def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> list[str]:
+    """Writes the first files of a run's folder, or the session of a run that continues elsewhere. Returns lines for the log.
+
+    Raises UserError if the data of a run that continues have changed.
+    """
+    path = workdir / 'environment.json'
+    here = environment(dataclasses.asdict(feed.facts))
+    if path.exists():
+        first = read_environment(workdir)
+        if first is None:
+            raise UserError(f'{path} is half-written or from another version of this code; give another --workdir')
+        before = first.data['fingerprint']
+        if before != feed.facts.fingerprint:
+            raise UserError(
+                f'the data have changed since {workdir} began ({before} -> {feed.facts.fingerprint}); give another --workdir'
+            )
+        last = first.all_sessions()[-1]
+        changed = [key for key in COMPARED if getattr(last, key) != getattr(here, key)]
+        if changed:
+            write_environment(workdir, dataclasses.replace(first, sessions=(*first.sessions, here)))
+        return [f'continues with other {", ".join(changed)} than before: see {path.name}'] if changed else []
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_record(workdir / 'experiment.json', wire.to_wire(x).to_dict())
+    tokenizers.save_tokenizer(feed.tokenizer, workdir / 'tokenizer')
+    write_environment(workdir, dataclasses.replace(here, steps=steps))
+    return []
+
+
+def read(folder: Path, label: str = '', mend: str = '') -> Experiment:
+    """The experiment of a run folder.
+
+    Raises UserError if there is none, or one of another version; `label` begins the message and `mend` says what to do.
+    """
+    path = folder / 'experiment.json'
+    try:
+        return wire.from_stored(json.loads(path.read_text('utf-8')))
+    except FileNotFoundError:
+        raise UserError(f'{label}{folder} is no run folder: it has no experiment.json{mend}') from None
+    except json.JSONDecodeError as error:
+        raise UserError(f'{label}{path} is not JSON ({error}){mend}') from None
+    except UserError as error:
+        raise UserError(f'{label}{path} is from another version of this code ({error}){mend}') from None

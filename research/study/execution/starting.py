@@ -1,0 +1,22 @@
+"""Which runs may start: one rule for both executors."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from research.study.graph import Needs
+from research.study.states import RunState
+
+ROOT = Path(__file__).parents[3]  # where a run's process imports this code from
+
+
+def may_start(needs: Needs, states: Mapping[str, RunState], name: str, limit: int, tried: bool) -> bool:
+    """Whether a run is to be started now: all that it starts from is done, and it is not done, running or out of attempts.
+
+    limit: how many attempts may have failed. tried: whether this launcher has started the run before.
+    """
+    state = states[name]
+    if any(states[needed].state != 'done' for needed in needs[name]):
+        return False
+    if state.state == 'failed':
+        return not tried or (state.again and state.attempts <= limit)
+    return state.state in ('waiting', 'interrupted')
