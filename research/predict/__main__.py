@@ -18,7 +18,7 @@ import rich.progress
 from numpy.typing import NDArray
 
 from research.command import Parser, run_command
-from research.data.json_lines import parsed, string
+from research.data.json_lines import parse_line, string
 from research.errors import UserError, choose
 from research.predict.batching import predict
 from research.predict.inputs import Input
@@ -76,7 +76,7 @@ def parse(lines: TextIO, source: Any, kind: Kind) -> Iterator[Input]:
             raise UserError(f"'{source}' is not UTF-8: {error.reason}") from None
         if not text.strip():
             continue
-        found = parsed(text, source, line)
+        found = parse_line(text, source, line)
         fields = {}
         where = f"'{source}' line {line}"
         for name in (*kind.fields, *(('pair',) if 'pair' in found and kind.fields == ('text',) else ())):
