@@ -87,18 +87,18 @@ def documents(name: str, field: str, folder: str) -> Iterator[tuple[float, list[
         source = found.as_data_source(split='train')
         total = len(source)
     except Exception as error:  # array_record's own
-        raise damaged(name, found.data_dir, error) from error
+        raise damage_error(name, found.data_dir, error) from error
     for begin in range(0, total, BATCH):
         numbers = range(begin, min(total, begin + BATCH))
         try:
             examples = source.__getitems__(list(numbers))
         except (RuntimeError, OSError, IndexError) as error:
-            raise damaged(name, found.data_dir, error) from error
+            raise damage_error(name, found.data_dir, error) from error
         for number, example in zip(numbers, examples, strict=True):
             yield (number + 1) / total, text(example, field, f'tfds:{name} example {number + 1}').split('\n')
 
 
-def damaged(name: str, folder: Any, error: Exception) -> UserError:
+def damage_error(name: str, folder: Any, error: Exception) -> UserError:
     """The error for a shard that is missing or damaged."""
     return UserError(f"tfds:{name}: a shard in '{folder}' is missing or corrupt ({' '.join(str(error).split())[:200]})")
 

@@ -12,17 +12,17 @@ from research.errors import UserError, nearest
 
 def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of each JSON line of a file; blank lines are skipped."""
-    return ((number, parsed(line, path, number)) for number, line in lines(path) if line.strip())
+    return ((number, parse_line(line, path, number)) for number, line in lines(path) if line.strip())
 
 
-def parsed(line: str, path: Path | str, number: int) -> dict[str, Any]:
+def parse_line(line: str, path: Path | str, number: int) -> dict[str, Any]:
     """The object of a JSON line."""
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"'{path}' line {number} is not JSON: {error.msg} at character {error.pos}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
-        raise UserError(f"'{path}' line {number} is JSON that cannot be read: {error}") from None
+        raise UserError(f"'{path}' line {number} is not JSON that can be read: {error}") from None
     if not isinstance(record, dict):
         raise UserError(f"'{path}' line {number} is not a JSON object but {json.dumps(record)[:40]}")
     return record

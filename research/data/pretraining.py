@@ -50,7 +50,7 @@ def masked_batch(
     else:
         nsp = pairs == 'nsp'
         segments, pair = next_sentence(source, rows, length - 3, generator) if nsp else sentence_order(source, rows, generator)
-        spans = interleaved(*segments)
+        spans = interleave(*segments)
     result = compose(source.ids, spans, len(rows), length, pieces, kinds=(pairs != 'none', source.bounds is not None))
     ids, positions, labels, presence = corrupt(masking, pieces, result['ids'], generator, weights)
     result |= {
@@ -127,7 +127,7 @@ def members(source: Sequences, rows: Places) -> Spans:
     return Spans(row, source.edges[source.first[run]], source.edges[source.last[run]], np.ones(len(row), bool))
 
 
-def interleaved(one: Segment, two: Segment) -> Spans:
+def interleave(one: Segment, two: Segment) -> Spans:
     """Two segments a row: [CLS] A [SEP] B [SEP]."""
     begin, end = (np.stack(both, axis=1).reshape(-1) for both in zip(one, two, strict=True))
     return Spans(np.repeat(np.arange(len(one[0])), 2), begin, end, np.arange(len(begin)) % 2 == 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from research.data import builders, cleaners, docstrings
-from research.data.json_lines import parsed, string
+from research.data.json_lines import parse_line, string
 from research.data.settings import Data
 from research.data.text_files import lines_and_bytes, refuse_long
 from research.errors import UserError, choose, nearest
@@ -104,7 +104,7 @@ def regroup(found: Iterable[Found], titles: list[Callable[[str], bool]]) -> Iter
 def text(pattern: str, data: Data, cache: str) -> Iterator[Found]:
     """Documents separated as `data.documents` says, one paragraph (or sentence) a line."""
     del cache
-    for path, before, total in measured(pattern):
+    for path, before, total in measure_files(pattern):
         document: list[str] = []
         size, position = 0, 0
         for number, line, position in lines_and_bytes(path):
@@ -122,10 +122,10 @@ def text(pattern: str, data: Data, cache: str) -> Iterator[Found]:
 def json_lines(pattern: str, data: Data, cache: str) -> Iterator[Found]:
     """One document a JSON line, in `data.field`, its paragraphs separated by newlines."""
     del cache
-    for path, before, total in measured(pattern):
+    for path, before, total in measure_files(pattern):
         for number, line, position in lines_and_bytes(path):
             if line.strip():
-                document = string(parsed(line, path, number), data.field, f"'{path}' line {number}", 'data.field')
+                document = string(parse_line(line, path, number), data.field, f"'{path}' line {number}", 'data.field')
                 refuse_long(len(document), f"'{path}' line {number}: the document")
                 yield (before + position) / total, document.split('\n')
 
@@ -137,7 +137,7 @@ def parquet(pattern: str, data: Data, cache: str) -> Iterator[Found]:
 
     del cache
 
-    for path, before, total in measured(pattern):
+    for path, before, total in measure_files(pattern):
         try:
             with ParquetFile(path) as file:
                 names = file.schema_arrow.names
@@ -174,7 +174,7 @@ def cell(value: Any, field: str, path: Path, row: int) -> str:
     return document
 
 
-def measured(pattern: str) -> Iterator[tuple[Path, int, int]]:
+def measure_files(pattern: str) -> Iterator[tuple[Path, int, int]]:
     """(path, bytes of the files before it, bytes of all) of each file that a glob matches."""
     paths = files(pattern)
     sizes = [path.stat().st_size for path in paths]

@@ -57,7 +57,7 @@ def train_tokenizer(kind: str, texts: Iterable[str], size: int, lowercase: bool)
     texts = list(texts)
     if not any(texts):
         raise UserError('there is no text to train a tokenizer on')
-    return finished(KINDS[kind](texts, size, lowercase))
+    return finish_tokenizer(KINDS[kind](texts, size, lowercase))
 
 
 def wordpiece(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
@@ -99,7 +99,7 @@ def unigram(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
     """
     tokenizer = as_albert(models.Unigram(), lowercase)
     normal = [tokenizer.normalizer.normalize_str(text) for text in texts]
-    rare = uncovered(normal)
+    rare = rare_characters(normal)
     tokenizer.normalizer = normalizers.Sequence([])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Metaspace(), pre_tokenizers.Split(Regex(f'[{re.escape(SYMBOLS)}]'), 'isolated')]
@@ -138,7 +138,7 @@ def ranked_characters(scores: dict[str, float]) -> list[str]:
     return sorted(found)
 
 
-def uncovered(texts: list[str]) -> re.Pattern[str] | None:
+def rare_characters(texts: list[str]) -> re.Pattern[str] | None:
     """A pattern of the rarest characters of texts, those beyond COVERAGE of their length; None if there are none."""
     counts: Counter[str] = Counter()
     for text in texts:
@@ -165,7 +165,7 @@ def as_bert(model: Any, lowercase: bool) -> Tokenizer:
     return tokenizer
 
 
-def finished(tokenizer: Tokenizer) -> Tokenizer:
+def finish_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
     """The tokenizer with [CLS] A [SEP] B [SEP] as its template, without padding or cutting; '[SEP]' in a text is plain text."""
     pieces = vocabulary_of(tokenizer)
     cls, sep = (tokenizer.id_to_token(id) for id in (pieces.cls, pieces.sep))
@@ -214,7 +214,7 @@ def load_tokenizer(path: str | Path, lowercase: bool = True) -> Tokenizer:
     tokenizer.add_special_tokens(
         [AddedToken(name, special=True) for names in SPECIAL.values() for name in names if tokenizer.token_to_id(name) is not None]
     )
-    return finished(tokenizer)
+    return finish_tokenizer(tokenizer)
 
 
 def from_json(file: Path) -> Tokenizer:

@@ -18,7 +18,7 @@ import rich.progress
 from numpy.typing import NDArray
 
 from research.command import Parser, run_command
-from research.data.json_lines import parsed
+from research.data.json_lines import parse_line
 from research.errors import UserError, choose
 from research.predict.batching import predict, require
 from research.predict.inputs import Input
@@ -69,7 +69,7 @@ def parse(lines: TextIO, source: Any, kind: Kind) -> Iterator[Input]:
             raise UserError(f"'{source}' is not UTF-8: {error.reason}") from None
         if not text.strip():
             continue
-        yield read_input(parsed(text, source, line), f"'{source}' line {line}", kind)
+        yield read_input(parse_line(text, source, line), f"'{source}' line {line}", kind)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from research.data.buckets import POOL
 from research.data.facts import SupervisedFacts
 from research.data.pretraining import Batch
 from research.data.settings import Answers, Data
-from research.data.tokenizers import KINDS, as_albert, as_bert, finished, vocabulary_of
+from research.data.tokenizers import KINDS, as_albert, as_bert, finish_tokenizer, vocabulary_of
 from research.data.windows import repair_answer, trim_offsets, windows
 from research.errors import UserError
 from research.evaluation.spans import find_answers
@@ -37,7 +37,7 @@ def letters(kind: str) -> Tokenizer:
         scored = [*((name, 0.0) for name in special), ('▁', -1.0)]
         tokenizer = as_albert(models.Unigram(scored + [(c, -2.0) for c in characters], unk_id=1), True)
     tokenizer.add_special_tokens(special)
-    return finished(tokenizer)
+    return finish_tokenizer(tokenizer)
 
 
 @pytest.fixture(params=KINDS)

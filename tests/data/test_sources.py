@@ -205,7 +205,7 @@ def test_a_column_named_twice(tmp_path):
 
 
 def test_a_parquet_file_that_vanished(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, 'measured', lambda pattern: [(tmp_path / 'gone.parquet', 0, 1)])
+    monkeypatch.setattr(sources, 'measure_files', lambda pattern: [(tmp_path / 'gone.parquet', 0, 1)])
     with pytest.raises(UserError, match="gone.parquet' cannot be read"):
         list(documents('parquet:gone'))
 

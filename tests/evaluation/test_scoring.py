@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models
 
 from research.data import encoding
 from research.data.settings import Answers, Data
-from research.data.tokenizers import as_bert, finished, vocabulary_of
+from research.data.tokenizers import as_bert, finish_tokenizer, vocabulary_of
 from research.errors import UserError
 from research.evaluation import metrics, scoring
 
@@ -23,7 +23,7 @@ WORDS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'the', 'tower', 'is', 'hi
 def tokenizer() -> Tokenizer:
     found = as_bert(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token='[UNK]'), True)
     found.add_special_tokens(WORDS[:5])
-    return finished(found)
+    return finish_tokenizer(found)
 
 
 @pytest.fixture

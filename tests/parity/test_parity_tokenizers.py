@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from research.data.tokenizers import finished, load_tokenizer, train_tokenizer
+from research.data.tokenizers import finish_tokenizer, load_tokenizer, train_tokenizer
 from research.interchange.folder_tokenizer import read_tokenizer, write_tokenizer
 from research.interchange.reading import keep_tokenizer
 from tests.parity.peers import transformers
@@ -100,5 +100,5 @@ def test_spiece_model(rules, shared_data, tmp_path):
 @pytest.mark.parametrize('lowercase', [True, False])
 @pytest.mark.parametrize('model', ['bert', 'albert'])
 def test_our_own(kind, lowercase, model, tmp_path):
-    ours = finished(train_tokenizer(kind, TEXTS[:-1] * 3, 300, lowercase))
+    ours = finish_tokenizer(train_tokenizer(kind, TEXTS[:-1] * 3, 300, lowercase))
     agree_out(ours, tmp_path / 'out', {'model_type': model})

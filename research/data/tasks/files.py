@@ -15,7 +15,7 @@ Record = dict[str, Any]
 
 def tab_separated(path: Path) -> Iterator[tuple[int, Record]]:
     """(line number, column -> text) of each line of a .tsv file with a header. Only tabs separate columns; quotes are text."""
-    return named(path, ((number, line.split('\t')) for number, line in text_files.lines(path) if line))
+    return name_columns(path, ((number, line.split('\t')) for number, line in text_files.lines(path) if line))
 
 
 def comma_separated(path: Path) -> Iterator[tuple[int, Record]]:
@@ -34,10 +34,10 @@ def comma_separated(path: Path) -> Iterator[tuple[int, Record]]:
             if cells:
                 yield begin, cells
 
-    return named(path, rows())
+    return name_columns(path, rows())
 
 
-def named(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, Record]]:
+def name_columns(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, Record]]:
     """Rows as records, with the names in the first row. Raises UserError for a row with more or fewer cells."""
     header: list[str] = []
     for number, cells in rows:
@@ -69,7 +69,7 @@ def rows(path: Path) -> Iterator[tuple[int, Record]]:
     return READERS[kind](path)
 
 
-def only(folder: Path, name: str) -> list[Path]:
+def find_one(folder: Path, name: str) -> list[Path]:
     """[the file of this name in a folder, plain or compressed]; [] if there is none. Raises UserError for several."""
     found = [path for suffix in ('', *text_files.COMPRESSED) if (path := folder / f'{name}{suffix}').is_file()]
     if len(found) > 1:

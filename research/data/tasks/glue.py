@@ -208,7 +208,7 @@ def records(row: Glue, path: Path, split: str) -> Iterator[tuple[int, dict[str, 
     """(line number, record) of each row of one official file."""
     if row.columns and not split.startswith('test'):
         lines = ((number, line.split('\t')) for number, line in text_files.lines(path) if line)
-        return files.named(path, (each for part in ([(0, list(row.columns))], lines) for each in part))
+        return files.name_columns(path, (each for part in ([(0, list(row.columns))], lines) for each in part))
     if not row.lenient or split.startswith('test'):  # the server expects every row of test
         return files.tab_separated(path)
     return leave_out_broken(row, path)
@@ -224,7 +224,7 @@ def leave_out_broken(row: Glue, path: Path) -> Iterator[tuple[int, dict[str, Any
     if 0 < broken <= BROKEN * len(lines):
         print(f'{path}: {broken} of {len(lines) - 1:,} rows lack a column or a question; they are left out', file=sys.stderr)
         lines = good
-    return files.named(path, iter(lines))
+    return files.name_columns(path, iter(lines))
 
 
 def read(row: Glue, path: Path, split: str) -> list[Example]:

@@ -43,7 +43,7 @@ def read(folder: Path, split: str) -> Iterator[Example]:
         for path in sorted((folder / split / name).glob('*.txt')):
             review = ' '.join(line for _, line in text_files.lines(path))
             yield Example(files.text({'text': review}, 'text', f"'{path}'"), '', label, f"'{path}'", f'{split}/{name}/{path.stem}')
-    for path in files.only(folder, f'{split}.jsonl'):
+    for path in files.find_one(folder, f'{split}.jsonl'):
         for number, record in json_lines.records(path):
             where = f"'{path}' line {number}"
             text = files.text(record, 'text', where)

@@ -46,7 +46,7 @@ def read(folder: Path, split: str, part: str) -> Iterator[Example]:
             yield from questions(json.loads(path.read_text('utf-8-sig')), f"'{path}'", part)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"'{path}' is not a passage of RACE: {error}") from None
-    for path in files.only(folder, f'{split}_{part}.jsonl'):
+    for path in files.find_one(folder, f'{split}_{part}.jsonl'):
         for number, record in json_lines.records(path):
             yield from questions(record, f"'{path}' line {number}", part)
 
