@@ -11,7 +11,7 @@ import dataclasses
 
 from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, load_recipe, parse_scores
 from research.study.study import Claim, Study
 
 SIZES = {'tiny': (1, 2), 'small': (1, 2, 3, 6, 12), 'paper': (1, 3, 6, 12, 24, 48)}
@@ -27,11 +27,11 @@ PUBLISHED = {  # layers -> the row of the paper
 
 def get_study(size: str = 'small') -> Study:
     """ALBERT-large's shape at several depths, each warm-started from the shallower one."""
-    base = papers.scaled(recipe(albert, 'large'), size)
+    base = papers.scale_down(load_recipe(albert, 'large'), size)
     variants, before = {}, ''
     for layers in SIZES[size]:
         x = dataclasses.replace(base, model=dataclasses.replace(base.model, layers=layers), start=before)
-        known = scores(ALBERT_COLUMNS, PUBLISHED[layers]) if layers in PUBLISHED else {}
+        known = parse_scores(ALBERT_COLUMNS, PUBLISHED[layers]) if layers in PUBLISHED else {}
         variants[f'L{layers}'] = Variant(f'{layers} layer{"s" if layers > 1 else ""}', x, known)
         before = f'@L{layers}'
     first, second = list(variants)[:2]

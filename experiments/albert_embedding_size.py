@@ -11,7 +11,7 @@ import dataclasses
 
 from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, load_recipe, parse_scores
 from research.study.study import Claim, Study
 
 # Size -> the embedding sizes in place of the paper's 64, 128, 256 and 768 (at tiny: of its first and its last).
@@ -35,7 +35,7 @@ TITLES = {'none': 'not shared', 'all': 'all shared'}
 
 def get_study(size: str = 'small') -> Study:
     """Four embedding sizes, without sharing and with all layers shared."""
-    base = papers.scaled(recipe(albert, 'base'), size)
+    base = papers.scale_down(load_recipe(albert, 'base'), size)
     sizes = SIZES[size]
     variants = {}
     for sharing, numbers in PUBLISHED.items():
@@ -44,7 +44,7 @@ def get_study(size: str = 'small') -> Study:
             variants[f'{sharing}-E{embedding}'] = Variant(
                 f'{TITLES[sharing]}, E={embedding}',
                 dataclasses.replace(base, model=model),
-                scores(ALBERT_COLUMNS, known),
+                parse_scores(ALBERT_COLUMNS, known),
             )
     least, most = (f'none-E{sizes[place]}' for place in (0, -1))
     return papers.make_study(

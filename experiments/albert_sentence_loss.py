@@ -13,7 +13,7 @@ import dataclasses
 
 from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, load_recipe, parse_scores
 from research.experiment import Experiment
 from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
@@ -63,12 +63,12 @@ CLAIMS = (
 
 def get_study(size: str = 'small') -> Study:
     """The same model without a loss of pairs, with NSP and with SOP."""
-    base = papers.scaled(recipe(albert, 'base'), size)
+    base = papers.scale_down(load_recipe(albert, 'base'), size)
     variants = {
         pairs: Variant(
             pairs.upper() if pairs != 'none' else pairs,
             dataclasses.replace(base, losses=losses, data=dataclasses.replace(base.data, pairs=pairs)),
-            scores((*INTRINSIC, *ALBERT_COLUMNS), PUBLISHED[pairs]),
+            parse_scores((*INTRINSIC, *ALBERT_COLUMNS), PUBLISHED[pairs]),
         )
         for pairs, losses in LOSSES.items()
     }
@@ -82,12 +82,12 @@ def get_study(size: str = 'small') -> Study:
         averaged=ALBERT_TASKS,
         claims=CLAIMS,
         columns=COLUMNS_OF_PAIRS,
-        probes={pairs: probe(base, pairs) for pairs in ('nsp', 'sop')},
+        probes={pairs: make_probe(base, pairs) for pairs in ('nsp', 'sop')},
     )
     return papers.make_study(question, size)
 
 
-def probe(base: Experiment, pairs: str) -> Experiment:
+def make_probe(base: Experiment, pairs: str) -> Experiment:
     """The training of a new pooler and classifier for `pairs` on the frozen layers of `base`."""
     frozen = ('embeddings', *(f'layer_{layer}' for layer in range(base.model.layers)))
     return dataclasses.replace(

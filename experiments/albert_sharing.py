@@ -11,7 +11,7 @@ import dataclasses
 
 from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, load_recipe, parse_scores
 from research.study.study import Claim, Study
 
 # Size -> the embedding sizes in place of the paper's 768 and 128.
@@ -27,7 +27,7 @@ TITLES = {'all': 'all shared', 'attention': 'attention shared', 'ffn': 'feed-for
 
 def get_study(size: str = 'small') -> Study:
     """Four strategies at two embedding sizes."""
-    base = papers.scaled(recipe(albert, 'base'), size)
+    base = papers.scale_down(load_recipe(albert, 'base'), size)
     variants = {}
     for place, embedding in enumerate(SIZES[size]):
         for sharing, known in PUBLISHED.items():
@@ -35,7 +35,7 @@ def get_study(size: str = 'small') -> Study:
             variants[f'E{embedding}-{sharing}'] = Variant(
                 f'E={embedding}, {TITLES[sharing]}',
                 dataclasses.replace(base, model=model),
-                scores(ALBERT_COLUMNS, known[place]),
+                parse_scores(ALBERT_COLUMNS, known[place]),
             )
     key = 'metrics:dev/mlm'
     return papers.make_study(

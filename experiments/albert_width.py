@@ -11,7 +11,7 @@ import dataclasses
 
 from configs import albert
 from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, recipe, scores
+from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, load_recipe, parse_scores
 from research.study.study import Claim, Study
 
 # Size -> (layers, widths, width of a head).
@@ -31,11 +31,13 @@ PUBLISHED = (
 def get_study(size: str = 'small') -> Study:
     """Four widths of a network of three layers, the embedding size the same."""
     layers, widths, head = SIZES[size]
-    base = papers.scaled(recipe(albert, 'large'), size)
+    base = papers.scale_down(load_recipe(albert, 'large'), size)
     variants = {}
     for width, known in zip(widths, PUBLISHED, strict=False):
         model = dataclasses.replace(base.model, layers=layers, width=width, heads=width // head, inner=4 * width)
-        variants[f'H{width}'] = Variant(f'width {width}', dataclasses.replace(base, model=model), scores(ALBERT_COLUMNS, known))
+        variants[f'H{width}'] = Variant(
+            f'width {width}', dataclasses.replace(base, model=model), parse_scores(ALBERT_COLUMNS, known)
+        )
     first, second = list(variants)[:2]
     return papers.make_study(
         Question(

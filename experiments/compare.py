@@ -11,7 +11,7 @@ import dataclasses
 
 from configs import albert, bert, distilbert
 from experiments import papers
-from experiments.papers import Question, Variant, recipe
+from experiments.papers import Question, Variant, load_recipe
 from research.experiment import Experiment
 from research.study.study import Claim, Study
 
@@ -41,7 +41,7 @@ CLAIMS = (
 def get_study(size: str = 'small') -> Study:
     """One model of each family, the same corpus, the same tokenizer, the same tasks."""
     variants = {}
-    for key, x in models(size).items():
+    for key, x in make_models(size).items():
         title, millions, goal, method = GOALS[key]
         facts = {'Goal': goal, 'Method': method, 'Layers': str(x.model.layers)}
         variants[key] = Variant(title, x, {'Parameters (M)': millions}, facts)
@@ -60,12 +60,12 @@ def get_study(size: str = 'small') -> Study:
     return papers.make_study(question, size)
 
 
-def models(size: str) -> dict[str, Experiment]:
+def make_models(size: str) -> dict[str, Experiment]:
     """The pretraining of each family at a size; the student and the ALBERT have BERT's tokenizer."""
-    first = papers.scaled(recipe(bert, 'base'), size)
-    student = papers.scaled(recipe(distilbert, 'base'), size)
+    first = papers.scale_down(load_recipe(bert, 'base'), size)
+    student = papers.scale_down(load_recipe(distilbert, 'base'), size)
     half = dataclasses.replace(student.model, layers=first.model.layers // 2)
-    shared = papers.scaled(recipe(albert, 'base'), size)
+    shared = papers.scale_down(load_recipe(albert, 'base'), size)
     vocabulary = dataclasses.replace(shared.model, vocabulary=first.model.vocabulary)
     return {
         'bert': first,

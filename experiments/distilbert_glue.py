@@ -12,7 +12,7 @@ import dataclasses
 
 from configs import bert, distilbert
 from experiments import papers
-from experiments.papers import Question, Variant, recipe, scores
+from experiments.papers import Question, Variant, load_recipe, parse_scores
 from experiments.task_distillation import TAUGHT
 from research.objectives.losses import Losses, Plain
 from research.study.study import Claim, Row, Study
@@ -30,15 +30,15 @@ PUBLISHED = {
 
 def get_study(size: str = 'small') -> Study:
     """A teacher, the student distilled from it, and the same student alone."""
-    teacher = papers.scaled(recipe(bert, 'base'), size)
-    student = papers.scaled(recipe(distilbert, 'base'), size)
+    teacher = papers.scale_down(load_recipe(bert, 'base'), size)
+    student = papers.scale_down(load_recipe(distilbert, 'base'), size)
     half = dataclasses.replace(student.model, layers=teacher.model.layers // 2)
     student = dataclasses.replace(student, teacher='@bert', model=half)
     data = dataclasses.replace(student.data, tokenizer='@bert')
     alone = dataclasses.replace(student, teacher='', start='', losses=Losses(mlm=Plain(1.0)), data=data)
     titles = {'bert': 'BERT', 'distilbert': 'DistilBERT', 'alone': 'the student without a teacher'}
     variants = {
-        key: Variant(titles[key], x, scores(COLUMNS, PUBLISHED[key]) if key in PUBLISHED else {})
+        key: Variant(titles[key], x, parse_scores(COLUMNS, PUBLISHED[key]) if key in PUBLISHED else {})
         for key, x in (('bert', teacher), ('distilbert', student), ('alone', alone))
     }
     found = papers.make_study(
@@ -67,10 +67,10 @@ def get_study(size: str = 'small') -> Study:
         ),
         size,
     )
-    return second_step(found, papers.seeds(size)) if 'squad' in found.table.rows[0].runs else found
+    return add_second_step(found, papers.count_seeds(size)) if 'squad' in found.table.rows[0].runs else found
 
 
-def second_step(study: Study, seeds: int) -> Study:
+def add_second_step(study: Study, seeds: int) -> Study:
     """The study with two more rows: the student distilled on SQuAD from the teacher's first run of it; and ELMo, as published."""
     runs = dict(study.runs)
     names = tuple(f'distilbert-squad-taught-{seed}' for seed in range(seeds))
@@ -80,6 +80,6 @@ def second_step(study: Study, seeds: int) -> Study:
     rows = (
         *study.table.rows,
         Row('DistilBERT, taught SQuAD (D)', {'squad': names}, {'SQuAD1.1 F1': 86.9, 'SQuAD1.1 EM': 79.1}),
-        Row('ELMo', {}, scores((*COLUMNS[:9], *COLUMNS[-2:]), '44.1 68.6 76.6 71.1 86.2 53.4 91.5 70.4 56.3 68.7 180')),
+        Row('ELMo', {}, parse_scores((*COLUMNS[:9], *COLUMNS[-2:]), '44.1 68.6 76.6 71.1 86.2 53.4 91.5 70.4 56.3 68.7 180')),
     )
     return dataclasses.replace(study, runs=runs, table=dataclasses.replace(study.table, rows=rows))

@@ -11,7 +11,7 @@ no FLOPs (Lan et al. 2020, Table 4). Each is refuted if its claim under the tabl
 
 import dataclasses
 
-from experiments.papers import narrow
+from experiments.papers import make_narrow
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.objectives.losses import Losses, Match, Plain, Soft
@@ -69,19 +69,19 @@ def make_runs(size: str) -> dict[str, Experiment]:
     first_steps, more_steps, steps, batch, layers, width = SIZES[size]
     teacher = Experiment(
         name='teacher',
-        model=narrow(8192, layers, width, length=128),
+        model=make_narrow(8192, layers, width, length=128),
         data=Data(length=128),
         losses=Losses(mlm=Plain(1.0)),
         optimizer=Optimizer(lr=1e-3, warmup=0.05),
-        run=schedule(first_steps, batch),
+        run=make_schedule(first_steps, batch),
     )
     half = dataclasses.replace(teacher.model, layers=layers // 2)
     shared = dataclasses.replace(teacher.model, sharing='all')
-    alone = dataclasses.replace(teacher, model=half, run=schedule(steps, batch))
+    alone = dataclasses.replace(teacher, model=half, run=make_schedule(steps, batch))
     taught = Losses(mlm=Plain(2.0), soft=Soft(5.0, at='masked'), cosine=Match(1.0))
     runs = {
         'teacher': teacher,
-        'teacher-more': dataclasses.replace(teacher, start='@teacher', seed=1, run=schedule(more_steps, batch)),
+        'teacher-more': dataclasses.replace(teacher, start='@teacher', seed=1, run=make_schedule(more_steps, batch)),
         'distilled': dataclasses.replace(alone, teacher='@teacher-more', start='teacher', losses=taught),
         'alone': alone,
         'shared': dataclasses.replace(alone, model=shared),
@@ -91,7 +91,7 @@ def make_runs(size: str) -> dict[str, Experiment]:
     return {name: dataclasses.replace(x, name=name) for name, x in runs.items()}
 
 
-def schedule(steps: int, batch: int) -> Run:
+def make_schedule(steps: int, batch: int) -> Run:
     """A Run that logs a hundred times and evaluates twenty times."""
     twentieth = max(steps // 20, 1)
     return Run(steps=steps, batch=batch, log_every=max(steps // 100, 1), evaluate_every=twentieth, checkpoint_every=twentieth)

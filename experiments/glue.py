@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 
 from configs import finetune
-from experiments.papers import recipe
+from experiments.papers import load_recipe
 from research.data.tasks.glue import GLUE
 from research.experiment import Experiment
 from research.study.columns import COLLAPSED, SCORE, Column
@@ -40,7 +40,7 @@ def get_study(size: str = 'small') -> Study:
         members = []
         for seed in range(seeds):
             name = f'{task}-{lr:g}-{seed}'
-            x = recipe(finetune, task)
+            x = load_recipe(finetune, task)
             x = dataclasses.replace(x, name=name, seed=seed, optimizer=dataclasses.replace(x.optimizer, lr=lr))
             if chained and task in AFTER_MNLI:
                 # The three classes of its head are not theirs.

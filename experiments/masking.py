@@ -11,7 +11,7 @@ with token masks, and the other way round. Each is refuted if its claim under th
 import dataclasses
 import itertools
 
-from experiments.papers import narrow
+from experiments.papers import make_narrow
 from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run
@@ -62,7 +62,7 @@ def make_runs(size: str) -> dict[str, Experiment]:
     """The runs by name: the training under each policy, then the measurements, which take no step."""
     steps, batch, width, vocabulary = SIZES[size]
     base = Experiment(
-        model=narrow(vocabulary, layers=2, width=width, length=64),
+        model=make_narrow(vocabulary, layers=2, width=width, length=64),
         data=Data(length=64),
         losses=Losses(mlm=Plain(1.0)),
         optimizer=Optimizer(lr=1e-3, warmup=0.1),

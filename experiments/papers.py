@@ -76,12 +76,12 @@ class Question:
     note: str = ''
 
 
-def recipe(config: types.ModuleType, size: str) -> Experiment:
+def load_recipe(config: types.ModuleType, size: str) -> Experiment:
     """The experiment that a file of configs/ defines for a size."""
     return from_wire(config.get_config(size))
 
 
-def narrow(vocabulary: int, layers: int, width: int, length: int, like: Architecture = BERT) -> Architecture:
+def make_narrow(vocabulary: int, layers: int, width: int, length: int, like: Architecture = BERT) -> Architecture:
     """A model that learns something within hundreds of steps: heads of 32, no dropout, and initial weights that fit the width."""
     return dataclasses.replace(
         like,
@@ -98,13 +98,13 @@ def narrow(vocabulary: int, layers: int, width: int, length: int, like: Architec
     )
 
 
-def scaled(published: Experiment, size: str) -> Experiment:
+def scale_down(published: Experiment, size: str) -> Experiment:
     """The published recipe at a size: with its own objective and sharing, its embeddings factorised or not as published."""
     if size == 'paper':
         return dataclasses.replace(published, data=dataclasses.replace(published.data, source=CORPUS))
     scale, model = SCALES[size], published.model
     small = dataclasses.replace(
-        narrow(scale.vocabulary, scale.layers, scale.width, scale.length, model),
+        make_narrow(scale.vocabulary, scale.layers, scale.width, scale.length, model),
         heads=scale.heads,
         embedding=scale.width if model.embedding == model.width else scale.width // 4,
     )
@@ -125,7 +125,7 @@ def scaled(published: Experiment, size: str) -> Experiment:
     )
 
 
-def downstream(size: str, wanted: Sequence[str], family: str) -> dict[str, Experiment]:
+def make_tasks(size: str, wanted: Sequence[str], family: str) -> dict[str, Experiment]:
     """Task -> its recipe of configs/finetune.py: FAMILY-TASK if there is one, else TASK.
 
     At `paper` the tasks are `wanted`; at other sizes the scale's own that have a recipe, or the embedded task if none has.
@@ -133,7 +133,7 @@ def downstream(size: str, wanted: Sequence[str], family: str) -> dict[str, Exper
     names = wanted if size == 'paper' else SCALES[size].tasks
     spelled = {task: f'{family}-{task}' if f'{family}-{task}' in finetune.SIZES else task for task in (*names, 'packages')}
     there = [task for task in names if spelled[task] in finetune.SIZES] or ['packages']
-    found = {task: recipe(finetune, spelled[task]) for task in there}
+    found = {task: load_recipe(finetune, spelled[task]) for task in there}
     if size == 'paper':
         return found
     scale = SCALES[size]
@@ -150,7 +150,7 @@ def downstream(size: str, wanted: Sequence[str], family: str) -> dict[str, Exper
     }
 
 
-def task_columns(tasks: Sequence[str], averaged: Sequence[str], relative: str) -> tuple[Column, ...]:
+def make_task_columns(tasks: Sequence[str], averaged: Sequence[str], relative: str) -> tuple[Column, ...]:
     """A column a task, two for a task with two numbers; their mean Avg; and Avg in percent of that of the row `relative`, if any.
 
     Avg is the mean of the tasks `averaged`, or of all `tasks` if some of those are missing.
@@ -178,8 +178,8 @@ def make_study(question: Question, size: str) -> Study:
 
     At a size without all the averaged tasks, Avg and parameters have no published numbers beside them.
     """
-    tasks = downstream(size, question.tasks, question.family)
-    of_tasks = task_columns(tuple(tasks), question.averaged, question.relative)
+    tasks = make_tasks(size, question.tasks, question.family)
+    of_tasks = make_task_columns(tuple(tasks), question.averaged, question.relative)
     last = tuple(COLUMNS[key] for key in ('checkpoint', 'time', 'memory', 'speed', 'latency'))
     columns = (COLUMNS['parameters'], COLUMNS['flops'], *question.columns, *of_tasks, *last)
     titles = {column.title for column in columns}
@@ -188,7 +188,7 @@ def make_study(question: Question, size: str) -> Study:
     runs = {key: dataclasses.replace(variant.experiment, name=key) for key, variant in question.variants.items()}
     rows = []
     for key, variant in question.variants.items():
-        followers = follow(key, question.probes, tasks, seeds(size))
+        followers = make_followers(key, question.probes, tasks, count_seeds(size))
         runs |= {name: x for members in followers.values() for name, x in members.items()}
         roles = {'pretrain': (key,), **{role: tuple(members) for role, members in followers.items()}}
         published = {title: number for title, number in variant.published.items() if title in titles}
@@ -197,7 +197,7 @@ def make_study(question: Question, size: str) -> Study:
     return Study(question.name, runs, table, question.note, question.claims)
 
 
-def follow(
+def make_followers(
     key: str, probes: Mapping[str, Experiment], tasks: Mapping[str, Experiment], number: int
 ) -> dict[str, dict[str, Experiment]]:
     """Role -> the runs that start from the variant `key`, by name: each probe once, each task with `number` seeds."""
@@ -210,12 +210,12 @@ def follow(
     }
 
 
-def seeds(size: str) -> int:
+def count_seeds(size: str) -> int:
     """How many seeds of fine-tuning a size has."""
     return SEEDS if size == 'paper' else SCALES[size].seeds
 
 
-def scores(names: Sequence[str], numbers: str) -> dict[str, float]:
+def parse_scores(names: Sequence[str], numbers: str) -> dict[str, float]:
     """The published row '89.9/82.9 80.1/77.8 82.9' as column title -> number, for columns of F1/EM and of single numbers."""
     found = {}
     for name, text in zip(names, numbers.split(), strict=True):

@@ -9,7 +9,7 @@ table does not hold. The ALBERT shows that sharing all layers and factorising th
 
 import dataclasses
 
-from experiments.papers import narrow
+from experiments.papers import make_narrow
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.objectives.losses import Losses, Match, Plain, Soft
@@ -45,20 +45,20 @@ CLAIMS = (
 def get_study(size: str = 'small') -> Study:
     """Four pretrained models, each fine-tuned to predict the package that a docstring is from, and one table."""
     steps, task_steps = SIZES[size]
-    pretrained = pretraining(steps)
+    pretrained = make_pretraining(steps)
     rows = tuple(Row(title, {'pretrain': (name,), 'task': (f'{name}-task',)}) for name, title in TITLES.items())
     return Study(
         name='quickstart',
-        runs={**pretrained, **{f'{name}-task': fine_tuning(name, task_steps) for name in pretrained}},
+        runs={**pretrained, **{f'{name}-task': make_fine_tuning(name, task_steps) for name in pretrained}},
         table=Table('Four small encoders on the embedded corpus', rows, score=COLUMNS['task'].title),
         note='One seed, one corpus of documentation, minutes of training: it shows the chain, not how the methods compare.',
         claims=CLAIMS,
     )
 
 
-def pretraining(steps: int) -> dict[str, Experiment]:
+def make_pretraining(steps: int) -> dict[str, Experiment]:
     """The four models by name, the longest run first."""
-    model = dataclasses.replace(narrow(4096, layers=4, width=128, length=128), deviation=0.05)
+    model = dataclasses.replace(make_narrow(4096, layers=4, width=128, length=128), deviation=0.05)
     teacher = Experiment(
         name='teacher',
         model=model,
@@ -86,7 +86,7 @@ def pretraining(steps: int) -> dict[str, Experiment]:
     return {x.name: x for x in (teacher, albert, student, alone)}
 
 
-def fine_tuning(name: str, steps: int) -> Experiment:
+def make_fine_tuning(name: str, steps: int) -> Experiment:
     """The fine-tuning of the pretrained model `name` on the embedded task."""
     third, tenth = max(steps // 3, 1), max(steps // 10, 1)
     return Experiment(

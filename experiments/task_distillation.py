@@ -12,7 +12,7 @@ import dataclasses
 
 from configs import finetune
 from configs.finetune import LOSSES
-from experiments.papers import recipe
+from experiments.papers import load_recipe
 from research.data.tasks import TASKS
 from research.experiment import Experiment
 from research.objectives.losses import Match, Plain, Soft
@@ -35,7 +35,7 @@ TAUGHT = {
 
 def get_study(size: str = 'sst2') -> Study:
     """Two students, each with the teacher and without, three seeds each. All start from the teacher's weights."""
-    base = dataclasses.replace(recipe(finetune, size), start='teacher', teacher=f'runs/{size}')
+    base = dataclasses.replace(load_recipe(finetune, size), start='teacher', teacher=f'runs/{size}')
     runs: dict[str, Experiment] = {}
     rows, claims = [], []
     for student, surgery in STUDENTS.items():

@@ -131,7 +131,8 @@ def predict(
     """The prediction for each input, as `python -m research.predict` gives it; for a single input that of it alone.
 
     inputs: texts, or dicts with the fields of the kind: 'text' and perhaps 'pair', or 'question' and 'context'.
-    kind: fill-mask, classify, answer, embed or hidden. Raises UserError for a model without the head that the kind reads, and for an input that does not fit.
+    kind: fill-mask, classify, answer, embed or hidden. Raises UserError for a model without the head that the kind reads, and
+    for an input without the fields that the kind reads.
     """
     with _printing(verbose):
         loaded = source if isinstance(source, Loaded) else load(source, verbose=verbose)

@@ -331,7 +331,7 @@ def firsts() -> dict[Experiment, list[str]]:
 def test_the_first_run_of_a_study_takes_real_steps(
     x: Experiment, text: dict[str, Any], examples: dict[str, Any], tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for program in ('latency', 'smooth'):  # they are no steps, and are compiled in the tests of recipes
+    for program in ('measure_latency', 'measure_smoothness'):  # they are no steps, and are compiled in the tests of recipes
         monkeypatch.setattr(ending, program, lambda *_: None)
     x = override(x, {**text, 'name': 'first'})
     if x.data.task:  # a study of tasks begins with a model that is there already

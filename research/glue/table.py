@@ -59,22 +59,22 @@ def group_runs(folder: Path) -> dict[str, list[Seeds]]:
     return {task: list(each.values()) for task, each in found.items()}
 
 
-def score_of(result: Result) -> float:
+def reported_score(result: Result) -> float:
     """The score of the reported split; only for a run that has one."""
     assert result.score is not None, 'group_runs leaves out runs without a score'
     return result.score
 
 
-def selection_score(result: Result) -> float:
+def selecting_score(result: Result) -> float:
     """The number that a setting is chosen by: the metric that selected the checkpoint, or the reported score if none did."""
     by = result.selected.by if result.selected is not None else ''
-    return result.metrics[by] if by in result.metrics else score_of(result)
+    return result.metrics[by] if by in result.metrics else reported_score(result)
 
 
 def format_row(task: str, runs: Seeds, chosen: bool) -> str:
     """A line of the table: the spread of the score over the seeds of a setting."""
     x, first = runs[0]
-    scores = [score_of(result) for _, result in runs]
+    scores = [reported_score(result) for _, result in runs]
     spread = f' ± {100 * statistics.stdev(scores):.1f}' if len(scores) > 1 else ''
     assert first.baseline is not None, 'every task has one'
     chance = [guess['score'] for guess in (first.baseline.majority, first.baseline.random)]
@@ -101,7 +101,7 @@ def make_table(folder: Path) -> list[str]:
     ]
     medians: dict[str, dict[str, float]] = {}
     for task, settings in group_runs(folder).items():
-        best = max(settings, key=lambda runs: statistics.fmean(selection_score(result) for _, result in runs))
+        best = max(settings, key=lambda runs: statistics.fmean(selecting_score(result) for _, result in runs))
         lines += [format_row(task, runs, chosen=runs is best and len(settings) > 1) for runs in settings]
         names = set.intersection(*(set(result.metrics) for _, result in best))
         medians[task] = {name: statistics.median(result.metrics[name] for _, result in best) for name in names}

@@ -103,18 +103,18 @@ def make_result(
         wall_seconds=parts.log.wall(),
         tokens_per_second=statistics.median(speeds) if speeds else None,
         peak_memory_bytes=parallel.peak_memory() or resident,
-        latency_seconds=latency(parts.model, params, x.data.length),
-        smoothness=None if x.data.task else smooth(parts, params),
+        latency_seconds=measure_latency(parts.model, params, x.data.length),
+        smoothness=None if x.data.task else measure_smoothness(parts, params),
         unigram_entropy=facts.unigram_entropy,
         labels=None if facts.labels is None else tuple(facts.labels),
         baseline=report_baselines(parts, supervised, metrics, verdicts) if supervised else None,
         reported=supervised.reported or None if supervised else None,
         score=metrics[headline] if headline in metrics else None,
-        collapsed=collapses(verdicts, supervised.reported) if supervised else None,
+        collapsed=find_collapses(verdicts, supervised.reported) if supervised else None,
     )
 
 
-def smooth(parts: Parts, params: Any) -> Smoothness | None:
+def measure_smoothness(parts: Parts, params: Any) -> Smoothness | None:
     """The distance and the angle by which each layer moves its input, over the first held-out batches; None without any."""
     if 'dev' not in parts.feed.evaluation:
         return None
@@ -147,13 +147,13 @@ def report_baselines(
     return Baseline(**found)
 
 
-def collapses(verdicts: Mapping[str, scoring.Verdict], reported: str) -> dict[str, int]:
+def find_collapses(verdicts: Mapping[str, scoring.Verdict], reported: str) -> dict[str, int]:
     """Labelled split -> 1 if the model has collapsed there, else 0; 'reported' -> the same of the reported split."""
     found = {split: int(verdict.collapsed) for split, verdict in verdicts.items() if verdict.metrics}
     return found | ({'reported': found[reported]} if reported in found else {})
 
 
-def latency(model: Model, params: Any, length: int) -> float:
+def measure_latency(model: Model, params: Any, length: int) -> float:
     """Seconds of a forward pass of one sequence of `length`: the median of 30, with classifiers, without vocabulary logits."""
     classifiers = [name for name, _ in model.heads if name != 'mlm']
 

@@ -21,7 +21,7 @@ def perform(arguments: list[str]) -> int:
         from research.study.stored import read_needs
 
         name, needs = read_needs(given.folder)
-        terminal.console().print(progress.make_table(name, given.folder, queue.current_states(needs, given.folder)))
+        terminal.make_console().print(progress.make_table(name, given.folder, queue.current_states(needs, given.folder)))
         return 0
     if given.command == 'report':
         from research.study.reporting.report import report

@@ -8,7 +8,7 @@ from research.files import lines, read_lines
 TAIL = 16_384  # bytes: some dozens of lines
 
 
-def last_lines(path: Path) -> list[dict[str, float]]:
+def read_last_lines(path: Path) -> list[dict[str, float]]:
     """The last lines of a metrics.jsonl, however long it is; [] if there is none."""
     try:
         with path.open('rb') as file:

@@ -5,7 +5,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from research.data.tasks import TASKS
+from research.data import tasks
 from research.data.tasks.race import PARTS
 from research.errors import UserError, choose
 from research.evaluation.measures import ACCURACIES
@@ -15,7 +15,7 @@ from research.objectives.losses import LOSSES
 from research.runs.folder import Result
 
 # The splits and the metrics that a Result can have, of any data.
-OFFICIAL = [split for row in TASKS.values() for split in row.sizes if split != 'train']
+OFFICIAL = [split for row in tasks.TASKS.values() for split in row.sizes if split != 'train']
 SPLITS = tuple(dict.fromkeys(['dev', 'test', 'selection', *OFFICIAL]))
 NAMES = (
     *(name for name, row in LOSSES.items() if not row.teacher),

@@ -14,23 +14,23 @@ from research.files import read_record, write_record
 from research.study.columns import Column
 from research.study.graph import order
 from research.study.states import begun
-from research.study.stored import other_version, read_stored
+from research.study.stored import make_version_error, read_stored
 from research.study.study import Claim, Row, Study, Table
 from research.wire import differences, from_stored, to_wire
 
 SHOWN = 5  # differences named in a refusal
 
 
-def wire(experiment: Experiment) -> dict[str, Any]:
+def to_plain(experiment: Experiment) -> dict[str, Any]:
     """The experiment as plain JSON values."""
     return json.loads(json.dumps(to_wire(experiment).to_dict()))
 
 
-def definition(study: Study) -> dict[str, Any]:
+def make_definition(study: Study) -> dict[str, Any]:
     """The content of study.json: all of the study, each run's wire with a hash of it and of the hashes of its starts."""
     runs: dict[str, dict[str, Any]] = {}
     for name in order(study.needs):
-        experiment = wire(study.runs[name])
+        experiment = to_plain(study.runs[name])
         starts = [runs[needed]['hash'] for needed in study.needs[name]]
         hashed = hashlib.sha256(json.dumps([experiment, starts], sort_keys=True).encode()).hexdigest()
         runs[name] = {'hash': hashed[:16], 'experiment': experiment}
@@ -55,7 +55,7 @@ def read_study(folder: Path) -> Study:
             stored['name'], runs, Table(table['title'], rows, columns, table['score'], table['source']), stored['note'], claims
         )
     except (KeyError, TypeError, AttributeError, UserError) as error:
-        raise other_version(folder, error) from None
+        raise make_version_error(folder, error) from None
 
 
 def _record(kind: Any, values: Mapping[str, Any]) -> Any:
@@ -75,7 +75,7 @@ def compare(study: Study, stored: dict[str, Any], path: Path) -> dict[str, list[
     A field that Experiment has gained since is no difference at its default, although the hash is another.
     """
     found: dict[str, list[str]] = {}
-    for name, wanted in definition(study)['runs'].items():
+    for name, wanted in make_definition(study)['runs'].items():
         if name not in stored['runs'] or stored['runs'][name]['hash'] == wanted['hash']:
             continue
         try:
@@ -127,7 +127,7 @@ def enter(study: Study, folder: Path) -> None:
     if (folder / 'experiment.json').exists():
         raise UserError(f'{folder} is the folder of a run, not of a study: choose another --workdir')
     stored = read_own(study, folder)
-    wanted = definition(study)
+    wanted = make_definition(study)
     if stored is not None:
         wanted['left_out'] = [name for name in stored['runs'] if name not in wanted['runs']]
         wanted['runs'] = {**{name: stored['runs'][name] for name in wanted['left_out']}, **wanted['runs']}

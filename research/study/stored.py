@@ -25,10 +25,10 @@ def read_needs(folder: Path) -> tuple[str, dict[str, tuple[str, ...]]]:
         wires = {name: run['experiment'] for name, run in stored['runs'].items() if name not in stored['left_out']}
         return stored['name'], {name: siblings(x['start'], x['teacher'], x['data']['tokenizer']) for name, x in wires.items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise other_version(folder, error) from None
+        raise make_version_error(folder, error) from None
 
 
-def other_version(folder: Path, error: Exception) -> UserError:
+def make_version_error(folder: Path, error: Exception) -> UserError:
     """The UserError for a study.json that this code cannot read because of `error`."""
     return UserError(
         f'{folder / "study.json"} is from another version of this code ({type(error).__name__}: {error}):'

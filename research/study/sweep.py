@@ -32,7 +32,7 @@ def read_axis(text: str, module: types.ModuleType) -> list[list[Point]]:
     return [list(getattr(module, 'sweep_' + choose('sweep axis', name, list_axes(module)))()) for name in text.split(',')]
 
 
-def name_of(point: Point) -> str:
+def name_point(point: Point) -> str:
     """The name of a run: the keys that it changes, without their sections, and their values."""
     return ','.join(f'{key.partition(".")[2] or key}={value}' for key, value in point.items()) or 'unchanged'
 
@@ -44,9 +44,9 @@ def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Stud
     runs = {}
     for combination in itertools.product(*found):
         point = {key: value for part in combination for key, value in part.items()}
-        if name_of(point) in runs:
-            raise UserError(f"the sweep has two runs '{name_of(point)}': its axes set the same keys")
-        runs[name_of(point)] = override(x, point)
+        if name_point(point) in runs:
+            raise UserError(f"the sweep has two runs '{name_point(point)}': its axes set the same keys")
+        runs[name_point(point)] = override(x, point)
     refuse_unused(runs.values(), changed)
     if x.data.task:
         score = Column('Score of the task (%)', 'run', 'score', 'percent', 'max', 'on the reported split')

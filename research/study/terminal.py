@@ -8,7 +8,7 @@ import rich.table
 import rich.text
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """'12 days', '2 h 05 min', '3 min 20 s' or '12 s'."""
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)
@@ -19,7 +19,7 @@ def duration(seconds: float) -> str:
     return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'
 
 
-def console() -> rich.console.Console:
+def make_console() -> rich.console.Console:
     """The terminal; if the output is none, one without colours and as wide as a table needs."""
     terminal = sys.stdout.isatty()
     return rich.console.Console(file=sys.stdout, force_terminal=terminal, width=None if terminal else 200, highlight=False)

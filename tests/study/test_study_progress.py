@@ -21,7 +21,7 @@ from research.runs import lock
 from research.runs import run as runs
 from research.runs.folder import read_environment
 from research.study import __main__ as command
-from research.study.curves import last_lines
+from research.study.curves import read_last_lines
 from research.study.execution import execute, queue, slurm
 from research.study.execution.monitor import Monitor
 from research.study.execution.progress import Progress, make_table, read_progress
@@ -30,7 +30,7 @@ from research.study.ledger import enter
 from research.study.planning import dry, listing, resolving
 from research.study.states import RunState, record_failure, run_states
 from research.study.study import Table
-from research.study.terminal import duration
+from research.study.terminal import format_duration
 from research.surgery import Surgery
 from research.wire import override
 
@@ -44,8 +44,8 @@ def test_progress_is_read_off_the_folder_while_it_is_written(study, finished: Pa
     text = ''.join(json.dumps(line) + '\n' for line in [*lines, {'step': 20, 'wall': 41.0, 'dev/mlm': 4.0}]) + '{"step": 3'
     (run / 'metrics.jsonl').write_text(text)
     assert read_progress(run) == Progress(20, 1500, 5.0, 900.0, 2960.0)
-    assert len(last_lines(run / 'metrics.jsonl')) == 3 and last_lines(run / 'none.jsonl') == []
-    assert [duration(seconds) for seconds in (12.4, 200, 3725, 1e6)] == ['12 s', '3 min 20 s', '1 h 02 min', '12 days']
+    assert len(read_last_lines(run / 'metrics.jsonl')) == 3 and read_last_lines(run / 'none.jsonl') == []
+    assert [format_duration(seconds) for seconds in (12.4, 200, 3725, 1e6)] == ['12 s', '3 min 20 s', '1 h 02 min', '12 days']
 
 
 def test_status_shows_every_run_with_its_reason(study, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +100,7 @@ def test_a_run_of_any_state_may_be_said_to_start(study, tmp_path: Path, state: s
 def test_the_list_shows_overrides_parameters_flops_and_times(
     study, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, 'measured_speed', lambda: 1e12)
+    monkeypatch.setattr(listing, 'measure_speed', lambda: 1e12)
     study = dataclasses.replace(
         study,
         runs={
@@ -120,11 +120,11 @@ def test_times_come_from_finished_runs_where_there_are_some(study, finished: Pat
     assert found[0].seconds == 0.0 and 'that finished runs of this study reached' in basis
     results = [json.loads((finished / name / 'result.json').read_text()) for name in study.runs]
     work, wall = sum(each['flops_per_step'] * each['steps'] for each in results), sum(each['wall_seconds'] for each in results)
-    assert listing.seen_speed(study, finished) == pytest.approx(work / wall)
+    assert listing.read_speed(study, finished) == pytest.approx(work / wall)
 
 
 def test_what_is_not_known_is_not_guessed(study, tmp_path: Path, finish, monkeypatch) -> None:
-    monkeypatch.setattr(listing, 'measured_speed', lambda: 1e12)
+    monkeypatch.setattr(listing, 'measure_speed', lambda: 1e12)
     inherits = dataclasses.replace(study.runs['teacher'], start='/nowhere', surgery=Surgery(inherit=True))
     runs = {
         'unknown': inherits,
@@ -136,7 +136,7 @@ def test_what_is_not_known_is_not_guessed(study, tmp_path: Path, finish, monkeyp
     assert [found[name].parameters for name in ('unknown', 'after')] == [None, None]
     assert found['taught'].parameters and found['taught'].step_flops is None and found['taught'].seconds is None
     finish(tmp_path, study, 'teacher', 2.5, steps=0)
-    assert listing.seen_speed(study, tmp_path) is None
+    assert listing.read_speed(study, tmp_path) is None
 
 
 def test_a_teacher_that_is_there_is_counted(study, finished: Path, monkeypatch) -> None:
@@ -145,7 +145,7 @@ def test_a_teacher_that_is_there_is_counted(study, finished: Path, monkeypatch) 
     outside = dataclasses.replace(taught, teacher=str(finished / 'teacher'))
     runs = resolving.validate_runs(study, finished)
     found = [resolving.resolve(resolving.Complete(x, True), finished / 'student', runs) for x in (alone, taught, outside)]
-    flops = [listing.step_flops(each) or 0 for each in found]
+    flops = [listing.count_step_flops(each) or 0 for each in found]
     assert flops[0] < flops[1] == flops[2]
     memory = [dry.describe(each)['memory_bytes'] for each in found]
     size = costs.summary(study.runs['teacher'].model, (('mlm', study.runs['teacher'].model.vocabulary),))['total']

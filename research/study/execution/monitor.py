@@ -9,7 +9,7 @@ import rich.live
 
 from research.study.execution.progress import make_table
 from research.study.states import RunState
-from research.study.terminal import console, duration
+from research.study.terminal import format_duration, make_console
 
 
 class Monitor:
@@ -23,7 +23,7 @@ class Monitor:
         self._live: rich.live.Live | None = None
         self._drawn = 0.0
         if sys.stdout.isatty():
-            self._live = rich.live.Live(make_table(study, folder, states), console=console(), refresh_per_second=2)
+            self._live = rich.live.Live(make_table(study, folder, states), console=make_console(), refresh_per_second=2)
             self._live.start()
         for name, state in states.items():
             if state.state == 'done':
@@ -52,7 +52,7 @@ class Monitor:
             if state.state == self._before[name].state and state.attempts == self._before[name].attempts:
                 continue
             if state.state == 'done':
-                took = f' in {duration(time.monotonic() - self._began[name])}' if name in self._began else ' elsewhere'
+                took = f' in {format_duration(time.monotonic() - self._began[name])}' if name in self._began else ' elsewhere'
                 self.say(name, f'done{took}')
             elif state.state == 'failed':
                 self.say(name, f'failed: {state.reason}')

@@ -9,9 +9,9 @@ import rich.table
 import rich.text
 
 from research.runs.folder import read_environment
-from research.study.curves import last_lines
+from research.study.curves import read_last_lines
 from research.study.states import RunState
-from research.study.terminal import duration
+from research.study.terminal import format_duration
 
 COLOURS = {
     'done': 'green',
@@ -38,7 +38,7 @@ def read_progress(workdir: Path) -> Progress:
     """The progress of a run by its metrics.jsonl and environment.json."""
     environment = read_environment(workdir)
     steps = None if environment is None else environment.steps
-    lines = [line for line in last_lines(workdir / 'metrics.jsonl') if 'train/loss' in line]
+    lines = [line for line in read_last_lines(workdir / 'metrics.jsonl') if 'train/loss' in line]
     if not lines:
         return Progress(steps=steps)
     first, last = lines[0], lines[-1]
@@ -72,7 +72,7 @@ def make_table(study: str, folder: Path, states: Mapping[str, RunState]) -> rich
             step,
             '' if found.loss is None else f'{found.loss:.3f}',
             '' if found.speed is None else f'{found.speed:,.0f}',
-            duration(found.left) if under_way and found.left is not None else '',
+            format_duration(found.left) if under_way and found.left is not None else '',
             rich.text.Text(state.reason if state.state != 'done' else ''),
         )
     return shown

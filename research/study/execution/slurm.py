@@ -166,7 +166,7 @@ def submit(study: str, folder: Path, names: list[str], waits_for: tuple[str, ...
         setup=[f'export PYTHONPATH={ROOT}${{PYTHONPATH:+:$PYTHONPATH}}'],
         srun_args=['--kill-on-bad-exit=1'],
         **({'dependency': f'afterok:{":".join(ids)}'} if ids else {}),
-        **job_options(execution.cluster),
+        **make_job_options(execution.cluster),
     )
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # its message is in the error below
@@ -178,7 +178,7 @@ def submit(study: str, folder: Path, names: list[str], waits_for: tuple[str, ...
         write_record(job_file(folder, name), {'job': job.job_id, 'attempts': run_state(folder / name).attempts})
 
 
-def job_options(cluster: Cluster) -> dict[str, Any]:
+def make_job_options(cluster: Cluster) -> dict[str, Any]:
     """The options of a job as submitit names them."""
     given = {
         'partition': cluster.partition,

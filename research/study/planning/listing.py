@@ -19,7 +19,7 @@ from research.runs.folder import read_result
 from research.study.planning.resolving import Resolved, resolve, validate_runs
 from research.study.states import run_states
 from research.study.study import Study
-from research.study.terminal import console, duration
+from research.study.terminal import format_duration, make_console
 
 # The share of a matrix product's speed that training is assumed to reach before a run of the study has shown it.
 UTILISATION = 0.4
@@ -54,7 +54,7 @@ def find_overrides(study: Study) -> dict[str, str]:
     return {name: text.strip() for name, text in found.items()}
 
 
-def step_flops(run: Resolved) -> float | None:
+def count_step_flops(run: Resolved) -> float | None:
     """The FLOPs of a training step, its teacher's forward pass included; None if that is not known yet."""
     x = run.experiment
     if not run.known or (run.reads_teacher and run.teacher is None):
@@ -78,7 +78,7 @@ def count_steps(x: Experiment) -> int | None:
     return steps.number_of_steps(x.run.steps, x.run.epochs, len(splits['train']), x.run.batch) if 'train' in splits else None
 
 
-def measured_speed() -> float:
+def measure_speed() -> float:
     """FLOP/s of a large float32 matrix product on this machine's devices."""
     side = 2048
     one = jnp.ones((side, side))
@@ -92,7 +92,7 @@ def measured_speed() -> float:
     return 2 * side**3 / min(times)
 
 
-def seen_speed(study: Study, folder: Path) -> float | None:
+def read_speed(study: Study, folder: Path) -> float | None:
     """FLOP/s of the finished runs of the study, all their time counted; None if none of them took a step."""
     results = [result for name in study.runs if (result := read_result(folder / name)) is not None]
     work = sum(result.flops_per_step * result.steps for result in results)
@@ -116,7 +116,7 @@ def plan_runs(study: Study, folder: Path, names: list[str]) -> tuple[list[Planne
         number = counted[x.data, x.run]
         run = resolve(runs[name], folder / name, runs)
         parameters = costs.summary(run.experiment.model, run.heads)['encoder'] if run.known else None
-        flops = step_flops(run)
+        flops = count_step_flops(run)
         seconds = None if number is None or flops is None else 0.0 if state == 'done' else number * flops / speed
         found.append(PlannedRun(name, state, overrides[name], parameters, flops, number, seconds))
     return found, basis
@@ -124,10 +124,10 @@ def plan_runs(study: Study, folder: Path, names: list[str]) -> tuple[list[Planne
 
 def find_speed(study: Study, folder: Path) -> tuple[float, str]:
     """(the FLOP/s that training is assumed to reach, the source of that number in words)."""
-    seen = seen_speed(study, folder)
+    seen = read_speed(study, folder)
     if seen is not None:
         return seen, f'the {seen / 1e9:,.1f} GFLOP/s that finished runs of this study reached'
-    speed = UTILISATION * measured_speed()
+    speed = UTILISATION * measure_speed()
     return speed, f'{speed / 1e9:,.1f} GFLOP/s, {UTILISATION:.0%} of the speed of a matrix product on this machine'
 
 
@@ -150,10 +150,10 @@ def show(study: Study, folder: Path, names: list[str]) -> None:
             '?' if run.parameters is None else f'{run.parameters:,}',
             '?' if run.steps is None else f'{run.steps:,}',
             work,
-            '?' if run.seconds is None else duration(run.seconds),
+            '?' if run.seconds is None else format_duration(run.seconds),
             rich.text.Text(run.overrides),
         )
-    out = console()
+    out = make_console()
     out.print(shown)
     out.print(summarize(found, basis), soft_wrap=True, markup=False)
 
@@ -163,4 +163,4 @@ def summarize(found: list[PlannedRun], basis: str) -> str:
     known = [run.seconds for run in found if run.seconds is not None]
     unknown = len(found) - len(known)
     rest = f', and {unknown} whose time is not known before their data, start or teacher are there' if unknown else ''
-    return f'about {duration(sum(known))} for all of them one after the other{rest}; at {basis}'
+    return f'about {format_duration(sum(known))} for all of them one after the other{rest}; at {basis}'

@@ -94,7 +94,7 @@ def read_cell(study: Study, names: tuple[str, ...], key: str, evidence: Mapping[
     return Cell(values, missing, find_mixed(study, names, evidence))
 
 
-def row_cell(study: Study, row: Row, column: Column, evidence: Mapping[str, Evidence]) -> Cell:
+def read_row_cell(study: Study, row: Row, column: Column, evidence: Mapping[str, Evidence]) -> Cell:
     """The Cell at `row` and `column`; an empty one if the row has no run in the column's role."""
     if column.of:
         titled = {each.title: each for each in study.table.columns}
@@ -104,7 +104,7 @@ def row_cell(study: Study, row: Row, column: Column, evidence: Mapping[str, Evid
     if not column.relative:
         return cell
     base = next(each for each in study.table.rows if each.title == column.relative)
-    whole = row_cell(study, base, dataclasses.replace(column, relative=''), evidence)
+    whole = read_row_cell(study, base, dataclasses.replace(column, relative=''), evidence)
     if not whole.comparable or whole.mean == 0:
         return Cell((), {**cell.missing, **whole.missing}, cell.mixed)
     return dataclasses.replace(cell, values=tuple(value / whole.mean for value in cell.values))
@@ -164,7 +164,7 @@ def _redefined(defined: Experiment, stored: Experiment | None) -> bool:
     return stored is None or bool(differences(stored, defined))
 
 
-def baseline(name: str, column: Column, evidence: Mapping[str, Evidence]) -> float | None:
+def find_baseline(name: str, column: Column, evidence: Mapping[str, Evidence]) -> float | None:
     """The score of always giving the commonest answer; None unless the column is a metric of a task and the run is done."""
     result = evidence[name].result
     key = column.key.removeprefix('metrics:')
@@ -173,10 +173,10 @@ def baseline(name: str, column: Column, evidence: Mapping[str, Evidence]) -> flo
     return result.baseline.majority[key]
 
 
-def baselines(rows: tuple[Row, ...], column: Column, evidence: Mapping[str, Evidence]) -> list[float]:
+def find_baselines(rows: tuple[Row, ...], column: Column, evidence: Mapping[str, Evidence]) -> list[float]:
     """The different baselines of a column's runs, in increasing order: one for each different test set."""
     names = [name for row in rows if column.role in row.runs for name in row.runs[column.role]]
-    return sorted({share for name in names if (share := baseline(name, column, evidence)) is not None})
+    return sorted({share for name in names if (share := find_baseline(name, column, evidence)) is not None})
 
 
 def show_number(value: float, form: Format) -> str:

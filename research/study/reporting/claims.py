@@ -6,14 +6,14 @@ from collections.abc import Mapping
 import scipy.stats
 
 from research.study.columns import FORMATS, Format
-from research.study.reporting.cells import Cell, Evidence, read_cell, row_cell, show_number
+from research.study.reporting.cells import Cell, Evidence, read_cell, read_row_cell, show_number
 from research.study.study import Claim, Study
 
 SHOWN = 4  # pairs of rows in another order that are named
 SIGNIFICANCE = 0.05
 
 
-def cell_text(cell: Cell, form: Format) -> tuple[str, str]:
+def format_cell(cell: Cell, form: Format) -> tuple[str, str]:
     """(number, remark) of a cell: ('83.1 ± 0.4', ' (n=2 of 3)')."""
     seeds = len(cell.values) + len(cell.missing)
     if not cell.values:
@@ -25,7 +25,7 @@ def cell_text(cell: Cell, form: Format) -> tuple[str, str]:
     return text, remark + (' †' if cell.mixed else '')
 
 
-def subject(names: tuple[str, ...], study: Study) -> str:
+def name_runs(names: tuple[str, ...], study: Study) -> str:
     """The name of some runs in a claim: the title of the row that has exactly these in one role, else their own names."""
     for row in study.table.rows:
         if names in row.runs.values():
@@ -44,8 +44,8 @@ def judge(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) -> str:
     shown = []
     for (_, key), cell in zip(claim.sides(), cells, strict=True):
         form = formats[key] if key in formats else FORMATS['plain']
-        shown.append(' '.join(''.join(cell_text(cell, form)).split()))
-    subjects = [subject(names, study) for names, _ in claim.sides()]
+        shown.append(' '.join(''.join(format_cell(cell, form)).split()))
+    subjects = [name_runs(names, study) for names, _ in claim.sides()]
     text = claim.text.replace('{a}', subjects[0]).replace('{b}', subjects[1])
     both = f'{text}: {shown[0]} against {shown[1]}'
     missing = {name: why for cell in cells for name, why in cell.missing.items()}
@@ -88,7 +88,7 @@ def order_of_published(study: Study, evidence: Mapping[str, Evidence]) -> list[s
     for column in study.table.columns:
         known = []
         for row in study.table.rows:
-            cell = row_cell(study, row, column, evidence)
+            cell = read_row_cell(study, row, column, evidence)
             if column.title in row.published and cell.comparable:
                 known.append((row.title, row.published[column.title], cell.mean))
         pairs = [(a, b) for place, a in enumerate(known) for b in known[place + 1 :] if a[1] != b[1]]

@@ -110,7 +110,7 @@ def add_remark(axes: Axes, text: str, height: float) -> None:
     axes.annotate(text, (1, height), (-2, 3), ha='right', va='bottom', fontsize=8, color=GREY, **place)
 
 
-def side_by_side(axes: Axes, sizes: Sequence[float]) -> list[Transform]:
+def move_apart(axes: Axes, sizes: Sequence[float]) -> list[Transform]:
     """Where to draw points of these sizes: points of one size are moved apart, so that none hides another."""
     peers = [[other for other, near in enumerate(sizes) if math.isclose(near, size)] for size in sizes]
     shifts = [APART * (together.index(place) - (len(together) - 1) / 2) for place, together in enumerate(peers)]
@@ -120,7 +120,7 @@ def side_by_side(axes: Axes, sizes: Sequence[float]) -> list[Transform]:
 
 def draw_points(axes: Axes, points: Sequence[Point], styles: Sequence[dict[str, Any]]) -> None:
     """A marker for each point, with a bar of one standard deviation if it has several seeds."""
-    for point, style, place in zip(points, styles, side_by_side(axes, [point.size for point in points]), strict=True):
+    for point, style, place in zip(points, styles, move_apart(axes, [point.size for point in points]), strict=True):
         seeds, mean = len(point.score.values) > 1, point.score.mean
         spread = point.score.deviation if seeds else 0.0
         axes.errorbar(point.size, mean, yerr=spread if seeds else None, capsize=3, elinewidth=1, transform=place, **style)

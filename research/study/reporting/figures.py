@@ -14,7 +14,7 @@ from research.models.architecture import Architecture
 from research.runs.folder import Smoothness
 from research.study.columns import FORMATS, Column
 from research.study.curves import Curve, read_curve
-from research.study.reporting.cells import Cell, Evidence, baselines, row_cell
+from research.study.reporting.cells import Cell, Evidence, find_baselines, read_row_cell
 from research.study.reporting.drawing import (
     GREY,
     Drawn,
@@ -53,7 +53,7 @@ def find_owners(study: Study) -> dict[str, tuple[str, int]]:
     return found | {name: (name, len(study.table.rows) + place) for place, name in enumerate(strangers)}
 
 
-def curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
+def draw_curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
     """Held-out MLM loss over steps of every run that has it, and training loss of the others.
 
     A panel holds runs that compare: one masking policy, or one task.
@@ -92,7 +92,7 @@ def curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Draw
     return save(figure, 'curves', 'Loss over steps, of all runs')
 
 
-def score_column(study: Study) -> Column | None:
+def find_score_column(study: Study) -> Column | None:
     """The column that figures show as the score; None if the table has none."""
     return next((column for column in study.table.columns if column.title == study.table.score), None)
 
@@ -101,7 +101,7 @@ def find_points(study: Study, score: Column, evidence: Mapping[str, Evidence], s
     """The rows that have both a score and a size. sizes: place of a row -> its size."""
     found = []
     for place, row in enumerate(study.table.rows):
-        cell = row_cell(study, row, score, evidence)
+        cell = read_row_cell(study, row, score, evidence)
         if place in sizes and cell.values and all(map(math.isfinite, cell.values)):
             scale = FORMATS[score.format].scale
             found.append(Point(row.title, place, sizes[place], Cell(tuple(number * scale for number in cell.values), cell.missing)))
@@ -118,23 +118,23 @@ def find_front(found: list[Point], better: str) -> list[Point]:
     return kept
 
 
-def cost(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
+def draw_cost(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
     """Score against parameters, FLOPs and latency, with the Pareto front of each."""
-    score = score_column(study)
+    score = find_score_column(study)
     if score is None:
         return None
     drawn: list[tuple[Column, list[Point]]] = []
     for column in study.table.columns:
         if column.key not in COSTS:
             continue
-        cells = [row_cell(study, row, column, evidence) for row in study.table.rows]
+        cells = [read_row_cell(study, row, column, evidence) for row in study.table.rows]
         scale = FORMATS[column.format].scale
         means = {place: cell.mean * scale for place, cell in enumerate(cells) if cell.values and not cell.missing}
         if found := find_points(study, score, evidence, means):
             drawn.append((column, found))
     if not drawn:
         return None
-    majority = [share * FORMATS[score.format].scale for share in baselines(study.table.rows, score, evidence)]
+    majority = [share * FORMATS[score.format].scale for share in find_baselines(study.table.rows, score, evidence)]
     figure, places = make_panels(len(drawn))
     for axes, (column, found) in zip(places, drawn, strict=True):
         best = find_front(found, score.better)
@@ -172,9 +172,9 @@ def find_models(study: Study, evidence: Mapping[str, Evidence]) -> dict[int, Arc
     return found
 
 
-def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
+def draw_shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
     """Score against those of depth, embedding size and width in which rows differ; a line joins rows that agree in the others."""
-    score, found = score_column(study), find_models(study, evidence)
+    score, found = find_score_column(study), find_models(study, evidence)
     varied = [field for field in SHAPES if len({getattr(model, field) for model in found.values()}) > 1]
     if score is None or not varied:
         return None
@@ -207,7 +207,7 @@ def shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn
     return save(figure, 'shape', f'{score.title} against {" and ".join(SHAPES[field].lower() for field, _ in drawn)}')
 
 
-def layers(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
+def draw_layers(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
     """L2 distance and angle between each layer's input and output, of every pretrained model (Lan et al. 2020, Figure 1)."""
     found: dict[tuple[str, int], list[Smoothness]] = {}
     for name, owner in find_owners(study).items():
@@ -231,10 +231,10 @@ def layers(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Draw
 
 
 FIGURES: dict[str, Callable[[Study, Mapping[str, Evidence], Path], Drawn | None]] = {
-    'curves': curves,
-    'cost': cost,
-    'shape': shape,
-    'layers': layers,
+    'curves': draw_curves,
+    'cost': draw_cost,
+    'shape': draw_shape,
+    'layers': draw_layers,
 }
 
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from research.data.masking import MASKING
-from research.study.reporting.cells import Cell, Evidence, baseline, read_cell
+from research.study.reporting.cells import Cell, Evidence, find_baseline, read_cell
 from research.study.reporting.sheets import Entry, Sheet
 from research.study.reporting.table import MISSING
 from research.study.study import Study
-from research.study.terminal import duration
+from research.study.terminal import format_duration
 
 ENVIRONMENT = {
     'command': 'Command',
@@ -38,7 +38,7 @@ def find_problems(study: Study, cells: list[list[Cell]], evidence: Mapping[str, 
                 lines.append(f'† {row.title}, {column.title}: mixed {" and ".join(cell.mixed)} among {names}.')
     for column in study.table.columns:
         for name in [name for row in study.table.rows if column.role in row.runs for name in row.runs[column.role]]:
-            chance, cell = baseline(name, column, evidence), read_cell(study, (name,), column.key, evidence)
+            chance, cell = find_baseline(name, column, evidence), read_cell(study, (name,), column.key, evidence)
             if chance is not None and cell.values and cell.mean <= chance:
                 lines.append(f'`{name}` scores no better than the commonest label: it has learnt nothing from its task.')
     for name, found in evidence.items():
@@ -56,27 +56,27 @@ def find_problems(study: Study, cells: list[list[Cell]], evidence: Mapping[str, 
     return list(dict.fromkeys(lines))
 
 
-def spell(value: Any) -> str:
+def spell_value(value: Any) -> str:
     """A value of environment.json in words."""
     if isinstance(value, Mapping):
-        return ', '.join(f'{key} {spell(item)}' for key, item in value.items())
+        return ', '.join(f'{key} {spell_value(item)}' for key, item in value.items())
     if isinstance(value, list | tuple):
         return shlex.join(map(str, value))
     return {True: 'yes', False: 'no', None: 'unknown'}[value] if value is None or isinstance(value, bool) else str(value)
 
 
-def provenance(study: Study, evidence: Mapping[str, Evidence]) -> tuple[Sheet, list[str]]:
+def describe_provenance(study: Study, evidence: Mapping[str, Evidence]) -> tuple[Sheet, list[str]]:
     """How the numbers came about: (a table of the runs, lines on their environments, naming the runs if they differ)."""
     lines = []
     for name, found in evidence.items():
         result = found.result
         texts = [f'`{name}`', found.state.state, ', '.join(study.needs[name]) or MISSING]
-        texts.append(MISSING if found.environment is None else spell(found.environment.data['fingerprint']))
-        texts.append(MISSING if found.experiment is None else spell(found.experiment.seed))
+        texts.append(MISSING if found.environment is None else spell_value(found.environment.data['fingerprint']))
+        texts.append(MISSING if found.experiment is None else spell_value(found.experiment.seed))
         if result is None:
             texts += [MISSING] * 3
         else:
-            texts += [f'{result.steps:,}', duration(result.train_seconds), duration(result.wall_seconds)]
+            texts += [f'{result.steps:,}', format_duration(result.train_seconds), format_duration(result.wall_seconds)]
         lines.append(tuple(map(Entry, texts)))
     titles = ('Run', 'State', 'From', 'Data', 'Seed', 'Steps', 'Training', 'All of it')
     facts = []
@@ -84,7 +84,7 @@ def provenance(study: Study, evidence: Mapping[str, Evidence]) -> tuple[Sheet, l
         holders: dict[str, list[str]] = {}
         for name, found in evidence.items():
             for session in found.environment.all_sessions() if found.environment is not None else ():
-                holders.setdefault(spell(getattr(session, key)) or 'not recorded', []).append(name)
+                holders.setdefault(spell_value(getattr(session, key)) or 'not recorded', []).append(name)
         for value, names in holders.items():
             facts.append(f'{title}: `{value}`' + (f' (of {", ".join(dict.fromkeys(names))})' if len(holders) > 1 else ''))
     return Sheet(titles, tuple(lines), left=4), facts

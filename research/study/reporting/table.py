@@ -6,8 +6,8 @@ from typing import Any
 import pandas
 
 from research.study.columns import FORMATS, Column
-from research.study.reporting.cells import Cell, Evidence, baselines, find_best, show_number
-from research.study.reporting.claims import cell_text
+from research.study.reporting.cells import Cell, Evidence, find_baselines, find_best, show_number
+from research.study.reporting.claims import format_cell
 from research.study.reporting.sheets import Entry, Sheet
 from research.study.study import Study
 
@@ -15,7 +15,7 @@ MISSING = '—'
 ARROWS = {'max': ' ↑', 'min': ' ↓', '': ''}
 
 
-def published(study: Study, column: Column) -> bool:
+def has_published(study: Study, column: Column) -> bool:
     """Whether a row has a published number for the column."""
     return any(column.title in row.published for row in study.table.rows)
 
@@ -27,7 +27,7 @@ def main_sheet(study: Study, cells: list[list[Cell]]) -> Sheet:
     titles = ['', *facts]
     for column in columns:
         titles.append(column.title + ARROWS[column.better])
-        titles += ['published', 'Δ'] if published(study, column) else []
+        titles += ['published', 'Δ'] if has_published(study, column) else []
     forms = [FORMATS[column.format] for column in columns]
     bold = [find_best([line[place] for line in cells], column.better, forms[place]) for place, column in enumerate(columns)]
     lines = []
@@ -35,8 +35,8 @@ def main_sheet(study: Study, cells: list[list[Cell]]) -> Sheet:
         entries = [Entry(row.title), *(Entry(row.facts[title] if title in row.facts else '') for title in facts)]
         for place, (column, cell) in enumerate(zip(columns, line, strict=True)):
             form = forms[place]
-            entries.append(Entry(*cell_text(cell, form), bold=bold[place][index]))
-            if published(study, column):
+            entries.append(Entry(*format_cell(cell, form), bold=bold[place][index]))
+            if has_published(study, column):
                 known = row.published[column.title] if column.title in row.published else None
                 entries.append(Entry(MISSING if known is None else f'{known:,.{form.digits}f}'))
                 apart = MISSING if known is None or not cell.values else f'{cell.mean * form.scale - known:+,.{form.digits}f}'
@@ -45,7 +45,7 @@ def main_sheet(study: Study, cells: list[list[Cell]]) -> Sheet:
     return Sheet(tuple(titles), tuple(lines), 1 + len(facts))
 
 
-def numbers(study: Study, cells: list[list[Cell]]) -> pandas.DataFrame:
+def make_frame(study: Study, cells: list[list[Cell]]) -> pandas.DataFrame:
     """The table for machines: means, deviations, seeds, published numbers and differences, in the units that the table prints."""
     records = []
     for row, line in zip(study.table.rows, cells, strict=True):
@@ -57,7 +57,7 @@ def numbers(study: Study, cells: list[list[Cell]]) -> pandas.DataFrame:
             record[f'{column.title} n'] = len(cell.values)
             record[f'{column.title} missing'] = len(cell.missing)
             record[f'{column.title} mixed'] = ' '.join(cell.mixed)
-            if published(study, column):
+            if has_published(study, column):
                 known = row.published[column.title] if column.title in row.published else None
                 record[f'{column.title} published'] = known
                 record[f'{column.title} difference'] = cell.mean * scale - known if cell.values and known is not None else None
@@ -65,12 +65,12 @@ def numbers(study: Study, cells: list[list[Cell]]) -> pandas.DataFrame:
     return pandas.DataFrame(records)
 
 
-def caption(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Evidence]) -> list[str]:
+def write_caption(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Evidence]) -> list[str]:
     """The sentences under the table: what each column shows, and how to read its marks."""
     columns, rows = study.table.columns, study.table.rows
     lines = []
     for column in columns:
-        shares = ' or '.join(show_number(share, FORMATS[column.format]) for share in baselines(rows, column, evidence))
+        shares = ' or '.join(show_number(share, FORMATS[column.format]) for share in find_baselines(rows, column, evidence))
         chance = f'always giving the commonest label scores {shares}' if shares else ''
         mean = f'the mean of {", ".join(dict.fromkeys(column.of))}, each task counting once' if column.of else ''
         share = f"relative to '{column.relative}'" if column.relative else ''
@@ -82,7 +82,7 @@ def caption(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Eviden
         lines.append('±: the sample standard deviation over n seeds.')
     else:
         lines.append('One seed a cell: no spread is known.')
-    if any(published(study, column) for column in columns):
+    if any(has_published(study, column) for column in columns):
         lines.append(f'Published: {study.table.source}; Δ: measured minus published.')
     if any(cell.mixed for line in cells for cell in line):
         lines.append('†: the runs of the cell differ in more than their seed; see below.')

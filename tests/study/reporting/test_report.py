@@ -16,10 +16,10 @@ from research.study.curves import read_curve
 from research.study.ledger import enter
 from research.study.reporting import figures
 from research.study.reporting.cells import Cell, find_best, gather, look_up
-from research.study.reporting.claims import cell_text, judge, order_of_published
+from research.study.reporting.claims import format_cell, judge, order_of_published
 from research.study.reporting.remarks import find_problems
 from research.study.reporting.report import report
-from research.study.reporting.sheets import Entry, Sheet, escape, latex
+from research.study.reporting.sheets import Entry, Sheet, escape_latex, to_latex
 from research.study.study import Claim, Row
 
 
@@ -227,10 +227,10 @@ def test_best_compares_what_is_printed():
 
 
 def test_exact_numbers_that_agree_show_no_spread():
-    assert cell_text(Cell((4.4e6, 4.4e6), {}), FORMATS['millions']) == ('4.40', '')
-    assert cell_text(Cell((4.4e6, 4.6e6), {}), FORMATS['millions']) == ('4.50 ± 0.14', ' (n=2)')
-    assert cell_text(Cell((0.5, 0.5), {}), FORMATS['percent']) == ('50.0 ± 0.0', ' (n=2)')
-    assert cell_text(Cell((0.5, float('nan')), {}), FORMATS['percent']) == ('nan ± nan', ' (n=2)')
+    assert format_cell(Cell((4.4e6, 4.4e6), {}), FORMATS['millions']) == ('4.40', '')
+    assert format_cell(Cell((4.4e6, 4.6e6), {}), FORMATS['millions']) == ('4.50 ± 0.14', ' (n=2)')
+    assert format_cell(Cell((0.5, 0.5), {}), FORMATS['percent']) == ('50.0 ± 0.0', ' (n=2)')
+    assert format_cell(Cell((0.5, float('nan')), {}), FORMATS['percent']) == ('nan ± nan', ' (n=2)')
 
 
 def test_keys_are_paths_with_colons(study, finished):
@@ -428,11 +428,11 @@ def test_the_web_page_holds_all_and_needs_nothing(reported):
 
 def test_latex_is_escaped_and_set_by_booktabs(study, finished):
     sheet = Sheet(('', 'A_1 (%) ↓'), ((Entry('50% & more', '', True), Entry('1.0 ± 0.1', ' (n=2)', True)),), 1)
-    text = latex(sheet, 'All #1', ['**bold** `x_y`'])
+    text = to_latex(sheet, 'All #1', ['**bold** `x_y`'])
     assert r'\caption{All \#1. bold x\_y}' in text and r'\begin{tabular}{lr}' in text
     assert r' & A\_1 (\%) $\downarrow$ \\' in text
     assert r'\textbf{50\% \& more} & \textbf{1.0 $\pm$ 0.1} (n=2) \\' in text
-    assert escape('a\\b~^{}$') == r'a\textbackslash{}b\textasciitilde{}\textasciicircum{}\{\}\$'
+    assert escape_latex('a\\b~^{}$') == r'a\textbackslash{}b\textasciitilde{}\textasciicircum{}\{\}\$'
     report(finished)
     assert r'\toprule' in (finished / 'table.tex').read_text()
 
