@@ -111,6 +111,8 @@ def read_execution() -> Execution:
 
 def parse(arguments: list[str]) -> dict[str, str]:
     """Fills FLAGS and returns the changes to the config: dotted name -> text. Both `--a=b` and `--a b` are understood."""
+    for name in (*OURS, *CLUSTER):  # a process may run several command lines
+        FLAGS[name].unparse()
     try:
         rest = FLAGS(arguments, known_only=True)[1:]
     except flags.Error as error:

@@ -1,5 +1,6 @@
 """Experiments that are refused before anything starts: impossible values, and keys that would change nothing."""
 
+import dataclasses
 import re
 from collections.abc import Iterable
 
@@ -26,6 +27,13 @@ def validate(x: Experiment) -> None:
     losses.validate(x.losses, x.model, offered(x), x.teacher)
     optim.validate(x.optimizer)
     _validate_together(x)
+
+
+def validate_without_start(x: Experiment) -> None:
+    """`validate` before the start, whose architecture the experiment inherits, is known: it may have any number of positions."""
+    if x.surgery.inherit:
+        x = dataclasses.replace(x, model=dataclasses.replace(x.model, positions=max(x.model.positions, x.data.length)))
+    validate(x)
 
 
 def _validate_names(x: Experiment) -> None:

@@ -82,7 +82,8 @@ def override_sibling(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
     """
     known = keys(Experiment)
     found = override(x, {key: new for key, new in changes.items() if key not in known or not str(value(x, key)).startswith('@')})
-    return found if is_scored(found) else override(found, {'run.patience': x.run.patience})
+    waits = found.run.patience > 0 and not is_scored(found)
+    return override(found, {'run.patience': x.run.patience}) if waits else found
 
 
 def _override(x: Any, path: list[str], value: Any, key: str) -> Any:

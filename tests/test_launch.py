@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,17 @@ CONFIGS = {path.stem: path for path in sorted((Path(__file__).parent.parent / 'c
 
 
 @pytest.fixture
-def command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+def command(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """command(arguments) -> (exit status, stdout, stderr) of `python launch.py arguments` in the repository, in this process."""
     monkeypatch.chdir(root)
 
-    def forget() -> None:
-        launch.FLAGS.unparse_flags()
-        for name in ('config', 'workdir', 'sweep', 'dry'):
-            launch.FLAGS[name].unparse()
-
     def command(*arguments: str) -> tuple[int, str, str]:
-        forget()
         capsys.readouterr()
         status = launch.main(['launch.py', *arguments])
         told = capsys.readouterr()
         return status, told.out, told.err
 
-    yield command
-    forget()
+    return command
 
 
 @pytest.mark.parametrize(

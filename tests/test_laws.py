@@ -148,6 +148,14 @@ def test_the_step_and_the_data_know_nothing_of_one_another(place: str) -> None:
             assert not within(own(path), BESIDES[place]), f'{path.name} imports {within(own(path), BESIDES[place])}'
 
 
+def test_a_file_has_one_job_and_a_function_fits_a_page() -> None:
+    for path in [*RESEARCH, ROOT / 'launch.py', *CONFIGS, *sorted((ROOT / 'experiments').glob('*.py'))]:
+        assert len(path.read_text().splitlines()) <= 310, f'{path} is long'
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, f'{path}:{node.lineno} {node.name} is long'
+
+
 def test_research_knows_neither_recipes_nor_questions() -> None:
     for path in RESEARCH:
         assert not {name.partition('.')[0] for name in imports(path)} & {

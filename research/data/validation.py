@@ -147,7 +147,7 @@ def unused_without_task(data: Data) -> dict[str, str]:
     keys += sorted({name for row in tasks.TASKS.values() for name in row.reads})
     found = {f'data.{key}': "it is for a task, but data.task=''" for key in keys}
     policy = data.masking.policy
-    for name, row in MASKING.items():
+    for name, row in MASKING.items() if policy in MASKING else ():
         reason = f"only data.masking.policy='{name}' reads it, but it is '{policy}'"
         found |= {f'data.masking.{option}': reason for option in row.options if option not in MASKING[policy].options}
     if data.pairs == 'none':

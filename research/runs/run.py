@@ -30,6 +30,7 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     began = time.monotonic()
     memory.keep_memory()
     parallel.join()
+    validation.validate_without_start(x)  # what is wrong whatever the start is comes first
     x = sources.resolve(x, workdir)
     validation.validate(x)
     with lock.hold(workdir) if parallel.chief() else contextlib.nullcontext():

@@ -14,7 +14,7 @@ from research.runs import sources
 from research.study.graph import order
 from research.study.study import Study
 from research.surgery import inherit
-from research.validation import validate
+from research.validation import validate, validate_without_start
 from research.wire import setting
 
 
@@ -57,10 +57,7 @@ def complete(x: Experiment, workdir: Path, siblings: Mapping[str, Complete]) -> 
 
 def validate_run(run: Complete) -> None:
     """Raises UserError for an experiment that is impossible, whatever its start will be if that is not known."""
-    x = run.experiment
-    if not run.known:  # the start may have any number of positions
-        x = dataclasses.replace(x, model=dataclasses.replace(x.model, positions=max(x.model.positions, x.data.length)))
-    validate(x)
+    (validate if run.known else validate_without_start)(run.experiment)
 
 
 def validate_runs(study: Study, folder: Path) -> dict[str, Complete]:

@@ -1,0 +1,275 @@
+"""Every key of the wire: an impossible value of it is refused by --dry, by --list and by a start, before anything is written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import launch
+from research.experiment import Experiment
+from research.wire import identity, keys
+
+# An impossible value of every key, as a command line spells it. A new key fails until it has one, and a check.
+IMPOSSIBLE = {
+    'name': 'a/b',
+    'seed': '-1',
+    'model.vocabulary': '0',
+    'model.layers': '0',
+    'model.width': '-8',
+    'model.heads': '0',
+    'model.inner': '0',
+    'model.embedding': '0',
+    'model.projection': 'perhaps',
+    'model.positions': '0',
+    'model.position_kind': 'rotary',
+    'model.types': '-1',
+    'model.pooler': 'perhaps',
+    'model.activation': 'swish',
+    'model.sharing': 'al',
+    'model.groups': '0',
+    'model.table': '(-1,0),(0,0)',
+    'model.dropout': '1.0',
+    'model.attention_dropout': '-0.1',
+    'model.head_dropout': 'nan',
+    'model.span_dropout': '2',
+    'model.epsilon': '0',
+    'model.deviation': '0',
+    'model.dtype': 'float16',
+    'model.unroll': '-1',
+    'model.remat': '2',
+    'data.source': 'jsnl:a',
+    'data.field': '\n',
+    'data.documents': 'lines',
+    'data.folder': 'a\nb',
+    'data.cleaners': 'ascii',
+    'data.deduplicate': 'perhaps',
+    'data.changed': 'refuze',
+    'data.tokenizer': '',
+    'data.lowercase': 'perhaps',
+    'data.length': '7',
+    'data.pairs': 'nps',
+    'data.fill': 'piece',
+    'data.pack': 'perhaps',
+    'data.first_length': '4',
+    'data.first_share': '1.0',
+    'data.short': '-0.1',
+    'data.held_out': '1.0',
+    'data.masking.policy': 'span',
+    'data.masking.rate': '0',
+    'data.masking.mask': '-0.1',
+    'data.masking.random': '-0.1',
+    'data.masking.predictions': '-1',
+    'data.masking.ngram': '0',
+    'data.masking.smoothing': '-1',
+    'data.task': 'package',
+    'data.select': 'tset',
+    'data.buckets': '32,16',
+    'data.answers.stride': '0',
+    'data.answers.question': '0',
+    'data.answers.longest': '0',
+    'data.answers.best': '0',
+    'data.answers.threshold': 'inf',
+    'data.train': 'a\nb',
+    'data.dev': 'a\rb',
+    'data.test': 'a\tb',
+    'data.text': '',
+    'data.pair': 'a\nb',
+    'data.label': 'a\nb',
+    'data.score': 'a\nb',
+    'data.labels': 'a,b,a',
+    'data.dev_share': '1.0',
+    'losses.mlm.weight': '-1',
+    'losses.nsp.weight': 'nan',
+    'losses.sop.weight': '-1',
+    'losses.label.weight': '-1',
+    'losses.regression.weight': '-1',
+    'losses.choice.weight': '-1',
+    'losses.span.weight': '-1',
+    'losses.soft.weight': '-1',
+    'losses.soft.at': 'maskd',
+    'losses.soft.temperature': '0',
+    'losses.cosine.weight': '-1',
+    'losses.cosine.at': 'label',
+    'losses.mse.weight': '-1',
+    'losses.mse.at': 'nowhere',
+    'start': 'a\nb',
+    'surgery.layers': '-1',
+    'surgery.drop': 'la bel',
+    'surgery.inherit': 'perhaps',
+    'surgery.keep': '0',
+    'surgery.sharing': 'al',
+    'teacher': 'teacher',
+    'optimizer.name': 'adam',
+    'optimizer.lr': '-1',
+    'optimizer.warmup': '-0.1',
+    'optimizer.power': '-1',
+    'optimizer.decay_from_start': 'perhaps',
+    'optimizer.weight_decay': '-1',
+    'optimizer.beta1': '1',
+    'optimizer.beta2': '-0.1',
+    'optimizer.epsilon': '0',
+    'optimizer.bias_correction': 'perhaps',
+    'optimizer.clip': '-1',
+    'optimizer.layer_decay': '0',
+    'optimizer.frozen': 'layer 0',
+    'optimizer.ema': '1',
+    'run.steps': '-1',
+    'run.epochs': '-1',
+    'run.batch': '0',
+    'run.accumulate': '0',
+    'run.parallel': 'tpu',
+    'run.log_every': '0',
+    'run.evaluate_every': '-1',
+    'run.evaluate_batches': '-1',
+    'run.patience': '-1',
+    'run.checkpoint_every': '-1',
+    'run.keep': '0',
+    'machine.cache': '',
+    'machine.prefetch': '-1',
+    'machine.workers': '-1',
+}
+
+# Runs that together read every key, so that none is refused only because a change of it would do nothing.
+RUNS = """
+import dataclasses
+from research.data.masking import Masking
+from research.data.settings import Data
+from research.experiment import Experiment
+from research.models.architecture import Architecture
+from research.objectives.losses import Losses, Match, Plain, Soft
+from research.study.study import Study, Table
+from research.surgery import Surgery
+from research.wire import to_wire
+
+NONE = Losses(mlm=Plain(0.0))
+TAUGHT = Losses(mlm=Plain(1.0), soft=Soft(1.0), cosine=Match(1.0), mse=Match(1.0))
+PAIRS = Data(pairs='sop', first_length=64, masking=Masking('ngram'))
+RUNS = {
+    'first': Experiment(model=Architecture(sharing='groups'), data=PAIRS),
+    'second': Experiment(data=Data(masking=Masking('frequency')), start='/nowhere', surgery=Surgery(layers=(0,) * 12)),
+    'third': Experiment(model=Architecture(layers=2, sharing='table', table=((0, 0), (1, 1))), teacher='/nowhere', losses=TAUGHT),
+    'fourth': Experiment(
+        data=Data(task='custom', train='a.tsv', tokenizer='start'), losses=dataclasses.replace(NONE, label=Plain(1.0)),
+        start='/nowhere', surgery=Surgery(inherit=True), model=Architecture(),
+    ),
+    'fifth': Experiment(
+        data=Data(task='squad2', folder='/nowhere', tokenizer='start'), losses=dataclasses.replace(NONE, span=Plain(1.0)),
+        start='/nowhere', model=Architecture(),
+    ),
+}
+RUNS = {name: dataclasses.replace(x, name=name) for name, x in RUNS.items()}
+"""
+STUDY = "\n\ndef get_study():\n    return Study('all', RUNS, Table('', (), ()))\n"
+SINGLE = '\n\nSIZES = tuple(RUNS)\n\n\ndef get_config(size):\n    return to_wire(RUNS[size])\n'
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(a config file of all RUNS as a study, one of each of them alone)."""
+    folder = tmp_path_factory.mktemp('asked')
+    (folder / 'study.py').write_text(RUNS + STUDY)
+    (folder / 'single.py').write_text(RUNS + SINGLE)
+    return folder / 'study.py', folder / 'single.py'
+
+
+def test_every_key_has_an_impossible_value() -> None:
+    assert set(IMPOSSIBLE) == set(keys(Experiment))
+    assert set(identity(Experiment)) == {key for key in IMPOSSIBLE if not key.startswith('machine.')}
+
+
+@pytest.fixture
+def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """refuse(arguments) runs launch.py in an empty folder -> its one line of error; nothing may be written."""
+
+    def refuse(*arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        status = launch.main(['launch.py', *arguments])
+        out, err = capsys.readouterr()
+        assert status == 2, (arguments, status, out, err)
+        assert err.startswith('error: ') and err.count('\n') == 1 and not out, err
+        assert not list(tmp_path.iterdir()), f'{arguments} wrote {list(tmp_path.iterdir())}'
+        return err
+
+    return refuse
+
+
+@pytest.mark.parametrize('key', IMPOSSIBLE)
+def test_an_impossible_value_is_refused_by_every_door(key: str, files: tuple[Path, Path], refuse) -> None:
+    study, single = files
+    given = f'--config.{key}={IMPOSSIBLE[key]}'
+    for door in (('--dry',), ('--list',), ()):
+        assert key in refuse(f'--config={study}', given, *door), f'a study, {door or "started"}'
+    for door in (('--dry',), ()):
+        told = [refuse(f'--config={single}:{name}', given, *door) for name in ('first', 'second', 'third', 'fourth', 'fifth')]
+        assert all(key in line for line in told), f'an experiment, {door or "started"}: {told}'
+        assert any('would change nothing' not in line for line in told), f'no run reads {key}: {told[0]}'
+
+
+def test_the_runs_are_possible_without_it(files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each refusal above is of the one value: the same command without it is answered."""
+    study, single = files
+    assert launch.main(['launch.py', f'--config={study}', '--dry', f'--workdir={tmp_path}/all']) == 0
+    shown = json.loads(capsys.readouterr().out)['runs']
+    assert list(shown) == ['first', 'second', 'third', 'fourth', 'fifth']
+    assert launch.main(['launch.py', f'--config={single}:first', '--dry', f'--workdir={tmp_path}/one']) == 0
+
+
+def test_a_wrong_optimizer_in_one_of_many_runs_stops_all(tmp_path: Path, refuse) -> None:
+    (tmp_path.parent / 'many.py').write_text(
+        'import dataclasses\n' + RUNS + '\nfrom research.optim import Optimizer\n'
+        "MANY = {f'run-{i}': dataclasses.replace(RUNS['first'], name=f'run-{i}', seed=i, "
+        "optimizer=Optimizer(name='adan' if i == 207 else 'adamw')) for i in range(208)}\n\n\n"
+        "def get_study():\n    return Study('many', MANY, Table('', (), ()))\n"
+    )
+    for door in ((), ('--executor=slurm',), ('--list',), ('--dry',)):
+        assert "run 'run-207': no optimizer (optimizer.name) named 'adan'; did you mean 'adamw'?" in refuse(
+            f'--config={tmp_path.parent}/many.py', *door
+        )
+
+
+@pytest.mark.parametrize(
+    ('size', 'key', 'value', 'why'),
+    [
+        ('first', 'surgery.keep', '0.5', 'there is no start: give --config.start=RUN'),
+        ('first', 'surgery.drop', 'label', 'there is no start'),
+        ('second', 'surgery.keep', '0.5', 'it is read with --config.surgery.inherit=true only'),
+        ('second', 'surgery.sharing', 'all', 'it is read with --config.surgery.inherit=true only'),
+        ('first', 'data.train', 'a.tsv', "it is for a task, but data.task=''"),
+        ('fifth', 'data.train', 'a.tsv', "data.task='squad2' does not read it"),
+        ('second', 'data.masking.ngram', '2', "only data.masking.policy='ngram' reads it, but it is 'frequency'"),
+        ('first', 'data.masking.smoothing', '0.5', "only data.masking.policy='frequency' reads it"),
+        ('fifth', 'data.masking.rate', '0.2', "it is for pretraining, but data.task='squad2'"),
+        ('second', 'model.groups', '2', "model.sharing='none' does not read it"),
+        ('first', 'losses.soft.temperature', '4', 'losses.soft.weight=0 turns this loss off'),
+        ('first', 'teacher', '/nowhere', 'no loss reads it'),
+        ('fourth', 'model.layers', '3', "with surgery.inherit the architecture is the start's"),
+        ('fifth', 'run.evaluate_batches', '3', 'the splits of a task are evaluated whole'),
+    ],
+)
+def test_a_key_that_would_change_nothing_is_refused_by_name(
+    files: tuple[Path, Path], refuse, size: str, key: str, value: str, why: str
+) -> None:
+    line = refuse(f'--config={files[1]}:{size}', f'--config.{key}={value}')
+    assert f'{key} would change nothing' in line and why in line
+
+
+def test_beta_of_an_optimizer_without_moments_changes_nothing(files: tuple[Path, Path], refuse) -> None:
+    told = refuse(f'--config={files[1]}:first', '--config.optimizer.name=sgd', '--config.optimizer.beta1=0.8')
+    assert "optimizer.beta1 would change nothing: optimizer.name='sgd' does not read it" in told
+
+
+def test_in_a_study_a_key_is_of_use_if_one_run_reads_it(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ['--config.data.masking.ngram=2', '--config.data.train=b.tsv']
+    assert launch.main(['launch.py', f'--config={files[0]}', *given, '--dry', f'--workdir={tmp_path}/all']) == 0
+    shown = json.loads(capsys.readouterr().out)['runs']
+    assert shown['first']['experiment']['data']['masking']['ngram'] == 2
+
+
+@pytest.mark.parametrize('old', ['data.cache', 'data.prefetch', 'data.workers'])
+def test_a_renamed_key_is_refused_with_its_new_name(files: tuple[Path, Path], refuse, old: str) -> None:
+    new = old.replace('data.', 'machine.')
+    assert f"the config key '{old}' is called '{new}' now: give --config.{new}=" in refuse(
+        f'--config={files[1]}:first', f'--config.{old}=1'
+    )
