@@ -158,6 +158,10 @@ def test_blocks_count_their_layer_norms(width: int, attention: int, feed_forward
     assert (counted['attention'], counted['feed_forward']) == (attention, feed_forward)
 
 
+def test_no_head_has_the_name_of_a_part_of_the_encoder() -> None:
+    assert not set(HEADS) & set(costs.parameters(Architecture()))
+
+
 TABLE = ((0, 0), (1, 0), (0, 1), (2, 1))
 CLASSES = {'mlm': 64, 'pair': 2, 'label': 3, 'span': 2, 'choice': 1}
 VARIANTS = (
