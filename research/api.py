@@ -12,7 +12,6 @@ Nothing is printed unless `verbose=True`; a mistake of the user raises UserError
 import contextlib
 import dataclasses
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from research.errors import UserError
 from research.experiment import Experiment
 from research.models.heads import Model
 from research.predict import batching
-from research.predict.kinds import read_input
+from research.predict.inputs import Input
+from research.predict.kinds import Kind, read_input
 from research.runs import run as runs
 from research.runs import sources
 from research.runs.folder import read_result
@@ -87,6 +87,8 @@ def _define(
         return request.define(str(asked), None, changes, sweep)
     if isinstance(asked, ml_collections.ConfigDict):
         asked = from_wire(asked)
+    if not isinstance(asked, Experiment | Study):
+        raise UserError(f'{asked!r} cannot be launched: give FILE[:size] of a config, an Experiment, a Study or a ConfigDict')
     return request.change(asked, changes, sweep)
 
 
@@ -139,7 +141,12 @@ def predict(
         row = batching.require(loaded.donor, kind)
         single = isinstance(inputs, str | Mapping)
         given = [inputs] if single else list(inputs)
-        fields = [{'text': each} if isinstance(each, str) else dict(each) for each in given]
-        read = [read_input(each, f'input {number} ({json.dumps(each)[:60]})', row) for number, each in enumerate(fields, 1)]
+        read = [_read(each, f'input {number}', row) for number, each in enumerate(given, 1)]
         found = list(batching.predict(loaded.donor, row, loaded.experiment.data, read))
     return found[0] if single else found
+
+
+def _read(given: Any, where: str, row: Kind) -> Input:
+    if not isinstance(given, str | Mapping):
+        raise UserError(f'{where} is {given!r}: give a text, or a dict with the fields {", ".join(row.fields)}')
+    return read_input({'text': given} if isinstance(given, str) else given, where, row)

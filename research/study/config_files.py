@@ -33,8 +33,10 @@ def module(config: str) -> types.ModuleType:
     if not path.is_file() and not path.is_absolute():
         path = ROOT / path if (ROOT / path).is_file() else path  # the recipes of this project serve from any folder
     if not path.is_file():
-        found = (file for folder in ('configs', 'experiments') for file in sorted(Path(folder).glob('*.py')))
-        files = [str(file) for file in found if 'def get_' in file.read_text(encoding='utf-8')]
+        folders = ('configs', 'experiments')
+        found = (file for folder in folders for file in (*sorted(Path(folder).glob('*.py')), *sorted((ROOT / folder).glob('*.py'))))
+        named = (file for file in found if 'def get_' in file.read_text(encoding='utf-8'))
+        files = list(dict.fromkeys(str(file.relative_to(ROOT) if file.is_relative_to(ROOT) else file) for file in named))
         raise UserError(f"no config file '{path}'{nearest(str(path), files)} (there are: {', '.join(files)})")
     spec = importlib.util.spec_from_file_location(str(path), path)
     if spec is None or spec.loader is None:
