@@ -16,8 +16,9 @@ from research.wire import to_wire
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes a folder outside the repository the working directory, as a notebook's may be."""
+    """A notebook: its working directory may lie outside the repository."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('rich.console._is_jupyter', lambda: True)  # rich would write past stdout there
 
 
 @pytest.mark.slow

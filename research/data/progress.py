@@ -54,7 +54,7 @@ def progress(name: str) -> Iterator[Callable[[int, float], None]]:
         return
 
     columns = (TextColumn('{task.description}'), BarColumn(), TextColumn('{task.fields[words]}'))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True, force_jupyter=False), transient=True) as bar:
         task = bar.add_task(name, total=1.0, words='')
 
         def draw(documents: int, fraction: float) -> None:

@@ -20,7 +20,9 @@ class Log:
         self._text = (folder / 'log.txt').open('a')
         self._metrics = (folder / 'metrics.jsonl').open('a')
         self._events = tensorboardX.SummaryWriter(str(folder / 'tensorboard'), purge_step=first + 1)
-        self._console = rich.console.Console(highlight=False, soft_wrap=True)
+        self._console = rich.console.Console(
+            highlight=False, soft_wrap=True, force_jupyter=False
+        )  # in a notebook too, stdout can be silenced
         self._live = rich.progress.Progress(
             rich.progress.TextColumn('{task.description}'),
             rich.progress.BarColumn(bar_width=20),
