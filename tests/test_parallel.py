@@ -60,6 +60,17 @@ def test_a_run_over_several_processes_needs_jit(monkeypatch: pytest.MonkeyPatch)
         parallel.plan('pmap', 16, 1)
 
 
+@pytest.mark.parametrize('first', [True, False])
+def test_processes_that_wait_for_the_first_go_on_if_it_raises(monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    reached = []
+    monkeypatch.setattr(jax, 'process_count', lambda: 2)
+    monkeypatch.setattr(parallel, 'chief', lambda: first)
+    monkeypatch.setattr(parallel.multihost_utils, 'sync_global_devices', reached.append)
+    with pytest.raises(ValueError), parallel.chief_first():
+        raise ValueError
+    assert len(reached) == 1
+
+
 def test_the_machine_is_divided_among_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 1, 2, 3, 4})
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')

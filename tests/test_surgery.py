@@ -41,7 +41,7 @@ def donate() -> Callable[[Architecture], Donor]:
 
 
 def start(a: Architecture, donor: Donor, surgery: Surgery = EVENLY, heads: Any = HEADS) -> tuple[Any, Any, Any]:
-    """(fresh parameters, parameters after surgery, account)."""
+    """(fresh parameters, parameters after surgery, transfer)."""
     model = Model(a, heads)
     fresh = initialise(model, jax.random.key(0))
     return fresh, *transplant(model, fresh, donor, surgery)
@@ -59,25 +59,25 @@ def held(params: Any, block: str) -> list[float]:
     [(6, (0, 2, 4, 7, 9, 11)), (12, tuple(range(12))), (2, (0, 11)), (1, (0,)), (24, tuple(i // 2 for i in range(24)))],
 )
 def test_layers_are_evenly_spaced_by_default(deep: Architecture, donate: Callable, layers: int, expected: tuple[int, ...]) -> None:
-    _, params, account = start(dataclasses.replace(deep, layers=layers), donate(deep))
-    assert account.layers == expected
+    _, params, transfer = start(dataclasses.replace(deep, layers=layers), donate(deep))
+    assert transfer.layers == expected
     assert held(params, 'attention') == held(params, 'feed_forward') == list(expected)
 
 
 def test_layers_can_be_chosen(deep: Architecture, donate: Callable) -> None:
-    _, params, account = start(dataclasses.replace(deep, layers=3), donate(deep), Surgery(layers=(5, 0, 11)))
-    assert held(params, 'attention') == [5, 0, 11] and account.layers == (5, 0, 11)
-    assert account.lines()[0] == f"start: took {len(account.taken)} parameters, layers from the start's [5, 0, 11]"
-    assert account.lines()[1:] == ['start: random: nothing', 'start: ignored: nothing']
+    _, params, transfer = start(dataclasses.replace(deep, layers=3), donate(deep), Surgery(layers=(5, 0, 11)))
+    assert held(params, 'attention') == [5, 0, 11] and transfer.layers == (5, 0, 11)
+    assert transfer.lines()[0] == f"start: took {len(transfer.taken)} parameters, layers from the start's [5, 0, 11]"
+    assert transfer.lines()[1:] == ['start: random: nothing', 'start: ignored: nothing']
 
 
 def test_all_else_is_taken_as_it_is(deep: Architecture, donate: Callable) -> None:
     donor = donate(deep)
-    _, params, account = start(dataclasses.replace(deep, layers=6), donor)
+    _, params, transfer = start(dataclasses.replace(deep, layers=6), donor)
     for module in ('word', 'position', 'type', 'norm', 'pooler'):
         jax.tree.map(np.testing.assert_array_equal, params['encoder'][module], donor.params['encoder'][module])
     jax.tree.map(np.testing.assert_array_equal, params['mlm'], donor.params['mlm'])
-    assert not account.random and not account.ignored
+    assert not transfer.random and not transfer.ignored
 
 
 def test_a_shared_block_is_the_mean_of_the_layers_it_starts_from(deep: Architecture, donate: Callable) -> None:
@@ -99,8 +99,8 @@ def test_layers_can_start_from_a_shared_donor(deep: Architecture, donate: Callab
 
 
 def test_what_is_dropped_stays_random(deep: Architecture, donate: Callable) -> None:
-    fresh, params, account = start(deep, donate(deep), Surgery(drop=('pair', 'encoder/position', 'pooler')))
-    assert set(account.random) == {
+    fresh, params, transfer = start(deep, donate(deep), Surgery(drop=('pair', 'encoder/position', 'pooler')))
+    assert set(transfer.random) == {
         'pair/output/kernel',
         'pair/output/bias',
         'encoder/position',
@@ -111,11 +111,19 @@ def test_what_is_dropped_stays_random(deep: Architecture, donate: Callable) -> N
     np.testing.assert_array_equal(params['pair']['output']['kernel'], fresh['pair']['output']['kernel'])
 
 
+def test_one_layer_can_stay_random(deep: Architecture, donate: Callable) -> None:
+    fresh, params, transfer = start(deep, donate(deep), Surgery(drop=('layer_1',)))
+    kernel = params['encoder']['attention']['query']['kernel']
+    same = [bool((kernel[layer] == fresh['encoder']['attention']['query']['kernel'][layer]).all()) for layer in range(deep.layers)]
+    assert same == [layer == 1 for layer in range(deep.layers)]
+    assert transfer.random_layers == (1,)
+
+
 def test_what_only_one_side_has_is_told(small: Architecture, donate: Callable) -> None:
     a = dataclasses.replace(small, types=0, pooler=False)
-    _, params, account = start(a, donate(small), heads=(('mlm', 64), ('label', 3)))
-    assert {path.split('/')[0] for path in account.random} == {'label'}
-    assert {path for path in account.ignored if path.startswith('encoder')} == {
+    _, params, transfer = start(a, donate(small), heads=(('mlm', 64), ('label', 3)))
+    assert {path.split('/')[0] for path in transfer.random} == {'label'}
+    assert {path for path in transfer.ignored if path.startswith('encoder')} == {
         'encoder/type',
         'encoder/pooler/kernel',
         'encoder/pooler/bias',

@@ -20,9 +20,8 @@ class Log:
         self._text = (folder / 'log.txt').open('a')
         self._metrics = (folder / 'metrics.jsonl').open('a')
         self._events = tensorboardX.SummaryWriter(str(folder / 'tensorboard'), purge_step=first + 1)
-        self._console = rich.console.Console(
-            highlight=False, soft_wrap=True, force_jupyter=False
-        )  # in a notebook too, stdout can be silenced
+        # In a notebook, too, what is printed goes to stdout, where `api` can silence it.
+        self._console = rich.console.Console(highlight=False, soft_wrap=True, force_jupyter=False)
         self._live = rich.progress.Progress(
             rich.progress.TextColumn('{task.description}'),
             rich.progress.BarColumn(bar_width=20),

@@ -31,6 +31,7 @@ from research.objectives.losses import (
     needs_teacher,
     terms,
     validate,
+    wants,
 )
 from research.objectives.view import View
 from research.wire import override
@@ -292,6 +293,44 @@ def test_a_weight_of_zero_leaves_a_loss_out(batch: Any) -> None:
         'mlm': float(batch['masked_weights'].sum()),
         'soft': float(batch['weight'].sum()),
     }
+
+
+def test_two_losses_that_read_one_head_compute_it_once(
+    model: Model, params: Any, other: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+
+    def counted(model: Model, params: Any, head: str, *rest: Any) -> jax.Array:
+        computed.append(head)
+        return score(model, params, head, *rest)
+
+    monkeypatch.setattr('research.objectives.view.score', counted)
+    losses = dataclasses.replace(NONE, label=Plain(1.0), soft=Soft(1.0, at='label'), mse=Match(1.0, at='label'))
+    terms(losses, View(model, params, batch), View(model, other, batch), batch)
+    assert computed == ['label', 'label']  # the student's and the teacher's
+
+
+@pytest.mark.parametrize('want', [(), ('layers',), ('attention',), ('relations',)])
+def test_what_no_loss_wants_of_the_forward_pass_is_not_in_the_program(
+    model: Model, params: Any, batch: Any, monkeypatch: pytest.MonkeyPatch, want: tuple[str, ...]
+) -> None:
+    def values(x: Plain, student: View, teacher: View | None, batch: Any) -> jax.Array:
+        for name in want:
+            found = getattr(student, name)()
+            assert (found[0] if isinstance(found, tuple) else found).shape[0] >= 2
+        return student.logits('mlm', 'masked')[:, :, 0]
+
+    row = LOSSES['mlm']._replace(values=values, wants=lambda x: frozenset(want))
+    monkeypatch.setitem(LOSSES, 'mlm', row)
+    assert wants(Losses()) == frozenset(want)
+
+    def outputs(params: Any) -> Any:
+        view = View(model, params, batch, want=wants(Losses()))
+        terms(Losses(), view, None, batch)
+        return view.outputs
+
+    kept = jax.eval_shape(outputs, params)
+    assert {name for name in ('layers', 'attention', 'relations') if getattr(kept, name) is not None} == set(want)
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,15 @@ def test_a_teacher_with_another_vocabulary_is_refused(tiny: Tiny, teacher: Path,
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize('part', ['encoder', 'embeddings', 'encoder/word'])
+def test_a_start_that_gives_no_words_may_have_another_vocabulary(
+    tiny: Tiny, teacher: Path, other_vocabulary: Path, tmp_path: Path, part: str
+) -> None:
+    changes = {'start': str(other_vocabulary), 'data.tokenizer': str(teacher), 'surgery.drop': (part,)}
+    runs.run(tiny('bert', changes), tmp_path / 'run')
+    assert (tmp_path / 'run' / 'result.json').exists()
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
@@ -382,6 +391,25 @@ def test_a_folder_of_another_experiment_names_the_keys_that_differ(teacher: Path
     x = override(tiny('bert'), {'model.dropout': 0.3, 'seed': 9})
     with pytest.raises(UserError, match=r'holds another experiment; it differs in seed: 0 -> 9; model.dropout: 0.1 -> 0.3'):
         runs.run(x, teacher)
+
+
+def test_a_run_goes_on_with_another_cache_and_other_workers(tiny: Tiny, teacher: Path, tmp_path: Path) -> None:
+    shutil.copytree(teacher, tmp_path / 'run')
+    (tmp_path / 'run' / 'result.json').unlink()
+    runs.run(tiny('bert', {'machine.cache': str(tmp_path / 'moved'), 'machine.prefetch': 2}), tmp_path / 'run')
+    assert (tmp_path / 'moved').is_dir()
+    assert json.loads((tmp_path / 'run' / 'result.json').read_text())['metrics'] == {
+        name: pytest.approx(value) for name, value in json.loads((teacher / 'result.json').read_text())['metrics'].items()
+    }
+
+
+def test_a_folder_of_before_the_cache_was_of_the_machine_is_read(tiny: Tiny, teacher: Path, tmp_path: Path) -> None:
+    shutil.copytree(teacher, tmp_path / 'run')
+    path = tmp_path / 'run' / 'experiment.json'
+    stored = json.loads(path.read_text())
+    stored['data'] |= stored.pop('machine')
+    path.write_text(json.dumps(stored))
+    runs.run(tiny('bert'), tmp_path / 'run')  # done, and not another experiment
 
 
 def test_a_folder_that_is_no_run_is_refused(tiny: Tiny, tmp_path: Path) -> None:
