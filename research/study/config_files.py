@@ -1,7 +1,10 @@
 """Files of configs/ and experiments/: FILE[:size] becomes an Experiment or a Study."""
 
+import contextlib
 import importlib.util
+import traceback
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 from research.errors import UserError, choose, nearest
@@ -10,6 +13,14 @@ from research.study.study import Study
 from research.wire import from_wire
 
 ROOT = Path(__file__).parents[2]
+# Modules that config files of earlier versions import, and names of them -> where they are now.
+MOVED = {
+    'research.study.graph': 'research.study.study and research.study.columns',
+    'research.study.papers': 'experiments.papers',
+    'to_wire': 'research.wire',
+    'from_wire': 'research.wire',
+    **dict.fromkeys(('cache', 'prefetch', 'workers'), 'research.experiment.Machine'),
+}
 
 
 def load(config: str) -> Experiment | Study:
@@ -22,7 +33,8 @@ def load(config: str) -> Experiment | Study:
                 if not hasattr(defined, 'SIZES'):
                     raise UserError(f"{defined.__name__} has no SIZES: leave ':{size}' out")
                 choose(f'size of {defined.__name__}', size, defined.SIZES)
-            return read(getattr(defined, function)(*([size] if size else [])))
+            with _mistakes_of(defined.__name__):
+                return read(getattr(defined, function)(*([size] if size else [])))
     raise UserError(f'{defined.__name__} defines neither get_config nor get_study: it is no file of configs/ or experiments/')
 
 
@@ -42,5 +54,22 @@ def module(config: str) -> types.ModuleType:
     if spec is None or spec.loader is None:
         raise UserError(f'{path} is not a Python file')
     found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
+    with _mistakes_of(str(path)):
+        spec.loader.exec_module(found)
     return found
+
+
+@contextlib.contextmanager
+def _mistakes_of(path: str) -> Iterator[None]:
+    """Raises UserError for a mistake in the config file itself: what its own lines raise, and names that it cannot import."""
+    try:
+        yield
+    except SyntaxError as error:
+        raise UserError(f'{path} line {error.lineno}: {error.msg}') from None
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).resolve() == Path(path).resolve()]
+        if isinstance(error, UserError) or not own or not (isinstance(error, ImportError) or frames[-1] is own[-1]):
+            raise
+        moved = [f"; what was '{name}' is in {place} now" for name, place in MOVED.items() if f"'{name}'" in str(error)]
+        raise UserError(f'{path} line {own[-1].lineno}: {type(error).__name__}: {error}{"".join(moved)}') from error
