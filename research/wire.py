@@ -157,6 +157,6 @@ def value(x: Any, key: str) -> Any:
 
 
 def setting(x: Experiment) -> Experiment:
-    """`x` without what the seeds of one experiment differ in: seed, name, which sibling they start from or are taught by."""
+    """`x` reduced to what all seeds of one experiment share: no seed, no name, and no particular sibling as start or teacher."""
     start, teacher = ('@' if source.startswith('@') else source for source in (x.start, x.teacher))
     return dataclasses.replace(x, seed=0, name='', start=start, teacher=teacher)
