@@ -167,7 +167,9 @@ OPTIMIZERS: dict[str, Rule] = {
 
 def unused(x: Optimizer) -> dict[str, str]:
     """Each key that other optimizers read and this one does not -> why a change of it does nothing."""
-    read = OPTIMIZERS[x.name].options if x.name in OPTIMIZERS else ()
+    if x.name not in OPTIMIZERS:  # which is refused by its name
+        return {}
+    read = OPTIMIZERS[x.name].options
     others = dict.fromkeys(option for row in OPTIMIZERS.values() for option in row.options if option not in read)
     return {f'optimizer.{option}': f"optimizer.name='{x.name}' does not read it" for option in others}
 

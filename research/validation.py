@@ -11,6 +11,7 @@ from research.experiment import Experiment, is_scored, offered
 from research.models import architecture, sharing
 from research.objectives import losses
 from research.parallel import PARALLEL
+from research.wire import value
 
 UNPRINTABLE = re.compile(r'[\x00-\x1f\x7f]')
 
@@ -21,7 +22,9 @@ def validate(x: Experiment) -> None:
     _validate_run(x)
     architecture.validate(x.model)
     sharing.layout(x.model)
-    data_validation.validate(x.data, x.run.batch, x.seed)
+    if not 0 <= x.seed < 2**32:
+        raise UserError(f'seed={x.seed} must not be negative, and below {2**32}')
+    data_validation.validate(x.data)
     data_validation.validate_machine(x.machine)
     surgery.validate(x.surgery, bool(x.start))
     losses.validate(x.losses, x.model, offered(x), x.teacher)
@@ -61,8 +64,8 @@ def _validate_run(x: Experiment) -> None:
         raise UserError(f'run.batch={run.batch} cannot be divided by run.accumulate={run.accumulate}')
     if run.patience and not is_scored(x):
         raise UserError(
-            f'run.patience={run.patience} waits for a better score, but there is none while training: '
-            'it needs data.task, data.select=train or dev, and run.evaluate_every'
+            f'run.patience={run.patience} needs a score while training: '
+            'give data.task, data.select=train or dev, and run.evaluate_every'
         )
 
 
@@ -87,25 +90,40 @@ def _validate_together(x: Experiment) -> None:
 
 def unused(x: Experiment) -> dict[str, str]:
     """Each key that this experiment does not read -> why a change of it would change nothing."""
-    found = sharing.unused(x.model) | data_validation.unused(x.data) | losses.unused(x.losses) | optim.unused(x.optimizer)
+    model = dataclasses.replace(x.model, sharing=x.surgery.sharing) if x.surgery.inherit and x.surgery.sharing else x.model
+    found = sharing.unused(model) | data_validation.unused(x.data) | losses.unused(x.losses) | optim.unused(x.optimizer)
     found |= surgery.unused(x.surgery, bool(x.start))
     if x.teacher and not losses.needs_teacher(x.losses) and 'teacher' not in (x.start, x.data.tokenizer):
         found['teacher'] = 'no loss reads it: give one, such as --config.losses.soft.weight=1, or --config.start=teacher'
     if x.data.task:
         found['run.evaluate_batches'] = 'the splits of a task are evaluated whole'
+    if x.run.steps and x.run.epochs:
+        found['run.steps'] = f'run.epochs={x.run.epochs} decides the number of steps: give --config.run.epochs=0 too'
     return found
 
 
 def refuse_unused(runs: Iterable[Experiment], changed: Iterable[str]) -> None:
-    """Raises UserError if one of the keys that the user changed would change nothing in any of `runs`."""
+    """Raises UserError if one of the keys that the user changed would change nothing in any of `runs`.
+
+    A value that turns a thing off, its default, is never refused: where there is no start, surgery.inherit=false is true.
+    """
     runs, changed = list(runs), list(changed)
-    lost = [key for key in changed if key.startswith('model.') and key.removeprefix('model.') not in surgery.OWN]
-    if lost and all(x.surgery.inherit for x in runs):
+    lost = [key for key in changed if all(key in _inherited(x) for x in runs)]
+    if lost:
         raise UserError(
             f"{', '.join(lost)} would change nothing: with surgery.inherit the architecture is the start's; give "
             '--config.surgery.keep=SHARE for its depth, --config.surgery.sharing=NAME, or --config.surgery.inherit=false'
         )
-    reasons = [unused(x) for x in runs]
+    default = Experiment()
+    reasons = [{key: why for key, why in unused(x).items() if value(x, key) != value(default, key)} for x in runs]
     for key in changed:
-        if reasons and all(key in each for each in reasons):
+        if all(key in each for each in reasons):
             raise UserError(f'{key} would change nothing: {reasons[0][key]}')
+
+
+def _inherited(x: Experiment) -> list[str]:
+    """The keys of the architecture that the start decides."""
+    if not x.surgery.inherit:
+        return []
+    own = (*surgery.OWN, *(sharing.SHARING[x.surgery.sharing].options if x.surgery.sharing in sharing.SHARING else ()))
+    return [f'model.{field.name}' for field in dataclasses.fields(x.model) if field.name not in own]

@@ -115,7 +115,7 @@ def _read(kind: Any, text: str, key: str) -> Any:
         return text.lower() in ('true', '1')
     try:
         if typing.get_origin(kind) is tuple and typing.get_args(kind)[0] is str:
-            return tuple(item for item in text.strip('()').replace("'", '').split(',') if item)
+            return tuple(item.strip() for item in text.strip('()').replace("'", '').split(',') if item.strip())
         if typing.get_origin(kind) is tuple:
             read = ast.literal_eval(text if text.startswith(('(', '[')) else f'({text},)')
             return tuple(read)

@@ -175,10 +175,10 @@ def test_a_squeezed_experiment_is_valid_and_tiny(sharing: str) -> None:
             ({'run': dataclasses.replace(Run(), **{field: -1})}, f'run.{field}=-1 must not be negative')
             for field in ('epochs', 'evaluate_every', 'evaluate_batches', 'checkpoint_every')
         ),
-        ({'run': Run(patience=2)}, 'run.patience=2 waits for a better score, but there is none while training'),
+        ({'run': Run(patience=2)}, 'run.patience=2 needs a score while training'),
         (
             {'run': Run(patience=2), 'data': Data(task='packages')},
-            'needs data.task, data.select=train or dev, and run.evaluate_every',
+            'give data.task, data.select=train or dev, and run.evaluate_every',
         ),
         ({'run': Run(patience=2, evaluate_every=9), 'data': Data(task='packages', select='last')}, 'run.patience=2'),
         ({'run': Run(steps=-1), 'optimizer': Optimizer(warmup=0.0)}, 'run.steps=-1'),

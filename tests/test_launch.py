@@ -136,7 +136,10 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
         ),
         (('--config=configs/bert.py', '--config.data.pairs=nps', '--dry'), "no data.pairs named 'nps'; did you mean 'nsp'?"),
         (('--config=configs/bert.py', '--config.data.length=0', '--dry'), 'data.length=0 must lie between 8 and 65536 pieces'),
-        (('--config=configs/finetune.py', '--config.start=', '--dry'), 'inherits the architecture of its start'),
+        (
+            ('--config=configs/finetune.py', '--config.start=', '--dry'),
+            'takes the architecture of the start: give --config.start=RUN',
+        ),
         (('--config=configs/bert.py', '--sweep=layrs', '--dry'), "no sweep axis named 'layrs'; did you mean 'layers'?"),
         (('--config=configs/bert.py', '--sweep=model.layers=', '--dry'), "--sweep='model.layers=' has no values"),
         (
@@ -206,7 +209,7 @@ def test_a_study_is_continued_from_its_folder_alone(command: Command, tmp_path: 
     assert command(f'--workdir={tmp_path}') == (0, '', '')
     assert asked[0][0].table == study.table and asked[0][0].runs == study.runs and asked[0][1] == tmp_path
     status, _, err = command(f'--workdir={tmp_path}', '--sweep=seed=1,2')
-    assert status == 2 and f'{tmp_path} is a study: it names its runs itself' in err
+    assert status == 2 and f'{study.name} is a study: it names its runs itself' in err
 
 
 def test_a_size_of_a_file_without_sizes_is_refused(command: Command, tiny: Callable[..., Experiment], tmp_path: Path) -> None:

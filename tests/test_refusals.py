@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,7 +135,7 @@ RUNS = """
 import dataclasses
 from research.data.masking import Masking
 from research.data.settings import Data
-from research.experiment import Experiment
+from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.study.study import Study, Table
@@ -147,7 +148,8 @@ PAIRS = Data(pairs='sop', first_length=64, masking=Masking('ngram'))
 RUNS = {
     'first': Experiment(model=Architecture(sharing='groups'), data=PAIRS),
     'second': Experiment(data=Data(masking=Masking('frequency')), start='/nowhere', surgery=Surgery(layers=(0,) * 12)),
-    'third': Experiment(model=Architecture(layers=2, sharing='table', table=((0, 0), (1, 1))), teacher='/nowhere', losses=TAUGHT),
+    'third': Experiment(model=Architecture(layers=2, sharing='table', table=((0, 0), (1, 1))), teacher='/nowhere', losses=TAUGHT,
+        run=Run(epochs=2.0)),
     'fourth': Experiment(
         data=Data(task='custom', train='a.tsv', tokenizer='start'), losses=dataclasses.replace(NONE, label=Plain(1.0)),
         start='/nowhere', surgery=Surgery(inherit=True), model=Architecture(),
@@ -244,6 +246,7 @@ def test_a_wrong_optimizer_in_one_of_many_runs_stops_all(tmp_path: Path, refuse)
         ('first', 'teacher', '/nowhere', 'no loss reads it'),
         ('fourth', 'model.layers', '3', "with surgery.inherit the architecture is the start's"),
         ('fifth', 'run.evaluate_batches', '3', 'the splits of a task are evaluated whole'),
+        ('third', 'run.steps', '300', 'run.epochs=2.0 decides the number of steps: give --config.run.epochs=0 too'),
     ],
 )
 def test_a_key_that_would_change_nothing_is_refused_by_name(
@@ -273,3 +276,61 @@ def test_a_renamed_key_is_refused_with_its_new_name(files: tuple[Path, Path], re
     assert f"the config key '{old}' is called '{new}' now: give --config.{new}=" in refuse(
         f'--config={files[1]}:first', f'--config.{old}=1'
     )
+
+
+@pytest.fixture
+def preview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """preview(arguments) -> what `launch.py --dry` shows in an empty folder."""
+
+    def preview(*arguments: str) -> dict[str, Any]:
+        monkeypatch.chdir(tmp_path)
+        assert launch.main(['launch.py', *arguments, '--dry']) == 0, capsys.readouterr().err
+        return json.loads(capsys.readouterr().out)
+
+    return preview
+
+
+def test_turning_a_thing_off_is_never_refused(preview) -> None:
+    random = ('--config.start=', '--config.surgery.inherit=false', '--config.data.tokenizer=wordpiece', '--config.data.pack=false')
+    shown = preview('--config=configs/finetune.py:packages', *random)
+    assert shown['experiment']['start'] == '' and not shown['experiment']['surgery']['inherit']
+
+
+def test_the_options_of_an_inherited_sharing_strategy_are_read(preview, teacher: Path) -> None:
+    start = (f'--config.start={teacher}', '--config.surgery.sharing=groups', '--config.model.groups=2', '--config.data.length=32')
+    shown = preview('--config=configs/finetune.py:packages', *start)
+    assert shown['experiment']['model']['sharing'] == 'groups' and shown['experiment']['model']['groups'] == 2
+
+
+def test_a_sweep_over_the_machine_compares_its_runs(preview, refuse) -> None:
+    asked = ('--config=configs/bert.py:tiny', '--sweep=machine.workers=0,2')
+    assert {name: run['experiment']['machine']['workers'] for name, run in preview(*asked)['runs'].items()} == {
+        'workers=0': 0,
+        'workers=2': 2,
+    }
+    assert "run 'prefetch=-1': machine.prefetch=-1" in refuse('--config=configs/bert.py:tiny', '--sweep=machine.prefetch=8,-1')
+
+
+def test_a_mistyped_row_is_named_before_its_options(refuse) -> None:
+    asked = ('--config=configs/bert.py:tiny', '--config.optimizer.beta1=0.8', '--config.optimizer.name=adamx')
+    assert "no optimizer (optimizer.name) named 'adamx'; did you mean 'adamw'?" in refuse(*asked)
+
+
+def test_labels_that_a_task_does_not_have_are_refused_without_its_files(refuse) -> None:
+    asked = ('--config=configs/finetune.py:sst2', '--config.data.labels=good,bad')
+    for door in ('--dry', '--nodry'):
+        assert "the labels of 'sst2' are negative, positive" in refuse(*asked, door)
+
+
+def test_a_change_that_no_run_of_a_study_takes_is_refused(refuse) -> None:
+    for study, given, why in (
+        ('masking', '--config.run.patience=3', 'no run has a score while it trains'),
+        ('quickstart', '--config.teacher=/nowhere', 'no loss reads it'),  # the student's is a run of the study
+    ):
+        for door in ('--list', '--dry', '--nodry'):
+            assert f'would change nothing: {why}' in refuse(f'--config=experiments/{study}.py', given, door)
+
+
+def test_names_of_parts_may_be_spaced(preview) -> None:
+    shown = preview('--config=configs/bert.py:tiny', '--config.optimizer.frozen=embeddings, layer_0')
+    assert shown['experiment']['optimizer']['frozen'] == ['embeddings', 'layer_0']

@@ -67,7 +67,7 @@ def load(data: Data, machine: Machine, *, batch: int, seed: int, vocabulary: int
     run, which matters only where there are two stages. Evaluation is the same for every seed and every batch size.
     Raises UserError for any mistake in the settings or in the text.
     """
-    validate(data, batch, seed)
+    validate(data)
     validate_machine(machine)
     tokenizer = tokenizer_of(data, machine.cache, vocabulary)
     pieces = vocabulary_of(tokenizer)

@@ -23,7 +23,7 @@ DOCUMENTS = ('blank_lines', 'files')  # what separates the documents of a text f
 READ_ANSWERS = {'label': (), 'score': (), 'choice': ('question',), 'span': ('stride', 'question', 'longest', 'best')}
 
 
-def validate(data: Data, batch: int, seed: int) -> None:
+def validate(data: Data) -> None:
     """Raises UserError for a setting that is impossible, whatever the text."""
     validate_texts('data', data)
     validate_corpus(data)
@@ -31,10 +31,6 @@ def validate(data: Data, batch: int, seed: int) -> None:
     validate_sequences(data)
     validate_task(data)
     validate_answers(data.answers)
-    if batch < 1:
-        raise UserError(f'batch={batch} must be 1 at least')
-    if not 0 <= seed < 2**32:
-        raise UserError(f'seed={seed} must be 0 at least and below {2**32}')
 
 
 def validate_machine(machine: Machine) -> None:
@@ -44,7 +40,7 @@ def validate_machine(machine: Machine) -> None:
         raise UserError("machine.cache='': give the folder of prepared data, such as runs/cache")
     for name in ('prefetch', 'workers'):
         if getattr(machine, name) < 0:
-            raise UserError(f'machine.{name}={getattr(machine, name)} must be 0 at least')
+            raise UserError(f'machine.{name}={getattr(machine, name)} must not be negative')
 
 
 def validate_texts(path: str, record: Any) -> None:
@@ -80,10 +76,10 @@ def validate_sequences(data: Data) -> None:
     choose('data.fill', data.fill, FILLS)
     if not 8 <= data.length <= 65_536:
         raise UserError(f'data.length={data.length} must lie between 8 and 65536 pieces')
-    if not data.task:
-        masking.predictions(data.masking, data.length)
     if not 0 <= data.short <= 1:
         raise UserError(f'data.short={data.short} must be a share, between 0 and 1')
+    if not data.task:
+        masking.predictions(data.masking, data.length)
     if data.pairs != 'none' and (data.pack or data.fill != 'pieces'):
         given = 'data.pack' if data.pack else f'data.fill={data.fill}'
         raise UserError(
@@ -110,22 +106,27 @@ def validate_task(data: Data) -> None:
     if twice:
         raise UserError(f"data.labels={', '.join(data.labels)} names '{twice[0]}' twice")
     if data.task:
+        reads = tasks.task(data).reads
         for name in ('text', 'label'):
-            if name in tasks.task(data).reads and not getattr(data, name):
+            if name in reads and not getattr(data, name):
                 raise UserError(f"data.{name}='': give the name of the column")
+        if data.labels and 'train' not in reads:  # a task of fixed labels needs no file to know them
+            tasks.classes(data)
 
 
 def validate_answers(answers: Answers) -> None:
     """Raises UserError for windows and answers that are impossible."""
     for name in ('stride', 'question', 'longest', 'best'):
         if getattr(answers, name) < 1:
-            raise UserError(f'data.answers.{name}={getattr(answers, name)} must be 1 at least')
+            raise UserError(f'data.answers.{name}={getattr(answers, name)} must be at least 1')
     if not math.isfinite(answers.threshold):
         raise UserError(f'data.answers.threshold={answers.threshold} must be finite')
 
 
 def unused(data: Data) -> dict[str, str]:
     """The keys whose change would change nothing under these settings, each with the reason."""
+    if data.task and data.task not in tasks.TASKS:  # which is refused by its name
+        return {}
     return unused_with_task(data) if data.task else unused_without_task(data)
 
 

@@ -72,6 +72,8 @@ def count_groups(a: Architecture) -> tuple[int, int]:
 
 def unused(a: Architecture) -> dict[str, str]:
     """Each key of Architecture that another sharing strategy reads and this one does not -> why a change of it does nothing."""
-    read = SHARING[a.sharing].options if a.sharing in SHARING else ()
+    if a.sharing not in SHARING:  # which is refused by its name
+        return {}
+    read = SHARING[a.sharing].options
     others = dict.fromkeys(option for row in SHARING.values() for option in row.options if option not in read)
     return {f'model.{option}': f"model.sharing='{a.sharing}' does not read it" for option in others}

@@ -30,7 +30,7 @@ def require(donor: Donor, name: str) -> Kind:
     kind = KINDS[choose('kind of prediction', name, KINDS)]
     if kind.head and kind.head not in dict(donor.heads):
         has = ', '.join(head for head, _ in donor.heads) or 'none'
-        raise UserError(f'--kind={name} needs the {kind.head} head, which {donor.label} lacks (it has: {has})')
+        raise UserError(f"kind '{name}' needs the {kind.head} head, which {donor.label} lacks (it has: {has})")
     if donor.tokenizer is None:
         raise UserError(f'{donor.label} has no tokenizer, so it can read no text: put its tokenizer.json or vocab.txt beside it')
     return kind

@@ -32,7 +32,7 @@ def validate_folder(x: Experiment, workdir: Path) -> None:
 def validate_sources(x: Experiment, feed: feeds.Feed, start: Donor | None, teacher: Donor | None) -> None:
     """Raises UserError for a start or a teacher that does not fit the run."""
     _validate_vocabulary(x, feed, start, teacher)
-    if start is not None and x.data.task and 'label' not in x.surgery.drop:
+    if start is not None and x.data.task and not all(paths.select(x.surgery.drop, 'label/output/kernel', layout(x.model))):
         _validate_labels(x, start, 'begin a new head with --config.surgery.drop=label')
     if teacher is None:
         return
@@ -92,12 +92,12 @@ def _validate_labels(x: Experiment, donor: Donor, otherwise: str) -> None:
 
 
 def validate_transfer(x: Experiment, transfer: Transfer) -> None:
-    """Raises UserError if a task would be learnt or scored with weights that are random and should not be."""
+    """Raises UserError for weights that are random and should not be: a task's encoder, and all that is only evaluated."""
     order = layout(x.model)
     encoder = [
         path for path in transfer.random if path.startswith('encoder/') and not all(paths.select(x.surgery.drop, path, order))
     ]
-    if encoder:
+    if encoder and x.data.task:
         raise UserError(
             f'start: the encoder would be random in {", ".join(encoder[:4])}{" …" if len(encoder) > 4 else ""}, which it lacks; '
             f'give --config.surgery.inherit=true, or accept it with --config.surgery.drop={",".join(encoder[:4])}'

@@ -85,8 +85,7 @@ def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State
         optim.multipliers(x.optimizer, state.params, layout(x.model))  # refuses a frozen part that the model does not have
         return state, ['start: all parameters are random']
     params, transfer = transplant(model, state.params, start, x.surgery)
-    if x.data.task:
-        validate_transfer(x, transfer)
+    validate_transfer(x, transfer)
     optim.multipliers(x.optimizer, params, layout(x.model))
     return train.with_params(state, params, x.optimizer), transfer.lines()
 

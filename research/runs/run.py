@@ -33,13 +33,15 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     validation.validate_without_start(x)  # what is wrong whatever the start is comes first
     x = sources.resolve(x, workdir)
     validation.validate(x)
-    with lock.hold(workdir) if parallel.chief() else contextlib.nullcontext():
-        return _run(x, workdir, began)
+    with contextlib.ExitStack() as held:
+        return _run(x, workdir, began, held)
 
 
-def _run(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
-    """Runs `x` in `workdir`, which no other process uses."""
+def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack) -> dict[str, Any]:
+    """Runs `x` in `workdir`, whose lock `held` keeps."""
     with parallel.chief_first():
+        if parallel.chief():
+            held.enter_context(lock.hold(workdir))
         validate_folder(x, workdir)
         done = read_result(workdir)
         if done is not None:

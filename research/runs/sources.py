@@ -91,13 +91,11 @@ def labels_of(folder: Path) -> tuple[str, ...]:
 def resolve(x: Experiment, workdir: Path) -> Experiment:
     """`x` with the architecture of its start filled in, if it inherits that.
 
-    Raises UserError if it inherits but has no start.
+    validation.validate_without_start comes first: it refuses an experiment that inherits from nothing.
     """
     if not x.surgery.inherit:
         return x
     source = source_of_start(x)
-    if not source:
-        raise UserError('this experiment inherits the architecture of its start: give --config.start=RUN')
     return dataclasses.replace(x, model=inherit(x.surgery, x.model, read_experiment(source, workdir, 'start').model))
 
 

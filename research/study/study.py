@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from research.errors import UserError, choose
 from research.experiment import Experiment
+from research.machine import Machine
 from research.study.columns import COLUMNS, Column, validate_key
 from research.study.graph import siblings
 
@@ -98,15 +99,15 @@ class Study:
 
     @functools.cached_property
     def needs(self) -> dict[str, tuple[str, ...]]:
-        """Run -> the runs of the study that it starts from, is taught by or has its tokenizer from."""
+        """Run -> the runs of the study that it starts from, distils from or has its tokenizer from."""
         return {name: siblings(x.start, x.teacher, x.data.tokenizer) for name, x in self.runs.items()}
 
 
 def refuse_twins(row: str, names: tuple[str, ...], runs: Mapping[str, Experiment]) -> None:
     """Raises UserError if two runs of a cell are one experiment: counted as two seeds, they would make a deviation of zero."""
-    seen: dict[Experiment, str] = {}
+    seen: dict[tuple[Experiment, Machine], str] = {}
     for name in names:
-        first = seen.setdefault(dataclasses.replace(runs[name], name=''), name)
+        first = seen.setdefault((dataclasses.replace(runs[name], name=''), runs[name].machine), name)
         if first != name:
             raise UserError(
                 f"runs '{first}' and '{name}' of row '{row}' are one experiment, seed {runs[name].seed}:"

@@ -8,6 +8,7 @@ from typing import Any
 
 from research.errors import UserError, choose
 from research.experiment import Experiment
+from research.machine import Machine
 from research.study.columns import COLUMNS, Column
 from research.study.study import Row, Study, Table
 from research.validation import refuse_unused
@@ -64,9 +65,9 @@ def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Stud
 
 def group_seeds(runs: Mapping[str, Experiment]) -> dict[str, tuple[str, ...]]:
     """Row title -> the runs that differ in their seed alone."""
-    found: dict[Experiment, list[str]] = {}
+    found: dict[tuple[Experiment, Machine], list[str]] = {}
     for name, x in runs.items():
-        found.setdefault(dataclasses.replace(x, seed=0), []).append(name)
+        found.setdefault((dataclasses.replace(x, seed=0), x.machine), []).append(name)
     titles = {}
     for names in found.values():
         parts = [part for part in names[0].split(',') if len(names) == 1 or not part.startswith('seed=')]

@@ -117,7 +117,7 @@ def plan_runs(study: Study, folder: Path, names: list[str]) -> tuple[list[Planne
         run = resolve(runs[name], folder / name, runs)
         parameters = costs.summary(run.experiment.model, run.heads)['encoder'] if run.known else None
         flops = count_step_flops(run)
-        seconds = None if number is None or flops is None else 0.0 if state == 'done' else number * flops / speed
+        seconds = 0.0 if state == 'done' else None if number is None or flops is None else number * flops / speed
         found.append(PlannedRun(name, state, overrides[name], parameters, flops, number, seconds))
     return found, basis
 

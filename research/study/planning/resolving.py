@@ -15,7 +15,6 @@ from research.study.graph import order
 from research.study.study import Study
 from research.surgery import inherit
 from research.validation import validate, validate_without_start
-from research.wire import setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Resolved:
     """The model, the teacher and the heads of an experiment."""
 
     experiment: Experiment
-    known: bool  # whether its architecture is
+    known: bool  # whether its architecture is known
     heads: Heads
     reads_teacher: bool
     teacher: Architecture | None  # None without a teacher that a loss reads, and while it is not there yet
@@ -50,7 +49,7 @@ def complete(x: Experiment, workdir: Path, siblings: Mapping[str, Complete]) -> 
     if source.startswith('@') and source[1:] in siblings:
         start = siblings[source[1:]]
         return Complete(dataclasses.replace(x, model=inherit(x.surgery, x.model, start.experiment.model)), start.known)
-    if source and not sources.locate(source, workdir).is_dir():
+    if not source or not sources.locate(source, workdir).is_dir():
         return Complete(x, False)
     return Complete(sources.resolve(x, workdir), True)
 
@@ -63,15 +62,10 @@ def validate_run(run: Complete) -> None:
 def validate_runs(study: Study, folder: Path) -> dict[str, Complete]:
     """Every run of the study, complete, in running order. Raises UserError, with the run's name, for one that is impossible."""
     found: dict[str, Complete] = {}
-    valid: set[tuple[Experiment, bool]] = set()
     for name in order(study.needs):
         try:
             run = found[name] = complete(study.runs[name], folder / name, found)
-            settings = setting(run.experiment), run.known
-            # Of hundreds of runs most differ in their seeds alone: those in range need no validation of their own.
-            if settings not in valid or run.experiment.seed not in range(2**32):
-                validate_run(run)
-                valid.add(settings)
+            validate_run(run)
         except UserError as error:
             raise UserError(f"run '{name}': {error}") from None
     return found
