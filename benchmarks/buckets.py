@@ -37,7 +37,7 @@ def measure(given: argparse.Namespace, buckets: tuple[int, ...]) -> dict[str, An
     architecture = dataclasses.replace(inherit(x.surgery, x.model, start.architecture), unroll=1)
     feed = feeds.load(data, x.machine, batch=given.batch, seed=0, vocabulary=architecture.vocabulary)
     model = Model(architecture, student_heads(dataclasses.replace(x, data=data)))
-    plan = parallel.plan('jit', given.batch, 1)
+    plan = parallel.make_plan('jit', given.batch, 1)
     state = train.initial_state(model, x.optimizer, 0)
     params, _ = transplant(model, state.params, start, x.surgery)
     state = plan.put_state(train.with_params(state, params, x.optimizer))

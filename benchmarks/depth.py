@@ -192,7 +192,7 @@ def main() -> None:
     masked = Losses(soft=Soft(1.0, at='masked'), cosine=Match(1.0))
     rows.append(('largest logits, MLM + soft targets at masked', str(widest_logits(masked)), f'{(ROWS, MASKED, SHAPE.vocabulary)}'))
     rows.append(('largest logits, soft targets at attended', str(widest_logits(Losses(soft=Soft(1.0)))), ''))
-    predicted = costs.summary(with_depth(24, sharing='all').architecture)['encoder']
+    predicted = costs.summarize_parameters(with_depth(24, sharing='all').architecture)['encoder']
     rows.append(('encoder parameters, all shared, 24 layers', f'{predicted:,}', ''))
     print(f'\n{jax.devices()[0].device_kind}, jax {jax.__version__}, B={ROWS} T={LENGTH} D={SHAPE.width}')
     for what, value, wanted in rows:

@@ -19,7 +19,7 @@ from research.study.execution import slots
 
 @pytest.mark.parametrize('name', parallel.PARALLEL)
 def test_a_plan_divides_batches_and_keeps_states_whole(name: str) -> None:
-    plan = parallel.plan(name, 16, 1)
+    plan = parallel.make_plan(name, 16, 1)
     assert plan.devices == jax.device_count() == 8
 
     def function(first: jax.Array, frozen: jax.Array, batch: jax.Array, axis: str | None) -> jax.Array:
@@ -38,26 +38,26 @@ def test_a_plan_divides_batches_and_keeps_states_whole(name: str) -> None:
 @pytest.mark.parametrize(
     ('name', 'batch', 'accumulate', 'message'),
     [
-        ('jit', 12, 1, 'run.batch=12 is not divided by 8 device(s) × run.accumulate=1; --config.run.batch=8 would be'),
-        ('pmap', 40, 4, 'run.batch=40 is not divided by 8 device(s) × run.accumulate=4; --config.run.batch=32 would be'),
-        ('jit', 3, 2, '--config.run.batch=16 would be'),
+        ('jit', 12, 1, 'run.batch=12 is not a multiple of 8 device(s) × run.accumulate=1; give --config.run.batch=8'),
+        ('pmap', 40, 4, 'run.batch=40 is not a multiple of 8 device(s) × run.accumulate=4; give --config.run.batch=32'),
+        ('jit', 3, 2, 'give --config.run.batch=16'),
         ('jitt', 8, 1, "no run.parallel named 'jitt'; did you mean 'jit'? (there are: jit, pmap)"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused(name: str, batch: int, accumulate: int, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        parallel.plan(name, batch, accumulate)
+        parallel.make_plan(name, batch, accumulate)
 
 
 def test_devices_are_described() -> None:
-    assert parallel.describe() == {'platform': 'cpu', 'kind': 'cpu', 'count': 8, 'processes': 1}
-    assert parallel.peak_memory() is None
+    assert parallel.describe_devices() == {'platform': 'cpu', 'kind': 'cpu', 'count': 8, 'processes': 1}
+    assert parallel.read_peak_memory() is None
 
 
 def test_a_run_over_several_processes_needs_jit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
-    with pytest.raises(UserError, match="run.parallel='pmap' serves one process, but this run has 2; give 'jit'"):
-        parallel.plan('pmap', 16, 1)
+    with pytest.raises(UserError, match="run.parallel='pmap' works in one process only, but this run has 2; give 'jit'"):
+        parallel.make_plan('pmap', 16, 1)
 
 
 def test_the_machine_is_divided_among_runs(monkeypatch: pytest.MonkeyPatch) -> None:

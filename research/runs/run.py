@@ -29,10 +29,10 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     """
     began = time.monotonic()
     memory.keep_memory()
-    parallel.join()
+    parallel.join_processes()
     x = sources.resolve(x, workdir)
     validation.validate(x)
-    with lock.hold(workdir) if parallel.chief() else contextlib.nullcontext():
+    with lock.hold(workdir) if parallel.is_chief() else contextlib.nullcontext():
         return _run(x, workdir, began)
 
 
@@ -44,7 +44,7 @@ def _run(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
         if done is not None:
             print(f'{workdir.name}: done before: {workdir / "result.json"}')
             return to_json(done)
-        plan = parallel.plan(x.run.parallel, x.run.batch, x.run.accumulate)
+        plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
         start = _open_start(x, workdir)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
         feed = load_data(x, workdir, start, teacher)
@@ -62,7 +62,7 @@ def _run(x: Experiment, workdir: Path, began: float) -> dict[str, Any]:
     if first:
         state = plan.put_state(checkpoints.restore(first, state))
         notes = [f'continues from the checkpoint of step {first}']
-    logged = workdir if parallel.chief() else workdir / 'processes' / str(parallel.process())
+    logged = workdir if parallel.is_chief() else workdir / 'processes' / str(parallel.get_process())
     before = wall_so_far(logged)
     rewind(logged, first)
     log = Log(logged, steps, first, began - before)

@@ -66,14 +66,14 @@ def test_squad_1_is_the_official_definition() -> None:
     told = {id: each for id, each in TOLD.items() if id in golds}
     exact = sum(max(official_words(g) == official_words(told[id]) for g in golds[id]) for id in told)
     f1 = sum(max(official_f1(g, told[id], 1) for g in golds[id]) for id in told)
-    found = metrics.squad(golds, told)
+    found = metrics.score_squad(golds, told)
     assert found == {'exact': 100.0 * exact / 7, 'f1': 100.0 * f1 / 7, 'total': 7}
     # Both without a word: the same text, but no word in common.
-    assert (metrics.exact('the', ''), metrics.overlap('the', '', empty=False)) == (1.0, 0.0)
+    assert (metrics.exact_match('the', ''), metrics.word_f1('the', '', empty=False)) == (1.0, 0.0)
 
 
 def test_squad_2_is_the_official_definition() -> None:
-    found = metrics.squad2(GOLDS, TOLD, SURE)
+    found = metrics.score_squad2(GOLDS, TOLD, SURE)
     exact, f1 = {}, {}
     for id, told in TOLD.items():
         valid = [g for g in GOLDS[id] if official_words(g)] or ['']
@@ -106,7 +106,7 @@ def test_squad_2_is_the_official_definition() -> None:
     ],
 )
 def test_normalisation(text: str, words: str) -> None:
-    assert metrics.normalized(text) == words
+    assert metrics.normalize(text) == words
 
 
 # ---- Labels and scores ---------------------------------------------------------------------------------------------------------
@@ -136,22 +136,22 @@ def test_what_is_constant_correlates_with_nothing() -> None:
 
 def test_baselines() -> None:
     gold = np.array([0] * 30 + [1] * 70)
-    found = metrics.baselines(('accuracy', 'f1', 'matthews'), gold, 2)
+    found = metrics.compute_baselines(('accuracy', 'f1', 'matthews'), gold, 2)
     assert found['majority']['accuracy'] == 0.7 and found['majority']['matthews'] == 0.0
     assert found['majority']['f1'] == pytest.approx(1.4 / 1.7)
     assert found['random']['accuracy'] == pytest.approx(0.5, abs=0.02)
-    scores = metrics.baselines(('pearson', 'spearman'), np.linspace(0, 5, 100), 1)
+    scores = metrics.compute_baselines(('pearson', 'spearman'), np.linspace(0, 5, 100), 1)
     assert scores['majority']['score'] == 0.0 and abs(scores['random']['pearson']) < 0.05
 
 
 def test_a_collapse_is_seen() -> None:
     gold = np.array([0, 1] * 100)
-    assert metrics.collapsed(gold, np.zeros(200, int), 2)
-    assert metrics.collapsed(gold, np.array([1] + [0] * 199), 2)
-    assert not metrics.collapsed(gold, np.array([1] * 5 + [0] * 195), 2)
-    assert not metrics.collapsed(np.zeros(200, int), np.zeros(200, int), 2)
-    assert metrics.collapsed(np.linspace(0, 5, 50), 2.5 + np.linspace(0, 1e-3, 50), 1)
-    assert not metrics.collapsed(np.linspace(0, 5, 50), np.linspace(1, 4, 50), 1)
+    assert metrics.has_collapsed(gold, np.zeros(200, int), 2)
+    assert metrics.has_collapsed(gold, np.array([1] + [0] * 199), 2)
+    assert not metrics.has_collapsed(gold, np.array([1] * 5 + [0] * 195), 2)
+    assert not metrics.has_collapsed(np.zeros(200, int), np.zeros(200, int), 2)
+    assert metrics.has_collapsed(np.linspace(0, 5, 50), 2.5 + np.linspace(0, 1e-3, 50), 1)
+    assert not metrics.has_collapsed(np.linspace(0, 5, 50), np.linspace(1, 4, 50), 1)
 
 
 def test_the_glue_score_is_that_of_the_papers() -> None:

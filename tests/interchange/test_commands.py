@@ -18,7 +18,7 @@ from research.data.tokenizers import load_tokenizer
 from research.errors import UserError
 from research.interchange import __main__ as interchange
 from research.interchange import hub, reading, writing
-from research.interchange.tensor_names import flat
+from research.interchange.tensor_names import flatten
 from research.models.architecture import Architecture
 from research.models.heads import Model, initialise
 from research.runs import run as runs
@@ -74,12 +74,12 @@ def outputs(donor: Donor) -> dict[str, np.ndarray]:
 )
 def test_every_model_of_ours_is_said_in_a_class_that_computes_the_same(fields, heads, kind, albert, note, tmp_path):
     donor = donor_of(fields, heads)
-    form = writing.export(donor, tmp_path / 'run', tmp_path / 'out', None, 'mit')
-    assert form.kind == kind
-    assert albert is None or form.albert == albert
-    assert any(note in each for each in form.notes) or not note
-    again, account = reading.open_folder(tmp_path / 'out', 'out')
-    assert all(became == 'loaded' or 'sinusoids' in what for became, what, *_ in account)
+    exported = writing.export_model(donor, tmp_path / 'run', tmp_path / 'out', None, 'mit')
+    assert exported.kind == kind
+    assert albert is None or exported.albert == albert
+    assert any(note in each for each in exported.notes) or not note
+    again, report = reading.open_folder(tmp_path / 'out', 'out')
+    assert all(row.status == 'loaded' or 'sinusoids' in row.what for row in report)
     expected, found = outputs(donor), outputs(again)
     assert expected.keys() == found.keys()
     for name, x in expected.items():
@@ -96,7 +96,7 @@ def test_every_model_of_ours_is_said_in_a_class_that_computes_the_same(fields, h
 )
 def test_a_model_that_no_class_computes_is_refused(fields, heads, asked, told, tmp_path):
     with pytest.raises(UserError, match=told):
-        writing.export(donor_of(fields, heads), tmp_path / 'run', tmp_path / 'out', asked, 'mit')
+        writing.export_model(donor_of(fields, heads), tmp_path / 'run', tmp_path / 'out', asked, 'mit')
     assert not (tmp_path / 'out').exists()
 
 
@@ -118,7 +118,7 @@ def test_import_and_export_as_commands(model, tmp_path, capsys):
     direct, _ = reading.open_folder(folder, 'direct')
     assert donor.architecture == direct.architecture
     assert donor.labels == ('bad', 'fine', 'good')
-    left, right = flat(donor.params), flat(direct.params)
+    left, right = flatten(donor.params), flatten(direct.params)
     assert left.keys() == right.keys()
     assert all(left[path].tobytes() == right[path].tobytes() for path in left)
     assert runs.run(sources.read_experiment(str(tmp_path / 'run'), tmp_path / 'x', 'start'), tmp_path / 'run')['steps'] == 0
@@ -129,14 +129,14 @@ def test_import_and_export_as_commands(model, tmp_path, capsys):
     assert config['id2label'] == {'0': 'bad', '1': 'fine', '2': 'good'}
     assert config['label2id'] == {'bad': 0, 'fine': 1, 'good': 2}
     again, _ = reading.open_folder(tmp_path / 'out', 'out')
-    assert all(flat(again.params)[path].tobytes() == right[path].tobytes() for path in right)
+    assert all(flatten(again.params)[path].tobytes() == right[path].tobytes() for path in right)
     assert again.tokenizer is not None
     assert donor.tokenizer is not None
     assert load_tokenizer(again.tokenizer).to_str() == load_tokenizer(donor.tokenizer).to_str()
 
 
 def test_the_result_of_an_import_has_the_keys_of_a_runs(teacher):
-    assert set(to_json(interchange.result(donor_of({}, ('mlm',)), 'mine'))) == set(
+    assert set(to_json(interchange.make_result(donor_of({}, ('mlm',)), 'mine'))) == set(
         json.loads((teacher / 'result.json').read_text())
     )
 
@@ -166,7 +166,7 @@ def test_entry_runs_the_command_line_of_the_process(tmp_path, monkeypatch, capsy
 
 
 def test_a_card_of_a_run_that_says_little(tmp_path):
-    writing.export(donor_of({}, ('mlm',)), tmp_path / 'run', tmp_path / 'out', None, 'unknown')
+    writing.export_model(donor_of({}, ('mlm',)), tmp_path / 'run', tmp_path / 'out', None, 'unknown')
     card = (tmp_path / 'out' / 'README.md').read_text()
     assert '| Data fingerprint | not recorded |' in card
     assert 'The run recorded none.' in card
@@ -179,7 +179,7 @@ def test_folders_in_use_are_left_alone(model, tmp_path, capsys):
     assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'used')]) == 2
     assert f"error: '{tmp_path / 'used'}' is in use" in capsys.readouterr().err
     with pytest.raises(UserError, match='is in use: give another folder'):
-        writing.export(donor_of({}, ('mlm',)), tmp_path / 'run', tmp_path / 'used', None, 'unknown')
+        writing.export_model(donor_of({}, ('mlm',)), tmp_path / 'run', tmp_path / 'used', None, 'unknown')
     (tmp_path / 'empty').mkdir()
     assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'empty')]) == 0
     (tmp_path / 'empty too').mkdir()
@@ -195,7 +195,7 @@ def test_mistakes_are_one_line_and_status_2(model, tmp_path, capsys):
             ['import', str(tmp_path / 'nowhere'), str(tmp_path / 'x')],
             "SOURCE='" + str(tmp_path / 'nowhere') + "': there is no folder",
         ),
-        (['import', str(tmp_path), str(tmp_path / 'x')], 'holds no config.json'),
+        (['import', str(tmp_path), str(tmp_path / 'x')], 'has neither config.json nor experiment.json'),
         (['export', str(folder), str(tmp_path / 'x')], 'is no run folder: it has no experiment.json'),
         (['convert'], "invalid choice: 'convert'"),
         ([], 'the following arguments are required: command'),
@@ -281,7 +281,7 @@ def test_a_hub_that_gives_nothing_is_one_line(error, tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
     with pytest.raises(
-        UserError, match="start='owner/model': there is no folder owner/model, and 'owner/model' could not be fetched"
+        UserError, match="start='owner/model': there is no folder owner/model, and 'owner/model' could not be downloaded"
     ) as told:
         sources.open_donor('owner/model', tmp_path / 'x', 'start')
     assert '\n' not in str(told.value)

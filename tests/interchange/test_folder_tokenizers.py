@@ -10,14 +10,14 @@ import pytest
 from research.data.tokenizers import load_tokenizer, train_tokenizer
 from research.errors import UserError
 from research.interchange.folder_tokenizer import read_sentencepiece, read_tokenizer, write_tokenizer
-from research.interchange.reading import keep_tokenizer
+from research.interchange.reading import save_temporary_tokenizer
 
 TEXT = "The old Sailor  lost É, 東 in ``a'' GARDEN"
 
 
 def kept(folder):
     """The folder's tokenizer as a run would keep it."""
-    found = keep_tokenizer(read_tokenizer(folder))
+    found = save_temporary_tokenizer(read_tokenizer(folder))
     assert found is not None
     return load_tokenizer(found)
 
@@ -103,7 +103,7 @@ def test_a_spiece_model_that_cannot_be_read_is_refused(tmp_path):
 
 def test_a_folder_without_a_tokenizer_has_none(tmp_path):
     assert read_tokenizer(tmp_path) is None
-    assert keep_tokenizer(None) is None
+    assert save_temporary_tokenizer(None) is None
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_tokenizer_config_that_cannot_be_read_is_refused(content, told, model)
 def test_pieces_that_only_another_file_adds_are_refused(model):
     folder = model()
     (folder / 'added_tokens.json').write_text('{"<new>": 32}')
-    with pytest.raises(UserError, match='added_tokens.json; save its tokenizer with a tokenizer.json'):
+    with pytest.raises(UserError, match='has added_tokens.json beside vocab.txt, .* save its tokenizer as tokenizer.json'):
         read_tokenizer(folder)
 
 

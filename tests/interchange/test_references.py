@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from research.interchange import reading, writing
-from research.interchange.tensor_names import flat
+from research.interchange.tensor_names import flatten
 from research.models.architecture import Architecture
 from research.models.heads import Model
 from research.surgery import Donor
@@ -40,8 +40,8 @@ def outputs(donor: Donor, params: Any, expected: dict[str, np.ndarray]) -> dict[
 
 @pytest.mark.parametrize('name', NAMES)
 def test_outputs_are_those_of_transformers(name):
-    donor, account = reading.open_folder(REFERENCES / name, name)
-    assert all(became == 'loaded' or 'sinusoids' in what for became, what, *_ in account)
+    donor, report = reading.open_folder(REFERENCES / name, name)
+    assert all(row.status == 'loaded' or 'sinusoids' in row.what for row in report)
     with np.load(REFERENCES / name / 'expected.npz') as arrays:
         expected = dict(arrays)
     found = outputs(donor, donor.params, expected)
@@ -57,11 +57,11 @@ def test_the_comparison_would_notice(name):
     with np.load(REFERENCES / name / 'expected.npz') as arrays:
         expected = dict(arrays)
     donor, _ = reading.open_folder(REFERENCES / name, name)
-    for path in flat(donor.params):
+    for path in flatten(donor.params):
         if path[-2:] == ('key', 'bias'):  # shifts all scores of a query alike, which softmax does not see
             continue
         damaged = jax.tree.map(np.array, donor.params)
-        leaf = flat(damaged)[path]
+        leaf = flatten(damaged)[path]
         leaf += np.linspace(0.01, 0.02, leaf.size, dtype=np.float32).reshape(leaf.shape)
         found = outputs(donor, damaged, expected)
         assert any(np.abs(found[key] - expected[key]).max() > 1e-5 for key in set(expected) & set(found)), path
@@ -70,15 +70,15 @@ def test_the_comparison_would_notice(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_import_export_import_keeps_every_byte(name, tmp_path):
     donor, _ = reading.open_folder(REFERENCES / name, name)
-    form = writing.export(donor, tmp_path / 'run', tmp_path / 'export', None, 'unknown')
-    again, account = reading.open_folder(tmp_path / 'export', 'export')
-    assert not form.notes
+    exported = writing.export_model(donor, tmp_path / 'run', tmp_path / 'export', None, 'unknown')
+    again, report = reading.open_folder(tmp_path / 'export', 'export')
+    assert not exported.notes
     assert again.heads == donor.heads
     assert again.labels == donor.labels
     assert dataclasses.replace(again.architecture, sharing='', groups=0) == dataclasses.replace(
         donor.architecture, sharing='', groups=0
     )
-    before, after = flat(donor.params), flat(again.params)
+    before, after = flatten(donor.params), flatten(again.params)
     assert before.keys() == after.keys()
     assert all(before[path].tobytes() == after[path].tobytes() for path in before)
-    assert all(became == 'loaded' or 'sinusoids' in what for became, what, *_ in account)
+    assert all(row.status == 'loaded' or 'sinusoids' in row.what for row in report)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from research.models.architecture import ACTIVATIONS, Architecture
-from research.models.attention import attend, initial_attention
-from research.models.encoder import Encoder, Outputs, sinusoids
+from research.models.attention import attend, initialise_attention
+from research.models.encoder import Encoder, Outputs, make_sinusoids
 from research.models.heads import Model, initialise
 from research.models.heads import encode as model_encode
-from research.models.layers import activate, dropout, kernel, layer_norm
+from research.models.layers import activate, draw_kernel, dropout, layer_norm
 
 
 @pytest.fixture(scope='module')
@@ -55,7 +55,7 @@ def test_layer_norm_computes_in_float32_and_returns_the_dtype_of_its_input() -> 
 
 
 def test_attention_is_jaxs(small: Architecture, inputs: tuple[jax.Array, ...]) -> None:
-    weights = jax.tree.map(lambda w: w[0], initial_attention(jax.random.key(0), small, 1))
+    weights = jax.tree.map(lambda w: w[0], initialise_attention(jax.random.key(0), small, 1))
     weights = {**weights, 'value': {**weights['value'], 'bias': jnp.linspace(-1, 1, 16).reshape(2, 8)}}
     x = jax.random.normal(jax.random.key(1), (4, 16, 16))
     mask = (inputs[2] > 0)[:, None, None, :]
@@ -91,7 +91,7 @@ def test_the_two_gelus_differ() -> None:
 
 
 def test_sinusoids_are_those_of_vaswani() -> None:
-    table = np.asarray(sinusoids(7, 6))
+    table = np.asarray(make_sinusoids(7, 6))
     for position in range(7):
         for i in range(3):
             angle = position / 10000 ** (2 * i / 6)
@@ -100,7 +100,7 @@ def test_sinusoids_are_those_of_vaswani() -> None:
 
 
 def test_initial_weights_are_a_truncated_normal(small: Architecture) -> None:
-    drawn = np.asarray(kernel(jax.random.key(0), small, (300, 400)))  # more than one piece of 2^16
+    drawn = np.asarray(draw_kernel(jax.random.key(0), small, (300, 400)))  # more than one piece of 2^16
     assert np.abs(drawn).max() <= 2 * small.deviation
     assert drawn.std() == pytest.approx(0.8796 * small.deviation, rel=0.01)
     assert abs(drawn.mean()) < 0.003 * small.deviation * 3
@@ -111,7 +111,7 @@ def test_sinusoidal_positions_have_no_parameters_but_an_effect(small: Architectu
     a = dataclasses.replace(small, position_kind='sinusoidal')
     params = fresh(a)
     assert 'position' not in params
-    learned = {**params, 'position': sinusoids(a.positions, a.embedding)}
+    learned = {**params, 'position': make_sinusoids(a.positions, a.embedding)}
     np.testing.assert_allclose(encode(a, params, inputs).hidden, encode(small, learned, inputs).hidden, atol=1e-6)
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from research.interchange.tensor_names import flat
+from research.interchange.tensor_names import flatten
 from research.models.heads import Model
 
 REASON = 'run with `make parity`, which installs torch and transformers'
@@ -98,5 +98,5 @@ def load(class_name, folder):
 
 def same_bytes(a, b):
     """Whether two trees hold the same arrays, bit for bit."""
-    a, b = flat(a), flat(b)
+    a, b = flatten(a), flatten(b)
     return a.keys() == b.keys() and all(a[path].tobytes() == b[path].tobytes() for path in a)

@@ -34,8 +34,8 @@ def ask(model, kind, lines, folder, output='out.jsonl') -> list[Any]:
 
 def test_bert_tiny_has_the_logits_of_transformers(shared_data, tmp_path):
     folder = shared_data / 'bert_tiny'
-    donor, account = reading.open_folder(folder, 'bert_tiny')
-    assert {became for became, *_ in account} == {'loaded'}
+    donor, report = reading.open_folder(folder, 'bert_tiny')
+    assert {row.status for row in report} == {'loaded'}
     model = transformers.BertForMaskedLM.from_pretrained(folder).eval()
     for length in (17, 512):
         assert_same(model, donor, inputs(30522, 2, length=length, rows=2), 1e-5, relative=2e-6)  # logits of -20

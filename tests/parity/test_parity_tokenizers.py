@@ -7,7 +7,7 @@ import pytest
 
 from research.data.tokenizers import finish_tokenizer, load_tokenizer, train_tokenizer
 from research.interchange.folder_tokenizer import read_tokenizer, write_tokenizer
-from research.interchange.reading import keep_tokenizer
+from research.interchange.reading import save_temporary_tokenizer
 from tests.parity.peers import transformers
 
 pytestmark = pytest.mark.filterwarnings('default')
@@ -33,7 +33,7 @@ PAIRS = [('a first text', 'and a second one'), ('', 'b'), ('東京', 'é')]
 def agree(folder):
     """Compares the folder's tokenizer, read here, with the one that transformers reads."""
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
-    kept = keep_tokenizer(read_tokenizer(folder))
+    kept = save_temporary_tokenizer(read_tokenizer(folder))
     assert kept is not None
     ours = load_tokenizer(kept)
     for text in TEXTS:
