@@ -1,8 +1,8 @@
-"""Seconds and peak memory of importing a Hugging Face folder the size of BERT-base, in a process of its own.
+"""The time and the peak memory of importing a Hugging Face folder of BERT-base's size, in a separate process.
 
     python benchmarks/import_speed.py [--layers 12]
 
-The folder holds random weights: 440 MB of safetensors. The time is that of the whole command, Python's start included.
+The folder holds random weights, 440 MB of safetensors. The time is that of the whole command, with the start of Python.
 """
 
 import argparse
