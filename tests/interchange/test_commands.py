@@ -5,11 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import jax
 import numpy as np
 import pytest
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.numpy import load_file
 
 from research import experiment, wire
@@ -17,7 +15,7 @@ from research.command import run_command
 from research.data.tokenizers import load_tokenizer
 from research.errors import UserError
 from research.interchange import __main__ as interchange
-from research.interchange import hub, reading, writing
+from research.interchange import reading, writing
 from research.interchange.tensor_names import flatten
 from research.models.architecture import Architecture
 from research.models.heads import Model, initialise
@@ -208,83 +206,7 @@ def test_mistakes_are_one_line_and_status_2(model, tmp_path, capsys):
         assert told_there.count('\n') == 1
 
 
-@pytest.mark.parametrize(
-    ('error', 'status', 'told'),
-    [
-        (UserError('a mistake'), 2, 'error: a mistake\n'),
-        (PermissionError(13, 'Permission denied', 'file'), 2, 'error: Permission denied: file\n'),
-        (OSError('odd'), 2, 'error: odd\n'),
-        (KeyboardInterrupt(), 130, 'interrupted\n'),
-        (None, 0, ''),
-    ],
-)
-def test_a_command_ends_with_one_line_and_a_status(error, status, told, capsys):
-    def command(arguments):
-        if error is not None:
-            raise error
-
-    assert run_command(command, []) == status
-    assert capsys.readouterr().err == told
-
-
 # ---- Sources ------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ('source', 'is_id'),
-    [
-        ('bert-base-uncased', True),
-        ('google-bert/bert-base-uncased', True),
-        ('research/bert', False),
-        ('./bert', False),
-        ('a/b/c', False),
-        ('@teacher', False),
-        ('/tmp/x', False),
-    ],
-)
-def test_ids_of_the_hub_are_told_from_paths(source, is_id, root, monkeypatch):
-    monkeypatch.chdir(root)
-    assert hub.is_hub_id(source) == is_id
-
-
-def test_a_model_of_the_hub_is_fetched(model, tmp_path, monkeypatch):
-    folder, asked = model('BertBin'), []
-
-    def download(source, allow_patterns):
-        asked.append((source, allow_patterns))
-        return str(folder)
-
-    monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
-    donor = sources.open_donor('owner/model', tmp_path / 'x', 'start')
-    assert donor.heads == (('mlm', 32),)
-    assert [source for source, _ in asked] == ['owner/model'] * 2
-    assert 'model-*.safetensors' in asked[0][1]
-    assert 'pytorch_model-*.bin' in asked[1][1]
-    (folder / 'pytorch_model.bin').unlink()
-    with pytest.raises(UserError, match="the hub's 'owner/model' holds no weights"):
-        hub.fetch('owner/model')
-
-
-@pytest.mark.parametrize(
-    'error',
-    [
-        LocalEntryNotFoundError('no network\nat all'),
-        RepositoryNotFoundError.__new__(RepositoryNotFoundError, '404'),  # without the response that its __init__ asks for
-        HFValidationError('no such name'),
-        OSError('broken'),
-        OSError(),
-    ],
-)
-def test_a_hub_that_gives_nothing_is_one_line(error, tmp_path, monkeypatch):
-    def download(source, allow_patterns):
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
-    with pytest.raises(
-        UserError, match="start='owner/model': there is no folder owner/model, and 'owner/model' could not be downloaded"
-    ) as told:
-        sources.open_donor('owner/model', tmp_path / 'x', 'start')
-    assert '\n' not in str(told.value)
 
 
 def test_a_folder_that_is_neither_is_refused(tmp_path):
