@@ -1,4 +1,4 @@
-"""Predicted sizes: the published counts to the unit, and real models."""
+"""Counted sizes: equal to the published counts and to real models."""
 
 import dataclasses
 import itertools
@@ -173,7 +173,7 @@ def sizes(tree: Any) -> int:
 
 
 @pytest.mark.parametrize('sharing', SHARING)
-def test_the_prediction_is_the_size_of_the_model(small: Architecture, sharing: str) -> None:
+def test_the_count_is_the_size_of_the_model(small: Architecture, sharing: str) -> None:
     """Over every strategy, kind of embedding and pair of heads, by module."""
     for changes, heads in itertools.product(VARIANTS, [(), *itertools.combinations(HEADS, 2)]):
         a = dataclasses.replace(small, layers=4, sharing=sharing, groups=2, table=TABLE, **changes)
@@ -190,7 +190,7 @@ def test_the_prediction_is_the_size_of_the_model(small: Architecture, sharing: s
             assert sizes(params[head]) == counted['modules'][head]
 
 
-def test_flops_are_two_a_multiply_add_of_every_matrix_product() -> None:
+def test_every_multiply_add_of_matrix_products_is_two_flops() -> None:
     a = Architecture(vocabulary=50, layers=3, width=4, heads=2, inner=6, embedding=4, pooler=False)
     t = 5
     layer = 2 * t * (4 * 4 * 4) + 2 * t * (2 * 4 * 6) + 2 * t * t * 4 + 2 * t * t * 4
@@ -201,7 +201,7 @@ def test_flops_are_two_a_multiply_add_of_every_matrix_product() -> None:
     assert costs.count_forward_flops(a, t, logits=2) == 3 * layer + 2 * 2 * (4 * 4 + 4 * 50)
 
 
-def test_flops_agree_with_what_the_compiler_counts(small: Architecture) -> None:
+def test_flops_agree_with_the_count_of_the_compiler(small: Architecture) -> None:
     a = dataclasses.replace(small, width=64, inner=256, embedding=64, unroll=0)
     model = Model(a)
     params = jax.eval_shape(lambda: initialise(model, jax.random.key(0)))
@@ -212,7 +212,7 @@ def test_flops_agree_with_what_the_compiler_counts(small: Architecture) -> None:
     assert 1 <= counted / costs.count_forward_flops(a, 16) < 1.15
 
 
-def test_vocabulary_positions_are_those_that_active_losses_score() -> None:
+def test_vocabulary_positions_are_those_that_active_losses_need() -> None:
     assert costs.count_vocabulary_positions(Losses(), 100, 15) == 15
     assert costs.count_vocabulary_positions(Losses(soft=Soft(1.0, at='masked')), 100, 15) == 15
     assert costs.count_vocabulary_positions(Losses(soft=Soft(1.0)), 100, 15) == 115
@@ -221,7 +221,7 @@ def test_vocabulary_positions_are_those_that_active_losses_score() -> None:
     assert costs.count_vocabulary_positions(Losses(mlm=Plain(0.0), label=Plain(1.0)), 100, 15) == 0
 
 
-def test_a_step_costs_three_passes_and_one_of_a_teacher_that_is_read(small: Architecture) -> None:
+def test_a_step_costs_three_passes_and_one_of_a_needed_teacher(small: Architecture) -> None:
     teacher = dataclasses.replace(small, layers=4)
     one, other = costs.count_forward_flops(small, 16, 3), costs.count_forward_flops(teacher, 16)
     assert costs.count_step_flops(small, None, Losses(), 8, 16, 3) == 8 * 3 * one
@@ -232,13 +232,13 @@ def test_a_step_costs_three_passes_and_one_of_a_teacher_that_is_read(small: Arch
 
 
 @pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('sgd', 0)])
-def test_memory_counts_the_copies_that_an_optimizer_keeps(name: str, copies: int) -> None:
+def test_memory_counts_the_copies_of_the_optimizer(name: str, copies: int) -> None:
     for ema in (0.0, 0.9):
         kept = {'parameters': 4000, 'gradients': 4000, 'optimizer': 4000 * copies, 'average': 4000 * (ema > 0), 'teacher': 2000}
         assert costs.estimate_memory(1000, Optimizer(name=name, ema=ema), teacher=500) == {**kept, 'total': sum(kept.values())}
 
 
-def test_each_candidate_of_a_choice_is_a_sequence_to_train_on(small: Architecture) -> None:
+def test_each_candidate_of_a_choice_is_a_sequence(small: Architecture) -> None:
     losses = Losses(mlm=Plain(0.0), choice=Plain(1.0))
     found = costs.count_flops(small, None, losses, Data(task='race', length=16), 8)
     assert found['per_step'] == 8 * 4 * 16 * 3 * found['per_token']

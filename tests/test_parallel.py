@@ -1,4 +1,4 @@
-"""Plans: what they put where, and batches that do not fit. That all rows compute one update is a law: tests/test_laws.py."""
+"""Plans: the placement of batches and states, and refused batches. tests/test_laws.py tests that all rows compute one update."""
 
 import re
 

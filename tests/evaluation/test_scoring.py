@@ -58,7 +58,7 @@ def test_labels(read: Callable, tmp_path: Path) -> None:
     assert flat.collapsed and flat.metrics['accuracy'] == 0.5
 
 
-def test_f1_is_of_the_same_label_in_any_order(read: Callable, tmp_path: Path) -> None:
+def test_f1_counts_the_same_label_in_any_order_of_labels(read: Callable, tmp_path: Path) -> None:
     (tmp_path / 'MRPC').mkdir()
     lines = ['Quality\t#1 String\t#2 String', *(f'{int(i < 6)}\tthe tower\tis high' for i in range(8))]
     for split in ('train', 'dev'):
@@ -82,14 +82,14 @@ def test_scores(read: Callable, tmp_path: Path) -> None:
     assert evaluation.predictions[3] == {'id': '3', 'score': 3.0, 'prediction': 9.0}
 
 
-def test_a_split_without_labels_has_predictions_alone(read: Callable, tmp_path: Path) -> None:
+def test_a_split_without_labels_has_only_predictions(read: Callable, tmp_path: Path) -> None:
     data = replace(custom(tmp_path), test=table(tmp_path / 'test.tsv', ['sentence', 'the tower']))
     evaluation = scoring.score_split(data, read(data)['test'], [np.array([0.0, 1.0])], 0.0)
     assert evaluation.metrics == {}
     assert 'label' not in evaluation.predictions[0] and evaluation.predictions[0]['prediction'] == 'y'
 
 
-def test_parts_of_a_split_are_told_apart(read: Callable, tmp_path: Path) -> None:
+def test_parts_of_a_split_have_metrics_of_their_own(read: Callable, tmp_path: Path) -> None:
     for part, answer in (('middle', 'A'), ('high', 'B')):
         passage = {'article': 'the', 'questions': ['who'], 'options': [list('abcd')], 'answers': [answer], 'id': part}
         for split in ('train', 'dev'):
@@ -158,7 +158,7 @@ def test_answers_over_windows(read: Callable, squad: Callable[..., Data], tmp_pa
     assert not (tmp_path / 'dev' / 'na_probs.json').exists() and not list((tmp_path / 'dev').glob('*.part'))
 
 
-def test_no_answer_is_given_where_it_leads_by_more_than_the_threshold(
+def test_no_answer_is_predicted_if_it_leads_by_more_than_the_threshold(
     read: Callable, squad: Callable[..., Data], tmp_path: Path
 ) -> None:
     data = squad('squad2')
@@ -186,7 +186,7 @@ def test_no_answer_is_given_where_it_leads_by_more_than_the_threshold(
     assert not strict.collapsed
 
 
-def test_a_model_that_answers_nothing_has_collapsed_but_where_nothing_is_right(read: Callable, squad: Callable[..., Data]) -> None:
+def test_one_answer_to_all_questions_is_a_collapse_unless_it_is_right(read: Callable, squad: Callable[..., Data]) -> None:
     data = squad('squad')
     encoded = read(data)['dev']
     same = scoring.score_split(data, encoded, pointing(encoded, dict.fromkeys('023', (14, 17, 5.0))), 0.0)
@@ -196,14 +196,14 @@ def test_a_model_that_answers_nothing_has_collapsed_but_where_nothing_is_right(r
 
 
 @pytest.mark.parametrize('broken', [np.nan, np.inf])
-def test_logits_that_are_not_finite_are_no_answers(read: Callable, tmp_path: Path, broken: float) -> None:
+def test_logits_that_are_not_finite_are_refused(read: Callable, tmp_path: Path, broken: float) -> None:
     data = custom(tmp_path)
     logits = [np.array([1.0, broken]), *[np.array([1.0, 0.0])] * 7]
     with pytest.raises(UserError, match='the logits of 1 of 8 rows are not finite: the parameters of the model are broken'):
         scoring.score_split(data, read(data)['dev'], logits, 0.0)
 
 
-def test_where_silence_is_best_the_threshold_is_below_all() -> None:
+def test_if_no_answer_is_always_best_the_threshold_is_below_all() -> None:
     golds = {'0': (), '1': ('tower',)}
     leads = {'0': -3.0, '1': 2.0}
     assert scoring.tune_threshold(golds, {'0': 'a', '1': 'b'}, leads) == -4.0

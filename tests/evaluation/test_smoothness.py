@@ -1,4 +1,4 @@
-"""Figure 1's numbers against their definition, and blind to padding."""
+"""The values of Figure 1 against their definition; padding changes nothing."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from research.models.architecture import Architecture
 from research.models.heads import Model, encode, initialise
 
 
-def test_distances_and_angles_are_those_of_each_layers_input_and_output(small: Architecture, make_batch) -> None:
+def test_distances_and_angles_are_between_the_input_and_the_output_of_each_layer(small: Architecture, make_batch) -> None:
     model = Model(small)
     params = initialise(model, jax.random.key(0))
     batch = make_batch()

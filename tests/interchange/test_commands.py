@@ -1,4 +1,4 @@
-"""Import and export as commands: what they write, what they say, and what they refuse."""
+"""Import and export as commands: their files, output and errors."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def donor_of(fields, heads, seed=0) -> Donor:
 
 
 def outputs(donor: Donor) -> dict[str, np.ndarray]:
-    """What it computes of one batch, by name; layers included."""
+    """{name: output} of the model on one batch; layers included."""
     network = Model(dataclasses.replace(donor.architecture, unroll=1), donor.heads)
     ids = np.random.default_rng(0).integers(5, 32, (3, 9)).astype(np.int32)
     mask = (np.arange(9)[None] < np.array([[9], [4], [1]])).astype(np.int32)
@@ -70,7 +70,7 @@ def outputs(donor: Donor) -> dict[str, np.ndarray]:
         ({'types': 0, 'pooler': False, 'position_kind': 'sinusoidal'}, ('label',), 'distilbert', None, ''),
     ],
 )
-def test_every_model_of_ours_is_said_in_a_class_that_computes_the_same(fields, heads, kind, albert, note, tmp_path):
+def test_every_model_is_exported_to_a_class_that_computes_the_same(fields, heads, kind, albert, note, tmp_path):
     donor = donor_of(fields, heads)
     exported = writing.export_model(donor, tmp_path / 'run', tmp_path / 'out', None, 'mit')
     assert exported.kind == kind
@@ -85,15 +85,15 @@ def test_every_model_of_ours_is_said_in_a_class_that_computes_the_same(fields, h
 
 
 @pytest.mark.parametrize(
-    ('fields', 'heads', 'asked', 'told'),
+    ('fields', 'heads', 'asked', 'message'),
     [
         ({}, ('mlm', 'label'), None, r'no bert class has the heads mlm \+ label; choose with --heads \(there are: none, mlm'),
         ({}, ('mlm',), ('label',), r'mine has no label head \(it has: mlm\)'),
         ({'pooler': False}, ('label',), None, 'the label head reads the first position without a pooler, which no bert class does'),
     ],
 )
-def test_a_model_that_no_class_computes_is_refused(fields, heads, asked, told, tmp_path):
-    with pytest.raises(UserError, match=told):
+def test_a_model_that_no_class_computes_is_refused(fields, heads, asked, message, tmp_path):
+    with pytest.raises(UserError, match=message):
         writing.export_model(donor_of(fields, heads), tmp_path / 'run', tmp_path / 'out', asked, 'mit')
     assert not (tmp_path / 'out').exists()
 
@@ -101,10 +101,10 @@ def test_a_model_that_no_class_computes_is_refused(fields, heads, asked, told, t
 def test_import_and_export_as_commands(model, tmp_path, capsys):
     folder = model('BertLabel')
     assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'run')]) == 0
-    told = capsys.readouterr().out
-    assert '│ loaded │ encoder/pooler' in told
+    message = capsys.readouterr().out
+    assert '│ loaded │ encoder/pooler' in message
     size = sum(x.size for x in load_file(folder / 'model.safetensors').values())
-    assert told.splitlines()[-1].endswith(f'{size:,} parameters, heads: label')
+    assert message.splitlines()[-1].endswith(f'{size:,} parameters, heads: label')
     assert {path.name for path in (tmp_path / 'run').iterdir()} == {
         'experiment.json',
         'environment.json',
@@ -133,19 +133,19 @@ def test_import_and_export_as_commands(model, tmp_path, capsys):
     assert load_tokenizer(again.tokenizer).to_str() == load_tokenizer(donor.tokenizer).to_str()
 
 
-def test_the_result_of_an_import_has_the_keys_of_a_runs(teacher):
+def test_the_result_of_an_import_has_the_same_keys_as_that_of_a_run(teacher):
     assert set(to_json(interchange.make_result(donor_of({}, ('mlm',)), 'mine'))) == set(
         json.loads((teacher / 'result.json').read_text())
     )
 
 
-def test_the_card_says_where_a_model_comes_from(teacher, tmp_path):
+def test_the_card_names_the_origin_of_a_model(teacher, tmp_path):
     assert run_command(interchange.main, ['export', str(teacher), str(tmp_path / 'out'), '--heads=mlm', '--licence=mit']) == 0
     card = (tmp_path / 'out' / 'README.md').read_text()
     environment, result = (json.loads((teacher / name).read_text()) for name in ('environment.json', 'result.json'))
     facts = json.loads((teacher / 'tokenizer' / 'facts.json').read_text())
     assert card.startswith('---\nlicense: mit\n')
-    for told in (
+    for message in (
         environment['data']['fingerprint'],
         facts['fingerprint'],
         f'{result["metrics"]["dev/mlm"]:.4f}',
@@ -154,7 +154,7 @@ def test_the_card_says_where_a_model_comes_from(teacher, tmp_path):
         '| Command | `python ',
         '| layers | 2 |',
     ):
-        assert told in card
+        assert message in card
 
 
 def test_entry_runs_the_command_line_of_the_process(tmp_path, monkeypatch, capsys):
@@ -163,7 +163,7 @@ def test_entry_runs_the_command_line_of_the_process(tmp_path, monkeypatch, capsy
     assert 'is no run folder: it has no experiment.json' in capsys.readouterr().err
 
 
-def test_a_card_of_a_run_that_says_little(tmp_path):
+def test_a_card_of_a_run_without_records(tmp_path):
     writing.export_model(donor_of({}, ('mlm',)), tmp_path / 'run', tmp_path / 'out', None, 'unknown')
     card = (tmp_path / 'out' / 'README.md').read_text()
     assert '| Data fingerprint | not recorded |' in card
@@ -188,7 +188,7 @@ def test_mistakes_are_one_line_and_status_2(model, tmp_path, capsys):
     (folder := model()).joinpath('vocab.txt').unlink()
     assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'run')]) == 0
     assert 'The folder has no tokenizer' in capsys.readouterr().out
-    for arguments, told in (
+    for arguments, message in (
         (
             ['import', str(tmp_path / 'nowhere'), str(tmp_path / 'x')],
             "SOURCE='" + str(tmp_path / 'nowhere') + "': there is no folder",
@@ -200,16 +200,16 @@ def test_mistakes_are_one_line_and_status_2(model, tmp_path, capsys):
         (['import', str(folder)], 'the following arguments are required: run'),
     ):
         assert run_command(interchange.main, arguments) == 2
-        told_there = capsys.readouterr().err
-        assert told in told_there
-        assert told_there.startswith('error: ')
-        assert told_there.count('\n') == 1
+        output = capsys.readouterr().err
+        assert message in output
+        assert output.startswith('error: ')
+        assert output.count('\n') == 1
 
 
 # ---- Sources ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_neither_is_refused(tmp_path):
+def test_a_folder_of_neither_kind_is_refused(tmp_path):
     with pytest.raises(UserError, match=r'is no run folder: it has no experiment.json \(nor the config.json'):
         sources.read_experiment(str(tmp_path), tmp_path / 'x', 'start')
     (tmp_path / 'experiment.json').write_text('{')
@@ -241,12 +241,12 @@ def test_fine_tuning_with_another_tokenizer_is_refused(model, tiny, examples, tm
     x = fine_tuning(tiny, folder, examples, **{'data.tokenizer': str(other / 'vocab.txt')})
     with pytest.raises(UserError, match="has another vocabulary than this run's tokenizer; give --config.data.tokenizer=start"):
         runs.run(x, tmp_path / 'run')
-    told = wire.override(x, {'surgery.drop': ('word',)})
-    assert runs.run(told, tmp_path / 'run')['steps'] > 0
+    dropped = wire.override(x, {'surgery.drop': ('word',)})
+    assert runs.run(dropped, tmp_path / 'run')['steps'] > 0
 
 
 @pytest.mark.usefixtures('one_device')
-def test_a_hugging_face_folder_teaches(model, tiny, tmp_path):
+def test_a_hugging_face_folder_can_be_the_teacher(model, tiny, tmp_path):
     folder = model('BertPretraining')
     shape = {'vocabulary': 32, 'width': 8, 'embedding': 8, 'inner': 12, 'positions': 16}
     x = tiny('distilbert', {'teacher': str(folder), 'data.length': 16, **{f'model.{field}': size for field, size in shape.items()}})

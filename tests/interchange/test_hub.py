@@ -21,7 +21,7 @@ from research.runs import sources
         ('/tmp/x', False),
     ],
 )
-def test_ids_of_the_hub_are_told_from_paths(source, is_id, root, monkeypatch):
+def test_ids_of_the_hub_and_paths_are_distinguished(source, is_id, root, monkeypatch):
     monkeypatch.chdir(root)
     assert hub.is_hub_id(source) == is_id
 
@@ -54,13 +54,13 @@ def test_a_model_of_the_hub_is_fetched(model, tmp_path, monkeypatch):
         OSError(),
     ],
 )
-def test_a_hub_that_gives_nothing_is_one_line(error, tmp_path, monkeypatch):
+def test_an_error_of_the_hub_is_one_line(error, tmp_path, monkeypatch):
     def download(source, allow_patterns):
         raise error
 
     monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
     with pytest.raises(
         UserError, match="start='owner/model': there is no folder owner/model, and 'owner/model' could not be downloaded"
-    ) as told:
+    ) as raised:
         sources.open_donor('owner/model', tmp_path / 'x', 'start')
-    assert '\n' not in str(told.value)
+    assert '\n' not in str(raised.value)

@@ -1,4 +1,4 @@
-"""Hugging Face folders: every form that is read, and every mistake that is told."""
+"""Reading Hugging Face folders: every supported form, and every error."""
 
 import json
 import re
@@ -22,9 +22,9 @@ def change(folder: Path, edit) -> None:
     save_file(tensors, folder / 'model.safetensors')
 
 
-def fails(folder: Path, told: str) -> None:
-    """The folder is refused, in one line that holds `told`."""
-    with pytest.raises(UserError, match=re.escape(told)) as raised:
+def fails(folder: Path, message: str) -> None:
+    """The folder is refused with one line that contains `message`."""
+    with pytest.raises(UserError, match=re.escape(message)) as raised:
         reading.open_folder(folder, 'model')
     assert '\n' not in str(raised.value)
 
@@ -36,7 +36,7 @@ def same(a, b) -> bool:
 
 
 @pytest.mark.parametrize('name', ['BertPretraining', 'AlbertPretraining', 'DistilBertMlm'])
-def test_old_names_bare_names_buffers_and_tied_copies_are_read_alike(name, model):
+def test_old_names_missing_prefixes_buffers_and_tied_copies_change_nothing(name, model):
     folder = model(name)
     plain, _ = reading.open_folder(folder, 'plain')
     kind = configuration.read_config(folder)['model_type']
@@ -65,7 +65,7 @@ def test_old_names_bare_names_buffers_and_tied_copies_are_read_alike(name, model
     )
 
 
-def test_a_tied_bias_may_go_by_its_other_name(model):
+def test_a_tied_bias_may_have_its_other_name(model):
     folder = model()
     plain, _ = reading.open_folder(folder, 'plain')
     change(folder, lambda tensors: tensors.update({'cls.predictions.decoder.bias': tensors.pop('cls.predictions.bias')}))
@@ -93,7 +93,7 @@ def test_shards_are_read_as_one(model):
     fails(folder, 'is not JSON')
 
 
-def test_fields_that_the_file_does_not_say_are_those_of_the_class():
+def test_missing_fields_have_the_defaults_of_the_class():
     assert configuration.read_architecture({'model_type': 'albert'}, True).width == 4096
     bert = configuration.read_architecture({'model_type': 'bert'}, True)
     assert (bert.layers, bert.activation, bert.head_dropout, bert.span_dropout) == (12, 'gelu', 0.1, 0.0)
@@ -148,7 +148,7 @@ def test_groups_and_inner_blocks_are_sharing(layers, groups, inner, sharing, ord
 
 
 @pytest.mark.parametrize(
-    ('config', 'told'),
+    ('config', 'message'),
     [
         ({'model_type': 'bart'}, 'has model_type "bart"; the supported types are bert, distilbert, albert'),
         ({'model_type': ['bert']}, 'has model_type ["bert"]; the supported types are'),
@@ -177,8 +177,8 @@ def test_groups_and_inner_blocks_are_sharing(layers, groups, inner, sharing, ord
         ),
     ],
 )
-def test_a_config_that_cannot_be_honoured_is_refused(config, told, model):
-    fails(model(**config), told)
+def test_an_unsupported_config_is_refused(config, message, model):
+    fails(model(**config), message)
 
 
 def test_groups_that_no_layer_uses_are_refused(model):
@@ -186,15 +186,15 @@ def test_groups_that_no_layer_uses_are_refused(model):
 
 
 @pytest.mark.parametrize(
-    ('labels', 'told'),
+    ('labels', 'message'),
     [
         ({'0': 'a', '1': 'b'}, 'classifier.weight has shape (3, 8) in the weights, but config.json has 2 labels'),
         ({'0': 'a', '2': 'b'}, 'it must number the labels 0, 1, …'),
         (['a', 'b'], 'it must number the labels 0, 1, …'),
     ],
 )
-def test_labels_that_contradict_the_weights_are_refused(labels, told, model):
-    fails(model('BertLabel', id2label=labels), told)
+def test_labels_that_contradict_the_weights_are_refused(labels, message, model):
+    fails(model('BertLabel', id2label=labels), message)
 
 
 def test_labels_are_named_or_numbered(model):
@@ -206,7 +206,7 @@ def test_several_labels_at_once_are_refused(model):
     fails(model('BertLabel', problem_type='multi_label_classification'), 'an input has one label')
 
 
-def test_heads_that_are_missing_are_left_random_and_said_to_be(model):
+def test_missing_heads_are_random_and_reported(model):
     folder = model()
     change(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith('cls.predictions.transform')])
     donor, report = reading.open_folder(folder, 'model')
@@ -215,7 +215,7 @@ def test_heads_that_are_missing_are_left_random_and_said_to_be(model):
     assert ('ignored', 'cls.predictions.bias', 1, 32) in report
 
 
-def test_a_head_for_every_position_is_ignored(model):
+def test_a_head_for_token_classification_is_ignored(model):
     donor, report = reading.open_folder(model('BertLabel', architectures=['BertForTokenClassification']), 'model')
     assert not donor.heads
     assert {row.what for row in report if row.status == 'ignored'} == {'classifier.weight', 'classifier.bias'}
@@ -252,7 +252,7 @@ def test_quantised_weights_are_refused(model):
     fails(folder, 'bert.pooler.dense.bias holds int8 numbers')
 
 
-def test_positions_that_are_no_sinusoids_are_learned(model):
+def test_positions_other_than_sinusoids_are_learned(model):
     folder = model('DistilBertSinusoidal')
     assert reading.inspect(folder).architecture.position_kind == 'sinusoidal'
     change(folder, lambda tensors: tensors['distilbert.embeddings.position_embeddings.weight'].__iadd__(0.1))

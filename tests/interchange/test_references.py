@@ -1,4 +1,4 @@
-"""Models of transformers, read without it, give what it gave."""
+"""Models of transformers, read here, compute the same as in transformers."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ def program(architecture: Architecture, heads: tuple[tuple[str, int], ...]) -> C
 
 
 def outputs(donor: Donor, params: Any, expected: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the donor's model gives with `params` on the reference's input."""
+    """The outputs of the donor's model with `params` on the input of the reference."""
     found = program(donor.architecture, donor.heads)(params, *(expected[name] for name in ('ids', 'types', 'mask')))
     return {name: np.asarray(x) for name, x in found.items() if x is not None}
 
@@ -45,20 +45,20 @@ def test_outputs_are_those_of_transformers(name):
     with np.load(REFERENCES / name / 'expected.npz') as arrays:
         expected = dict(arrays)
     found = outputs(donor, donor.params, expected)
-    told = set(expected) - {'ids', 'types', 'mask'}
-    assert told >= {'hidden', *(head for head, _ in donor.heads)}
-    for key in told:
+    names = set(expected) - {'ids', 'types', 'mask'}
+    assert names >= {'hidden', *(head for head, _ in donor.heads)}
+    for key in names:
         np.testing.assert_allclose(found[key], expected[key], rtol=0, atol=1e-5, err_msg=key)
 
 
 @pytest.mark.parametrize('name', ['BertPretraining', 'AlbertPretraining', 'AlbertInner', 'DistilBertMlm'])
-def test_the_comparison_would_notice(name):
-    """A reference test that one changed weight of any kind does not fail would be none."""
+def test_the_comparison_notices_every_changed_weight(name):
+    """A change of any kind of weight would fail the comparison above."""
     with np.load(REFERENCES / name / 'expected.npz') as arrays:
         expected = dict(arrays)
     donor, _ = reading.open_folder(REFERENCES / name, name)
     for path in flatten(donor.params):
-        if path[-2:] == ('key', 'bias'):  # shifts all scores of a query alike, which softmax does not see
+        if path[-2:] == ('key', 'bias'):  # adds the same to all scores of a query, so softmax does not change
             continue
         damaged = jax.tree.map(np.array, donor.params)
         leaf = flatten(damaged)[path]
