@@ -191,9 +191,7 @@ def main() -> None:
     expected = str((ROWS, MASKED, SHAPE.vocabulary))
     rows.append(('largest logits, MLM', str(find_largest_logits(Losses())), expected))
     masked = Losses(soft=Soft(1.0, at='masked'), cosine=Match(1.0))
-    rows.append(
-        ('largest logits, MLM + soft targets at masked', str(find_largest_logits(masked)), f'{(ROWS, MASKED, SHAPE.vocabulary)}')
-    )
+    rows.append(('largest logits, MLM + soft targets at masked', str(find_largest_logits(masked)), expected))
     rows.append(('largest logits, soft targets at attended', str(find_largest_logits(Losses(soft=Soft(1.0)))), ''))
     predicted = costs.summarize_parameters(make_model(24, sharing='all').architecture)['encoder']
     rows.append(('encoder parameters, all shared, 24 layers', f'{predicted:,}', ''))

@@ -44,8 +44,9 @@ def open_part(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.replace(path)
-    finally:
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise
 
 
 def write_whole(path: Path, content: bytes) -> None:

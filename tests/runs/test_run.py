@@ -271,7 +271,7 @@ def test_a_teacher_with_another_vocabulary_is_refused(tiny: Tiny, teacher: Path,
         ({'teacher': ''}, "loss 'soft' needs a teacher: give --config.teacher=RUN, or --config.losses.soft.weight=0"),
         ({'teacher': './TEACHERS'}, 'there is no folder TEACHERS; train it first, or give another'),
         ({'teacher': '@nobody'}, "'@nobody': there is no folder"),
-        ({'run.batch': 12}, 'run.batch=12 is not divided by 8 device(s)'),
+        ({'run.batch': 12}, 'run.batch=12 is not a multiple of 8 device(s)'),
         ({'optimizer.warmup': 100.0}, 'optimizer.warmup=100.0 is longer than the 2 steps of the run'),
         (
             {'model.width': 64},
@@ -419,7 +419,7 @@ def test_a_kill_while_the_folder_begins_leaves_one_that_can_begin_again(tiny: Ti
 
 def test_a_size_that_was_not_predicted_is_a_mistake_of_ours(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     x = tiny('bert')
-    monkeypatch.setattr(costs, 'summary', lambda a, heads: {'total': 1})
+    monkeypatch.setattr(costs, 'summarize_parameters', lambda a, heads: {'total': 1})
     with pytest.raises(AssertionError, match=r'parameters, but 1 were predicted'):
         opening.first_state(Model(x.model, (('mlm', 512),)), x, None)
 
