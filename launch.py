@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from research.command import changes, run_command
+from research.command import parse_changes, run_command
 from research.errors import UserError
 from research.study.execution.settings import Cluster, Execution, validate_execution
 
@@ -117,7 +117,7 @@ def parse(arguments: list[str]) -> dict[str, str]:
         rest = FLAGS(arguments, known_only=True)[1:]
     except flags.Error as error:
         raise UserError(str(error).splitlines()[0]) from None
-    return changes(rest, [*OURS, *CLUSTER], f'--config.KEY, --{", --".join(OURS)}; for Slurm: --{", --".join(CLUSTER)}')
+    return parse_changes(rest, [*OURS, *CLUSTER], f'--config.KEY, --{", --".join(OURS)}; for Slurm: --{", --".join(CLUSTER)}')
 
 
 if __name__ == '__main__':

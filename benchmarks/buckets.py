@@ -1,8 +1,8 @@
-"""What batches of like length are worth: examples a second on a task, against padding every batch to the longest there may be.
+"""The speed-up by buckets: examples per second on a task with batches of similar length, against padding to the maximal length.
 
     python benchmarks/buckets.py --start=HF_FOLDER_OR_RUN --folder=…/glue [--task=sst2] [--steps=64] [--length=128]
 
-Both train the same examples of the same task with the same step; compilation is left out. Printed: examples a second both ways and
+Both ways train on the same examples with the same step; the time to compile is not counted. Prints the examples per second of both,
 their ratio, and the share of positions that hold a piece.
 """
 
@@ -28,7 +28,10 @@ from research.surgery import inherit, transplant
 
 
 def measure(given: argparse.Namespace, buckets: tuple[int, ...]) -> dict[str, Any]:
-    """Seconds of `steps` steps, the fastest of three times each shape, over all the shapes that the first steps have."""
+    """The lengths of batches, examples per second and share of filled positions over the first `steps` batches.
+
+    The time of a batch is that of its length: the fastest of three steps.
+    """
     x = bert(given.task)
     start = sources.open_donor(given.start, Path('runs/none'), 'start')
     data = dataclasses.replace(
@@ -37,7 +40,7 @@ def measure(given: argparse.Namespace, buckets: tuple[int, ...]) -> dict[str, An
     architecture = dataclasses.replace(inherit(x.surgery, x.model, start.architecture), unroll=1)
     feed = feeds.load(data, x.machine, batch=given.batch, seed=0, vocabulary=architecture.vocabulary)
     model = Model(architecture, student_heads(dataclasses.replace(x, data=data)))
-    plan = parallel.plan('jit', given.batch, 1)
+    plan = parallel.make_plan('jit', given.batch, 1)
     state = train.initial_state(model, x.optimizer, 0)
     params, _ = transplant(model, state.params, start, x.surgery)
     state = plan.put_state(train.with_params(state, params, x.optimizer))

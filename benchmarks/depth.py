@@ -1,8 +1,8 @@
-"""What depth and sharing cost: compile time, step time against a hand-written loop, memory, and where vocabulary logits exist.
+"""The costs of depth and sharing: time to compile, time of a step against a hand-written loop, memory, and shapes of logits.
 
-    python benchmarks/depth.py            (add --small for a few seconds' worth)
+    python benchmarks/depth.py            (--small takes a few seconds)
 
-Needs only jax, flax, optax and numpy, so it runs on a bare accelerator machine. Ratios are of medians within one run.
+Needs only jax, flax, optax and numpy, so it runs on a bare accelerator machine. Ratios are between medians of one run.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ ROWS, LENGTH, MASKED, REPEATS = (2, 32, 5, 3) if SMALL else (8, 128, 20, 9)
 OPTIMIZER = Optimizer(lr=1e-4)
 
 
-def batch() -> dict[str, np.ndarray]:
+def make_batch() -> dict[str, np.ndarray]:
     """A random pretraining batch."""
     draw = np.random.default_rng(0)
     ids = draw.integers(0, SHAPE.vocabulary, (ROWS, LENGTH), dtype=np.int32)
@@ -61,32 +61,32 @@ def batch() -> dict[str, np.ndarray]:
     }
 
 
-def with_depth(layers: int, **changes: Any) -> Model:
-    """The benchmark's model with another depth."""
+def make_model(layers: int, **changes: Any) -> Model:
+    """The model of this benchmark with `layers` layers."""
     a = dataclasses.replace(SHAPE, layers=layers, **changes)
     return Model(a, (('mlm', a.vocabulary),))
 
 
-def step_of(model: Model) -> Callable:
+def make_step(model: Model) -> Callable:
     """The training step of a model, as `parallel.jit` compiles it."""
     step = train.make_step(model, None, Losses(), OPTIMIZER, 1000)
     return jax.jit(lambda state, data: step(state, {}, data, None), donate_argnums=0)
 
 
-def compile_seconds(model: Model) -> float:
+def measure_compilation(model: Model) -> float:
     """Seconds to trace and compile the step: the median of three."""
     state = train.initial_state(model, OPTIMIZER, 0)
     times = []
     for _ in range(3):
         jax.clear_caches()
         begin = time.perf_counter()
-        step_of(model).lower(state, batch()).compile()
+        make_step(model).lower(state, make_batch()).compile()
         times.append(time.perf_counter() - begin)
     return statistics.median(times)
 
 
-def by_hand(model: Model) -> tuple[Any, Callable]:
-    """The same step with a tree of parameters for each layer and a Python loop over them: what one would write without a scan."""
+def write_by_hand(model: Model) -> tuple[Any, Callable]:
+    """(state, step) of the same training with a Python loop over the layers, each with its own parameters, instead of a scan."""
     a = model.architecture
     params = initialise(model, jax.random.key(0))
     encoder = params['encoder']
@@ -95,7 +95,7 @@ def by_hand(model: Model) -> tuple[Any, Callable]:
         for i in range(a.layers)
     ]
     rest = {**params, 'encoder': {k: v for k, v in encoder.items() if k not in ('attention', 'feed_forward')}}
-    top = with_depth(1)
+    top = make_model(1)
     one = initialise(top, jax.random.key(0))['encoder']
     placeholders = {name: one[name] for name in ('attention', 'feed_forward')}
     rule, rate = optim.build(OPTIMIZER), optim.schedule(OPTIMIZER, 1000)
@@ -123,9 +123,9 @@ def by_hand(model: Model) -> tuple[Any, Callable]:
     return (tree, rule.init(tree), jnp.zeros((), jnp.int32)), jax.jit(step, donate_argnums=0)
 
 
-def step_seconds(contenders: dict[str, tuple[Any, Callable]]) -> dict[str, float]:
-    """The median seconds of a step of each contender, measured in turn so that a noisy machine is noisy for all."""
-    data = jax.device_put(batch())
+def measure_steps(contenders: dict[str, tuple[Any, Callable]]) -> dict[str, float]:
+    """The median seconds of a step of each contender; they take turns, so that noise affects all alike."""
+    data = jax.device_put(make_batch())
     states = {}
     for name, (state, step) in contenders.items():
         states[name], _ = step(state, data)
@@ -139,18 +139,18 @@ def step_seconds(contenders: dict[str, tuple[Any, Callable]]) -> dict[str, float
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def state_bytes(model: Model) -> list[int]:
-    """Bytes of parameters, gradients and optimizer state, of the arrays themselves."""
+def measure_state(model: Model) -> list[int]:
+    """The bytes of the arrays of parameters, gradients and optimizer state."""
     state = train.initial_state(model, OPTIMIZER, 0)
     gradients = jax.eval_shape(lambda p: jax.tree.map(jnp.zeros_like, p), state.params)
     trees = (state.params, gradients, state.moments)
     return [sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) for tree in trees]
 
 
-def widest_logits(losses: Losses) -> tuple[int, ...]:
-    """The shape of the largest array with a vocabulary axis in the step's program."""
-    model = with_depth(2)
-    teacher = with_depth(2)
+def find_largest_logits(losses: Losses) -> tuple[int, ...]:
+    """The shape of the largest array [·, ·, V] in the program of a step."""
+    model = make_model(2)
+    teacher = make_model(2)
     state = train.initial_state(model, OPTIMIZER, 0)
     step = train.make_step(model, teacher, losses, OPTIMIZER, 1000)
     frozen = {'teacher': state.params}
@@ -165,34 +165,35 @@ def widest_logits(losses: Losses) -> tuple[int, ...]:
             for inner in jaxprs_in_params(equation.params):
                 walk(inner)
 
-    walk(jax.make_jaxpr(lambda s, f, b: step(s, f, b, None))(state, frozen, batch()).jaxpr)
+    walk(jax.make_jaxpr(lambda s, f, b: step(s, f, b, None))(state, frozen, make_batch()).jaxpr)
     return max(found, key=np.prod)
 
 
 def main() -> None:
-    """Measures, and prints a table last."""
+    """Measures everything and prints a table."""
     rows = []
-    six, deep = (compile_seconds(with_depth(layers, unroll=1)) for layers in (6, 24))
+    six, deep = (measure_compilation(make_model(layers, unroll=1)) for layers in (6, 24))
     rows.append(('trace + compile, rolled, 24 layers ÷ 6 layers', f'{deep / six:.2f}', 'at most 1.5'))
-    flat = compile_seconds(with_depth(24))
+    flat = measure_compilation(make_model(24))
     rows.append(('trace + compile, 24 layers, unrolled ÷ rolled', f'{flat / deep:.2f}', ''))
     layers = 12
-    contenders: dict[str, tuple[Any, Callable]] = {'by hand': by_hand(with_depth(layers))}
+    contenders: dict[str, tuple[Any, Callable]] = {'by hand': write_by_hand(make_model(layers))}
     for name, unroll in (('unrolled', 0), ('rolled', 1)):
-        model = with_depth(layers, unroll=unroll)
-        contenders[name] = train.initial_state(model, OPTIMIZER, 0), step_of(model)
-    seconds = step_seconds(contenders)
+        model = make_model(layers, unroll=unroll)
+        contenders[name] = train.initial_state(model, OPTIMIZER, 0), make_step(model)
+    seconds = measure_steps(contenders)
     for name in ('unrolled', 'rolled'):
         limit = 'about 1 or less' if name == 'unrolled' else ''
         rows.append((f'step, {layers} layers, {name} ÷ hand-written loop', f'{seconds[name] / seconds["by hand"]:.2f}', limit))
-    one, many = (state_bytes(with_depth(layers, sharing='all')) for layers in (1, 24))
+    one, many = (measure_state(make_model(layers, sharing='all')) for layers in (1, 24))
     for name, a, b in zip(('parameters', 'gradients', 'optimizer state'), one, many, strict=True):
         rows.append((f'{name}, all shared, 24 layers ÷ 1 layer, bytes', f'{b / a:.2f}', 'exactly 1'))
-    rows.append(('largest logits, MLM', str(widest_logits(Losses())), f'{(ROWS, MASKED, SHAPE.vocabulary)}'))
+    expected = str((ROWS, MASKED, SHAPE.vocabulary))
+    rows.append(('largest logits, MLM', str(find_largest_logits(Losses())), expected))
     masked = Losses(soft=Soft(1.0, at='masked'), cosine=Match(1.0))
-    rows.append(('largest logits, MLM + soft targets at masked', str(widest_logits(masked)), f'{(ROWS, MASKED, SHAPE.vocabulary)}'))
-    rows.append(('largest logits, soft targets at attended', str(widest_logits(Losses(soft=Soft(1.0)))), ''))
-    predicted = costs.summary(with_depth(24, sharing='all').architecture)['encoder']
+    rows.append(('largest logits, MLM + soft targets at masked', str(find_largest_logits(masked)), expected))
+    rows.append(('largest logits, soft targets at attended', str(find_largest_logits(Losses(soft=Soft(1.0)))), ''))
+    predicted = costs.summarize_parameters(make_model(24, sharing='all').architecture)['encoder']
     rows.append(('encoder parameters, all shared, 24 layers', f'{predicted:,}', ''))
     print(f'\n{jax.devices()[0].device_kind}, jax {jax.__version__}, B={ROWS} T={LENGTH} D={SHAPE.width}')
     for what, value, wanted in rows:

@@ -1,8 +1,8 @@
-"""Seconds and peak memory of importing a Hugging Face folder the size of BERT-base, in a process of its own.
+"""The time and the peak memory of importing a Hugging Face folder of BERT-base's size, in a separate process.
 
     python benchmarks/import_speed.py [--layers 12]
 
-The folder holds random weights: 440 MB of safetensors. The time is that of the whole command, Python's start included.
+The folder holds random weights, 440 MB of safetensors. The time is that of the whole command, with the start of Python.
 """
 
 import argparse
@@ -31,18 +31,18 @@ def make_folder(folder: Path, layers: int) -> int:
     """Writes a random BertForPreTraining of base width to `folder`; returns its number of parameters."""
     a = Architecture(layers=layers, activation='gelu')
     heads = (('mlm', a.vocabulary), ('pair', 2))
-    shapes = jax.tree.map(lambda x: np.empty(x.shape, np.float32), reading.shapes_of(a, heads))
+    shapes = jax.tree.map(lambda x: np.empty(x.shape, np.float32), reading.compute_shapes(a, heads))
     generator = np.random.default_rng(0)
-    blocks = [Block(tensor_names.block_stem('bert', layer), (layer, layer)) for layer in range(layers)]
+    blocks = [Block(tensor_names.name_block('bert', layer), (layer, layer)) for layer in range(layers)]
     tensors = {}
-    for slot in tensor_names.slots('bert', blocks, shapes):
+    for slot in tensor_names.list_slots('bert', blocks, shapes):
         place = shapes
         for name in slot.path:
             place = place[name]
-        shape = tensor_names.their_shape(slot.path, place.shape if slot.group is None else place.shape[1:])
+        shape = tensor_names.to_their_shape(slot.path, place.shape if slot.group is None else place.shape[1:])
         tensors[slot.name] = generator.standard_normal(shape, np.float32) * np.float32(0.02)
     save_file(tensors, folder / 'model.safetensors', metadata={'format': 'pt'})
-    config = configuration.config_of('bert', a, ('mlm', 'pair'), (layers, layers, 1))
+    config = configuration.make_config('bert', a, ('mlm', 'pair'), (layers, layers, 1))
     (folder / 'config.json').write_text(json.dumps(config))
     (folder / 'vocab.txt').write_text('\n'.join(VOCABULARY) + '\n')
     return sum(tensor.size for tensor in tensors.values())

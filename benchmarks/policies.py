@@ -1,12 +1,12 @@
-"""What a masking policy takes from a model, and what is only its choice of pieces: the same model under each policy.
+"""The loss of a model under each masking policy, compared with a baseline on the same pieces.
 
     python benchmarks/policies.py RUN [RUN …] [--batches=400]
 
-A held-out loss under another policy is of other pieces: whole words that no longer fit are skipped, so short and frequent ones are
-hidden more, and frequent pieces are easier. So the loss stands beside what knowing the frequencies alone would lose on the very
-same pieces, and apart for the pieces of words that are split (where a token mask leaves the rest of the word to see) and of those
-that are whole. Only pieces that are hidden by [MASK] count: the fifth that is not could be copied. Printed: a table of nats, a
-JSON line a run.
+Losses under two policies are not comparable, because each policy masks other pieces: a policy for whole words skips words that do
+not fit, so it masks more short and frequent words, which are easier. Therefore the table also shows, for the same pieces, the loss
+of a model that knows only the frequencies of pieces. It separates whole words from pieces of split words, where token masking
+leaves a part of the word visible. Only pieces replaced by [MASK] count, because the others could be copied. Prints a table in nats,
+and a JSON line for each run.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
-    """The mean loss, and that of the pieces' frequencies, of masked pieces of split and of whole words."""
+    """The mean loss on masked pieces of split and of whole words, and the loss of the frequencies on the same pieces."""
     donor = sources.open_donor(run, Path(run).parent / 'none', 'start')
     x = sources.read_experiment(run, Path(run).parent / 'none', 'start')
     data = dataclasses.replace(x.data, masking=Masking(policy), tokenizer=str(donor.tokenizer))

@@ -1,13 +1,12 @@
-"""The speed of preparing a corpus against a bare batch encode of the `tokenizers` library, and its memory for a gigabyte of text.
+"""The speed of preparing a corpus, against `encode_batch` of the `tokenizers` library alone, and its memory for a gigabyte of text.
 
     python benchmarks/preparation.py [--source jsonl:books.jsonl.xz] [--tokenizer vocab.txt]
     python benchmarks/preparation.py --gigabyte --source 'jsonl:books.jsonl.xz + text:wiki.txt'
 
-The first tokenises the same text by both, in turns, on the cores that the process may use (`taskset -c 0` gives one). What
-is bare is one call after another of `encode_batch` (or `encode_batch_fast`, which finds no offsets) on texts that are in
-memory; preparation also reads, cleans, splits into sentences, hashes, writes shards and the index. The second writes a
-gigabyte by repeating and perturbing the sources, runs the command that prepares it, tokenizer and statistics included,
-and watches the memory of all its processes.
+The first command tokenizes the same text in both ways, in turns, on the cores that the process may use (`taskset -c 0` gives one).
+`encode_batch` (or `encode_batch_fast`, which finds no offsets) gets texts in memory; preparation also reads, cleans, splits into
+sentences, hashes, and writes shards and the index. The second command writes a gigabyte of repeated and changed text, runs the
+command that prepares it, with tokenizer and statistics, and measures the memory of all its processes.
 """
 
 import argparse
@@ -35,14 +34,14 @@ from research.machine import Machine, cores
 ROUNDS = 3
 
 
-def texts(source: str) -> Iterator[str]:
-    """The documents of a mixture, source after source, as they are found."""
+def read_texts(source: str) -> Iterator[str]:
+    """The documents of a mixture, one source after another."""
     for _, each in mixture.mixture(source):
         yield from ('\n'.join(paragraphs) for _, paragraphs in sources.read(each, Data(source=source), Machine.cache))
 
 
 def write_lines(path: Path, documents: Iterator[str], limit: float) -> int:
-    """Write documents as JSON lines until they have `limit` bytes of text; returns the bytes."""
+    """Writes documents as JSON lines until they have `limit` bytes of text. Returns the bytes of text."""
     size = 0
     with open(path, 'w', encoding='utf-8') as file:
         for document in documents:
@@ -53,10 +52,10 @@ def write_lines(path: Path, documents: Iterator[str], limit: float) -> int:
     return size
 
 
-def compare(given: argparse.Namespace, folder: Path) -> Table:
+def measure_speed(given: argparse.Namespace, folder: Path) -> Table:
     """The table of speeds."""
     path = folder / 'text.jsonl'
-    size = write_lines(path, texts(given.source), given.megabytes * 1e6)
+    size = write_lines(path, read_texts(given.source), given.megabytes * 1e6)
     data = Data(source=f'jsonl:{path}', tokenizer=given.tokenizer)
     tokenizer = tokenizer_training.tokenizer_of(data, str(folder / 'cache'), given.vocabulary)
     documents = [json.loads(line)['text'] for line in path.read_text('utf-8').splitlines()]
@@ -69,7 +68,7 @@ def compare(given: argparse.Namespace, folder: Path) -> Table:
                     preparation.prepare(data, str(folder / str(round)), tokenizer)
             else:
                 encode = getattr(tokenizer, name)
-                for batch in batched(documents, 100):
+                for batch in split(documents, 100):
                     encode(batch, add_special_tokens=False)
             times.append(time.perf_counter() - begin)
             print(f'round {round + 1}: {name} {times[-1]:.2f} s', file=sys.stderr, flush=True)
@@ -83,13 +82,13 @@ def compare(given: argparse.Namespace, folder: Path) -> Table:
     return table
 
 
-def batched(items: list[str], size: int) -> Iterator[list[str]]:
-    """The items in runs of `size`."""
+def split(items: list[str], size: int) -> Iterator[list[str]]:
+    """The items in lists of `size`."""
     return (items[begin : begin + size] for begin in range(0, len(items), size))
 
 
-def perturbed(documents: list[str]) -> Iterator[str]:
-    """The documents again and again, without end: paragraphs in another order, and each without one of its words."""
+def perturb(documents: list[str]) -> Iterator[str]:
+    """Endless changed copies of the documents: shuffled paragraphs, each without one of its words."""
     draw = random.Random(0)
     while True:
         for document in documents:
@@ -103,13 +102,13 @@ def perturbed(documents: list[str]) -> Iterator[str]:
             yield '\n'.join(paragraphs)
 
 
-def memory(process: int) -> int:
-    """Bytes that a process and its descendants hold, shared pages counted once."""
+def read_memory(process: int) -> int:
+    """The bytes in the memory of a process and its descendants; shared pages count once."""
     total = 0
     pending = [process]
     while pending:
         place = Path(f'/proc/{pending.pop()}')
-        with contextlib.suppress(OSError):  # it ended in between
+        with contextlib.suppress(OSError):  # the process has ended
             rollup = (place / 'smaps_rollup').read_text()
             total += sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith('Pss:'))
             for task in (place / 'task').iterdir():
@@ -117,10 +116,10 @@ def memory(process: int) -> int:
     return total
 
 
-def gigabyte(given: argparse.Namespace, folder: Path) -> Table:
-    """The table of the memory that a gigabyte takes to prepare."""
-    documents = list(texts(given.source))
-    size = write_lines(folder / 'text.jsonl', perturbed(documents), 1e9)
+def measure_memory(given: argparse.Namespace, folder: Path) -> Table:
+    """The table of the time and the memory of preparing a gigabyte."""
+    documents = list(read_texts(given.source))
+    size = write_lines(folder / 'text.jsonl', perturb(documents), 1e9)
     del documents
     print(f'{size / 1e9:.2f} GB written', file=sys.stderr, flush=True)
     command = [sys.executable, '-m', 'research.data', 'prepare', '--config=configs/bert.py:tiny', '--stats']
@@ -130,7 +129,7 @@ def gigabyte(given: argparse.Namespace, folder: Path) -> Table:
     with subprocess.Popen([*command, f'--config.model.vocabulary={given.vocabulary}'], cwd=Path(__file__).parent.parent) as process:
         peak = 0
         while process.poll() is None:
-            peak = max(peak, memory(process.pid))
+            peak = max(peak, read_memory(process.pid))
             time.sleep(0.25)
     seconds = time.perf_counter() - begin
     if process.returncode:
@@ -146,12 +145,12 @@ def main() -> None:
     parser.add_argument('--source', default='docstrings', help='as data.source')
     parser.add_argument('--tokenizer', default='wordpiece', help='as data.tokenizer')
     parser.add_argument('--vocabulary', type=int, default=8192, help='pieces of a tokenizer that is trained')
-    parser.add_argument('--megabytes', type=float, default=24.0, help='text that both tokenise, at most')
+    parser.add_argument('--megabytes', type=float, default=24.0, help='the maximal amount of text to tokenize')
     parser.add_argument('--gigabyte', action='store_true', help='measure the memory of a gigabyte instead')
-    parser.add_argument('--folder', help='where to write what is measured; by default the system decides')
+    parser.add_argument('--folder', help='for the temporary files; by default the system decides')
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
-        table = (gigabyte if given.gigabyte else compare)(given, Path(temporary))
+        table = (measure_memory if given.gigabyte else measure_speed)(given, Path(temporary))
         Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
 
 

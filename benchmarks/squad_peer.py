@@ -1,8 +1,8 @@
-"""SQuAD's official definition written a second time: does it agree with a run's scores.json to the last digit?
+"""An independent version of SQuAD's official metrics, compared with the scores.json of a run to the last digit.
 
     python benchmarks/squad_peer.py DEV.json RUN/dev
 
-The folder holds predictions.json, scores.json and, of SQuAD 2.0, na_probs.json. Nothing of research is used.
+The folder holds predictions.json, scores.json and, for SQuAD 2.0, na_probs.json. Imports nothing from research.
 """
 
 import collections
@@ -13,15 +13,15 @@ import sys
 from pathlib import Path
 
 
-def words(text: str) -> list[str]:
-    """The words that count."""
+def split_words(text: str) -> list[str]:
+    """The words of a text without punctuation and articles."""
     kept = ''.join(letter for letter in text.lower() if letter not in string.punctuation)
     return re.sub(r'\b(a|an|the)\b', ' ', kept).split()
 
 
-def f1(gold: str, told: str, second: bool) -> float:
-    """The overlap of two answers."""
-    one, two = words(gold), words(told)
+def word_f1(gold: str, predicted: str, second: bool) -> float:
+    """F1 of the words of two answers."""
+    one, two = split_words(gold), split_words(predicted)
     if second and (not one or not two):
         return float(one == two)
     same = sum((collections.Counter(one) & collections.Counter(two)).values())
@@ -32,18 +32,18 @@ def f1(gold: str, told: str, second: bool) -> float:
 
 
 def main() -> int:
-    """Prints both numbers of each name; 1 where any differs."""
+    """Prints both values of each metric. Returns 1 if any differ."""
     data, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
-    told, ours = (json.loads((folder / name).read_text()) for name in ('predictions.json', 'scores.json'))
+    predicted, ours = (json.loads((folder / name).read_text()) for name in ('predictions.json', 'scores.json'))
     second = (folder / 'na_probs.json').exists()
     asked = [each for article in data['data'] for paragraph in article['paragraphs'] for each in paragraph['qas']]
     exacts, overlaps = {}, {}
     for each in asked:
         golds = [gold['text'] for gold in each['answers']]
         if second:
-            golds = [gold for gold in golds if words(gold)] or ['']
-        exacts[each['id']] = max(int(words(gold) == words(told[each['id']])) for gold in golds)
-        overlaps[each['id']] = max(f1(gold, told[each['id']], second) for gold in golds)
+            golds = [gold for gold in golds if split_words(gold)] or ['']
+        exacts[each['id']] = max(int(split_words(gold) == split_words(predicted[each['id']])) for gold in golds)
+        overlaps[each['id']] = max(word_f1(gold, predicted[each['id']], second) for gold in golds)
     groups = {'': list(exacts)}
     if second:
         answered = {each['id'] for each in asked if each['answers']}
@@ -58,7 +58,7 @@ def main() -> int:
             current = best = sum(1 for id in scores if id not in answered)
             threshold = 0.0
             for id in sorted(none, key=lambda id: none[id]):
-                current += scores[id] if id in answered else (-1 if told[id] else 0)
+                current += scores[id] if id in answered else (-1 if predicted[id] else 0)
                 if current > best:
                     best, threshold = current, none[id]
             found |= {f'best_{name}': 100.0 * best / len(scores), f'best_{name}_thresh': threshold}

@@ -1,8 +1,8 @@
-"""ALBERT (Lan et al. 2020): as BERT, but all layers share their weights, embeddings are factorised, and NSP becomes SOP.
+"""ALBERT (Lan et al. 2020): BERT with shared weights in all layers, factorised embeddings, and SOP instead of NSP.
 
     python launch.py --config=configs/albert.py:base-v2 --workdir=runs/albert-base-v2
 
-Version 1 has dropout 0.1 (its xxlarge none); version 2 has none at all.
+Version 1 has dropout 0.1, except xxlarge; version 2 has no dropout.
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
 from research.wire import to_wire
 
-# Layers, width, heads (Table 1; the heads are those of the released models: xlarge has 16 of width 128).
+# Size -> layers, width, heads (Table 1; heads as in the released models: xlarge has 16 of width 128).
 SHAPES = {'base': (12, 768, 12), 'large': (24, 1024, 16), 'xlarge': (24, 2048, 16), 'xxlarge': (12, 4096, 64)}
 SIZES = (*SHAPES, *(f'{size}-v2' for size in SHAPES))
 
 
 def architecture(size: str) -> Architecture:
-    """The released architecture called `size`."""
+    """The architecture of the released model of this `size`."""
     shape, _, version = size.partition('-')
     layers, width, heads = SHAPES[shape]
     rate = 0.0 if version == 'v2' or shape == 'xxlarge' else 0.1
@@ -42,9 +42,9 @@ def architecture(size: str) -> Architecture:
 
 
 def get_config(size: str = 'base') -> ml_collections.ConfigDict:
-    """The recipe of Tables 2 to 5: n-gram masks (§4.1), LAMB, 4,096 sequences of 512, 125,000 steps.
+    """The recipe of Tables 2 to 5: n-gram masking (§4.1), LAMB, batches of 4,096 sequences of 512 pieces, 125,000 steps.
 
-    3,125 of the steps are warm-up (A.1, released code).
+    The warm-up takes 3,125 steps (§A.1, released code).
     """
     return to_wire(
         Experiment(
@@ -66,7 +66,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
 
 
 def sweep_layers() -> Iterator[dict[str, Any]]:
-    """The depths of Table 11."""
+    """The numbers of layers of Table 11."""
     for layers in (1, 3, 6, 12, 24, 48):
         yield {'model.layers': layers}
 
@@ -84,7 +84,7 @@ def sweep_embedding() -> Iterator[dict[str, Any]]:
 
 
 def sweep_sharing() -> Iterator[dict[str, Any]]:
-    """The strategies of Table 4."""
+    """The ways to share weights of Table 4."""
     for sharing in ('all', 'attention', 'ffn', 'none'):
         yield {'model.sharing': sharing}
 

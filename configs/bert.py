@@ -2,8 +2,8 @@
 
     python launch.py --config=configs/bert.py:tiny --workdir=runs/bert-tiny
 
-The optimizer is the paper's (App. A.2). The text is the embedded corpus until you name yours: BooksCorpus and Wikipedia are
-`--config.data.source='text:wikipedia/*.txt'` or whatever you have of them.
+The optimizer is the paper's (§A.2). The default text is the embedded corpus; name yours with, for example,
+`--config.data.source='text:wikipedia/*.txt'`.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
 from research.wire import to_wire
 
-# Layers and width; a head is 64 wide and the inner width is four times the width. base and large are the paper's, the others the
-# miniatures that Google released with Turc et al. 2019.
+# Size -> layers, width. A head is 64 wide and the inner width is four times the width. base and large are the paper's; Google
+# released the others with Turc et al. 2019.
 SIZES = {
     'base': (12, 768),
     'large': (24, 1024),
@@ -31,13 +31,13 @@ SIZES = {
 
 
 def architecture(size: str) -> Architecture:
-    """The released architecture called `size`."""
+    """The architecture of the released model of this `size`."""
     layers, width = SIZES[size]
     return Architecture(layers=layers, width=width, heads=width // 64, inner=4 * width, embedding=width)
 
 
 def get_config(size: str = 'base') -> ml_collections.ConfigDict:
-    """The recipe: 256 sequences of 512 for a million steps, the first 10,000 of them warming up (Devlin et al. 2019, §A.2)."""
+    """The recipe: a million steps on 256 sequences of 512 pieces, the first 10,000 for the warm-up (Devlin et al. 2019, §A.2)."""
     return to_wire(
         Experiment(
             name=f'bert-{size}',
@@ -51,7 +51,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
 
 
 def sweep_layers() -> Iterator[dict[str, Any]]:
-    """Depth."""
+    """Numbers of layers."""
     for layers in (3, 6, 12):
         yield {'model.layers': layers}
 
@@ -63,6 +63,6 @@ def sweep_embedding() -> Iterator[dict[str, Any]]:
 
 
 def sweep_sharing() -> Iterator[dict[str, Any]]:
-    """The strategies of Lan et al. 2020, Table 4."""
+    """The ways to share weights of Lan et al. 2020, Table 4."""
     for sharing in ('all', 'attention', 'ffn', 'none'):
         yield {'model.sharing': sharing}

@@ -1,11 +1,11 @@
-"""DistilBERT (Sanh et al. 2019): as BERT, but half the layers, taught by it through three losses, and started from its layers.
+"""DistilBERT (Sanh et al. 2019): half the layers of a BERT, started from these layers and distilled with three losses.
 
     python launch.py --config=configs/distilbert.py --config.teacher=runs/bert-base --workdir=runs/distilbert-base
     python launch.py --config=configs/distilbert.py:half --config.teacher=runs/bert-mini --workdir=runs/distil-mini
 
-Losses 5 · soft targets (T = 2) + 2 · MLM + 1 · cosine and masks that smooth frequencies, as in the authors' README; layers 0, 2, 4,
-7, 9, 11; no pooler, no token types, no pairs. `half` is the same for a teacher of any shape, on one machine: half its layers, all
-else as it has it.
+As in the authors' README: losses 5 · soft targets (T = 2) + 2 · MLM + 1 · cosine, and masking that smooths frequencies. The student
+has the teacher's layers 0, 2, 4, 7, 9 and 11, no pooler, no token types and no pairs. `half` is the same recipe on one machine for
+a teacher of any shape: it takes half of its layers and inherits the rest of its architecture.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ SIZES = ('base', 'half')
 
 
 def get_config(size: str = 'base') -> ml_collections.ConfigDict:
-    """The authors' recipe; a batch of about 4,000 sequences is reached by accumulation (§3)."""
+    """The authors' recipe; gradients are accumulated over a batch of about 4,000 sequences (§3)."""
     base = Experiment(
         name=f'distilbert-{size}',
         model=Architecture(layers=6, types=0, pooler=False, activation='gelu', head_dropout=0.2, span_dropout=0.1),
@@ -55,25 +55,25 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
 
 
 def sweep_layers() -> Iterator[dict[str, Any]]:
-    """Depth of the student."""
+    """Numbers of layers of the student."""
     for layers in (2, 3, 4, 6):
         yield {'model.layers': layers}
 
 
 def sweep_embedding() -> Iterator[dict[str, Any]]:
-    """Embedding sizes of a student; from random weights, since the teacher's fit one size alone."""
+    """Embedding sizes of the student, from random weights: the teacher's fit only one size."""
     for embedding in (64, 128, 256, 768):
         yield {'model.embedding': embedding, 'start': ''}
 
 
 def sweep_sharing() -> Iterator[dict[str, Any]]:
-    """Which layers of the student share weights; a shared block starts from the mean of the teacher's."""
+    """The layers of the student that share weights; a shared block starts from the mean of the teacher's blocks."""
     for sharing in ('all', 'attention', 'ffn', 'none'):
         yield {'model.sharing': sharing}
 
 
 def sweep_losses() -> Iterator[dict[str, Any]]:
-    """The ablation of Sanh et al. 2019, Table 4."""
+    """The losses of the ablation in Sanh et al. 2019, Table 4, and a random start."""
     yield {}
     yield {'losses.soft.weight': 0.0, 'losses.mlm.weight': 0.0}
     yield {'losses.cosine.weight': 0.0, 'losses.mlm.weight': 0.0}

@@ -1,11 +1,11 @@
-"""Fine-tuning: BERT's (Devlin et al. 2019, §4), DistilBERT's and ALBERT's hyperparameters for each task, from any model.
+"""Fine-tuning of any model on each task, with the hyperparameters of BERT (Devlin et al. 2019, §4), DistilBERT or ALBERT.
 
     python launch.py --config=configs/finetune.py:sst2 --config.start=RUN_OR_HF_FOLDER --config.data.folder=…/glue --workdir=…
     python launch.py --config=configs/finetune.py:albert-rte --config.start=… --config.data.folder=…/glue --workdir=…
     python launch.py --config=configs/finetune.py:custom --config.start=… --config.data.train=train.tsv --workdir=…
 
-The architecture and the tokenizer are the start's. Without a folder TFDS is asked for the task by name. `--config.run.steps=0`
-evaluates the start alone. Checkpoints are selected on a part carved from train, and dev is read once (data.select).
+The architecture and the tokenizer are those of the start. Without a data.folder, TFDS downloads the task. `--config.run.steps=0`
+evaluates the start without training. Checkpoints are selected on a part split off from train; dev is used only once (data.select).
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from research.optim import Optimizer
 from research.surgery import Surgery
 from research.wire import to_wire
 
-# What is fine-tuned on -> its data: every task, and the user's own files with scores in place of labels.
+# Name of a recipe -> its data: every task, and the user's own files with scores instead of labels.
 DATA = {**{name: Data(task=name) for name in TASKS}, 'custom-score': Data(task='custom', score='score')}
-# Name -> (lr, batch, epochs, length) where it is not 5e-5, 32, 3 and 128. GLUE's are §4.1's, whose best of {5, 4, 3, 2}e-5 on
-# dev is --sweep=lr; SQuAD's are §4.2's and §4.3's.
+# Name -> (lr, batch, epochs, length) if not 5e-5, 32, 3 and 128. GLUE as in §4.1, where the best lr of {5, 4, 3, 2}e-5 on dev is
+# used (--sweep=lr); SQuAD as in §4.2 and §4.3.
 BERT = {
     'squad': (5e-5, 32, 3.0, 384),
     'squad2': (5e-5, 48, 2.0, 384),
@@ -49,7 +49,7 @@ ALBERT = {
     'squad2': (3e-5, 48, 0.0, 8144, 814, 512),
     'race': (2e-5, 32, 0.1, 12_000, 1000, 512),
 }
-# Row of LOSSES -> the losses of a task that is learnt by it.
+# Loss of a task -> all losses of its experiment.
 LOSSES = {
     'label': Losses(mlm=Plain(0.0), label=Plain(1.0)),
     'regression': Losses(mlm=Plain(0.0), regression=Plain(1.0)),
@@ -64,14 +64,14 @@ SIZES = (
 
 
 def get_config(size: str = 'packages') -> ml_collections.ConfigDict:
-    """One task's recipe: TASK is BERT's, distilbert-TASK and albert-TASK are theirs."""
+    """The recipe of one task: TASK for BERT's, distilbert-TASK and albert-TASK for DistilBERT's and ALBERT's."""
     family, _, name = size.partition('-')
     families = {'distilbert': distilbert, 'albert': albert}
     return to_wire(families[family](name) if family in families else bert(size))
 
 
 def bert(task: str) -> Experiment:
-    """BERT's recipe, with a warm-up of a tenth (the released code)."""
+    """BERT's recipe; the warm-up takes a tenth of the steps (released code)."""
     lr, batch, epochs, length = BERT[task] if task in BERT else (5e-5, 32, 3.0, 128)
     data = DATA[task]
     row = tasks.task(data)
@@ -89,13 +89,13 @@ def bert(task: str) -> Experiment:
 
 
 def distilbert(task: str) -> Experiment:
-    """DistilBERT's: BERT's recipe with the dropout of its heads. The paper tells no other hyperparameters (Sanh et al. 2019)."""
+    """DistilBERT's recipe: BERT's with DistilBERT's dropout in the heads. The paper (Sanh et al. 2019) gives no hyperparameters."""
     model = Architecture(head_dropout=0.2, span_dropout=0.1)
     return dataclasses.replace(bert(task), name=f'finetune-distilbert-{task}', model=model)
 
 
 def albert(task: str) -> Experiment:
-    """ALBERT's: fixed steps, the last checkpoint, and dropout in the heads alone for most tasks."""
+    """ALBERT's recipe: a fixed number of steps, the last checkpoint, and for most tasks dropout only in the heads."""
     lr, batch, dropout, steps, warmup, length = ALBERT[task]
     x = bert(task)
     return dataclasses.replace(
@@ -115,6 +115,6 @@ def sweep_lr() -> Iterator[dict[str, Any]]:
 
 
 def sweep_seed() -> Iterator[dict[str, Any]]:
-    """Five seeds."""
+    """Seeds 0 to 4."""
     for seed in range(5):
         yield {'seed': seed}

@@ -1,7 +1,7 @@
-"""States on disk. The only file that knows orbax.
+"""Checkpoints: training states on disk. The only file that imports orbax.
 
-A checkpoint holds the items 'params' and 'training' (all of a State but its parameters), so that whoever wants the model reads no
-optimizer state. Saving is asynchronous; a checkpoint that a kill interrupts is never seen again.
+A checkpoint holds two items: 'params', and 'training', the rest of the State. A reader of the model does not read the optimizer's
+state. Saving is asynchronous; a checkpoint whose writing was interrupted is ignored and removed later.
 """
 
 import logging
@@ -16,7 +16,7 @@ from orbax.checkpoint import checkpoint_managers
 from research.errors import UserError
 from research.train import State, evaluated
 
-# Orbax tells of every file it writes, and warns of each checkpoint without a score.
+# Orbax logs every file it writes, and warns about each checkpoint without a score.
 logging.getLogger('absl').addFilter(lambda record: record.levelno >= logging.ERROR)
 
 ITEMS = ('params', 'training')
@@ -40,15 +40,15 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policy,
                 best_fn=lambda metrics: metrics['score'],
-                cleanup_tmp_directories=not read_only,  # a reader leaves alone what the run is writing
+                cleanup_tmp_directories=not read_only,  # a reader must not remove what the run is writing
                 read_only=read_only,
             ),
         )
 
     def save(self, state: State, score: float | None = None) -> None:
-        """Begins to save `state` under its step; `score` (higher is better) makes it a candidate for the best."""
+        """Starts saving `state` under its step; a state with a `score` (higher is better) can become the best."""
         training = {'step': state.step, 'key': state.key, 'moments': state.moments}
-        if state.average is not None:  # who wants the model wants the average; the run itself goes on from the others
+        if state.average is not None:  # readers of the model get the average; training continues from these
             training['params'] = state.params
         self._manager.save(
             int(state.step),
@@ -57,16 +57,16 @@ class Checkpoints:
         )
 
     def latest(self) -> int | None:
-        """The newest step on disk."""
+        """The newest step on disk; None if there is none."""
         return self._manager.latest_step()
 
     def best(self) -> int | None:
-        """The step with the best score, or None where none has one."""
+        """The step with the best score, the earliest of equals; None if none has a score."""
         scores = {step: metrics['score'] for step in self._manager.all_steps() if (metrics := self._manager.metrics(step))}
         return max(scores, key=lambda step: (scores[step], -step)) if scores else None
 
     def restore(self, step: int, like: State) -> State:
-        """The State of `step`, placed as `like` is."""
+        """The State of `step`, with the shapes and devices of `like`."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         training = {'step': abstract.step, 'key': abstract.key, 'moments': abstract.moments}
         if abstract.average is not None:
@@ -80,7 +80,7 @@ class Checkpoints:
         return State(average=found['params'], **found['training'])
 
     def params(self, step: int) -> Any:
-        """The parameters of `step` alone, as a tree of numpy arrays."""
+        """The parameters of `step`, without the optimizer's state, as a tree of numpy arrays."""
         item = Path(self._manager.directory) / str(step) / 'params'
         with ocp.PyTreeCheckpointer() as reader:
             metadata: Any = reader.metadata(item).item_metadata
@@ -88,18 +88,18 @@ class Checkpoints:
             return reader.restore(item, ocp.args.PyTreeRestore(restore_args=as_numpy))
 
     def wait(self) -> None:
-        """Returns when all that was begun is on disk."""
+        """Waits until every started save is on disk."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, and lets go of the folder."""
+        """Waits for the saves and closes the folder."""
         self._manager.close()
 
 
 def read_params(folder: Path, label: str) -> tuple[int, Any]:
-    """The step and parameters that a run stands for: its best by score where it selects, else its newest.
+    """The step and the parameters of the selected checkpoint: the best by score, or the newest if none has a score.
 
-    Raises UserError where the folder holds no checkpoint.
+    `label` names the run in messages. Raises UserError if the folder holds no checkpoint.
     """
     if not folder.is_dir():
         raise UserError(f'{label} holds no checkpoints: train it first, or name another run')

@@ -1,4 +1,4 @@
-"""What command lines have in common: a parser, exit statuses, and --config.KEY=VALUE."""
+"""The parts that all command lines share: a parser, exit statuses, and --config.KEY=VALUE."""
 
 import argparse
 import sys
@@ -9,15 +9,15 @@ from research.errors import UserError, nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of command lines whose errors are those of every other mistake: one line."""
+    """An argument parser that raises UserError instead of printing its usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Raises UserError."""
+        """Raises UserError with the usage."""
         raise UserError(f'{message} ({" ".join(self.format_usage().split())})')
 
 
 def run_command(command: Callable[[list[str]], int | None], arguments: list[str], interrupted: str = 'interrupted') -> int:
-    """Runs one command line. Returns the command's exit status (None is 0); 2 for a mistake of the user's, 130 if interrupted."""
+    """Runs one command line. Returns its exit status (None becomes 0); 2 after a UserError or an OSError, 130 if interrupted."""
     try:
         return command(arguments) or 0
     except UserError as error:
@@ -31,10 +31,11 @@ def run_command(command: Callable[[list[str]], int | None], arguments: list[str]
         return 130
 
 
-def changes(rest: list[str], known: Iterable[str], flags: str) -> dict[str, str]:
-    """Dotted name -> text, of what flags leave of a command line. Both `--config.a=b` and `--config.a b` are understood.
+def parse_changes(rest: list[str], known: Iterable[str], flags: str) -> dict[str, str]:
+    """{dotted name: text} of the --config arguments of a command line: `--config.a=b` and `--config.a b` are both accepted.
 
-    Raises UserError for anything else, with the nearest of the `known` flags; flags: what is possible, in words.
+    rest: the arguments left after the flags. Raises UserError for any other argument; the message names the nearest of the `known`
+    flags and ends with `flags`, the list of all.
     """
     found = {}
     rest = list(rest)

@@ -1,4 +1,4 @@
-"""What an experiment costs, predicted from its definition alone: parameters, FLOPs, memory."""
+"""The costs of an experiment, computed from its definition alone: parameters, FLOPs, memory."""
 
 from typing import Any
 
@@ -8,21 +8,21 @@ from research.data import tasks
 from research.data.masking import predictions
 from research.data.settings import Data, stages
 from research.models.architecture import Architecture
-from research.models.encoder import projected
+from research.models.encoder import has_projection
 from research.models.heads import HEADS, Heads
 from research.models.sharing import count_groups
 from research.objectives.losses import LOSSES, Losses, active, heads, needs_teacher, read_teacher
 from research.optim import Optimizer, build
 
 
-def parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
-    """The exact number of parameters by module, in the order of the forward pass."""
+def count_parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
+    """The exact number of parameters of each module, in the order of the forward pass."""
     d, e, f = a.width, a.embedding, a.inner
     attention, feed_forward = count_groups(a)
     positions = a.positions if a.position_kind == 'learned' else 0
     found = {
         'embeddings': (a.vocabulary + positions + a.types) * e + 2 * e,
-        'projection': (e + 1) * d if projected(a) else 0,
+        'projection': (e + 1) * d if has_projection(a) else 0,
         'attention': attention * (4 * (d * d + d) + 2 * d),
         'feed_forward': feed_forward * (2 * d * f + f + d + 2 * d),
         'pooler': d * d + d if a.pooler else 0,
@@ -30,9 +30,9 @@ def parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
     return found | {name: HEADS[name].parameters(a, classes) for name, classes in heads}
 
 
-def summary(a: Architecture, heads: Heads = ()) -> dict[str, Any]:
-    """Parameters: total, encoder with and without pooler, by module."""
-    modules = parameters(a, heads)
+def summarize_parameters(a: Architecture, heads: Heads = ()) -> dict[str, Any]:
+    """The number of parameters: in total, of the encoder with and without its pooler, and of each module."""
+    modules = count_parameters(a, heads)
     encoder = sum(modules[name] for name in ('embeddings', 'projection', 'attention', 'feed_forward', 'pooler'))
     return {
         'total': sum(modules.values()),
@@ -42,25 +42,25 @@ def summary(a: Architecture, heads: Heads = ()) -> dict[str, Any]:
     }
 
 
-def forward_flops(a: Architecture, length: int, logits: int = 0) -> int:
-    """FLOPs of one sequence's forward pass: 2 a multiply-add of every matrix product, attention included; sharing saves none.
+def count_forward_flops(a: Architecture, length: int, logits: int = 0) -> int:
+    """FLOPs of the forward pass of one sequence: 2 for each multiply-add of its matrix products. Sharing weights saves none.
 
-    `logits` is the number of positions at which the vocabulary is scored.
+    logits: the number of positions at which vocabulary logits are computed.
     """
     d, e = a.width, a.embedding
     layer = 2 * length * (4 * d * d + 2 * d * a.inner) + 4 * length * length * d
     return (
         a.layers * layer
-        + (2 * length * e * d if projected(a) else 0)
+        + (2 * length * e * d if has_projection(a) else 0)
         + (2 * d * d if a.pooler else 0)
         + 2 * logits * (d * e + e * a.vocabulary)
     )
 
 
-def vocabulary_positions(losses: Losses, length: int, room: int, teacher: bool = False) -> int:
-    """At how many positions of a sequence the losses score the vocabulary: with the student, or with the teacher.
+def count_vocabulary_positions(losses: Losses, length: int, room: int, teacher: bool = False) -> int:
+    """The number of positions of a sequence whose vocabulary logits the losses need, of the student or of the teacher.
 
-    room: how many positions of a sequence can be masked.
+    room: the number of positions of a sequence that can be masked.
     """
     read = read_teacher(losses) if teacher else {name: LOSSES[name].heads(options) for name, options in active(losses).items()}
     options = active(losses)
@@ -68,34 +68,36 @@ def vocabulary_positions(losses: Losses, length: int, room: int, teacher: bool =
     return (length if 'attended' in at else 0) + (room if 'masked' in at else 0)
 
 
-def step_flops(student: Architecture, teacher: Architecture | None, losses: Losses, batch: int, length: int, room: int) -> int:
-    """FLOPs of one training step: three forward passes of the student (four with remat), one of a teacher that is read."""
+def count_step_flops(
+    student: Architecture, teacher: Architecture | None, losses: Losses, batch: int, length: int, room: int
+) -> int:
+    """FLOPs of one training step: three forward passes of the student (four with remat) and one of a teacher that a loss reads."""
     passes = 4 if student.remat else 3
-    cost = passes * forward_flops(student, length, vocabulary_positions(losses, length, room))
+    cost = passes * count_forward_flops(student, length, count_vocabulary_positions(losses, length, room))
     if teacher is not None and needs_teacher(losses):
-        cost += forward_flops(teacher, length, vocabulary_positions(losses, length, room, teacher=True))
+        cost += count_forward_flops(teacher, length, count_vocabulary_positions(losses, length, room, teacher=True))
     return batch * cost
 
 
-def costs(student: Architecture, teacher: Architecture | None, losses: Losses, data: Data, batch: int) -> dict[str, float]:
-    """FLOPs `per_token` of the encoder's forward pass and `per_step` of training: means over the steps, whose lengths may be two.
+def count_flops(student: Architecture, teacher: Architecture | None, losses: Losses, data: Data, batch: int) -> dict[str, float]:
+    """FLOPs `per_token` of the encoder's forward pass and `per_step` of training: means over all steps, also of two lengths.
 
-    Heads count in the step only: how many positions a loss scores says what training costs, not what the model does.
+    Heads count only in the step, because the number of positions that they score depends on the losses, not on the model.
     """
     tokens, forward, step = 0.0, 0.0, 0.0
-    sequences = batch * (len(tasks.classes(data)) if 'choice' in heads(losses) else 1)  # each candidate is one
+    sequences = batch * (len(tasks.classes(data)) if 'choice' in heads(losses) else 1)  # each candidate of a choice is a sequence
     for stage in stages(data):
         room = predictions(stage.masking, stage.length)
         tokens += stage.share * stage.length
-        forward += stage.share * forward_flops(student, stage.length)
-        step += stage.share * step_flops(student, teacher, losses, sequences, stage.length, room)
+        forward += stage.share * count_forward_flops(student, stage.length)
+        step += stage.share * count_step_flops(student, teacher, losses, sequences, stage.length, room)
     return {'per_token': forward / tokens, 'per_step': round(step)}
 
 
-def memory(parameters: int, optimizer: Optimizer, teacher: int = 0) -> dict[str, int]:
-    """Bytes of the float32 parameters, gradients, optimizer state, moving average and teacher; activations come on top.
+def estimate_memory(parameters: int, optimizer: Optimizer, teacher: int = 0) -> dict[str, int]:
+    """Bytes of the float32 parameters, gradients, optimizer state, moving average and teacher; activations are not included.
 
-    teacher: the number of its parameters, if a loss reads one.
+    teacher: the number of its parameters, or 0 if no loss reads one.
     """
     one = {'kernel': jax.ShapeDtypeStruct((1024,), 'float32')}
     state = jax.eval_shape(build(optimizer).init, one)

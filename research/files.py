@@ -1,15 +1,17 @@
-"""Files that a kill never leaves half-written: bytes, JSON objects, JSON lines; locks; and fingerprints of values."""
+"""Files that a kill never leaves half-written, JSON records and lines, locks, and fingerprints of values."""
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`; None when the file is missing, half-written or holds something else."""
+    """The JSON object in `path`; None if the file is missing, half-written or holds something else."""
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -17,8 +19,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def lines(text: str) -> list[dict[str, Any]]:
-    """The JSON objects of a text, one a line; a line that a kill cut short is left out."""
+def parse_lines(text: str) -> list[dict[str, Any]]:
+    """The JSON objects of a text with one on each line; skips other lines, such as one that a kill cut short."""
     found = []
     for line in text.splitlines():
         try:
@@ -31,20 +33,31 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects in the lines of `path`; [] where there is no such file."""
-    return lines(path.read_text(encoding='utf-8')) if path.exists() else []
+    """The JSON objects in the lines of `path`; [] if there is no such file."""
+    return parse_lines(path.read_text(encoding='utf-8')) if path.exists() else []
+
+
+@contextlib.contextmanager
+def open_part(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, beside `path`. It replaces `path` at the end of the block; after an error it is removed."""
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes `path` so that a reader, or a kill, sees the old content or the new, never a part."""
+    """Writes `path` atomically: a reader sees the old content or the new, also after a kill."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with open_part(path) as part:
+        part.write_bytes(content)
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Writes a JSON object, whole."""
+    """Writes a JSON object atomically."""
     write_whole(path, (json.dumps(record, indent=2, ensure_ascii=False) + '\n').encode())
 
 
@@ -62,5 +75,5 @@ def take_lock(descriptor: int, shared: bool = False, wait: bool = False) -> bool
 
 
 def fingerprint(value: Any) -> str:
-    """Sixteen hexadecimal digits that change with any part of a JSON-able value."""
+    """Sixteen hexadecimal digits of the SHA-256 of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

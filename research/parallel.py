@@ -1,4 +1,4 @@
-"""How all devices take part in a step: PARALLEL, and joining the processes of one run. The only file that names devices."""
+"""The ways to use several devices (PARALLEL) and several processes in one run. The only file that names devices."""
 
 import contextlib
 import functools
@@ -17,16 +17,16 @@ Devices = list[Any]
 
 
 class Plan(NamedTuple):
-    """One way to use several devices. States stay whole for the caller; only batches are divided."""
+    """A way to use several devices: each holds the whole state and a part of every batch."""
 
     devices: int
     compile: Callable[..., Callable]  # (function(first, frozen, batch, axis), donate) -> compiled function(first, frozen, batch)
-    put_state: Callable[[Any], Any]  # a tree of host or device arrays -> the same on all devices
-    put_batch: Callable[[Any], Any]  # the whole batch, made alike by every process -> the batch on all devices
+    put_state: Callable[[Any], Any]  # a tree of host or device arrays -> the same tree on all devices
+    put_batch: Callable[[Any], Any]  # the whole batch, identical in all processes -> the batch divided over the devices
 
 
 def _replicate(tree: Any, whole: jax.NamedSharding) -> Any:
-    """A tree that all processes hold, whole on all devices of all of them."""
+    """A tree that all processes hold, copied to every device of every process."""
     if jax.process_count() == 1:
         return jax.device_put(tree, whole)
 
@@ -41,7 +41,7 @@ def _replicate(tree: Any, whole: jax.NamedSharding) -> Any:
 
 
 def jit(devices: Devices) -> Plan:
-    """One program over a mesh: the compiler divides the work by the batch axis."""
+    """One program for all devices: the compiler divides the work along the batch axis."""
     mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
     whole, divided = jax.NamedSharding(mesh, jax.P()), jax.NamedSharding(mesh, jax.P(AXIS))
 
@@ -60,7 +60,7 @@ def jit(devices: Devices) -> Plan:
 
 
 def pmap(devices: Devices) -> Plan:
-    """One program a device: each sums over its own rows, and `psum` over the axis adds them up."""
+    """One program for each device: it sums over its own rows, and `psum` adds the sums of all devices."""
 
     def compiled(function: Callable, donate: bool = False) -> Callable:
         return jax.pmap(
@@ -90,28 +90,28 @@ class Way(NamedTuple):
 PARALLEL: dict[str, Way] = {'jit': Way(jit, several_processes=True), 'pmap': Way(pmap)}
 
 
-def plan(name: str, batch: int, accumulate: int) -> Plan:
-    """The Plan called `name` over all devices.
+def make_plan(name: str, batch: int, accumulate: int) -> Plan:
+    """The Plan `name` of PARALLEL for all devices.
 
-    Raises UserError when `accumulate` micro-batches on every device do not divide the `batch`.
+    Raises UserError if the `batch` cannot be split into `accumulate` equal micro-batches on every device.
     """
     devices = jax.devices()
     choose('run.parallel', name, PARALLEL)
     if jax.process_count() > 1 and not PARALLEL[name].several_processes:
         fit = next(other for other, row in PARALLEL.items() if row.several_processes)
-        raise UserError(f"run.parallel='{name}' serves one process, but this run has {jax.process_count()}; give '{fit}'")
+        raise UserError(f"run.parallel='{name}' works in one process only, but this run has {jax.process_count()}; give '{fit}'")
     parts = len(devices) * accumulate
     if batch % parts:
         fit = max(batch // parts, 1) * parts
         raise UserError(
-            f'run.batch={batch} is not divided by {len(devices)} device(s) × run.accumulate={accumulate}; '
-            f'--config.run.batch={fit} would be'
+            f'run.batch={batch} is not a multiple of {len(devices)} device(s) × run.accumulate={accumulate}; '
+            f'give --config.run.batch={fit}'
         )
     return PARALLEL[name].plan(devices)
 
 
-def describe() -> dict[str, Any]:
-    """What the devices are, for environment.json."""
+def describe_devices() -> dict[str, Any]:
+    """The platform, kind and number of the devices, for environment.json."""
     devices = jax.devices()
     return {
         'platform': devices[0].platform,
@@ -121,43 +121,43 @@ def describe() -> dict[str, Any]:
     }
 
 
-def peak_memory() -> int | None:
-    """The most bytes that were in use on the first device; None where the platform does not tell (a CPU)."""
+def read_peak_memory() -> int | None:
+    """The largest number of bytes in use on the first device so far; None if the platform does not record it (CPU)."""
     stats = jax.local_devices()[0].memory_stats()
     return None if stats is None else int(stats['peak_bytes_in_use'])
 
 
-def use_simulated(count: int) -> None:
-    """Splits the CPU into `count` devices; only before jax is first used."""
+def simulate_devices(count: int) -> None:
+    """Makes the CPU appear as `count` devices. Call it before jax is first used."""
     jax.config.update('jax_num_cpu_devices', count)
 
 
 # ---- Several processes: one run over several nodes ------------------------------------------------------------------------------
 
 
-def join() -> None:
-    """Joins the other processes of this run, where Slurm's `srun` started several; before jax is first used."""
+def join_processes() -> None:
+    """Connects to the other processes of this run if Slurm's `srun` started several. Call it before jax is first used."""
     if int(os.environ.get('SLURM_STEP_NUM_TASKS', '1')) > 1 and not jax.distributed.is_initialized():
         jax.distributed.initialize()
 
 
-def process() -> int:
-    """The number of this process among those of its run."""
+def get_process() -> int:
+    """The number of this process in its run, from 0."""
     return jax.process_index()
 
 
-def chief() -> bool:
-    """Whether this process is the one that writes."""
-    return process() == 0
+def is_chief() -> bool:
+    """Whether this process writes the files of the run."""
+    return get_process() == 0
 
 
 @contextlib.contextmanager
 def chief_first() -> Iterator[None]:
-    """Runs the body in the first process, then in the others, which find what the first has prepared."""
-    if not chief():
+    """Runs the block in the first process, then in the others, which find what the first has prepared."""
+    if not is_chief():
         multihost_utils.sync_global_devices('the first process has finished')
     try:
         yield
-    finally:  # also if the body raised: the others must not wait for a process that has given up
-        if chief() and jax.process_count() > 1:
+    finally:  # also after an error, or the others would wait forever
+        if is_chief() and jax.process_count() > 1:
             multihost_utils.sync_global_devices('the first process has finished')

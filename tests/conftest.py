@@ -32,7 +32,7 @@ from tests.squeezing import squeeze
 ROOT = Path(__file__).parent.parent
 DEVICES = 8
 
-parallel.use_simulated(DEVICES)
+parallel.simulate_devices(DEVICES)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_compilation_cache_dir', str(ROOT / '.jax_cache'))

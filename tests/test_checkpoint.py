@@ -1,4 +1,4 @@
-"""States on disk: exact, few, and readable without the optimizer."""
+"""Checkpoints: exact, few, and readable without the state of the optimizer."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from research.train import State
 
 @pytest.fixture(scope='module')
 def state() -> Callable[[int], State]:
-    """state(step) -> a small State whose numbers say its step."""
+    """state(step) -> a small State whose values depend on its step."""
 
     def state(step: int) -> State:
         params = {'a': {'kernel': jnp.full((2, 3), step / 7)}, 'b': jnp.arange(3.0) * step}
@@ -39,7 +39,7 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
-def test_a_state_comes_back_exactly_and_its_parameters_alone(state: Callable[[int], State], tmp_path: Path) -> None:
+def test_a_state_and_its_parameters_are_restored_exactly(state: Callable[[int], State], tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     assert checkpoints.latest() is None and checkpoints.best() is None
     for step in (3, 6, 9):
@@ -79,7 +79,7 @@ def test_a_continued_run_remembers_its_best(state: Callable[[int], State], tmp_p
     second.close()
 
 
-def test_a_reader_leaves_alone_what_a_run_is_writing(state: Callable[[int], State], tmp_path: Path) -> None:
+def test_a_reader_removes_nothing_that_a_run_is_writing(state: Callable[[int], State], tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(state(1))
     checkpoints.close()

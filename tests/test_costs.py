@@ -1,4 +1,4 @@
-"""Predicted sizes: the published counts to the unit, and real models."""
+"""Counted sizes: equal to the published counts and to real models."""
 
 import dataclasses
 import itertools
@@ -52,16 +52,16 @@ def test_the_published_encoders_have_their_published_counts(
     a: Architecture, pooled: int, bare: int, pretraining: int, mlm: int
 ) -> None:
     heads = (('mlm', a.vocabulary), ('pair', 2))
-    counted = costs.summary(a, heads)
+    counted = costs.summarize_parameters(a, heads)
     assert (counted['encoder'], counted['encoder_without_pooler'], counted['total']) == (pooled, bare, pretraining)
-    assert costs.summary(dataclasses.replace(a, pooler=False), heads[:1])['total'] == mlm
+    assert costs.summarize_parameters(dataclasses.replace(a, pooler=False), heads[:1])['total'] == mlm
 
 
 def test_distilbert_has_its_published_counts() -> None:
-    assert costs.summary(DISTILBERT)['encoder'] == 66_362_880
-    assert costs.summary(DISTILBERT, PRETRAINING[:1])['total'] == 66_985_530
-    assert costs.summary(DISTILBERT, (('label', 2),))['total'] == 66_955_010
-    assert costs.summary(DISTILBERT, (('span', 2),))['total'] == 66_364_418
+    assert costs.summarize_parameters(DISTILBERT)['encoder'] == 66_362_880
+    assert costs.summarize_parameters(DISTILBERT, PRETRAINING[:1])['total'] == 66_985_530
+    assert costs.summarize_parameters(DISTILBERT, (('label', 2),))['total'] == 66_955_010
+    assert costs.summarize_parameters(DISTILBERT, (('span', 2),))['total'] == 66_364_418
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_distilbert_has_its_published_counts() -> None:
     ],
 )
 def test_the_published_task_models_have_their_published_counts(a: Architecture, label: int, span: int) -> None:
-    assert costs.summary(a, (('label', 2),))['total'] == label
-    assert costs.summary(dataclasses.replace(a, pooler=False), (('span', 2),))['total'] == span
+    assert costs.summarize_parameters(a, (('label', 2),))['total'] == label
+    assert costs.summarize_parameters(dataclasses.replace(a, pooler=False), (('span', 2),))['total'] == span
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_the_published_task_models_have_their_published_counts(a: Architecture, 
     [(1, 11_683_584), (2, 18_771_456), (3, 25_859_328), (4, 32_947_200), (6, 47_122_944), (12, 89_650_176)],
 )
 def test_albert_base_grows_with_its_groups(groups: int, count: int) -> None:
-    assert costs.summary(albert(sharing='groups', groups=groups))['encoder'] == count
-    assert costs.summary(albert(sharing='cycle', groups=groups))['encoder'] == count
+    assert costs.summarize_parameters(albert(sharing='groups', groups=groups))['encoder'] == count
+    assert costs.summarize_parameters(albert(sharing='cycle', groups=groups))['encoder'] == count
 
 
 # Lan et al. 2020, Tables 3 and 4.
@@ -108,13 +108,13 @@ def test_albert_base_grows_with_its_groups(groups: int, count: int) -> None:
     ],
 )
 def test_embedding_size_and_sharing_have_the_counts_of_alberts_tables(embedding: int, sharing: str, pooled: int, bare: int) -> None:
-    counted = costs.summary(albert(embedding=embedding, sharing=sharing))
+    counted = costs.summarize_parameters(albert(embedding=embedding, sharing=sharing))
     assert (counted['encoder'], counted['encoder_without_pooler']) == (pooled, bare)
 
 
 def test_a_projection_of_equal_sizes_counts_as_in_hugging_faces_albert() -> None:
-    assert costs.summary(albert(embedding=768, sharing='none', projection=True))['encoder'] == 109_671_936
-    assert costs.summary(albert(embedding=768, sharing='all', projection=True))['encoder'] == 31_705_344
+    assert costs.summarize_parameters(albert(embedding=768, sharing='none', projection=True))['encoder'] == 109_671_936
+    assert costs.summarize_parameters(albert(embedding=768, sharing='all', projection=True))['encoder'] == 31_705_344
 
 
 def test_bert_with_alberts_vocabulary() -> None:
@@ -122,14 +122,14 @@ def test_bert_with_alberts_vocabulary() -> None:
         (bert(vocabulary=30_000), 109_081_344, 108_490_752),
         (bert(24, 1024, vocabulary=30_000), 334_607_360, 333_557_760),
     ):
-        counted = costs.summary(a)
+        counted = costs.summarize_parameters(a)
         assert (counted['encoder'], counted['encoder_without_pooler']) == (pooled, bare)
 
 
 @pytest.mark.parametrize(('width', 'count'), [(1024, 17_683_968), (2048, 58_724_864), (4096, 222_595_584), (6144, 495_518_208)])
 def test_alberts_widths_count_the_same_at_any_depth(width: int, count: int) -> None:
     for layers in (1, 3, 12, 48):
-        assert costs.summary(albert(layers, width))['encoder'] == count
+        assert costs.summarize_parameters(albert(layers, width))['encoder'] == count
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_alberts_widths_count_the_same_at_any_depth(width: int, count: int) -> N
     ],
 )
 def test_the_small_published_encoders_have_their_published_counts(a: Architecture, count: int) -> None:
-    assert costs.summary(a)['encoder'] == count
+    assert costs.summarize_parameters(a)['encoder'] == count
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,12 @@ def test_the_small_published_encoders_have_their_published_counts(a: Architectur
     [(768, 2_363_904, 4_723_968), (1024, 4_200_448, 8_395_776), (2048, 16_789_504, 33_568_768), (4096, 67_133_440, 134_246_400)],
 )
 def test_blocks_count_their_layer_norms(width: int, attention: int, feed_forward: int) -> None:
-    counted = costs.parameters(albert(1, width))
+    counted = costs.count_parameters(albert(1, width))
     assert (counted['attention'], counted['feed_forward']) == (attention, feed_forward)
 
 
 def test_no_head_has_the_name_of_a_part_of_the_encoder() -> None:
-    assert not set(HEADS) & set(costs.parameters(Architecture()))
+    assert not set(HEADS) & set(costs.count_parameters(Architecture()))
 
 
 TABLE = ((0, 0), (1, 0), (0, 1), (2, 1))
@@ -177,7 +177,7 @@ def sizes(tree: Any) -> int:
 
 
 @pytest.mark.parametrize('sharing', SHARING)
-def test_the_prediction_is_the_size_of_the_model(small: Architecture, sharing: str) -> None:
+def test_the_count_is_the_size_of_the_model(small: Architecture, sharing: str) -> None:
     """Over every strategy, kind of embedding and pair of heads, by module."""
     for changes, heads in itertools.product(VARIANTS, [(), *itertools.combinations(HEADS, 2)]):
         a = dataclasses.replace(small, layers=4, sharing=sharing, groups=2, table=TABLE, **changes)
@@ -185,7 +185,7 @@ def test_the_prediction_is_the_size_of_the_model(small: Architecture, sharing: s
             continue
         asked = tuple((name, CLASSES[name]) for name in heads)
         params = jax.eval_shape(lambda a=a, asked=asked: initialise(Model(a, asked), jax.random.key(0)))
-        counted = costs.summary(a, asked)
+        counted = costs.summarize_parameters(a, asked)
         assert sizes(params) == counted['total'] == sum(counted['modules'].values())
         assert sizes(params['encoder']) == counted['encoder']
         for module in ('attention', 'feed_forward'):
@@ -194,18 +194,18 @@ def test_the_prediction_is_the_size_of_the_model(small: Architecture, sharing: s
             assert sizes(params[head]) == counted['modules'][head]
 
 
-def test_flops_are_two_a_multiply_add_of_every_matrix_product() -> None:
+def test_every_multiply_add_of_matrix_products_is_two_flops() -> None:
     a = Architecture(vocabulary=50, layers=3, width=4, heads=2, inner=6, embedding=4, pooler=False)
     t = 5
     layer = 2 * t * (4 * 4 * 4) + 2 * t * (2 * 4 * 6) + 2 * t * t * 4 + 2 * t * t * 4
-    assert costs.forward_flops(a, t) == 3 * layer
-    assert costs.forward_flops(dataclasses.replace(a, sharing='all'), t) == 3 * layer
-    assert costs.forward_flops(dataclasses.replace(a, pooler=True), t) == 3 * layer + 2 * 4 * 4
-    assert costs.forward_flops(dataclasses.replace(a, embedding=2), t) == 3 * layer + 2 * t * 2 * 4
-    assert costs.forward_flops(a, t, logits=2) == 3 * layer + 2 * 2 * (4 * 4 + 4 * 50)
+    assert costs.count_forward_flops(a, t) == 3 * layer
+    assert costs.count_forward_flops(dataclasses.replace(a, sharing='all'), t) == 3 * layer
+    assert costs.count_forward_flops(dataclasses.replace(a, pooler=True), t) == 3 * layer + 2 * 4 * 4
+    assert costs.count_forward_flops(dataclasses.replace(a, embedding=2), t) == 3 * layer + 2 * t * 2 * 4
+    assert costs.count_forward_flops(a, t, logits=2) == 3 * layer + 2 * 2 * (4 * 4 + 4 * 50)
 
 
-def test_flops_agree_with_what_the_compiler_counts(small: Architecture) -> None:
+def test_flops_agree_with_the_count_of_the_compiler(small: Architecture) -> None:
     a = dataclasses.replace(small, width=64, inner=256, embedding=64, unroll=0)
     model = Model(a)
     params = jax.eval_shape(lambda: initialise(model, jax.random.key(0)))
@@ -213,36 +213,36 @@ def test_flops_agree_with_what_the_compiler_counts(small: Architecture) -> None:
     compiled = jax.jit(lambda params, ids: encode(model, params, {'ids': ids, 'types': ids, 'mask': ids})).lower(params, ids)
     analysis: Any = compiled.cost_analysis()
     counted = analysis['flops']  # the compiler counts sums, norms and activations too
-    assert 1 <= counted / costs.forward_flops(a, 16) < 1.15
+    assert 1 <= counted / costs.count_forward_flops(a, 16) < 1.15
 
 
-def test_vocabulary_positions_are_those_that_active_losses_score() -> None:
-    assert costs.vocabulary_positions(Losses(), 100, 15) == 15
-    assert costs.vocabulary_positions(Losses(soft=Soft(1.0, at='masked')), 100, 15) == 15
-    assert costs.vocabulary_positions(Losses(soft=Soft(1.0)), 100, 15) == 115
-    assert costs.vocabulary_positions(Losses(soft=Soft(1.0)), 100, 15, teacher=True) == 100
-    assert costs.vocabulary_positions(Losses(mlm=Plain(0.0), cosine=Match(1.0)), 100, 15) == 0
-    assert costs.vocabulary_positions(Losses(mlm=Plain(0.0), label=Plain(1.0)), 100, 15) == 0
+def test_vocabulary_positions_are_those_that_active_losses_need() -> None:
+    assert costs.count_vocabulary_positions(Losses(), 100, 15) == 15
+    assert costs.count_vocabulary_positions(Losses(soft=Soft(1.0, at='masked')), 100, 15) == 15
+    assert costs.count_vocabulary_positions(Losses(soft=Soft(1.0)), 100, 15) == 115
+    assert costs.count_vocabulary_positions(Losses(soft=Soft(1.0)), 100, 15, teacher=True) == 100
+    assert costs.count_vocabulary_positions(Losses(mlm=Plain(0.0), cosine=Match(1.0)), 100, 15) == 0
+    assert costs.count_vocabulary_positions(Losses(mlm=Plain(0.0), label=Plain(1.0)), 100, 15) == 0
 
 
-def test_a_step_costs_three_passes_and_one_of_a_teacher_that_is_read(small: Architecture) -> None:
+def test_a_step_costs_three_passes_and_one_of_a_needed_teacher(small: Architecture) -> None:
     teacher = dataclasses.replace(small, layers=4)
-    one, other = costs.forward_flops(small, 16, 3), costs.forward_flops(teacher, 16)
-    assert costs.step_flops(small, None, Losses(), 8, 16, 3) == 8 * 3 * one
-    assert costs.step_flops(small, teacher, Losses(), 8, 16, 3) == 8 * 3 * one
-    assert costs.step_flops(small, teacher, Losses(cosine=Match(1.0)), 8, 16, 3) == 8 * (3 * one + other)
+    one, other = costs.count_forward_flops(small, 16, 3), costs.count_forward_flops(teacher, 16)
+    assert costs.count_step_flops(small, None, Losses(), 8, 16, 3) == 8 * 3 * one
+    assert costs.count_step_flops(small, teacher, Losses(), 8, 16, 3) == 8 * 3 * one
+    assert costs.count_step_flops(small, teacher, Losses(cosine=Match(1.0)), 8, 16, 3) == 8 * (3 * one + other)
     remat = dataclasses.replace(small, remat=True)
-    assert costs.step_flops(remat, None, Losses(), 8, 16, 3) == 8 * 4 * one
+    assert costs.count_step_flops(remat, None, Losses(), 8, 16, 3) == 8 * 4 * one
 
 
 @pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('sgd', 0)])
-def test_memory_counts_the_copies_that_an_optimizer_keeps(name: str, copies: int) -> None:
+def test_memory_counts_the_copies_of_the_optimizer(name: str, copies: int) -> None:
     for ema in (0.0, 0.9):
         kept = {'parameters': 4000, 'gradients': 4000, 'optimizer': 4000 * copies, 'average': 4000 * (ema > 0), 'teacher': 2000}
-        assert costs.memory(1000, Optimizer(name=name, ema=ema), teacher=500) == {**kept, 'total': sum(kept.values())}
+        assert costs.estimate_memory(1000, Optimizer(name=name, ema=ema), teacher=500) == {**kept, 'total': sum(kept.values())}
 
 
-def test_each_candidate_of_a_choice_is_a_sequence_to_train_on(small: Architecture) -> None:
+def test_each_candidate_of_a_choice_is_a_sequence(small: Architecture) -> None:
     losses = Losses(mlm=Plain(0.0), choice=Plain(1.0))
-    found = costs.costs(small, None, losses, Data(task='race', length=16), 8)
+    found = costs.count_flops(small, None, losses, Data(task='race', length=16), 8)
     assert found['per_step'] == 8 * 4 * 16 * 3 * found['per_token']

@@ -1,4 +1,4 @@
-"""Term: sums with counts, divided once."""
+"""Term: a sum with its count, divided once."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from research.terms import Term, weigh
 
 
-def test_terms_add_up_where_means_do_not() -> None:
+def test_terms_add_up_but_means_do_not() -> None:
     one = weigh(jnp.array([1.0, 2.0, 9.0]), jnp.array([1, 1, 0]))
     two = weigh(jnp.array([6.0]), jnp.array([1.0]))
     assert float((one + two).mean()) == pytest.approx(3.0)

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     )
     prepare.add_argument('--stats', action='store_true', help='also print lengths, unknown pieces and the most frequent pieces')
     given, rest = parser.parse_known_args(arguments)
-    changed = command.changes(rest, ('config', 'stats'), '--config, --config.KEY, --stats')
+    changed = command.parse_changes(rest, ('config', 'stats'), '--config, --config.KEY, --stats')
     asked = config_files.load(given.config)
     runs = {asked.name: asked} if isinstance(asked, Experiment) else asked.runs
     wanted = {name: override(x, changed) for name, x in runs.items()}

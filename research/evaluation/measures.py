@@ -1,4 +1,4 @@
-"""Losses and accuracies of a model on batches that it was not trained on."""
+"""Losses and accuracies of a model on held-out batches."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -14,26 +14,26 @@ from research.terms import Term, weigh
 
 
 class Measured(NamedTuple):
-    """A model's numbers on one split."""
+    """The results of a model on one split."""
 
-    means: dict[str, float]  # of Terms, by name
-    logits: list[np.ndarray]  # of each row of the split, in its order, for metrics that are no mean; [] if rows have no number
+    means: dict[str, float]  # losses and accuracies by name
+    logits: list[np.ndarray]  # of each row in the order of the split, for metrics that are no means; [] if rows are not numbered
 
 
-def _hits(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def _mark_hits(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return (logits.argmax(-1) == labels).astype(jnp.float32)
 
 
-# Loss -> its accuracy: (the value of an item, which items count: a row of WEIGHTS).
+# Loss -> its accuracy: (1 for each correct item, else 0; which items count: a name in WEIGHTS).
 ACCURACIES: dict[str, tuple[Callable[[View, Batch], jax.Array], str]] = {
-    'mlm': (lambda view, batch: _hits(view.logits('mlm', 'masked'), batch['masked_labels']), 'masked'),
-    'nsp': (lambda view, batch: _hits(view.logits('pair'), batch['pair']), 'examples'),
-    'sop': (lambda view, batch: _hits(view.logits('pair'), batch['pair']), 'examples'),
+    'mlm': (lambda view, batch: _mark_hits(view.logits('mlm', 'masked'), batch['masked_labels']), 'masked'),
+    'nsp': (lambda view, batch: _mark_hits(view.logits('pair'), batch['pair']), 'examples'),
+    'sop': (lambda view, batch: _mark_hits(view.logits('pair'), batch['pair']), 'examples'),
 }
 
 
 def select_losses(heads: Iterable[str], offered: frozenset[str]) -> tuple[str, ...]:
-    """The losses that can be measured with these heads on data that offer `offered`: those that need no teacher."""
+    """The losses without a teacher that these heads and data with the features `offered` allow."""
     heads, options = set(heads), Losses()
     return tuple(
         name
@@ -43,9 +43,10 @@ def select_losses(heads: Iterable[str], offered: frozenset[str]) -> tuple[str, .
 
 
 def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., tuple[dict[str, Term], dict[str, jax.Array]]]:
-    """The pure function `measure(params, frozen, batch, axis)` -> (Terms of losses and accuracies, numbers of single rows).
+    """The pure function `measure(params, frozen, batch, axis)` -> (Terms of losses and accuracies, results of single rows).
 
-    The latter are the 'row' numbers and their 'logits', from all devices, if the batch numbers its rows. Dropout is off.
+    If the batch numbers its rows, the results of single rows are the numbers ('row') and the 'logits' of all devices; else they are
+    empty. Dropout is off.
     """
     names, options = select_losses([name for name, _ in model.heads], offered), Losses()
     want = frozenset(want for name in names for want in LOSSES[name].wants(getattr(options, name)))
@@ -72,7 +73,7 @@ def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., tuple[d
 
 
 def evaluate(measure: Callable[..., Any], put: Callable[[Any], Any], params: Any, batches: Iterable[Any]) -> Measured:
-    """The numbers over all `batches`; `measure` is compiled, `put` brings a batch to the devices."""
+    """The Measured of all `batches`; `measure` is compiled, `put` copies a batch to the devices."""
     total: dict[str, Term] = {}
     logits: dict[int, np.ndarray] = {}
     for batch in batches:

@@ -1,10 +1,9 @@
-"""From a split's logits to answers, official metrics and files of predictions."""
+"""From the logits of a split to predictions, official metrics and files."""
 
 import dataclasses
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,182 +17,205 @@ from research.data.settings import Data
 from research.errors import UserError
 from research.evaluation import metrics
 from research.evaluation.spans import Answer, find_answers, rank_answers, score_no_answer
+from research.files import write_whole
 
-# A metric that is no share -> the same as one, in [0, 1] as all others are.
+# SQuAD's metrics that its official definition gives in percent; here all metrics are divided by 100.
 PERCENT = ('exact', 'f1', 'HasAns_exact', 'HasAns_f1', 'NoAns_exact', 'NoAns_f1', 'best_exact', 'best_f1')
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What a model says of a split, and how good it is."""
+class Evaluation:
+    """The predictions for a split, and their metrics."""
 
     predictions: list[dict[str, Any]]  # of each example, in the order of the data
-    metrics: dict[str, float]  # {} where it is not known what is right
+    metrics: dict[str, float]  # {} if the split is not labelled
     collapsed: bool
-    files: dict[str, Any]  # other files by name: what is written there as JSON
-    threshold: float | None = None  # kind 'span': the one that gives the best F1 here
+    files: dict[str, Any]  # name of another file -> its content, to be written as JSON
+    threshold: float | None = None  # kind 'span': the threshold for 'no answer' with the best F1 on this split
 
 
-def judge(data: Data, questions: Encoded, logits: list[NDArray], threshold: float) -> Verdict:
-    """The Verdict on the logits of each row of a split. threshold: where SQuAD 2.0's questions get no answer.
+def score_split(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float) -> Evaluation:
+    """The Evaluation of the logits of each row of a split.
 
-    Raises UserError for logits that are not finite.
+    threshold: predict 'no answer' if its logit exceeds the best span's by more than this (SQuAD 2.0). Raises UserError if the
+    logits are not finite.
     """
     broken = sum(not np.isfinite(each).all() for each in logits)
     if broken:
-        raise UserError(f'the model tells of {broken:,} of {len(logits):,} rows what is not finite: its parameters are broken')
-    return JUDGES[tasks.task(data).kind](data, questions, logits, threshold)
+        raise UserError(f'the logits of {broken:,} of {len(logits):,} rows are not finite: the parameters of the model are broken')
+    return SCORERS[tasks.task(data).kind](data, encoded, logits, threshold)
 
 
-def identity(questions: Encoded, number: int) -> dict[str, Any]:
-    """What says which example a prediction is of."""
-    example = questions.members[number]
-    return {'id': example.id or str(number)}
+def identify_example(encoded: Encoded, number: int) -> dict[str, Any]:
+    """{'id': …} of an example: its own id, or its number in the split."""
+    return {'id': encoded.members[number].id or str(number)}
 
 
-def own_order(data: Data, questions: Encoded) -> tuple[str, ...]:
-    """The labels as the task orders them, by which metrics count: F1 is of class 1, whatever number data.labels gives to which."""
-    return tasks.TASKS[data.task].labels(data) if data.labels else questions.names
+# ---- Gold ---------------------------------------------------------------------------------------------------------------------
 
 
-def gold_numbers(data: Data, questions: Encoded) -> NDArray:
-    """What is right of each example [N]: the number of its label in the task's own order."""
-    order = own_order(data, questions)
-    return np.array([order.index(example.label) for example in questions.members])
+def order_labels(data: Data, encoded: Encoded) -> tuple[str, ...]:
+    """The labels in the task's own order, whatever order data.labels gives: F1 is defined for class 1."""
+    return tasks.TASKS[data.task].labels(data) if data.labels else encoded.names
 
 
-def gold_scores(questions: Encoded) -> NDArray:
-    """What is right of each example [N]: its score."""
-    return np.array([example.score for example in questions.members], float)
+def number_gold_labels(data: Data, encoded: Encoded) -> NDArray:
+    """The number of each example's gold label in the task's own order, [N]."""
+    order = order_labels(data, encoded)
+    return np.array([order.index(example.label) for example in encoded.members])
 
 
-def gold_answers(questions: Encoded) -> dict[str, tuple[str, ...]]:
-    """The right answers to each question, by its id."""
-    return {example.id: tuple(text for _, text in example.answers) for example in questions.members}
+def collect_gold_scores(encoded: Encoded) -> NDArray:
+    """The gold score of each example, [N]."""
+    return np.array([example.score for example in encoded.members], float)
 
 
-def judge_labels(data: Data, questions: Encoded, logits: list[NDArray], threshold: float) -> Verdict:
-    """The most probable label, or candidate, of each example."""
-    names = questions.names
-    told = [names[int(each.argmax())] for each in logits]
+def collect_gold_answers(encoded: Encoded) -> dict[str, tuple[str, ...]]:
+    """{id of a question: its gold answers}."""
+    return {example.id: tuple(text for _, text in example.answers) for example in encoded.members}
+
+
+# ---- Each kind of task --------------------------------------------------------------------------------------------------------
+
+
+def score_labels(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float) -> Evaluation:
+    """Predicts the most probable label, or candidate, of each example."""
+    names = encoded.names
+    predicted = [names[int(each.argmax())] for each in logits]
     predictions = []
-    for number, (example, each) in enumerate(zip(questions.members, logits, strict=True)):
-        right = {'label': example.label} if example.label else {}
+    for number, (example, each) in enumerate(zip(encoded.members, logits, strict=True)):
+        gold = {'label': example.label} if example.label else {}
         shares = {name: round(float(share), 6) for name, share in zip(names, softmax(each.astype(np.float64)), strict=True)}
-        predictions.append({**identity(questions, number), **right, 'prediction': told[number], 'probabilities': shares})
-    if not questions.known:
-        return Verdict(predictions, {}, False, {})
-    wanted, order = tasks.task(data).metrics, own_order(data, questions)
-    gold = gold_numbers(data, questions)
-    guess = np.array([order.index(name) for name in told])
-    found = metrics.measure(wanted, gold, guess)
-    parts = [example.part for example in questions.members]
-    for part in sorted(set(parts) - {''}):
-        at = np.array([part == each for each in parts])
-        found |= {f'{name}_{part}': metrics.METRICS[name](gold[at], guess[at]) for name in wanted}
-    return Verdict(predictions, found, metrics.collapsed(gold, guess, len(names)), {})
+        predictions.append({**identify_example(encoded, number), **gold, 'prediction': predicted[number], 'probabilities': shares})
+    if not encoded.known:
+        return Evaluation(predictions, {}, False, {})
+    wanted, order = tasks.task(data).metrics, order_labels(data, encoded)
+    golds = number_gold_labels(data, encoded)
+    numbers = np.array([order.index(name) for name in predicted])
+    found = metrics.measure(wanted, golds, numbers)
+    parts = np.array([example.part for example in encoded.members])
+    for part in sorted(set(parts.tolist()) - {''}):
+        inside = parts == part
+        found |= {f'{name}_{part}': metrics.METRICS[name](golds[inside], numbers[inside]) for name in wanted}
+    return Evaluation(predictions, found, metrics.has_collapsed(golds, numbers, len(names)), {})
 
 
-def judge_scores(data: Data, questions: Encoded, logits: list[NDArray], threshold: float) -> Verdict:
-    """The score of each example."""
-    told = np.array([float(each[0]) for each in logits])
-    predictions = [
-        {**identity(questions, number), **({} if example.score is None else {'score': example.score}), 'prediction': float(score)}
-        for number, (example, score) in enumerate(zip(questions.members, told, strict=True))
-    ]
-    if not questions.known:
-        return Verdict(predictions, {}, False, {})
-    gold = gold_scores(questions)
-    found = metrics.measure(tasks.task(data).metrics, gold, told)
-    return Verdict(predictions, found, metrics.collapsed(gold, told, 1), {})
+def score_numbers(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float) -> Evaluation:
+    """Predicts the score of each example."""
+    predicted = np.array([float(each[0]) for each in logits])
+    predictions = []
+    for number, (example, score) in enumerate(zip(encoded.members, predicted, strict=True)):
+        gold = {} if example.score is None else {'score': example.score}
+        predictions.append({**identify_example(encoded, number), **gold, 'prediction': float(score)})
+    if not encoded.known:
+        return Evaluation(predictions, {}, False, {})
+    golds = collect_gold_scores(encoded)
+    found = metrics.measure(tasks.task(data).metrics, golds, predicted)
+    return Evaluation(predictions, found, metrics.has_collapsed(golds, predicted, 1), {})
 
 
-def judge_answers(data: Data, questions: Encoded, logits: list[NDArray], threshold: float) -> Verdict:
-    """The best answer of each question over its windows; of SQuAD 2.0 none where its logit leads by more than `threshold`."""
-    windows: list[list[list[Answer]]] = [[] for _ in questions.members]
-    none = [np.inf] * len(questions.members)
-    for owner, window, each in zip(questions.owner.tolist(), questions.windows, logits, strict=True):
-        found = find_answers(each, window.first, window.offsets, data.answers.longest, data.answers.best)
-        windows[owner].append(found)
-        none[owner] = min(none[owner], score_no_answer(each))
-    impossible = tasks.task(data).no_answer
-    predictions, told, sure, raw, leads = [], {}, {}, {}, {}
-    golds = gold_answers(questions)
-    for number, (example, mine) in enumerate(zip(questions.members, windows, strict=True)):
-        best = rank_answers(mine, data.answers.best)
+def score_answers(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float) -> Evaluation:
+    """Predicts the best answer of each question over all its windows; in SQuAD 2.0 possibly no answer."""
+    may_be_empty = tasks.task(data).no_answer
+    golds = collect_gold_answers(encoded)
+    predictions, predicted, probabilities, best_spans, leads = [], {}, {}, {}, {}
+    for number, (example, (best, none)) in enumerate(zip(encoded.members, find_best(data, encoded, logits), strict=True)):
         texts = [example.pair[each.start : each.end] for each in best] or ['']
-        lead = none[number] - best[0].logit if best else 0.0
-        raw[example.id], leads[example.id] = texts[0], lead
-        sure[example.id] = 1 / (1 + float(np.exp(-np.clip(lead, -500, 500))))
-        told[example.id] = '' if impossible and lead > threshold else texts[0]
-        nbest = [
+        lead = none - best[0].logit if best else 0.0
+        best_spans[example.id], leads[example.id] = texts[0], lead
+        probabilities[example.id] = 1 / (1 + float(np.exp(-np.clip(lead, -500, 500))))
+        predicted[example.id] = '' if may_be_empty and lead > threshold else texts[0]
+        prediction = {
+            **identify_example(encoded, number),
+            'answers': list(golds[example.id]),
+            'prediction': predicted[example.id],
+        }
+        if may_be_empty:
+            prediction['no_answer'] = probabilities[example.id]
+        prediction['best'] = [
             {'text': text, 'start': each.start, 'end': each.end, 'logit': round(each.logit, 4)}
             for text, each in zip(texts, best, strict=False)
         ]
-        predictions.append(
-            {
-                **identity(questions, number),
-                'answers': list(golds[example.id]),
-                'prediction': told[example.id],
-                **({'no_answer': sure[example.id]} if impossible else {}),
-                'best': nbest,
-            }
-        )
-    official = metrics.squad2(golds, told, sure) if impossible else metrics.squad(golds, told)
-    shares = {name: value / 100 if name in PERCENT else value for name, value in official.items()}
-    files = {'predictions.json': told, 'scores.json': official} | ({'na_probs.json': sure} if impossible else {})
-    tuned = tune(golds, raw, leads) if impossible else None
-    common, count = Counter(told.values()).most_common(1)[0]
+        predictions.append(prediction)
+    tuned, files = None, {'predictions.json': predicted}
+    if may_be_empty:
+        official = metrics.score_squad2(golds, predicted, probabilities)
+        files |= {'scores.json': official, 'na_probs.json': probabilities}
+        tuned = tune_threshold(golds, best_spans, leads)
+    else:
+        official = metrics.score_squad(golds, predicted)
+        files |= {'scores.json': official}
+    found = {name: value / 100 if name in PERCENT else value for name, value in official.items()}
+    return Evaluation(predictions, found | {'score': found['f1']}, have_answers_collapsed(golds, predicted), files, tuned)
+
+
+def find_best(data: Data, encoded: Encoded, logits: list[NDArray]) -> list[tuple[list[Answer], float]]:
+    """(the best answers, the logit of no answer) of each question, over all its windows."""
+    windows: list[list[list[Answer]]] = [[] for _ in encoded.members]
+    none = [np.inf] * len(encoded.members)
+    for owner, window, each in zip(encoded.owner.tolist(), encoded.windows, logits, strict=True):
+        found = find_answers(each, window.first, window.offsets, data.answers.longest, data.answers.best)
+        windows[owner].append(found)
+        none[owner] = min(none[owner], score_no_answer(each))
+    return [(rank_answers(mine, data.answers.best), logit) for mine, logit in zip(windows, none, strict=True)]
+
+
+def have_answers_collapsed(golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str]) -> bool:
+    """Whether (nearly) all predicted answers are the same text, and that text is not the gold answer as often."""
+    common, count = Counter(predicted.values()).most_common(1)[0]
     right = sum(common in golds[id] or (not common and not golds[id]) for id in golds)
-    collapsed = len(told) > 1 and count / len(told) >= metrics.COLLAPSED > right / len(told)
-    return Verdict(predictions, shares | {'score': shares['f1']}, collapsed, files, tuned)
+    return len(predicted) > 1 and count / len(predicted) >= metrics.COLLAPSED > right / len(predicted)
 
 
-def baseline(data: Data, questions: Encoded) -> dict[str, dict[str, float]]:
-    """What 'majority' and 'random' score on a split of which it is known what is right."""
-    row = tasks.task(data)
-    if row.kind == 'score':
-        return metrics.baselines(row.metrics, gold_scores(questions), 1)
-    if row.kind != 'span':
-        return metrics.baselines(row.metrics, gold_numbers(data, questions), len(questions.names))
-    golds, impossible = gold_answers(questions), row.no_answer
-    draw = np.random.default_rng(0)
-    drawn = {}
-    for example in questions.members:
-        words = example.pair.split()
-        begin = int(draw.integers(len(words)))
-        drawn[example.id] = ' '.join(words[begin : begin + int(draw.integers(1, 6))])
-    chance = {}
-    for name, guess in (('majority', dict.fromkeys(golds, '')), ('random', drawn)):
-        scored = metrics.squad2(golds, guess, dict.fromkeys(golds, 0.0)) if impossible else metrics.squad(golds, guess)
-        chance[name] = {key: scored[key] / 100 for key in ('exact', 'f1')} | {'score': scored['f1'] / 100}
-    return chance
+def tune_threshold(golds: Mapping[str, tuple[str, ...]], predicted: Mapping[str, str], leads: Mapping[str, float]) -> float:
+    """The threshold for 'no answer' with the best F1 (Devlin et al. 2019, §4.3).
+
+    predicted: the best span of each question; leads: by how much the logit of no answer exceeds that span's.
+    """
+    found = metrics.score_squad2(golds, predicted, leads)
+    never_answer = 100.0 * sum(not each for each in golds.values()) / len(golds)
+    return min(leads.values()) - 1 if found['best_f1'] <= never_answer else found['best_f1_thresh']
 
 
-def tune(golds: Mapping[str, tuple[str, ...]], told: Mapping[str, str], leads: Mapping[str, float]) -> float:
-    """The lead of no answer above which none is given that makes the best F1 (Devlin et al. 2019, §4.3)."""
-    found = metrics.squad2(golds, told, leads)
-    silence = 100.0 * sum(not each for each in golds.values()) / len(golds)
-    return min(leads.values()) - 1 if found['best_f1'] <= silence else found['best_f1_thresh']
-
-
-JUDGES: dict[str, Callable[[Data, Encoded, list[NDArray], float], Verdict]] = {
-    'label': judge_labels,
-    'choice': judge_labels,
-    'score': judge_scores,
-    'span': judge_answers,
+# Kind of a task -> its function. All have the arguments of `score_split`.
+SCORERS: dict[str, Callable[[Data, Encoded, list[NDArray], float], Evaluation]] = {
+    'label': score_labels,
+    'choice': score_labels,
+    'score': score_numbers,
+    'span': score_answers,
 }
 
 
-def write(folder: Path, verdict: Verdict) -> None:
-    """predictions.jsonl, and for SQuAD predictions.json, na_probs.json and scores.json, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = ''.join(json.dumps(each, ensure_ascii=False) + '\n' for each in verdict.predictions)
-    texts: Mapping[str, str] = {
-        'predictions.jsonl': lines,
-        **{name: json.dumps(value, ensure_ascii=False, indent=1) + '\n' for name, value in verdict.files.items()},
-    }
-    for name, text in texts.items():
-        part = folder / f'{name}.part'
-        part.write_text(text, encoding='utf-8')
-        os.replace(part, folder / name)
+# ---- Baselines and files ------------------------------------------------------------------------------------------------------
+
+
+def score_baselines(data: Data, encoded: Encoded) -> dict[str, dict[str, float]]:
+    """The metrics of the 'majority' and the 'random' baseline on a labelled split."""
+    row = tasks.task(data)
+    if row.kind == 'score':
+        return metrics.compute_baselines(row.metrics, collect_gold_scores(encoded), 1)
+    if row.kind != 'span':
+        return metrics.compute_baselines(row.metrics, number_gold_labels(data, encoded), len(encoded.names))
+    golds = collect_gold_answers(encoded)
+    draw = np.random.default_rng(0)
+    drawn = {}
+    for example in encoded.members:
+        words = example.pair.split()
+        begin = int(draw.integers(len(words)))
+        drawn[example.id] = ' '.join(words[begin : begin + int(draw.integers(1, 6))])
+    found = {}
+    for name, guess in (('majority', dict.fromkeys(golds, '')), ('random', drawn)):
+        if row.no_answer:
+            official = metrics.score_squad2(golds, guess, dict.fromkeys(golds, 0.0))
+        else:
+            official = metrics.score_squad(golds, guess)
+        found[name] = {key: official[key] / 100 for key in ('exact', 'f1')} | {'score': official['f1'] / 100}
+    return found
+
+
+def write_predictions(folder: Path, evaluation: Evaluation) -> None:
+    """Writes predictions.jsonl, and for SQuAD predictions.json, na_probs.json and scores.json, each atomically."""
+    lines = [json.dumps(each, ensure_ascii=False) + '\n' for each in evaluation.predictions]
+    write_whole(folder / 'predictions.jsonl', ''.join(lines).encode())
+    for name, value in evaluation.files.items():
+        write_whole(folder / name, (json.dumps(value, ensure_ascii=False, indent=1) + '\n').encode())

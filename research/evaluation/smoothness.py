@@ -1,4 +1,4 @@
-"""How far each layer moves what passes through it (Lan et al. 2020, Figure 1)."""
+"""How much each layer changes its input: distance and angle (Lan et al. 2020, Figure 1)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,19 +9,19 @@ import jax.numpy as jnp
 from research.models.heads import Model, encode
 from research.terms import Term, weigh
 
-BATCHES = 4  # of the held-out split: their thousands of positions settle a mean
+BATCHES = 4  # of the held-out split; they have thousands of positions, enough for a mean
 
 
 def make_measure(model: Model) -> Callable[..., tuple[dict[str, Term], dict[str, Any]]]:
-    """The pure function `measure(params, frozen, batch, axis)` -> 'l2/i' and 'degrees/i' of each layer i, over attended positions.
+    """The pure function `measure(params, frozen, batch, axis)` -> (Terms 'l2/i' and 'degrees/i' of each layer i, {}).
 
-    L2 is the distance between a layer's input and its output, degrees the angle between the two. As `evaluate` asks of a
-    measure, a second dict is what it gathers of each row: nothing.
+    'l2' is the distance between a layer's input and its output, 'degrees' the angle; both are means over attended positions. The
+    empty dict is there because `evaluate` expects results of single rows.
     """
 
     def measure(params: Any, frozen: Mapping[str, Any], batch: Mapping[str, Any], axis: str | None) -> Any:
         states = encode(model, params, batch, want=frozenset({'layers'})).layers
-        assert states is not None, 'they were asked for'
+        assert states is not None, 'they are requested'
         states = states.astype(jnp.float32)  # [L + 1, B, T, D]
         before, after = states[:-1], states[1:]
         lengths = jnp.linalg.norm(before, axis=-1) * jnp.linalg.norm(after, axis=-1)
@@ -40,6 +40,6 @@ def make_measure(model: Model) -> Callable[..., tuple[dict[str, Term], dict[str,
     return measure
 
 
-def by_layer(means: Mapping[str, float], layers: int) -> dict[str, list[float]]:
-    """{'l2': […], 'degrees': […]}, from the first layer to the last, of the means of `measure`."""
+def group_by_layer(means: Mapping[str, float], layers: int) -> dict[str, list[float]]:
+    """{'l2': […], 'degrees': […]} from the first layer to the last, from the means of `measure`."""
     return {name: [means[f'{name}/{layer}'] for layer in range(layers)] for name in ('l2', 'degrees')}

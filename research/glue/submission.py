@@ -7,7 +7,7 @@ from typing import Any
 
 from research.data.tasks.glue import GLUE
 from research.errors import UserError
-from research.runs.definition import read
+from research.runs.definition import read_definition
 
 # File of a submission -> (task, split) whose predictions it holds.
 FILES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -38,7 +38,7 @@ def make_submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], l
     """
     places: dict[tuple[str, str], Path] = {}
     for run in runs:
-        task = read(run).data.task
+        task = read_definition(run).data.task
         if task not in GLUE:
             raise UserError(f"{run} is a run of '{task}', which is no task of GLUE (there are: {', '.join(GLUE)})")
         for path in sorted(run.glob('*/predictions.jsonl')):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from research.errors import UserError
 from research.experiment import Experiment
-from research.runs.definition import read
+from research.runs.definition import read_definition
 from research.runs.folder import Result, read_result
 from research.wire import setting
 
@@ -51,7 +51,7 @@ def group_runs(folder: Path) -> dict[str, list[Seeds]]:
     """Task -> the Seeds of each of its settings, of the finished runs in `folder`. Raises UserError if there are none."""
     found: dict[str, dict[Experiment, Seeds]] = {}
     for path in sorted(folder.glob('*/result.json')):
-        x, result = read(path.parent), read_result(path.parent)
+        x, result = read_definition(path.parent), read_result(path.parent)
         if x.data.task and result is not None and result.score is not None:
             found.setdefault(x.data.task, {}).setdefault(setting(x), []).append((x, result))
     if not found:

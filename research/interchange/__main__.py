@@ -18,9 +18,10 @@ from research.data.tokenizers import load_tokenizer, save_tokenizer
 from research.errors import UserError
 from research.files import write_record
 from research.interchange import reading, writing
-from research.interchange.weights import weight_files
+from research.interchange.reading import ReportRow
+from research.interchange.weights import find_weight_files
 from research.runs import sources
-from research.runs.environment import environment
+from research.runs.environment import describe_environment
 from research.runs.folder import Parameters, Result, write_environment, write_result
 from research.surgery import Donor
 from research.train import State
@@ -28,16 +29,16 @@ from research.train import State
 
 def main(arguments: list[str]) -> None:
     """Runs one command line."""
-    parser = Parser(prog='python -m research.interchange', description='Hugging Face checkpoints in and out.')
+    parser = Parser(prog='python -m research.interchange', description='Import and export of Hugging Face checkpoints.')
     commands = parser.add_subparsers(dest='command', required=True, parser_class=Parser)
-    inward = commands.add_parser('import', help='a Hugging Face folder, or a model of the hub, becomes a run folder')
+    inward = commands.add_parser('import', help='write a Hugging Face folder or a model of the hub as a run folder')
     inward.add_argument('source', help='a folder, or an id of the hub')
     inward.add_argument('run', type=Path, help='the run folder to write')
-    outward = commands.add_parser('export', help='a run becomes a Hugging Face folder')
+    outward = commands.add_parser('export', help='write a run as a Hugging Face folder')
     outward.add_argument('run', type=Path, help='a run folder')
     outward.add_argument('target', type=Path, help='the folder to write')
-    outward.add_argument('--heads', help='the heads to take along, such as mlm,pair, or none; by default all')
-    outward.add_argument('--licence', default='unknown', help='for the model card, as the hub spells it, such as apache-2.0')
+    outward.add_argument('--heads', help='the heads to export, such as mlm,pair, or none; by default all')
+    outward.add_argument('--licence', default='unknown', help='for the model card, in the spelling of the hub, such as apache-2.0')
     given = parser.parse_args(arguments)
     if given.command == 'import':
         import_run(given)
@@ -46,12 +47,12 @@ def main(arguments: list[str]) -> None:
 
 
 def import_run(given: argparse.Namespace) -> None:
-    """Writes the run folder and prints which tensors were loaded, left random or ignored."""
+    """Writes the run folder and prints which tensors are loaded, random or ignored."""
     run: Path = given.run
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"'{run}' is in use: give another folder, or remove it")
     folder = sources.find(given.source, Path.cwd() / 'run', 'SOURCE')
-    donor, summary = reading.open_folder(folder, given.source)
+    donor, report = reading.open_folder(folder, given.source)
     part = run.with_name(run.name + '.part')
     shutil.rmtree(part, ignore_errors=True)
     write_run(donor, folder, part, run.name)
@@ -59,42 +60,46 @@ def import_run(given: argparse.Namespace) -> None:
         run.rmdir()
     part.rename(run)
     console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print(table(summary))
-    total = costs.summary(donor.architecture, donor.heads)['total']
+    console.print(make_table(report))
+    total = costs.summarize_parameters(donor.architecture, donor.heads)['total']
     console.print(
         f'{given.source} -> {run}: {total:,} parameters, heads: {", ".join(name for name, _ in donor.heads) or "none"}',
         soft_wrap=True,
     )
     if donor.tokenizer is None:
-        console.print('The folder has no tokenizer: to read text with this run, name one.', soft_wrap=True)
+        console.print('The folder has no tokenizer: a run that starts from this one needs --config.data.tokenizer.', soft_wrap=True)
 
 
 def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
-    """Writes the files of a finished run called `name` that holds `donor`, read from `folder`. Empties the donor's parameters."""
+    """Writes a finished run called `name` with the model `donor`, read from `folder`. Empties the donor's parameters."""
     run.mkdir(parents=True)
     write_record(run / 'experiment.json', wire.to_wire(sources.from_architecture(name, donor.architecture)).to_dict())
     if donor.tokenizer is not None:
         save_tokenizer(load_tokenizer(donor.tokenizer), run / 'tokenizer')
     checkpoints = Checkpoints(run / 'checkpoints')
     checkpoints.save(State(step=jnp.zeros((), jnp.int32), key=jax.random.key(0), params=donor.params, moments={}))
-    donor.params.clear()  # a copy is being saved: two would fill the memory
+    donor.params.clear()  # a copy is being saved; two do not fit the memory
     checkpoints.close()
-    facts = {'source': donor.label, 'fingerprint': fingerprint(weight_files(folder)), 'labels': list(donor.labels) or None}
-    write_environment(run, environment(facts))
-    write_result(run, result(donor, name))
+    facts = {
+        'source': donor.label,
+        'fingerprint': fingerprint_files(find_weight_files(folder)),
+        'labels': list(donor.labels) or None,
+    }
+    write_environment(run, describe_environment(facts))
+    write_result(run, make_result(donor, name))
 
 
-def result(donor: Donor, name: str) -> Result:
-    """The Result of a model that was not trained here: nothing of it is measured."""
+def make_result(donor: Donor, name: str) -> Result:
+    """The Result of a model that was not trained here, without measurements."""
     a = donor.architecture
-    parameters = Parameters(**costs.summary(a, donor.heads))
+    parameters = Parameters(**costs.summarize_parameters(a, donor.heads))
     return Result(
         name=name,
         steps=0,
         metrics={},
         selected=None,
         parameters=parameters,
-        flops_per_token=costs.forward_flops(a, a.positions) / a.positions,
+        flops_per_token=costs.count_forward_flops(a, a.positions) / a.positions,
         flops_per_step=0,
         checkpoint_bytes=4 * parameters.total,
         train_seconds=0.0,
@@ -112,8 +117,8 @@ def result(donor: Donor, name: str) -> Result:
     )
 
 
-def fingerprint(files: list[Path]) -> str:
-    """Sixteen hexadecimal digits of the bytes of the weight files."""
+def fingerprint_files(files: list[Path]) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of the files' bytes."""
     content = hashlib.sha256()
     for file in files:
         with file.open('rb') as stream:
@@ -122,26 +127,27 @@ def fingerprint(files: list[Path]) -> str:
     return content.hexdigest()[:16]
 
 
-def table(summary: list[tuple[str, str, int, int]]) -> rich.table.Table:
-    """The report of an import: which tensors were loaded, left random and ignored."""
+def make_table(report: list[ReportRow]) -> rich.table.Table:
+    """The report on an import as a table."""
     found = rich.table.Table('', 'what', 'tensors', 'parameters')
-    for became, what, tensors, parameters in summary:
-        found.add_row(became, what, f'{tensors:,}' if tensors else '', f'{parameters:,}' if tensors else '')
+    for row in report:
+        numbers = (f'{row.tensors:,}', f'{row.parameters:,}') if row.tensors else ('', '')
+        found.add_row(row.status, row.what, *numbers)
     return found
 
 
 def export_run(given: argparse.Namespace) -> None:
-    """Writes the Hugging Face folder and prints the class of the model there."""
+    """Writes the Hugging Face folder and prints the class that loads it."""
     if not (given.run / 'experiment.json').is_file():
         raise UserError(f"'{given.run}' is no run folder: it has no experiment.json")
     donor = sources.open_donor(str(given.run), Path.cwd() / 'run', 'RUN_DIR')
     heads = None if given.heads is None else tuple(name for name in given.heads.split(',') if name != 'none')
-    form = writing.export(donor, given.run, given.target, heads, given.licence)
-    print(f'{given.run} -> {given.target}: {form.class_name} (model type {form.kind})')
-    for note in form.notes:
+    exported = writing.export_model(donor, given.run, given.target, heads, given.licence)
+    print(f'{given.run} -> {given.target}: {exported.class_name} (model type {exported.kind})')
+    for note in exported.notes:
         print(f'note: {note}')
     if donor.tokenizer is None:
-        print('note: the run has no tokenizer, so neither has the export')
+        print('note: the run has no tokenizer, so the export has none')
 
 
 def entry() -> int:

@@ -1,4 +1,4 @@
-"""The model card of an export: architecture, provenance and results."""
+"""The model card of an export: architecture, origin and results."""
 
 import shlex
 from pathlib import Path
@@ -12,10 +12,10 @@ from research.runs.folder import read_environment, read_result
 from research.surgery import Donor
 
 
-def card(class_name: str, donor: Donor, run: Path, notes: tuple[str, ...], licence: str) -> str:
-    """The README.md of an export of `donor`, which the folder `run` holds."""
+def make_card(class_name: str, donor: Donor, run: Path, notes: tuple[str, ...], licence: str) -> str:
+    """The README.md of an export of `donor`, the model in the folder `run`; `notes` are the differences of the export."""
     result = read_result(run)
-    summary = costs.summary(donor.architecture, donor.heads)
+    summary = costs.summarize_parameters(donor.architecture, donor.heads)
     name = read_key(run / 'experiment.json', 'name') or run.name
     results = {} if result is None else {metric: f'{value:.4f}' for metric, value in result.metrics.items()}
     parts = [
@@ -23,18 +23,18 @@ def card(class_name: str, donor: Donor, run: Path, notes: tuple[str, ...], licen
         f'# {name}',
         f'`{class_name}`, {summary["total"]:,} parameters ({summary["encoder"]:,} in the encoder).',
         '## Architecture',
-        table(('field', 'value'), architecture(donor)),
+        format_table(('field', 'value'), describe_architecture(donor)),
         *(f'{note[0].upper()}{note[1:]}.' for note in notes),
         '## Origin',
-        table(('what', 'value'), {'Run': name, **provenance(run)}),
+        format_table(('what', 'value'), {'Run': name, **describe_origin(run)}),
         '## Results',
-        table(('metric', 'value'), results) if results else 'The run recorded none.',
+        format_table(('metric', 'value'), results) if results else 'The run recorded none.',
     ]
     return '\n\n'.join(parts) + '\n'
 
 
-def architecture(donor: Donor) -> dict[str, Any]:
-    """The fields of the donor's Architecture that a reader asks for first."""
+def describe_architecture(donor: Donor) -> dict[str, Any]:
+    """The main fields of the donor's Architecture."""
     a: Architecture = donor.architecture
     attention, feed_forward = count_groups(a)
     return {
@@ -51,8 +51,8 @@ def architecture(donor: Donor) -> dict[str, Any]:
     }
 
 
-def provenance(run: Path) -> dict[str, Any]:
-    """Code, command and data of the run; what was not recorded is None."""
+def describe_origin(run: Path) -> dict[str, Any]:
+    """Code, command and data of the run; None if not recorded."""
     environment = read_environment(run)
     data = {} if environment is None else environment.data
     return {
@@ -64,13 +64,15 @@ def provenance(run: Path) -> dict[str, Any]:
     }
 
 
-def table(header: tuple[str, str], rows: dict[str, Any]) -> str:
-    """A Markdown table; None is 'not recorded'."""
+def format_table(header: tuple[str, str], rows: dict[str, Any]) -> str:
+    """A Markdown table; None becomes 'not recorded'."""
     lines = [f'| {" | ".join(header)} |', '| --- | --- |']
-    return '\n'.join(lines + [f'| {key} | {"not recorded" if value is None else value} |' for key, value in rows.items()])
+    for key, value in rows.items():
+        lines.append(f'| {key} | {"not recorded" if value is None else value} |')
+    return '\n'.join(lines)
 
 
 def read_key(file: Path, key: str) -> Any:
-    """The value at `key` of the JSON object in a file; None without either."""
+    """The value of `key` in the JSON object of a file; None if there is no such file or key."""
     record = read_record(file)
     return record[key] if record is not None and key in record else None

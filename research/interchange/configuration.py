@@ -1,4 +1,4 @@
-"""config.json and Architecture: what each field of one is in the other, and what is refused."""
+"""Converts config.json to an Architecture and back, and refuses what is not supported."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from research.errors import UserError
 from research.models.architecture import Architecture, validate
 from research.models.sharing import layout
 
-# Field of an Architecture -> the field of config.json, and the value that the class has where the file is silent.
+# Field of an Architecture -> the field of config.json and its default in the Hugging Face class.
 FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
     'bert': {
         'vocabulary': ('vocab_size', 30522),
@@ -40,7 +40,7 @@ FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
     },
     'albert': {
         'vocabulary': ('vocab_size', 30000),
-        'layers': ('num_hidden_layers', 12),  # each runs a whole group, so it is `inner_group_num` of ours
+        'layers': ('num_hidden_layers', 12),  # each is `inner_group_num` of our layers
         'width': ('hidden_size', 4096),
         'heads': ('num_attention_heads', 64),
         'inner': ('intermediate_size', 16384),
@@ -55,9 +55,9 @@ FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
         'deviation': ('initializer_range', 0.02),
     },
 }
-# Other names that the classes read for a field.
+# Other names of fields that the classes accept.
 SYNONYMS = {'distilbert': {'dim': 'hidden_size', 'n_heads': 'num_attention_heads', 'n_layers': 'num_hidden_layers'}}
-# Fields that change the result -> the only value that is computed here.
+# Fields that change the result -> the only supported value.
 ONLY: dict[str, Any] = {
     'position_embedding_type': 'absolute',
     'is_decoder': False,
@@ -70,7 +70,7 @@ ONLY: dict[str, Any] = {
     'num_memory_blocks': 0,
     'layers_to_keep': [],
 }
-# Their names of activations -> ours. The last three are the tanh form by other kernels.
+# Hugging Face's names of activations -> ours. The last three compute the tanh form in other ways.
 ACTIVATIONS = {
     'gelu': 'gelu',
     'gelu_python': 'gelu',
@@ -82,7 +82,7 @@ ACTIVATIONS = {
 }
 THEIR_ACTIVATIONS = {'gelu': 'gelu', 'relu': 'relu', 'gelu_tanh': 'gelu_new'}
 
-# The class of a model with these heads.
+# Model type -> heads -> the class of a model with exactly these heads.
 CLASSES: dict[str, dict[tuple[str, ...], str]] = {
     'bert': {
         (): 'BertModel',
@@ -109,17 +109,17 @@ CLASSES: dict[str, dict[tuple[str, ...], str]] = {
         ('choice',): 'AlbertForMultipleChoice',
     },
 }
-DEEPEST = 1024  # layers
+MAX_LAYERS = 1024
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a Hugging Face folder, whose model type is a row of FIELDS.
+    """The config.json of a Hugging Face folder, with a model type of FIELDS.
 
-    Raises UserError where there is none, it is no JSON object, or its model type is not one of ours.
+    Raises UserError if there is none, it is no JSON object, or its model type is not supported.
     """
     file = folder / 'config.json'
     if not file.is_file():
-        raise UserError(f"'{folder}' holds no config.json (nor an experiment.json): it is no model folder")
+        raise UserError(f"'{folder}' has neither config.json nor experiment.json: it is no model folder")
     try:
         config = json.loads(file.read_text('utf-8'))
     except (ValueError, RecursionError) as error:
@@ -132,10 +132,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def value(config: dict[str, Any], name: str, default: Any) -> Any:
-    """The value of a field, or `default`, whose type it must have.
+def read_value(config: dict[str, Any], name: str, default: Any) -> Any:
+    """The value of a field, or `default` if the field is missing.
 
-    Raises UserError for a value of another type.
+    Raises UserError if its type is not that of `default`.
     """
     found = config[name] if name in config else default
     if isinstance(default, float) and type(found) is int:
@@ -145,28 +145,28 @@ def value(config: dict[str, Any], name: str, default: Any) -> Any:
     return found
 
 
-def refuse(config: dict[str, Any]) -> None:
-    """Raises UserError for a field that changes the result and is not supported, naming it."""
+def refuse_unsupported(config: dict[str, Any]) -> None:
+    """Raises UserError for a field whose value changes the result and is not supported."""
     for name, only in ONLY.items():
         if name in config and config[name] not in (only, None):
             raise UserError(f'config.json has {name}={json.dumps(config[name])}, which is not supported (only {json.dumps(only)})')
 
 
-def architecture_of(config: dict[str, Any], pooler: bool) -> Architecture:
+def read_architecture(config: dict[str, Any], pooler: bool) -> Architecture:
     """The Architecture that a config.json describes.
 
-    Raises UserError for a field that is not supported, naming it, and for an architecture that cannot be built.
+    Raises UserError for an unsupported field, and for an architecture that cannot be built.
     """
-    refuse(config)
+    refuse_unsupported(config)
     kind = config['model_type']
     synonyms = SYNONYMS[kind] if kind in SYNONYMS else {}
     found = {}
     for field, (name, default) in FIELDS[kind].items():
         given = synonyms[name] if name in synonyms and name not in config else name
-        found[field] = value(config, given, default)
-    if found['layers'] > DEEPEST:
+        found[field] = read_value(config, given, default)
+    if found['layers'] > MAX_LAYERS:
         name = FIELDS[kind]['layers'][0]
-        raise UserError(f'config.json has {name}={found["layers"]}; more than {DEEPEST:,} layers are no model')
+        raise UserError(f'config.json has {name}={found["layers"]}; at most {MAX_LAYERS:,} layers are supported')
     if found['activation'] not in ACTIVATIONS:
         name = FIELDS[kind]['activation'][0]
         raise UserError(
@@ -175,36 +175,36 @@ def architecture_of(config: dict[str, Any], pooler: bool) -> Architecture:
     found['activation'] = ACTIVATIONS[found['activation']]
     if kind == 'bert':
         own = config['classifier_dropout'] if 'classifier_dropout' in config else None
-        found['head_dropout'] = found['dropout'] if own is None else value(config, 'classifier_dropout', 0.0)
+        found['head_dropout'] = found['dropout'] if own is None else read_value(config, 'classifier_dropout', 0.0)
     if kind == 'distilbert':
-        sinusoidal = value(config, 'sinusoidal_pos_embds', False)
+        sinusoidal = read_value(config, 'sinusoidal_pos_embds', False)
         found |= {'types': 0, 'epsilon': 1e-12, 'position_kind': 'sinusoidal' if sinusoidal else 'learned'}
     if kind == 'albert':
-        found |= {'projection': True, **sharing_of(config, found['layers'])}
+        found |= {'projection': True, **read_sharing(config, found['layers'])}
     else:
         found |= {'embedding': found['width'], 'projection': False}
     a = Architecture(**found, pooler=pooler)
     try:
         validate(a)
     except UserError as error:
-        told = str(error).split(';')[0]  # what would mend our own definition says nothing of a file
-        raise UserError(f'config.json describes a model that cannot be built: {told}') from None
+        reason = str(error).split(';')[0]  # the advice after ';' is about our config keys
+        raise UserError(f'config.json describes a model that cannot be built: {reason}') from None
     return a
 
 
-def sharing_of(config: dict[str, Any], layers: int) -> dict[str, Any]:
-    """The fields of an Architecture that say which of an ALBERT's blocks are one.
+def read_sharing(config: dict[str, Any], layers: int) -> dict[str, Any]:
+    """The fields of an Architecture for the sharing of an ALBERT's blocks.
 
-    Layer i runs all `inner_group_num` blocks of group ⌊i / (layers / groups)⌋ in turn (transformers' AlbertTransformer), and
-    each of them is a layer of ours. Raises UserError for groups that no layer would use.
+    Layer i runs all `inner_group_num` blocks of group ⌊i / (layers / groups)⌋ in order (transformers' AlbertTransformer); each of
+    these blocks is a layer of ours. Raises UserError if there are more groups than layers.
     """
-    groups, inner = value(config, 'num_hidden_groups', 1), value(config, 'inner_group_num', 1)
-    if not (1 <= groups <= layers and 1 <= inner <= DEEPEST):
+    groups, inner = read_value(config, 'num_hidden_groups', 1), read_value(config, 'inner_group_num', 1)
+    if not (1 <= groups <= layers and 1 <= inner <= MAX_LAYERS):
         raise UserError(
             f'config.json has num_hidden_groups={groups} and inner_group_num={inner} with num_hidden_layers={layers}: '
-            f'there must be 1 to {layers} groups of 1 to {DEEPEST:,} blocks'
+            f'there must be 1 to {layers} groups of 1 to {MAX_LAYERS:,} blocks'
         )
-    order = block_order(layers, groups, inner)
+    order = order_blocks(layers, groups, inner)
     for sharing, number in (('all', 1), ('none', 1), ('groups', groups), ('cycle', inner)):
         form = {'sharing': sharing, 'groups': number, 'layers': len(order)}
         if [pair[0] for pair in layout(Architecture(**form))] == order:
@@ -212,16 +212,16 @@ def sharing_of(config: dict[str, Any], layers: int) -> dict[str, Any]:
     return {'sharing': 'table', 'table': tuple((block, block) for block in order), 'layers': len(order)}
 
 
-def block_order(layers: int, groups: int, inner: int) -> list[int]:
-    """The block that each of an ALBERT's `layers` × `inner` steps runs; block `inner` · g + k is number k of group g."""
-    found = [int(layer / (layers / groups)) for layer in range(layers)]
-    return [group * inner + k for group in found for k in range(inner)]
+def order_blocks(layers: int, groups: int, inner: int) -> list[int]:
+    """The block of each of the `layers` × `inner` steps of an ALBERT; block `inner` · g + k is block k of group g."""
+    order = [int(layer / (layers / groups)) for layer in range(layers)]
+    return [group * inner + k for group in order for k in range(inner)]
 
 
-def labels_of(config: dict[str, Any]) -> tuple[str, ...] | None:
-    """The names of the classes in their order, or None where config.json does not say.
+def read_labels(config: dict[str, Any]) -> tuple[str, ...] | None:
+    """The names of the labels in order; None if config.json has none.
 
-    Raises UserError where it does not number them 0, 1, ….
+    Raises UserError if their numbers are not 0, 1, ….
     """
     if 'id2label' not in config or not config['id2label']:
         return None
@@ -234,8 +234,8 @@ def labels_of(config: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(named[number] for number in range(len(named)))
 
 
-def config_of(kind: str, a: Architecture, heads: tuple[str, ...], albert: tuple[int, int, int]) -> dict[str, Any]:
-    """The config.json of an Architecture as a model of type `kind`; albert: its layers, groups and inner blocks."""
+def make_config(kind: str, a: Architecture, heads: tuple[str, ...], albert: tuple[int, int, int]) -> dict[str, Any]:
+    """The config.json for an Architecture as a model of type `kind`; albert: the numbers of layers, groups and inner blocks."""
     config: dict[str, Any] = {'architectures': [CLASSES[kind][heads]], 'model_type': kind}
     config |= {name: getattr(a, field) for field, (name, _) in FIELDS[kind].items()}
     config[FIELDS[kind]['activation'][0]] = THEIR_ACTIVATIONS[a.activation]

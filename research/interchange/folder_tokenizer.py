@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face folder: tokenizer.json, vocab.txt or spiece.model in, tokenizer.json and its config out."""
+"""Reads the tokenizer of a Hugging Face folder (tokenizer.json, vocab.txt or spiece.model) and writes one (tokenizer.json)."""
 
 import json
 import struct
@@ -12,33 +12,35 @@ from research.data.tokenizers import SPECIAL, from_json, from_vocabulary, vocabu
 from research.errors import UserError
 
 FILES = ('tokenizer.json', 'vocab.txt', 'spiece.model')
-# Keyword of tokenizer_config.json -> keyword of a BertNormalizer.
+# Key of tokenizer_config.json -> attribute of a BertNormalizer.
 BERT_RULES = {'do_lower_case': 'lowercase', 'strip_accents': 'strip_accents', 'tokenize_chinese_chars': 'handle_chinese_chars'}
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:
-    """The tokenizer of a Hugging Face folder, by the rules that transformers would apply; None where there is none.
+    """The tokenizer of a Hugging Face folder, with the same rules as in transformers; None if there is none.
 
-    Raises UserError for files that cannot be read, and for a vocabulary that lacks a special piece.
+    Raises UserError if a file cannot be read, or the vocabulary lacks a special piece.
     """
     file = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if file is None:
         return None
-    tokenizer = rebuild(folder, file)
+    tokenizer = build_tokenizer(folder, file)
     missing = [names for names in SPECIAL.values() if all(tokenizer.token_to_id(name) is None for name in names)]
     if missing:
         raise UserError(f"the vocabulary '{file}' lacks {', '.join(' or '.join(names) for names in missing)}")
     return tokenizer
 
 
-def rebuild(folder: Path, file: Path) -> Tokenizer:
-    """The tokenizer of one of FILES, by the rules in the folder's tokenizer_config.json."""
+def build_tokenizer(folder: Path, file: Path) -> Tokenizer:
+    """The tokenizer of `file`, one of FILES, with the rules of the folder's tokenizer_config.json."""
     rules = read_rules(folder)
     if file.name == 'spiece.model':
         return from_sentencepiece(file, rules)
     if file.name == 'vocab.txt':
         if (folder / 'added_tokens.json').is_file():
-            raise UserError(f"'{folder}' adds pieces to vocab.txt in added_tokens.json; save its tokenizer with a tokenizer.json")
+            raise UserError(
+                f"'{folder}' has added_tokens.json beside vocab.txt, which is not supported; save its tokenizer as tokenizer.json"
+            )
         tokenizer = Tokenizer(from_vocabulary(file))
         tokenizer.normalizer = normalizers.BertNormalizer()
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -53,7 +55,7 @@ def rebuild(folder: Path, file: Path) -> Tokenizer:
 
 
 def read_rules(folder: Path) -> dict[str, Any]:
-    """The tokenizer_config.json of a folder; {} where there is none."""
+    """The tokenizer_config.json of a folder; {} if there is none."""
     file = folder / 'tokenizer_config.json'
     try:
         rules = json.loads(file.read_text('utf-8')) if file.is_file() else {}
@@ -71,10 +73,10 @@ def read_rules(folder: Path) -> dict[str, Any]:
 
 
 def from_sentencepiece(file: Path, rules: dict[str, Any]) -> Tokenizer:
-    """ALBERT's tokenizer around the unigram model of a spiece.model, by the rules of transformers' AlbertTokenizer."""
+    """The tokenizer for the unigram model of a spiece.model, with the rules of transformers' AlbertTokenizer."""
     pieces, kind, unknown, charsmap = read_sentencepiece(file)
     if kind != 1:
-        raise UserError(f"'{file}' is no unigram model, which is what ALBERT's tokenizer is")
+        raise UserError(f"'{file}' is no unigram model; ALBERT's tokenizer needs one")
     tokenizer = Tokenizer(models.Unigram([(piece, score) for piece, score, _ in pieces], unk_id=unknown, byte_fallback=False))
     steps: list[Any] = [normalizers.Replace('``', '"'), normalizers.Replace("''", '"')]
     if not ('keep_accents' in rules and rules['keep_accents']):
@@ -86,29 +88,30 @@ def from_sentencepiece(file: Path, rules: dict[str, Any]) -> Tokenizer:
     tokenizer.normalizer = normalizers.Sequence(steps)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     tokenizer.decoder = decoders.Metaspace()
-    # Kinds of pieces: 3 control, 4 defined by the user; transformers makes both of them added tokens.
+    # Kinds of pieces: 3 control, 4 user-defined. As in transformers, both become added tokens.
     tokenizer.add_tokens([AddedToken(piece, normalized=False, special=kind == 3) for piece, _, kind in pieces if kind in (3, 4)])
     return tokenizer
 
 
 def read_sentencepiece(file: Path) -> tuple[list[tuple[str, float, int]], int, int, bytes]:
-    """The pieces (piece, score, kind), the kind of model, the id of the unknown piece, and the map of characters of a spiece.model.
+    """(pieces as (piece, score, kind), kind of the model, id of the unknown piece, map of characters) of a spiece.model.
 
-    Field numbers are those of sentencepiece_model.proto: ModelProto 1 pieces, 2 trainer_spec, 3 normalizer_spec.
+    The field numbers are those of sentencepiece_model.proto: 1 pieces, 2 trainer_spec and 3 normalizer_spec of ModelProto.
     """
     pieces: list[tuple[str, float, int]] = []
     trainer: dict[int, Any] = {3: 1, 40: 0}
     charsmap = b''
     try:
-        for number, value in fields(file.read_bytes()):
+        for number, value in parse_fields(file.read_bytes()):
             if number == 1:
-                piece = dict(fields(value))
+                piece = dict(parse_fields(value))
                 score = struct.unpack('<f', piece[2])[0] if 2 in piece else 0.0
                 pieces.append((piece[1].decode('utf-8'), score, piece[3] if 3 in piece else 1))
             elif number == 2:
-                trainer |= dict(fields(value))
+                trainer |= dict(parse_fields(value))
             elif number == 3:
-                charsmap = dict([(2, b''), *fields(value)])[2]
+                normalizer = dict(parse_fields(value))
+                charsmap = normalizer[2] if 2 in normalizer else b''
     except (IndexError, struct.error, KeyError, UnicodeDecodeError, ValueError, TypeError, AttributeError):
         raise UserError(f"'{file}' is truncated or no SentencePiece model") from None
     if not pieces:
@@ -116,10 +119,10 @@ def read_sentencepiece(file: Path) -> tuple[list[tuple[str, float, int]], int, i
     return pieces, trainer[3], trainer[40], charsmap
 
 
-def fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each field of a protocol buffer: an int, or the bytes of a fixed or a length-delimited value."""
+def parse_fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """(number, value) of each field of a protocol buffer; the value is an int, or bytes if fixed-size or length-delimited."""
 
-    def varint() -> int:
+    def read_varint() -> int:
         nonlocal at
         value = shift = 0
         while True:
@@ -132,25 +135,25 @@ def fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
     at = 0
     while at < len(message):
-        key = varint()
+        key = read_varint()
         kind = key & 7
         if kind == 0:
-            yield key >> 3, varint()
+            yield key >> 3, read_varint()
             continue
-        size = {1: 8, 2: 0, 5: 4}[kind] or varint()
+        size = read_varint() if kind == 2 else {1: 8, 5: 4}[kind]
         if at + size > len(message):
             raise IndexError(at)
         yield key >> 3, message[at : at + size]
         at += size
 
 
-# ---- Out ----------------------------------------------------------------------------------------------------------------------
+# ---- Writing ------------------------------------------------------------------------------------------------------------------
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, positions: int, types: bool = True) -> None:
-    """tokenizer.json and the tokenizer_config.json by which transformers' AutoTokenizer reads it unchanged.
+    """Writes tokenizer.json and the tokenizer_config.json with which transformers' AutoTokenizer gives the same ids.
 
-    types: whether the model takes token types.
+    types: whether the model has token types.
     """
     tokenizer.save(str(folder / 'tokenizer.json'))
     roles = {'pad': 'pad_token', 'unknown': 'unk_token', 'cls': 'cls_token', 'sep': 'sep_token', 'mask': 'mask_token'}

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub, fetched into its cache."""
+"""Downloads models of the Hugging Face hub into its cache."""
 
 import re
 from pathlib import Path
@@ -14,19 +14,19 @@ BESIDE = ('config.json', 'tokenizer_config.json', 'added_tokens.json', *TOKENIZE
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether `source` may be an id of the hub, NAME or OWNER/NAME, rather than a path.
+    """Whether `source` may be an id of the hub, NAME or OWNER/NAME, and not a path.
 
-    What begins with a folder that is here, or with `runs`, where runs are by default, is a path: a run that is not there yet must
-    never be asked for on the network under somebody's name.
+    If OWNER is an existing folder, or `runs`, the default folder of runs, `source` is a path: the name of a run that does not
+    exist yet must never be sent to the network.
     """
     owner, slash, _ = source.partition('/')
     return bool(re.fullmatch(r'\w[\w.-]*(/\w[\w.-]*)?', source)) and not (slash and (owner == 'runs' or Path(owner).is_dir()))
 
 
 def fetch(source: str) -> Path:
-    """The folder of the model that the hub calls `source`: safetensors where it has them, else pytorch_model.bin.
+    """Downloads the model with the id `source` and returns its folder. Takes safetensors if there are any, else pytorch_model.bin.
 
-    Raises UserError where the hub cannot be reached or has no such model.
+    Raises UserError if the hub cannot be reached, has no such model, or the model has no weights.
     """
     try:
         for weights in (WEIGHTS[:2], WEIGHTS[2:]):
@@ -35,9 +35,9 @@ def fetch(source: str) -> Path:
             if any((folder / name).is_file() for name in weights):
                 return folder
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        told = str(error).strip().splitlines()[0].rstrip('.') if str(error).strip() else type(error).__name__
+        reason = str(error).strip().splitlines()[0].rstrip('.') if str(error).strip() else type(error).__name__
         raise UserError(
-            f"'{source}' could not be fetched from the Hugging Face hub ({told}); "
-            'give the path of a run or of a Hugging Face folder, or try again with a network'
+            f"'{source}' could not be downloaded from the Hugging Face hub ({reason}); "
+            'give the path of a run or of a Hugging Face folder, or connect to the network'
         ) from None
-    raise UserError(f"the hub's '{source}' holds no weights: there is no {' or '.join(WEIGHTS[::2])}")
+    raise UserError(f"the hub's '{source}' holds no weights: it has no {' or '.join(WEIGHTS[::2])}")

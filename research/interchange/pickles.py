@@ -1,4 +1,4 @@
-"""Files of torch.save read without torch and without running what they pickle: only tensors are rebuilt, all else is refused."""
+"""Reads files of torch.save without torch and without running their code: only tensors are rebuilt, everything else is refused."""
 
 import pickle
 import zipfile
@@ -12,7 +12,7 @@ import numpy as np
 
 from research.errors import UserError
 
-# The storages of torch -> the type of their items. bfloat16 is the upper half of a float32.
+# Storage of torch -> the numpy type of its items. A bfloat16 is the upper half of a float32.
 STORAGES = {
     'DoubleStorage': '<f8',
     'FloatStorage': '<f4',
@@ -25,18 +25,18 @@ STORAGES = {
     'ByteStorage': '<u1',
     'BoolStorage': '?',
 }
-LEGACY = 0x1950A86A20F9469CFC6C  # what a file of torch < 1.6 begins with
+LEGACY = 0x1950A86A20F9469CFC6C  # the first number in a file of torch < 1.6
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of items of one type in a file."""
+    """A sequence of items of one type in a file."""
 
     dtype: str
     load: Callable[[], bytes]
 
     def items(self) -> np.ndarray:
-        """All of them."""
+        """All items, as an array with one axis."""
         if self.dtype == 'bfloat16':
             return (np.frombuffer(self.load(), '<u2').astype(np.uint32) << 16).view(np.float32)
         return np.frombuffer(self.load(), self.dtype)
@@ -44,7 +44,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor: a view of a storage."""
+    """A tensor in a file: a view of a storage."""
 
     storage: Storage
     offset: int  # items
@@ -52,7 +52,10 @@ class Stored:
     strides: tuple[int, ...]  # items
 
     def read(self) -> np.ndarray:
-        """The tensor."""
+        """The tensor as an array.
+
+        Raises UserError if it reaches beyond its storage.
+        """
         items = self.storage.items()
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if 0 in self.shape:
@@ -64,16 +67,16 @@ class Stored:
 
 
 def rebuild_tensor(storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *rest: Any) -> Stored:
-    """What torch._utils._rebuild_tensor_v2 makes."""
+    """Replaces torch._utils._rebuild_tensor_v2."""
     return Stored(storage, offset, tuple(shape), tuple(strides))
 
 
 def rebuild_parameter(stored: Stored, *rest: Any) -> Stored:
-    """What torch._utils._rebuild_parameter makes."""
+    """Replaces torch._utils._rebuild_parameter."""
     return stored
 
 
-# All that a pickle may name, and what stands for it here.
+# All names that a pickle may use -> their replacements here.
 ADMITTED: dict[tuple[str, str], Any] = {
     ('collections', 'OrderedDict'): OrderedDict,
     ('torch._utils', '_rebuild_tensor_v2'): rebuild_tensor,
@@ -83,33 +86,39 @@ ADMITTED: dict[tuple[str, str], Any] = {
 
 
 class Unpickler(pickle.Unpickler):
-    """An unpickler that knows ADMITTED and nothing else."""
+    """An unpickler that accepts only the names in ADMITTED."""
 
     def __init__(self, stream: Any, file: Path, storage: Callable[[str, str], Storage]) -> None:
         super().__init__(stream)
         self._file, self._storage = file, storage
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a global."""
+        """The replacement of a global.
+
+        Raises UserError if it is not in ADMITTED.
+        """
         if (module, name) not in ADMITTED:
             raise UserError(
-                f"'{self._file}' would have to run {module}.{name} to be read, which is refused; "
-                'save the model as safetensors, or take a file that holds nothing but tensors'
+                f"'{self._file}' would run {module}.{name} when it is read, which is refused; "
+                'save the model as safetensors, or give a file that holds only tensors'
             )
         return ADMITTED[module, name]
 
     def persistent_load(self, pid: Any) -> Storage:
-        """The storage that a tensor is a view of."""
+        """The storage to which a tensor refers.
+
+        Raises UserError for a reference to anything else.
+        """
         kind, dtype, key, *_ = pid
         if kind != 'storage' or dtype not in STORAGES.values():
-            raise UserError(f"'{self._file}' refers to {kind!r} of type {dtype!r}, where only storages of numbers are read")
+            raise UserError(f"'{self._file}' refers to {kind!r} of type {dtype!r}; only storages of numbers can be read")
         return self._storage(dtype, key)
 
 
 def open_pickle(file: Path) -> Any:
-    """What a file of torch.save holds, tensors as Stored: nothing of their contents is read yet.
+    """The content of a file of torch.save, each tensor as a Stored that is not read yet.
 
-    Raises UserError for a file that is damaged, and for one whose pickle names more than tensors.
+    Raises UserError if the file is damaged or holds more than tensors.
     """
     try:
         if zipfile.is_zipfile(file):
@@ -126,12 +135,12 @@ def open_pickle(file: Path) -> Any:
         AttributeError,
         IndexError,
     ) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"'{file}' is truncated or no file of torch.save: {told}") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"'{file}' is truncated or no file of torch.save: {reason}") from None
 
 
 def open_zip(file: Path) -> Any:
-    """The contents of a file of torch ≥ 1.6: a zip of a pickle and the storages it names."""
+    """The content of a file of torch ≥ 1.6: a zip of a pickle and its storages."""
     with zipfile.ZipFile(file) as archive:
         pickled = next((name for name in archive.namelist() if name.endswith('/data.pkl')), None)
         if pickled is None:
@@ -140,7 +149,7 @@ def open_zip(file: Path) -> Any:
         if f'{top}byteorder' in archive.namelist() and archive.read(f'{top}byteorder') != b'little':
             raise ValueError('its numbers are big-endian')
 
-        def storage(dtype: str, key: str) -> Storage:
+        def find_storage(dtype: str, key: str) -> Storage:
             archive.getinfo(f'{top}data/{key}')
 
             def load() -> bytes:
@@ -153,36 +162,36 @@ def open_zip(file: Path) -> Any:
             return Storage(dtype, load)
 
         with archive.open(pickled) as stream:
-            return Unpickler(stream, file, storage).load()
+            return Unpickler(stream, file, find_storage).load()
 
 
 def open_legacy(file: Path, stream: BinaryIO) -> Any:
-    """The contents of a file of torch < 1.6: five pickles, then the storages in the order of the last, each after its length."""
-    places: dict[str, tuple[str, int, int]] = {}  # key -> type, first byte, bytes
+    """The content of a file of torch < 1.6: five pickles, then each storage after its length, in the order that the fifth lists."""
+    places: dict[str, tuple[int, int]] = {}  # key -> first byte, number of bytes
     types: dict[str, str] = {}
 
-    def storage(dtype: str, key: str) -> Storage:
+    def find_storage(dtype: str, key: str) -> Storage:
         types[key] = dtype
 
         def load() -> bytes:
-            _, begin, size = places[key]
+            begin, size = places[key]
             with file.open('rb') as again:
                 again.seek(begin)
                 return again.read(size)
 
         return Storage(dtype, load)
 
-    def pickled() -> Any:
-        return Unpickler(stream, file, storage).load()
+    def read_pickle() -> Any:
+        return Unpickler(stream, file, find_storage).load()
 
-    if pickled() != LEGACY:
-        raise ValueError('it does not begin as one')
-    _, _, state, keys = (pickled() for _ in range(4))  # the protocol and the machine come first
+    if read_pickle() != LEGACY:
+        raise ValueError('it begins with another number')
+    _, _, state, keys = (read_pickle() for _ in range(4))  # the first two are the protocol and the machine
     end = file.stat().st_size
     for key in keys:
         items = int.from_bytes(stream.read(8), 'little')
         size = items * (2 if types[key] == 'bfloat16' else np.dtype(types[key]).itemsize)
-        places[key] = types[key], stream.tell(), size
+        places[key] = stream.tell(), size
         if stream.tell() + size > end:
             raise EOFError(f'it ends at byte {end}, within a tensor')
         stream.seek(size, 1)

@@ -1,4 +1,4 @@
-"""Where Hugging Face's classes keep what our parameters hold: one table for each model type."""
+"""The names and shapes of Hugging Face's tensors for our parameters: a table for each model type."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 
 from research.models import paths
 
-# Our module -> the stem of its tensors. Those of blocks follow the stem of the block, those of the encoder the model's prefix.
+# Our module -> the stem of its tensors' names. The stem of the block, or the model's prefix, comes before it.
 BERT = {
     'encoder/word': 'embeddings.word_embeddings',
     'encoder/position': 'embeddings.position_embeddings',
@@ -77,43 +77,43 @@ ALBERT = {
 }
 STEMS = {'bert': BERT, 'distilbert': DISTILBERT, 'albert': ALBERT}
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
-# What transformers ties, by head: a tensor that may be absent, and must equal the other where it is there.
+# The output layer of the MLM head, and its bias. Its weight is tied to the word embeddings, so a file may lack it or hold a copy.
 TIED = {
     'bert': ('cls.predictions.decoder', 'cls.predictions.bias'),
     'distilbert': ('vocab_projector', 'vocab_projector.bias'),
     'albert': ('predictions.decoder', 'predictions.bias'),
 }
-BUFFERS = ('embeddings.position_ids', 'embeddings.token_type_ids')  # constants that older versions saved
+BUFFERS = ('embeddings.position_ids', 'embeddings.token_type_ids')  # constants that older versions of transformers saved
 
 
 class Slot(NamedTuple):
-    """One tensor of a Hugging Face file and its place among our parameters."""
+    """A tensor of a Hugging Face file and the parameter that holds it here."""
 
     name: str
     path: tuple[str, ...]
-    group: int | None  # on the leading axis of a stack
+    group: int | None  # its index on the first axis of a stack; None if the parameter is no stack
 
 
 class Block(NamedTuple):
-    """One block of a Hugging Face model."""
+    """An attention block and a feed-forward block of a Hugging Face model."""
 
-    stem: str  # of its tensors
+    stem: str  # of its tensors' names
     groups: tuple[int, int]  # our attention group and feed-forward group
 
 
-def flat(tree: Any) -> dict[tuple[str, ...], Any]:
-    """The leaves of a nested dict by their paths."""
+def flatten(tree: Any) -> dict[tuple[str, ...], Any]:
+    """{path: leaf} of a nested dict."""
     leaves: Any = flatten_dict(tree)
     return leaves
 
 
-def prefix(kind: str) -> str:
-    """What begins the names of the encoder's tensors in a model with heads."""
+def get_prefix(kind: str) -> str:
+    """The beginning of the names of the encoder's tensors in a model with heads."""
     return f'{kind}.'
 
 
-def block_stem(kind: str, group: int, inner: int = 0) -> str:
-    """The stem of block `inner` of layer or group `group`."""
+def name_block(kind: str, group: int, inner: int = 0) -> str:
+    """The stem of the tensors of block `inner` in layer or group `group`."""
     return {
         'bert': f'encoder.layer.{group}.',
         'distilbert': f'transformer.layer.{group}.',
@@ -121,39 +121,40 @@ def block_stem(kind: str, group: int, inner: int = 0) -> str:
     }[kind]
 
 
-def slots(kind: str, blocks: list[Block], params: Any) -> Iterator[Slot]:
-    """A Slot for each tensor that a tree of parameters, or of their shapes, amounts to; one of a stack for each block."""
-    for path in flat(params):
+def list_slots(kind: str, blocks: list[Block], params: Any) -> Iterator[Slot]:
+    """The Slots of all tensors for a tree of parameters or shapes; a stacked parameter has one for each block."""
+    for path in flatten(params):
         module = path if '/'.join(path) in STEMS[kind] else path[:-1]
         stem = STEMS[kind]['/'.join(module)]
         leaf = LEAVES[path[-1]] if module != path else 'weight'
-        place = paths.stack_of('/'.join(path))
-        if place is not None:
-            for block in blocks:
-                yield Slot(f'{prefix(kind)}{block.stem}{stem}.{leaf}', path, block.groups[place])
+        prefix = get_prefix(kind) if path[0] == 'encoder' else ''
+        stack = paths.stack_of('/'.join(path))
+        if stack is None:
+            yield Slot(f'{prefix}{stem}.{leaf}', path, None)
         else:
-            yield Slot(f'{prefix(kind) if path[0] == "encoder" else ""}{stem}.{leaf}', path, None)
+            for block in blocks:
+                yield Slot(f'{prefix}{block.stem}{stem}.{leaf}', path, block.groups[stack])
 
 
-def _inputs(path: tuple[str, ...]) -> int:
-    """How many leading axes of a kernel are its inputs."""
+def _count_inputs(path: tuple[str, ...]) -> int:
+    """The number of first axes of a kernel that are its inputs."""
     return 2 if path[1:3] == ('attention', 'output') else 1
 
 
-def their_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the tensor that holds our parameter of `shape` (of one group): torch keeps maps as [outputs, inputs]."""
+def to_their_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the tensor for our parameter of `shape` (one group): torch stores matrices as [outputs, inputs]."""
     if path[-1] == 'kernel':
-        n = _inputs(path)
+        n = _count_inputs(path)
         return int(np.prod(shape[n:])), int(np.prod(shape[:n]))
     return (int(np.prod(shape)),) if path[-1] in LEAVES else shape
 
 
 def to_ours(path: tuple[str, ...], shape: tuple[int, ...], tensor: np.ndarray) -> np.ndarray:
-    """A tensor as our parameter of `shape`."""
+    """A tensor converted to our parameter of `shape`."""
     return (tensor.T if path[-1] == 'kernel' else tensor).reshape(shape)
 
 
 def to_theirs(path: tuple[str, ...], param: np.ndarray) -> np.ndarray:
-    """Our parameter (of one group) as a tensor."""
-    shape = their_shape(path, param.shape)
+    """Our parameter (one group) converted to a tensor."""
+    shape = to_their_shape(path, param.shape)
     return np.ascontiguousarray(param.reshape(shape[::-1]).T if path[-1] == 'kernel' else param.reshape(shape))

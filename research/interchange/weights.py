@@ -1,4 +1,4 @@
-"""Weight files as tensors that are read one at a time: safetensors and pytorch_model.bin, whole or in shards."""
+"""Weight files, whose tensors are read one at a time: safetensors and pytorch_model.bin, whole or in shards."""
 
 import json
 from collections.abc import Callable
@@ -14,24 +14,24 @@ from research.interchange.pickles import open_pickle
 
 
 class Tensor(NamedTuple):
-    """A tensor that lies in a file."""
+    """A tensor in a file, not read yet."""
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
 
 
-# The files that a folder's weights may lie in, the first that is there; an index names its shards.
+# The possible weight files of a folder; the first that exists is read. An index names its shards.
 FILES = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json')
 
 
-def weight_files(folder: Path) -> list[Path]:
+def find_weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights of the model in `folder`.
 
-    Raises UserError where there are none, and where a shard is missing.
+    Raises UserError if there are none, or a shard is missing.
     """
     found = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if found is None:
-        raise UserError(f"'{folder}' holds no weights: there is no {' or '.join(FILES[::2])}, whole or in shards")
+        raise UserError(f"'{folder}' holds no weights: it has no {' or '.join(FILES[::2])}, whole or in shards")
     if found.suffix != '.json':
         return [found]
     try:
@@ -45,12 +45,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def open_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of the model in `folder` by the names that its files give them.
+    """{name in the files: tensor} of the model in `folder`.
 
-    Raises UserError for files that cannot be read.
+    Raises UserError if a file cannot be read.
     """
     found: dict[str, Tensor] = {}
-    for file in weight_files(folder):
+    for file in find_weight_files(folder):
         found |= open_safetensors(file) if file.suffix == '.safetensors' else open_bin(file)
     return found
 
@@ -64,7 +64,7 @@ def open_safetensors(file: Path) -> dict[str, Tensor]:
         raise UserError(f"'{file}' is truncated or no safetensors file: {error}") from None
 
     def read(name: str) -> np.ndarray:
-        # An open file is a map whose pages count as memory; opened for one tensor, they are let go with it.
+        # An open file is mapped into memory; opening it for each tensor releases the pages of the tensors before.
         with safe_open(file, framework='numpy') as opened:
             return opened.get_tensor(name)
 
@@ -72,10 +72,10 @@ def open_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def open_bin(file: Path) -> dict[str, Tensor]:
-    """The tensors of one file of torch.save."""
+    """The tensors of one file written by torch.save."""
     state: Any = open_pickle(file)
     if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
         state = state['state_dict']
     if not isinstance(state, dict) or not all(hasattr(stored, 'read') for stored in state.values()):
-        raise UserError(f"'{file}' is no state dict: it does not hold tensors by name alone")
+        raise UserError(f"'{file}' is no state dict: it holds more than named tensors")
     return {name: Tensor(stored.shape, stored.read) for name, stored in state.items()}

@@ -1,4 +1,4 @@
-"""The space that BERT, DistilBERT and ALBERT are points of."""
+"""The settings of an encoder; BERT, DistilBERT and ALBERT are special cases."""
 
 import dataclasses
 
@@ -11,31 +11,31 @@ DTYPES = ('float32', 'bfloat16')
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """An encoder: depth × width × embedding size × sharing. The defaults are BERT-base (Devlin et al. 2019, §3)."""
+    """The settings of an encoder. The defaults are BERT-base (Devlin et al. 2019, §3)."""
 
     vocabulary: int = 30522  # pieces
     layers: int = 12
     width: int = 768  # D: of the hidden states
     heads: int = 12
     inner: int = 3072  # F: of the feed-forward block
-    embedding: int = 768  # E: of the embedding tables; projected to the width where the two differ (Lan et al. 2020, §3.1)
-    projection: bool = False  # project even where E equals D, as Hugging Face's ALBERT does
+    embedding: int = 768  # E: of the embedding tables; projected to the width if the two differ (Lan et al. 2020, §3.1)
+    projection: bool = False  # project even if E equals D, as Hugging Face's ALBERT does
     positions: int = 512  # the longest sequence, in pieces
-    position_kind: str = 'learned'  # or 'sinusoidal': a fixed table, no parameters
-    types: int = 2  # token types; 0 leaves the table out (DistilBERT)
+    position_kind: str = 'learned'  # or 'sinusoidal': a fixed table without parameters
+    types: int = 2  # token types; 0 = no table of types (DistilBERT)
     pooler: bool = True  # tanh(dense) of the first position (DistilBERT has none)
-    activation: str = 'gelu_tanh'  # Google's code; 'gelu' is the exact erf form (Hugging Face's BERT), or 'relu'
+    activation: str = 'gelu_tanh'  # as in Google's code; 'gelu' is the exact form with erf (Hugging Face's BERT); or 'relu'
     sharing: str = 'none'  # a row of SHARING
     groups: int = 1  # for sharing 'groups' and 'cycle'
     table: tuple[tuple[int, ...], ...] = ()  # for sharing 'table': (attention group, feed-forward group) of each layer
     dropout: float = 0.1  # of hidden states
     attention_dropout: float = 0.1  # of attention probabilities
     head_dropout: float = 0.1  # before a classifier
-    span_dropout: float = 0.0  # before the span head (DistilBERT's `qa_dropout` is 0.1; BERT and ALBERT have none)
+    span_dropout: float = 0.0  # before the span head (0.1 in DistilBERT, its `qa_dropout`; none in BERT and ALBERT)
     epsilon: float = 1e-12  # of LayerNorm
-    deviation: float = 0.02  # of the initial weights, a normal truncated at two deviations
-    dtype: str = 'float32'  # of matrix products: float32 or bfloat16
-    unroll: int = 0  # layers in one iteration of the scan over depth; 1 = rolled (compiles fastest), 0 = all (steps fastest)
+    deviation: float = 0.02  # standard deviation of the initial weights, a normal distribution truncated at two deviations
+    dtype: str = 'float32'  # of activations and matrix products: float32 or bfloat16
+    unroll: int = 0  # layers in one iteration of the scan over layers; 1 compiles fastest, 0 (all layers) runs fastest
     remat: bool = False  # recompute each layer in the backward pass: less memory, a third more FLOPs
 
 
@@ -55,12 +55,12 @@ def validate(a: Architecture) -> None:
             raise UserError(f'model.{field}={getattr(a, field)} must be at least 0 and below 1')
     for field in ('epsilon', 'deviation'):
         if not 0 < getattr(a, field) < 1:
-            raise UserError(f'model.{field}={getattr(a, field)} must lie between 0 and 1')
+            raise UserError(f'model.{field}={getattr(a, field)} must be above 0 and below 1')
     for field in ('types', 'unroll'):
         if getattr(a, field) < 0:
             raise UserError(f'model.{field}={getattr(a, field)} must not be negative')
     if any(group < 0 for pair in a.table for group in pair):
-        raise UserError(f'model.table={a.table!r} must hold numbers of groups, from 0')
+        raise UserError(f'model.table={a.table!r} must hold group numbers, which start at 0')
     choose('model.activation', a.activation, ACTIVATIONS)
     choose('model.position_kind', a.position_kind, POSITIONS)
     choose('model.dtype', a.dtype, DTYPES)

@@ -1,4 +1,4 @@
-"""Self-attention over the stacked weights of its groups."""
+"""Multi-head self-attention (Vaswani et al. 2017, §3.2)."""
 
 from typing import NamedTuple
 
@@ -6,25 +6,25 @@ import jax
 import jax.numpy as jnp
 
 from research.models.architecture import Architecture
-from research.models.layers import Weights, affine, dense, dropout, layer_norm, norm
+from research.models.layers import Weights, affine, dropout, initialise_dense, initialise_norm, layer_norm
 
 
-def initial_attention(key: jax.Array, a: Architecture, groups: int) -> Weights:
-    """The attention blocks of all groups, LayerNorm included."""
+def initialise_attention(key: jax.Array, a: Architecture, groups: int) -> Weights:
+    """Initial weights of the attention blocks of all groups, stacked on the first axis; LayerNorm included."""
     query, key_, value, output = jax.random.split(key, 4)
     k = a.width // a.heads
-    inward = (groups, a.width, a.heads, k), (groups, a.heads, k)
+    shapes = (groups, a.width, a.heads, k), (groups, a.heads, k)  # of a kernel and its bias
     return {
-        'query': dense(query, a, *inward),
-        'key': dense(key_, a, *inward),
-        'value': dense(value, a, *inward),
-        'output': dense(output, a, (groups, a.heads, k, a.width), (groups, a.width)),
-        'norm': norm((groups, a.width)),
+        'query': initialise_dense(query, a, *shapes),
+        'key': initialise_dense(key_, a, *shapes),
+        'value': initialise_dense(value, a, *shapes),
+        'output': initialise_dense(output, a, (groups, a.heads, k, a.width), (groups, a.width)),
+        'norm': initialise_norm((groups, a.width)),
     }
 
 
 class Attended(NamedTuple):
-    """What self-attention computes in one layer."""
+    """The results of self-attention in one layer."""
 
     output: jax.Array  # [B, T, D], after the residual connection and LayerNorm
     probabilities: jax.Array  # [B, N, T, S], before dropout
@@ -32,7 +32,7 @@ class Attended(NamedTuple):
 
 
 def attend(weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, key: jax.Array | None) -> Attended:
-    """Post-LN self-attention of `x` [B, T, D]. The bool `mask` broadcasts to [B, N, T, S]; False is not attended to."""
+    """Post-LN self-attention of `x` [B, T, D]. The bool `mask` broadcasts to [B, N, T, S]; False = not attended to."""
     keys = (None, None) if key is None else jax.random.split(key)
     query, key_, value = (affine(weights[name], x, 'btd,dnk->bntk') for name in ('query', 'key', 'value'))
     scores = jnp.einsum('bntk,bnsk->bnts', query, key_, preferred_element_type=jnp.float32) / (a.width // a.heads) ** 0.5

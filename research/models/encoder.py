@@ -1,10 +1,10 @@
 """The encoder: embeddings, then layers of attention and feed-forward whose weights may be shared.
 
-Axes, here and in every docstring of the package: B batch, T query position, S key position, D width, F inner width, N heads,
-K head width, E embedding, V vocabulary, L layers, G groups, P positions asked for.
+Axes in every docstring of this package: B batch, T query position, S key position, D width, F inner width, N heads, K head width,
+E embedding, V vocabulary, L layers, G groups, P requested positions.
 
-The weights of a kind of block are stacked on a leading group axis, and the depth is one `lax.scan`. All that depends on the
-sharing map is which slice a layer reads, so every strategy has the same parameters tree.
+The weights of all attention blocks are stacked on a first axis of groups, and so are those of all feed-forward blocks. The layers
+are one `lax.scan`. Sharing decides only which slice a layer reads, so the tree of parameters is the same for every strategy.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ import numpy as np
 from flax import struct
 
 from research.models.architecture import Architecture
-from research.models.attention import attend, initial_attention
-from research.models.layers import Weights, activate, affine, dense, dropout, kernel, layer_norm, norm
+from research.models.attention import attend, initialise_attention
+from research.models.layers import Weights, activate, affine, draw_kernel, dropout, initialise_dense, initialise_norm, layer_norm
 from research.models.sharing import count_groups, layout
 
 
 @struct.dataclass
 class Outputs:
-    """What a forward pass returns; `layers`, `attention` and `relations` only if wanted (rows of WANTS)."""
+    """The results of a forward pass; `layers`, `attention` and `relations` only on request (names of WANTS)."""
 
     hidden: jax.Array  # [B, T, D], of the last layer
     pooled: jax.Array | None = None  # [B, D]
@@ -33,40 +33,40 @@ class Outputs:
     relations: tuple[jax.Array, jax.Array, jax.Array] | None = None  # queries, keys and values, each [L, B, N, T, K]
 
 
-# What a forward pass can be asked for besides its result. What is not wanted does not exist in the compiled program.
+# Optional results of a forward pass. The compiled program does not compute those that are not requested.
 WANTS = ('layers', 'attention', 'relations')
 
 
-def sinusoids(positions: int, width: int) -> jax.Array:
-    """The fixed position table [positions, width] of Vaswani et al. 2017, §3.5: sines on even columns, cosines on odd ones."""
-    # In float64: in float32 the angle of position 511 is off by 3e-5.
+def make_sinusoids(positions: int, width: int) -> jax.Array:
+    """The fixed position table [positions, width]: sines in even columns, cosines in odd ones (Vaswani et al. 2017, §3.5)."""
+    # Computed in float64: in float32 the angle of position 511 is wrong by 3e-5.
     column = np.arange(width)[None, :]
     angle = np.arange(positions)[:, None] / np.power(10000.0, 2 * (column // 2) / width)
     return jnp.asarray(np.where(column % 2 == 0, np.sin(angle), np.cos(angle)), jnp.float32)
 
 
-def initial_feed_forward(key: jax.Array, a: Architecture, groups: int) -> Weights:
-    """The feed-forward blocks of all groups, LayerNorm included."""
+def initialise_feed_forward(key: jax.Array, a: Architecture, groups: int) -> Weights:
+    """Initial weights of the feed-forward blocks of all groups, stacked on the first axis; LayerNorm included."""
     inner, output = jax.random.split(key)
     return {
-        'inner': dense(inner, a, (groups, a.width, a.inner), (groups, a.inner)),
-        'output': dense(output, a, (groups, a.inner, a.width), (groups, a.width)),
-        'norm': norm((groups, a.width)),
+        'inner': initialise_dense(inner, a, (groups, a.width, a.inner), (groups, a.inner)),
+        'output': initialise_dense(output, a, (groups, a.inner, a.width), (groups, a.width)),
+        'norm': initialise_norm((groups, a.width)),
     }
 
 
 def feed_forward(weights: Weights, x: jax.Array, a: Architecture, key: jax.Array | None) -> jax.Array:
-    """Post-LN position-wise network: [B, T, D] -> [B, T, D]."""
+    """Post-LN feed-forward network applied to each position: [B, T, D] -> [B, T, D]."""
     y = activate(affine(weights['inner'], x, 'btd,df->btf'), a.activation)
     y = affine(weights['output'], y, 'btf,fd->btd')
     return layer_norm(weights['norm'], x + dropout(key, y, a.dropout), a.epsilon)
 
 
-def _by_layer(stack: Weights, groups: tuple[int, ...]) -> tuple[Any, Callable[[Any], Weights]]:
-    """What a scan over layers carries along for one kind of block, and how a layer reads its weights from that.
+def _split_by_layer(stack: Weights, groups: tuple[int, ...]) -> tuple[Any, Callable[[Any], Weights]]:
+    """(the scanned input for one kind of block, the function that returns a layer's weights, given its slice of that input).
 
-    Weights of one group are closed over, so that their gradient is summed in place; those of unshared layers are scanned, so
-    that a layer's gradient is written once; only the maps in between index the stack.
+    One shared group is a constant of the scan, so its gradient is summed in place. Unshared layers are scanned, so each gradient
+    is written once. Only the other sharing maps index the stack.
     """
     if set(groups) == {0}:
         return None, lambda _: jax.tree.map(lambda w: w[0], stack)
@@ -76,27 +76,27 @@ def _by_layer(stack: Weights, groups: tuple[int, ...]) -> tuple[Any, Callable[[A
 
 
 class Encoder(nn.Module):
-    """Embeddings and layers of an Architecture. Dropout is on exactly when a 'dropout' key is given."""
+    """Embeddings and layers of an Architecture. Dropout is on if a 'dropout' key is given, else off."""
 
     architecture: Architecture
 
     def setup(self) -> None:
         a = self.architecture
-        self.word = self.param('word', kernel, a, (a.vocabulary, a.embedding))
+        self.word = self.param('word', draw_kernel, a, (a.vocabulary, a.embedding))
         if a.position_kind == 'learned':
-            self.position = self.param('position', kernel, a, (a.positions, a.embedding))
+            self.position = self.param('position', draw_kernel, a, (a.positions, a.embedding))
         else:
-            self.position = sinusoids(a.positions, a.embedding)
+            self.position = make_sinusoids(a.positions, a.embedding)
         if a.types:
-            self.type = self.param('type', kernel, a, (a.types, a.embedding))
-        self.norm = self.param('norm', lambda key: norm((a.embedding,)))
-        if projected(a):
-            self.project = self.param('projection', dense, a, (a.embedding, a.width), (a.width,))
+            self.type = self.param('type', draw_kernel, a, (a.types, a.embedding))
+        self.norm = self.param('norm', lambda key: initialise_norm((a.embedding,)))
+        if has_projection(a):
+            self.project = self.param('projection', initialise_dense, a, (a.embedding, a.width), (a.width,))
         attention, feed_forward = count_groups(a)
-        self.attention = self.param('attention', initial_attention, a, attention)
-        self.feed_forward = self.param('feed_forward', initial_feed_forward, a, feed_forward)
+        self.attention = self.param('attention', initialise_attention, a, attention)
+        self.feed_forward = self.param('feed_forward', initialise_feed_forward, a, feed_forward)
         if a.pooler:
-            self.pooler = self.param('pooler', dense, a, (a.width, a.width), (a.width,))
+            self.pooler = self.param('pooler', initialise_dense, a, (a.width, a.width), (a.width,))
 
     def __call__(
         self,
@@ -107,9 +107,10 @@ class Encoder(nn.Module):
         segments: jax.Array | None = None,
         positions: jax.Array | None = None,
     ) -> Outputs:
-        """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` holds rows of WANTS.
+        """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` holds names of WANTS.
 
-        Packed sequences: positions attend to those of equal `segments` [B, T] alone, and `positions` [B, T] are theirs.
+        For packed sequences, a position attends only to positions with the same number in `segments` [B, T], and `positions` [B, T]
+        are the position numbers.
         """
         a = self.architecture
         key = self.make_rng('dropout') if self.has_rng('dropout') else None
@@ -119,8 +120,8 @@ class Encoder(nn.Module):
         if segments is not None:
             attended = attended & (segments[:, None, :, None] == segments[:, None, None, :])
         attention_groups, feed_forward_groups = zip(*layout(a), strict=True)
-        attention, read_attention = _by_layer(self.attention, attention_groups)
-        feed, read_feed = _by_layer(self.feed_forward, feed_forward_groups)
+        attention, read_attention = _split_by_layer(self.attention, attention_groups)
+        feed, read_feed = _split_by_layer(self.feed_forward, feed_forward_groups)
         keys = None if rest is None else jax.random.split(rest, (a.layers, 2))
 
         def layer(x: jax.Array, scanned: Any) -> tuple[jax.Array, Any]:
@@ -148,9 +149,9 @@ class Encoder(nn.Module):
         if a.types:
             x = x + self.type[types]
         x = dropout(key, layer_norm(self.norm, x, a.epsilon).astype(a.dtype), a.dropout)
-        return affine(self.project, x, 'bte,ed->btd') if projected(a) else x
+        return affine(self.project, x, 'bte,ed->btd') if has_projection(a) else x
 
 
-def projected(a: Architecture) -> bool:
-    """Whether a dense map leads from the embeddings to the layers."""
+def has_projection(a: Architecture) -> bool:
+    """Whether a dense map projects the embeddings to the width of the layers."""
     return a.projection or a.embedding != a.width

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from research.models.architecture import Architecture
 from research.models.encoder import Encoder, Outputs
-from research.models.layers import activate, affine, dense, dropout, layer_norm, norm
+from research.models.layers import activate, affine, dropout, initialise_dense, initialise_norm, layer_norm
 
 Heads = tuple[tuple[str, int], ...]  # rows of HEADS with their numbers of classes
 
@@ -22,8 +22,8 @@ class MlmHead(nn.Module):
 
     def setup(self) -> None:
         a = self.architecture
-        self.dense = self.param('dense', dense, a, (a.width, a.embedding), (a.embedding,))
-        self.norm = self.param('norm', lambda key: norm((a.embedding,)))
+        self.dense = self.param('dense', initialise_dense, a, (a.width, a.embedding), (a.embedding,))
+        self.norm = self.param('norm', lambda key: initialise_norm((a.embedding,)))
         self.output = self.param('output', lambda key: {'bias': jnp.zeros(self.classes)})
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
@@ -45,7 +45,7 @@ class PairHead(nn.Module):
 
     def setup(self) -> None:
         a = self.architecture
-        self.output = self.param('output', dense, a, (a.width, self.classes), (self.classes,))
+        self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
         """Logits float32 [B, classes]."""
@@ -65,8 +65,8 @@ class LabelHead(nn.Module):
     def setup(self) -> None:
         a = self.architecture
         if not a.pooler:
-            self.dense = self.param('dense', dense, a, (a.width, a.width), (a.width,))
-        self.output = self.param('output', dense, a, (a.width, self.classes), (self.classes,))
+            self.dense = self.param('dense', initialise_dense, a, (a.width, a.width), (a.width,))
+        self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
         """Logits float32 [B, classes]."""
@@ -86,7 +86,7 @@ class SpanHead(nn.Module):
 
     def setup(self) -> None:
         a = self.architecture
-        self.output = self.param('output', dense, a, (a.width, self.classes), (self.classes,))
+        self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
         """Logits float32 [B, T, 2]."""
@@ -187,7 +187,7 @@ class Model(nn.Module):
 
 
 def initialise(model: Model, key: jax.Array) -> dict[str, Any]:
-    """Fresh parameters, float32, as a nested dict; `costs.parameters` predicts their number."""
+    """Fresh parameters, float32, as a nested dict; `costs.count_parameters` predicts their number."""
     return dict(model.init(key, method='create')['params'])
 
 

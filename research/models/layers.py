@@ -1,4 +1,4 @@
-"""The parts that encoders and heads are made of: affine maps, LayerNorm, dropout, activations, initial weights."""
+"""The parts of encoders and heads: initial weights, affine maps, LayerNorm, dropout, activations."""
 
 import math
 from collections.abc import Sequence
@@ -18,33 +18,34 @@ def _draw(key: jax.Array, size: int) -> jax.Array:
     return jax.random.truncated_normal(key, -2, 2, (size,))
 
 
-def kernel(key: jax.Array, a: Architecture, shape: Sequence[int]) -> jax.Array:
-    """Initial weights of one shape: the normal distribution of Google's code, truncated at two deviations."""
+def draw_kernel(key: jax.Array, a: Architecture, shape: Sequence[int]) -> jax.Array:
+    """Initial weights of a shape: a normal distribution truncated at two deviations, as in Google's code."""
     size = math.prod(shape)
-    # Pieces of two sizes share two compiled programs; a draw of each shape's own takes XLA half a second a shape.
-    piece = 2**16 if size < 2**20 else 2**20
-    pieces = [_draw(jax.random.fold_in(key, i), piece) for i in range(-(-size // piece))]
-    return a.deviation * jnp.concatenate(pieces)[:size].reshape(shape)
+    # Chunks of two sizes need two compiled programs; drawing each shape directly would compile half a second for every shape.
+    chunk = 2**16 if size < 2**20 else 2**20
+    count = math.ceil(size / chunk)
+    chunks = [_draw(jax.random.fold_in(key, i), chunk) for i in range(count)]
+    return a.deviation * jnp.concatenate(chunks)[:size].reshape(shape)
 
 
-def dense(key: jax.Array, a: Architecture, shape: Sequence[int], bias: Sequence[int]) -> Weights:
+def initialise_dense(key: jax.Array, a: Architecture, shape: Sequence[int], bias: Sequence[int]) -> Weights:
     """The initial weights of an affine map."""
-    return {'kernel': kernel(key, a, shape), 'bias': jnp.zeros(bias)}
+    return {'kernel': draw_kernel(key, a, shape), 'bias': jnp.zeros(bias)}
 
 
-def norm(shape: Sequence[int]) -> Weights:
+def initialise_norm(shape: Sequence[int]) -> Weights:
     """The initial weights of a LayerNorm."""
     return {'scale': jnp.ones(shape), 'bias': jnp.zeros(shape)}
 
 
 def affine(weights: Weights, x: jax.Array, equation: str) -> jax.Array:
-    """`einsum(equation, x, kernel) + bias` in the dtype of `x`; the bias spans the axes that the kernel adds to `x`."""
+    """`einsum(equation, x, kernel) + bias` in the dtype of `x`; the bias has the axes that the kernel adds to `x`."""
     inputs, result = equation.split('->')
     of_x, of_kernel = inputs.split(',')
     y = jnp.einsum(equation, x, weights['kernel'].astype(x.dtype))
     sizes = dict(zip(of_kernel, weights['kernel'].shape, strict=True))
     added = [axis for axis in of_kernel if axis not in of_x]
-    # Each axis of the bias stands where the equation's result has it; along all others it is repeated.
+    # The bias gets the axes of the result in their order; axes that it lacks have size 1 and broadcast.
     return y + weights['bias'].astype(x.dtype).reshape([sizes[axis] if axis in added else 1 for axis in result])
 
 
@@ -58,18 +59,19 @@ def layer_norm(weights: Weights, x: jax.Array, epsilon: float) -> jax.Array:
 
 
 def dropout(key: jax.Array | None, x: jax.Array, rate: float) -> jax.Array:
-    """`x` with a share `rate` of its entries zeroed and the rest scaled up; `x` itself without a key."""
+    """`x` with a fraction `rate` of its entries set to 0 and the rest scaled up; `x` itself if there is no key."""
     if key is None or rate == 0:
         return x
-    # Half the random bits of a float comparison: threefry is what a dropout mask costs on a CPU. 2^-16 is the rate's grain.
+    # 16 random bits an entry, half of what a float needs: drawing bits is most of a mask's time on a CPU. Rates round to 2^-16.
     threshold = round(rate * 2**16)
-    bits = jax.random.bits(key, (-(-x.size // 2),), jnp.uint32)
+    pairs = (x.size + 1) // 2  # two entries share a 32-bit number
+    bits = jax.random.bits(key, (pairs,), jnp.uint32)
     halves = jax.lax.bitcast_convert_type(bits, jnp.uint16).reshape(-1)[: x.size].reshape(x.shape)
     return jnp.where(halves >= threshold, x / (1 - threshold / 2**16), jnp.zeros((), x.dtype))
 
 
 def activate(x: jax.Array, kind: str) -> jax.Array:
-    """The activation named `kind` (a row of ACTIVATIONS)."""
+    """The activation function `kind` (one of ACTIVATIONS) of `x`."""
     if kind == 'relu':
         return jax.nn.relu(x)
     return jax.nn.gelu(x, approximate=kind == 'gelu_tanh')

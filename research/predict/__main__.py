@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from research.command import Parser, run_command
 from research.data.json_lines import parse_line
 from research.errors import UserError, choose
+from research.files import open_part
 from research.predict.batching import predict, require
 from research.predict.inputs import Input
 from research.predict.kinds import KINDS, Kind, read_input
@@ -91,31 +92,20 @@ def progress() -> Iterator[Callable[[int], None]]:
         yield step
 
 
-@contextmanager
-def write_whole(output: Path) -> Iterator[Path]:
-    """A path to write to that becomes `output` at the end, and is removed after an error."""
-    part = output.with_name(output.name + '.part')
-    try:
-        yield part
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write_lines(found: Iterator[dict[str, Any]], output: Path | None) -> None:
-    """Writes one JSON line for each prediction, to the standard output or to a file, which is written whole or not at all."""
+    """Writes one JSON line for each prediction, to the standard output, or atomically to a file."""
     if output is None:
         for each in found:
             print(json.dumps(each, ensure_ascii=False), flush=True)
         return
-    with write_whole(output) as part, part.open('w', encoding='utf-8') as stream:
+    with open_part(output) as part, part.open('w', encoding='utf-8') as stream:
         for each in found:
             stream.write(json.dumps(each, ensure_ascii=False) + '\n')
 
 
 def write_arrays(found: Iterator[dict[str, NDArray[np.float32]]], output: Path) -> None:
     """Writes the arrays of input i under the keys i/NAME of an .npz, as they come."""
-    with write_whole(output) as part, zipfile.ZipFile(part, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with open_part(output) as part, zipfile.ZipFile(part, 'w', zipfile.ZIP_STORED, allowZip64=True) as archive:
         for i, arrays in enumerate(found):
             for name, array in arrays.items():
                 with archive.open(zipfile.ZipInfo(f'{i}/{name}.npy'), 'w', force_zip64=True) as stream:

@@ -22,7 +22,7 @@ def validate_folder(x: Experiment, workdir: Path) -> None:
         ):
             raise UserError(f'{workdir} is in use, but is no run folder: it has no experiment.json; give another --workdir')
         return
-    changed = wire.differences(definition.read(workdir, mend='; give another --workdir'), x)
+    changed = wire.differences(definition.read_definition(workdir, hint='; give another --workdir'), x)
     if changed:
         raise UserError(
             f'{workdir} holds another experiment; it differs in {"; ".join(changed)}. Give another --workdir, or remove the folder'

@@ -1,4 +1,4 @@
-"""What a run's folder begins with: its experiment, its tokenizer and its environment."""
+"""The first files of a run folder: its experiment, its tokenizer and its environment."""
 
 import dataclasses
 import json
@@ -10,19 +10,19 @@ from research.data import tokenizers
 from research.errors import UserError
 from research.experiment import Experiment
 from research.files import write_record
-from research.runs.environment import environment
+from research.runs.environment import describe_environment
 from research.runs.folder import read_environment, write_environment
 
-COMPARED = ('commit', 'uncommitted_changes', 'versions', 'devices')  # fields of two sessions' environments
+COMPARED = ('commit', 'uncommitted_changes', 'versions', 'devices')  # fields whose change starts a new recorded session
 
 
 def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> list[str]:
-    """Writes the first files of a run's folder, or the session of a run that continues elsewhere. Returns lines for the log.
+    """Writes the first files of a run folder, or records the changed environment of a continued run. Returns lines for the log.
 
-    Raises UserError if the data of a run that continues have changed.
+    Raises UserError if the data of a continued run have changed, or its environment.json cannot be read.
     """
     path = workdir / 'environment.json'
-    here = environment(dataclasses.asdict(feed.facts))
+    here = describe_environment(dataclasses.asdict(feed.facts))
     if path.exists():
         first = read_environment(workdir)
         if first is None:
@@ -36,7 +36,7 @@ def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> 
         changed = [key for key in COMPARED if getattr(last, key) != getattr(here, key)]
         if changed:
             write_environment(workdir, dataclasses.replace(first, sessions=(*first.sessions, here)))
-        return [f'continues with other {", ".join(changed)} than before: see {path.name}'] if changed else []
+        return [f'continues with changed {", ".join(changed)}: see {path.name}'] if changed else []
     workdir.mkdir(parents=True, exist_ok=True)
     write_record(workdir / 'experiment.json', wire.to_wire(x).to_dict())
     tokenizers.save_tokenizer(feed.tokenizer, workdir / 'tokenizer')
@@ -44,17 +44,17 @@ def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> 
     return []
 
 
-def read(folder: Path, label: str = '', mend: str = '') -> Experiment:
+def read_definition(folder: Path, label: str = '', hint: str = '') -> Experiment:
     """The experiment of a run folder.
 
-    Raises UserError if there is none, or one of another version; `label` begins the message and `mend` says what to do.
+    Raises UserError if there is none, or one of another version; the message begins with `label` and ends with `hint`.
     """
     path = folder / 'experiment.json'
     try:
         return wire.from_stored(json.loads(path.read_text('utf-8')))
     except FileNotFoundError:
-        raise UserError(f'{label}{folder} is no run folder: it has no experiment.json{mend}') from None
+        raise UserError(f'{label}{folder} is no run folder: it has no experiment.json{hint}') from None
     except json.JSONDecodeError as error:
-        raise UserError(f'{label}{path} is not JSON ({error}){mend}') from None
+        raise UserError(f'{label}{path} is not JSON ({error}){hint}') from None
     except UserError as error:
-        raise UserError(f'{label}{path} is from another version of this code ({error}){mend}') from None
+        raise UserError(f'{label}{path} is from another version of this code ({error}){hint}') from None

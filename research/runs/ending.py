@@ -44,34 +44,34 @@ def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any
     if best is not None and isinstance(parts.feed.facts, SupervisedFacts):
         selected = Selected(best, selecting_metric(parts), parts.feed.facts.selection)
         params = parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
-    metrics, verdicts = evaluate_splits(parts, params, known)
-    result = make_result(parts, int(state.step), params, selected, metrics, verdicts)
-    content = write_result(parts.workdir, result) if parallel.chief() else to_json(result)
+    metrics, evaluations = evaluate_splits(parts, params, known)
+    result = make_result(parts, int(state.step), params, selected, metrics, evaluations)
+    content = write_result(parts.workdir, result) if parallel.is_chief() else to_json(result)
     parts.log.line(f'done: {parts.workdir / "result.json"}')
     return content
 
 
-def evaluate_splits(parts: Parts, params: Any, known: dict[str, float]) -> tuple[dict[str, float], dict[str, scoring.Verdict]]:
-    """(the metrics of all splits, of a task the Verdict on each), and writes the predictions of each split of a task.
+def evaluate_splits(parts: Parts, params: Any, known: dict[str, float]) -> tuple[dict[str, float], dict[str, scoring.Evaluation]]:
+    """(the metrics of all splits, of a task the Evaluation on each), and writes the predictions of each split of a task.
 
     'selection' comes first: the threshold for 'no answer' that is best there serves the other splits.
     """
     metrics: dict[str, float] = {}
-    verdicts: dict[str, scoring.Verdict] = {}
+    evaluations: dict[str, scoring.Evaluation] = {}
     threshold = None
     for split in sorted(parts.feed.evaluation, key=lambda name: name != 'selection'):
-        found, verdict = (known, None) if known and not parts.x.data.task else measure_split(parts, params, split, threshold)
+        found, evaluation = (known, None) if known and not parts.x.data.task else measure_split(parts, params, split, threshold)
         metrics |= found
-        if verdict is not None:
-            verdicts[split] = verdict
-            if parallel.chief():
-                scoring.write(parts.workdir / split, verdict)
-            if split == 'selection' and verdict.threshold is not None:
-                threshold = verdict.threshold
+        if evaluation is not None:
+            evaluations[split] = evaluation
+            if parallel.is_chief():
+                scoring.write_predictions(parts.workdir / split, evaluation)
+            if split == 'selection' and evaluation.threshold is not None:
+                threshold = evaluation.threshold
                 parts.log.line(
                     f"predicts 'no answer' if its logit exceeds the best span's by {threshold:.3f}: the best F1 of {split}"
                 )
-    return metrics, verdicts
+    return metrics, evaluations
 
 
 def make_result(
@@ -80,13 +80,13 @@ def make_result(
     params: Any,
     selected: Selected | None,
     metrics: dict[str, float],
-    verdicts: Mapping[str, scoring.Verdict],
+    evaluations: Mapping[str, scoring.Evaluation],
 ) -> Result:
     """The Result of the run, whose latency and smoothness are measured here."""
     x, facts = parts.x, parts.feed.facts
     speeds = [line['train/tokens_per_second'] for line in read_metrics(parts.workdir) if 'train/tokens_per_second' in line]
     teacher = parts.teacher.architecture if parts.teacher else None
-    spent = costs.costs(x.model, teacher, x.losses, x.data, x.run.batch)
+    spent = costs.count_flops(x.model, teacher, x.losses, x.data, x.run.batch)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
     supervised = facts if isinstance(facts, SupervisedFacts) else None
     headline = f'{supervised.reported}/{tasks.task(x.data).selects}' if supervised else ''
@@ -95,22 +95,22 @@ def make_result(
         steps=steps,
         metrics=metrics,
         selected=selected,
-        parameters=Parameters(**costs.summary(x.model, parts.model.heads)),
+        parameters=Parameters(**costs.summarize_parameters(x.model, parts.model.heads)),
         flops_per_token=spent['per_token'],
         flops_per_step=spent['per_step'],
         checkpoint_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
         train_seconds=seconds_so_far(parts.workdir),
         wall_seconds=parts.log.wall(),
         tokens_per_second=statistics.median(speeds) if speeds else None,
-        peak_memory_bytes=parallel.peak_memory() or resident,
+        peak_memory_bytes=parallel.read_peak_memory() or resident,
         latency_seconds=measure_latency(parts.model, params, x.data.length),
         smoothness=None if x.data.task else measure_smoothness(parts, params),
         unigram_entropy=facts.unigram_entropy,
         labels=None if facts.labels is None else tuple(facts.labels),
-        baseline=report_baselines(parts, supervised, metrics, verdicts) if supervised else None,
+        baseline=report_baselines(parts, supervised, metrics, evaluations) if supervised else None,
         reported=supervised.reported or None if supervised else None,
         score=metrics[headline] if headline in metrics else None,
-        collapsed=find_collapses(verdicts, supervised.reported) if supervised else None,
+        collapsed=find_collapses(evaluations, supervised.reported) if supervised else None,
     )
 
 
@@ -121,25 +121,25 @@ def measure_smoothness(parts: Parts, params: Any) -> Smoothness | None:
     batches = itertools.islice(parts.feed.evaluation['dev'], smoothness.BATCHES)
     measure = parts.plan.compile(smoothness.make_measure(parts.model))
     means = evaluate(measure, parts.plan.put_batch, params, batches).means
-    return Smoothness(**{name: tuple(each) for name, each in smoothness.by_layer(means, parts.x.model.layers).items()})
+    return Smoothness(**{name: tuple(each) for name, each in smoothness.group_by_layer(means, parts.x.model.layers).items()})
 
 
 def report_baselines(
-    parts: Parts, facts: SupervisedFacts, metrics: dict[str, float], verdicts: Mapping[str, scoring.Verdict]
+    parts: Parts, facts: SupervisedFacts, metrics: dict[str, float], evaluations: Mapping[str, scoring.Evaluation]
 ) -> Baseline:
     """The baselines of the labelled splits of a task, each logged beside the model's own metric."""
     log = parts.log
-    judged = {split: verdict for split, verdict in verdicts.items() if verdict.metrics}
+    judged = {split: evaluation for split, evaluation in evaluations.items() if evaluation.metrics}
     found: dict[str, dict[str, float]] = {'majority': {}, 'random': {}}
-    for split, verdict in judged.items():
-        chances = scoring.baseline(parts.x.data, parts.feed.encoded[split])
+    for split, evaluation in judged.items():
+        chances = scoring.score_baselines(parts.x.data, parts.feed.encoded[split])
         how = f' ({facts.selection})' if split == facts.selects and parts.steps else ', read once'
         for guess in found:
             found[guess] |= {f'{split}/{name}': value for name, value in chances[guess].items()}
         for key in [f'{split}/{name}' for name in chances['majority']]:
             chance = ', '.join(f'{guess} {found[guess][key]:.4f}' for guess in found)
             log.line(f'{key} {metrics[key]:.4f} ({chance}){how}')
-        if verdict.collapsed:
+        if evaluation.collapsed:
             log.line(f'{split}: the model has collapsed: (nearly) all of its predictions are the same')
     headline = f'{facts.reported}/{tasks.task(parts.x.data).selects}'
     if headline in metrics:
@@ -147,9 +147,9 @@ def report_baselines(
     return Baseline(**found)
 
 
-def find_collapses(verdicts: Mapping[str, scoring.Verdict], reported: str) -> dict[str, int]:
+def find_collapses(evaluations: Mapping[str, scoring.Evaluation], reported: str) -> dict[str, int]:
     """Labelled split -> 1 if the model has collapsed there, else 0; 'reported' -> the same of the reported split."""
-    found = {split: int(verdict.collapsed) for split, verdict in verdicts.items() if verdict.metrics}
+    found = {split: int(evaluation.collapsed) for split, evaluation in evaluations.items() if evaluation.metrics}
     return found | ({'reported': found[reported]} if reported in found else {})
 
 

@@ -1,4 +1,4 @@
-"""The environment that a run records, so that a reader can repeat it."""
+"""The environment that a run records for reproduction: code, command, versions, devices, data."""
 
 import importlib.metadata
 import os
@@ -34,23 +34,23 @@ def _git(*arguments: str) -> str | None:
     try:
         return subprocess.run(['git', '-C', str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return None  # no git, or an export of the code without its history
+        return None  # git is missing, or the code was exported without its history
 
 
-def environment(facts: dict[str, Any]) -> Environment:
-    """The Environment of this process, with the `facts` of its data."""
-    # A package that is installed elsewhere may lie within another project's repository.
-    ours = _git('rev-parse', '--show-toplevel') == str(ROOT.resolve())
-    changed = _git('status', '--porcelain') if ours else None
+def describe_environment(facts: dict[str, Any]) -> Environment:
+    """The Environment of this process; `facts` describe its data."""
+    # An installed copy of the code may lie inside the repository of another project.
+    in_repository = _git('rev-parse', '--show-toplevel') == str(ROOT.resolve())
+    changed = _git('status', '--porcelain') if in_repository else None
     return Environment(
         version=VERSION,
-        commit=_git('rev-parse', 'HEAD') if ours else None,
+        commit=_git('rev-parse', 'HEAD') if in_repository else None,
         uncommitted_changes=None if changed is None else bool(changed),
         command=tuple(shlex.split(os.environ['LAUNCHED_BY']) if 'LAUNCHED_BY' in os.environ else sys.argv),
         python=platform.python_version(),
         machine=f'{platform.system()} {platform.machine()}',
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
-        devices=parallel.describe(),
+        devices=parallel.describe_devices(),
         cores=cores(),
         data=facts,
     )

@@ -35,7 +35,7 @@ def is_exhausted(patience: int, scores: list[float]) -> bool:
 
 def measure_split(
     parts: Parts, params: Any, split: str, threshold: float | None = None
-) -> tuple[dict[str, float], scoring.Verdict | None]:
+) -> tuple[dict[str, float], scoring.Evaluation | None]:
     """The numbers of one split, named 'split/loss', and for a task its predictions.
 
     Of pretraining's dev at most `run.evaluate_batches` are read. threshold: replaces data.answers.threshold.
@@ -47,6 +47,6 @@ def measure_split(
     if not x.data.task:
         return {f'{split}/{name}': value for name, value in found.means.items()}, None
     encoded = parts.feed.encoded[split]
-    verdict = scoring.judge(x.data, encoded, found.logits, x.data.answers.threshold if threshold is None else threshold)
+    evaluation = scoring.score_split(x.data, encoded, found.logits, x.data.answers.threshold if threshold is None else threshold)
     means = found.means if encoded.known else {}
-    return {f'{split}/{name}': value for name, value in {**means, **verdict.metrics}.items()}, verdict
+    return {f'{split}/{name}': value for name, value in {**means, **evaluation.metrics}.items()}, evaluation

@@ -1,4 +1,4 @@
-"""The memory of the process that trains."""
+"""The memory settings of a training process."""
 
 import ctypes
 
@@ -7,9 +7,10 @@ KEEP = ((-8, 1), (-3, 2**30), (-1, 2**30))
 
 
 def keep_memory() -> None:
-    """Has the C library keep the memory that programs on the CPU free, where it is glibc; before jax is first used.
+    """Makes glibc keep freed memory instead of returning it to the system. Call it before jax is first used.
 
-    XLA asks for its buffers anew in every step. Given back to the system in between, they cost a quarter of a small model's step.
+    XLA allocates its buffers again in every step; fresh pages from the system take a quarter of a small model's step on a CPU. With
+    another C library this does nothing.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, 'mallopt'):

@@ -78,7 +78,7 @@ def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State
     """The State of step 0, and log lines on where its parameters come from."""
     state = train.initial_state(model, x.optimizer, x.seed)
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    predicted = costs.summary(x.model, model.heads)['total']
+    predicted = costs.summarize_parameters(x.model, model.heads)['total']
     if size != predicted:
         raise AssertionError(f'{size} parameters, but {predicted} were predicted')
     if start is None:
@@ -93,7 +93,7 @@ def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State
 def introduce(parts: Parts, notes: list[str]) -> None:
     """Logs the size of the run, its data and `notes`."""
     log, facts = parts.log, parts.feed.facts
-    total = costs.summary(parts.x.model, parts.model.heads)['total']
+    total = costs.summarize_parameters(parts.x.model, parts.model.heads)['total']
     log.line(f'{total:,} parameters, {parts.plan.devices} device(s), {parts.feed.examples:,} training examples')
     if facts.unigram_entropy is not None:
         log.line(

@@ -29,7 +29,7 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     """
     began = time.monotonic()
     memory.keep_memory()
-    parallel.join()
+    parallel.join_processes()
     validation.validate_without_start(x)  # what is wrong whatever the start is comes first
     x = sources.resolve(x, workdir)
     validation.validate(x)
@@ -40,14 +40,14 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
 def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack) -> dict[str, Any]:
     """Runs `x` in `workdir`, whose lock `held` keeps."""
     with parallel.chief_first():
-        if parallel.chief():
+        if parallel.is_chief():
             held.enter_context(lock.hold(workdir))
         validate_folder(x, workdir)
         done = read_result(workdir)
         if done is not None:
             print(f'{workdir.name}: done before: {workdir / "result.json"}')
             return to_json(done)
-        plan = parallel.plan(x.run.parallel, x.run.batch, x.run.accumulate)
+        plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
         start = _open_start(x, workdir)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
         feed = load_data(x, workdir, start, teacher)
@@ -65,7 +65,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     if first:
         state = plan.put_state(checkpoints.restore(first, state))
         notes = [f'continues from the checkpoint of step {first}']
-    logged = workdir if parallel.chief() else workdir / 'processes' / str(parallel.process())
+    logged = workdir if parallel.is_chief() else workdir / 'processes' / str(parallel.get_process())
     before = wall_so_far(logged)
     rewind(logged, first)
     log = Log(logged, steps, first, began - before)

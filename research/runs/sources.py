@@ -52,7 +52,7 @@ def read_experiment(source: str, workdir: Path, key: str) -> Experiment:
     folder = find(source, workdir, key)
     if not is_run(folder):
         return from_architecture(folder.name, reading.inspect(folder).architecture)
-    return definition.read(folder, f"{key}='{source}': ", ' (nor the config.json of a Hugging Face model)')
+    return definition.read_definition(folder, f"{key}='{source}': ", ' (nor the config.json of a Hugging Face model)')
 
 
 def from_architecture(name: str, a: Architecture) -> Experiment:

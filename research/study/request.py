@@ -7,7 +7,7 @@ from pathlib import Path
 
 from research.errors import UserError
 from research.experiment import Experiment
-from research.runs.definition import read
+from research.runs.definition import read_definition
 from research.study.config_files import load, module
 from research.study.ledger import read_study
 from research.study.study import Study
@@ -62,4 +62,4 @@ def reopen(workdir: Path) -> Experiment | Study:
     """The Experiment of a run folder, or the Study of a study folder."""
     if (workdir / 'study.json').exists():
         return read_study(workdir)
-    return read(workdir, mend='; give a --config')
+    return read_definition(workdir, hint='; give a --config')

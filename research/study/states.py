@@ -26,13 +26,13 @@ def begun(workdir: Path) -> bool:
 
 def run_state(workdir: Path) -> RunState:
     """The state of one run, from its folder and its lock alone: never 'blocked'."""
-    holder = lock.holder(workdir)  # first: a process that ends in between has written its last file before it lets go
+    holder = lock.read_holder(workdir)  # first: a process that ends in between has written its last file before it lets go
     failure = read_record(workdir / 'failure.json')
     attempts = failure['attempts'] if failure is not None else 0
     if read_result(workdir) is not None:
         return RunState('done', attempts=attempts)
     if holder is not None:
-        return RunState('running', lock.told(holder), attempts)
+        return RunState('running', lock.describe_holder(holder), attempts)
     if failure is not None:
         return RunState('failed', failure['reason'], attempts, failure['again'])
     if (workdir / 'result.json').exists():

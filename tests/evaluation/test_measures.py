@@ -1,4 +1,4 @@
-"""Measures: means over whole splits, whatever the batches, without dropout."""
+"""Measures: means over whole splits, independent of the batches, without dropout."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ HEADS = (('mlm', 64), ('pair', 2))
 OFFERED = frozenset({'masked', 'sop'})
 
 
-def test_a_model_is_measured_by_what_its_heads_and_the_data_allow() -> None:
+def test_the_measured_losses_are_those_that_heads_and_data_allow() -> None:
     assert select_losses(['mlm', 'pair'], OFFERED) == ('mlm', 'sop')
     assert select_losses(['mlm'], OFFERED) == ('mlm',)
     assert select_losses(['mlm', 'label'], frozenset({'label'})) == ('label',)
@@ -27,11 +27,11 @@ def test_a_model_is_measured_by_what_its_heads_and_the_data_allow() -> None:
 
 
 @pytest.mark.parametrize('kind', parallel.PARALLEL)
-def test_a_measure_is_the_mean_over_all_that_counts(small: Architecture, make_batch: Callable, kind: str) -> None:
+def test_a_measure_is_the_mean_over_all_counted_items(small: Architecture, make_batch: Callable, kind: str) -> None:
     model = Model(dataclasses.replace(small, dropout=0.5), HEADS)
     params = initialise(model, jax.random.key(0))
     batches = [make_batch(rows=16, seed=seed) for seed in (1, 2)]
-    plan = parallel.plan(kind, 16, 1)
+    plan = parallel.make_plan(kind, 16, 1)
     found, logits = evaluate(plan.compile(make_measure(model, OFFERED)), plan.put_batch, plan.put_state(params), batches)
     assert logits == []
 
@@ -53,7 +53,7 @@ def test_the_logits_of_each_row_come_back_in_order(small: Architecture, make_bat
     batches = [make_batch(rows=16, seed=seed) for seed in (1, 2)]
     order = np.random.default_rng(0).permutation(30)
     rows = [order[:16], np.concatenate([order[16:], [-1, -1]])]
-    plan = parallel.plan(kind, 16, 1)
+    plan = parallel.make_plan(kind, 16, 1)
     numbered = [batch | {'row': row.astype(np.int32)} for batch, row in zip(batches, rows, strict=True)]
     measure = plan.compile(make_measure(model, frozenset({'label'})))
     found = evaluate(measure, plan.put_batch, plan.put_state(params), numbered)

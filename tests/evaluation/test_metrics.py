@@ -1,4 +1,4 @@
-"""Metrics against their official definitions, written down here a second time."""
+"""Metrics against an independent version of their official definitions."""
 
 import collections
 import re
@@ -12,7 +12,7 @@ from research.errors import UserError
 from research.evaluation import metrics
 from research.glue import table
 
-# ---- Answers: the definition of Rajpurkar et al., independently --------------------------------------------------------------
+# ---- Answers: the definition of Rajpurkar et al., written independently -------------------------------------------------------
 
 
 def official_words(text: str) -> list[str]:
@@ -20,8 +20,8 @@ def official_words(text: str) -> list[str]:
     return re.sub(r'\b(a|an|the)\b', ' ', text).split()
 
 
-def official_f1(gold: str, told: str, version: int) -> float:
-    a, b = official_words(gold), official_words(told)
+def official_f1(gold: str, predicted: str, version: int) -> float:
+    a, b = official_words(gold), official_words(predicted)
     if version == 2 and (len(a) == 0 or len(b) == 0):
         return float(a == b)
     same = sum((collections.Counter(a) & collections.Counter(b)).values())
@@ -37,9 +37,9 @@ GOLDS = {
     'spaces': ('a  b\tc',),
     'none': (),
     'also none': (),
-    'untold': ('gold',),
+    'not predicted': ('gold',),
 }
-TOLD = {
+PREDICTED = {
     'same': 'denver broncos!',
     'articles': '',
     'punctuation': 'usa',
@@ -63,29 +63,29 @@ SURE = {
 
 def test_squad_1_is_the_official_definition() -> None:
     golds = {id: each for id, each in GOLDS.items() if each}
-    told = {id: each for id, each in TOLD.items() if id in golds}
-    exact = sum(max(official_words(g) == official_words(told[id]) for g in golds[id]) for id in told)
-    f1 = sum(max(official_f1(g, told[id], 1) for g in golds[id]) for id in told)
-    found = metrics.squad(golds, told)
+    predicted = {id: each for id, each in PREDICTED.items() if id in golds}
+    exact = sum(max(official_words(g) == official_words(predicted[id]) for g in golds[id]) for id in predicted)
+    f1 = sum(max(official_f1(g, predicted[id], 1) for g in golds[id]) for id in predicted)
+    found = metrics.score_squad(golds, predicted)
     assert found == {'exact': 100.0 * exact / 7, 'f1': 100.0 * f1 / 7, 'total': 7}
     # Both without a word: the same text, but no word in common.
-    assert (metrics.exact('the', ''), metrics.overlap('the', '', empty=False)) == (1.0, 0.0)
+    assert (metrics.exact_match('the', ''), metrics.word_f1('the', '', empty=False)) == (1.0, 0.0)
 
 
 def test_squad_2_is_the_official_definition() -> None:
-    found = metrics.squad2(GOLDS, TOLD, SURE)
+    found = metrics.score_squad2(GOLDS, PREDICTED, SURE)
     exact, f1 = {}, {}
-    for id, told in TOLD.items():
+    for id, predicted in PREDICTED.items():
         valid = [g for g in GOLDS[id] if official_words(g)] or ['']
-        exact[id] = max(float(official_words(g) == official_words(told)) for g in valid)
-        f1[id] = max(official_f1(g, told, 2) for g in valid)
-    has = [id for id in TOLD if GOLDS[id]]
+        exact[id] = max(float(official_words(g) == official_words(predicted)) for g in valid)
+        f1[id] = max(official_f1(g, predicted, 2) for g in valid)
+    has = [id for id in PREDICTED if GOLDS[id]]
     assert found['exact'] == 100.0 * sum(exact.values()) / 8 and found['total'] == 8
     assert found['HasAns_f1'] == 100.0 * sum(f1[id] for id in has) / 6 and found['HasAns_total'] == 6
     assert found['NoAns_exact'] == 50.0 and found['NoAns_total'] == 2
 
     def at(scores: dict[str, float], threshold: float) -> float:
-        kept = {id: scores[id] if SURE[id] <= threshold else float(not GOLDS[id]) for id in TOLD}
+        kept = {id: scores[id] if SURE[id] <= threshold else float(not GOLDS[id]) for id in PREDICTED}
         return 100.0 * sum(kept.values()) / 8
 
     assert found['best_exact'] == max(at(exact, t) for t in [-1.0, *SURE.values()])
@@ -106,15 +106,15 @@ def test_squad_2_is_the_official_definition() -> None:
     ],
 )
 def test_normalisation(text: str, words: str) -> None:
-    assert metrics.normalized(text) == words
+    assert metrics.normalize(text) == words
 
 
 # ---- Labels and scores ---------------------------------------------------------------------------------------------------------
 
 
 def test_metrics_of_labels_by_hand() -> None:
-    gold, told = np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0])
-    found = metrics.measure(('accuracy', 'f1', 'matthews'), gold, told)
+    gold, predicted = np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0])
+    found = metrics.measure(('accuracy', 'f1', 'matthews'), gold, predicted)
     assert found['accuracy'] == 0.6
     assert found['f1'] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
     assert found['matthews'] == pytest.approx((2 * 1 - 1 * 1) / (3 * 3 * 2 * 2) ** 0.5)
@@ -122,13 +122,13 @@ def test_metrics_of_labels_by_hand() -> None:
 
 
 def test_metrics_of_scores_by_hand() -> None:
-    gold, told = np.array([1.0, 2, 3, 4]), np.array([1.0, 4, 9, 16])
-    found = metrics.measure(('pearson', 'spearman'), gold, told)
+    gold, predicted = np.array([1.0, 2, 3, 4]), np.array([1.0, 4, 9, 16])
+    found = metrics.measure(('pearson', 'spearman'), gold, predicted)
     assert found['spearman'] == pytest.approx(1.0) and 0.9 < found['pearson'] < 1
-    assert found['pearson'] == pytest.approx(np.corrcoef(gold, told)[0, 1])
+    assert found['pearson'] == pytest.approx(np.corrcoef(gold, predicted)[0, 1])
 
 
-def test_what_is_constant_correlates_with_nothing() -> None:
+def test_constant_predictions_have_no_correlation() -> None:
     gold = np.array([0, 1, 1, 1])
     assert metrics.measure(('matthews', 'f1'), gold, np.zeros(4, int)) == {'matthews': 0.0, 'f1': 0.0, 'score': 0.0}
     assert metrics.measure(('pearson', 'spearman'), gold, np.full(4, 2.5))['score'] == 0.0
@@ -136,25 +136,25 @@ def test_what_is_constant_correlates_with_nothing() -> None:
 
 def test_baselines() -> None:
     gold = np.array([0] * 30 + [1] * 70)
-    found = metrics.baselines(('accuracy', 'f1', 'matthews'), gold, 2)
+    found = metrics.compute_baselines(('accuracy', 'f1', 'matthews'), gold, 2)
     assert found['majority']['accuracy'] == 0.7 and found['majority']['matthews'] == 0.0
     assert found['majority']['f1'] == pytest.approx(1.4 / 1.7)
     assert found['random']['accuracy'] == pytest.approx(0.5, abs=0.02)
-    scores = metrics.baselines(('pearson', 'spearman'), np.linspace(0, 5, 100), 1)
+    scores = metrics.compute_baselines(('pearson', 'spearman'), np.linspace(0, 5, 100), 1)
     assert scores['majority']['score'] == 0.0 and abs(scores['random']['pearson']) < 0.05
 
 
-def test_a_collapse_is_seen() -> None:
+def test_a_collapse_is_detected() -> None:
     gold = np.array([0, 1] * 100)
-    assert metrics.collapsed(gold, np.zeros(200, int), 2)
-    assert metrics.collapsed(gold, np.array([1] + [0] * 199), 2)
-    assert not metrics.collapsed(gold, np.array([1] * 5 + [0] * 195), 2)
-    assert not metrics.collapsed(np.zeros(200, int), np.zeros(200, int), 2)
-    assert metrics.collapsed(np.linspace(0, 5, 50), 2.5 + np.linspace(0, 1e-3, 50), 1)
-    assert not metrics.collapsed(np.linspace(0, 5, 50), np.linspace(1, 4, 50), 1)
+    assert metrics.has_collapsed(gold, np.zeros(200, int), 2)
+    assert metrics.has_collapsed(gold, np.array([1] + [0] * 199), 2)
+    assert not metrics.has_collapsed(gold, np.array([1] * 5 + [0] * 195), 2)
+    assert not metrics.has_collapsed(np.zeros(200, int), np.zeros(200, int), 2)
+    assert metrics.has_collapsed(np.linspace(0, 5, 50), 2.5 + np.linspace(0, 1e-3, 50), 1)
+    assert not metrics.has_collapsed(np.linspace(0, 5, 50), np.linspace(1, 4, 50), 1)
 
 
-def test_the_glue_score_is_that_of_the_papers() -> None:
+def test_the_glue_score_agrees_with_the_papers() -> None:
     names = {
         'cola': 51.3,
         'mnli': 82.2,

@@ -1,4 +1,4 @@
-"""Verdicts: official numbers of gathered answers, and the files that hold them."""
+"""Evaluations: official numbers of gathered answers, and the files that hold them."""
 
 import json
 from collections.abc import Callable
@@ -44,21 +44,21 @@ def custom(tmp_path: Path, **more: Any) -> Data:
 
 def test_labels(read: Callable, tmp_path: Path) -> None:
     data = custom(tmp_path)
-    questions = read(data)['dev']
+    encoded = read(data)['dev']
     logits = [np.array([1.0, 0.0]) if i < 6 else np.array([0.0, 3.0]) for i in range(8)]
-    verdict = scoring.judge(data, questions, logits, 0.0)
+    evaluation = scoring.score_split(data, encoded, logits, 0.0)
     gold = np.array([1, 0] * 4)
-    assert verdict.metrics == metrics.measure(('accuracy',), gold, np.array([0] * 6 + [1] * 2)) and not verdict.collapsed
-    assert scoring.baseline(data, questions)['majority']['accuracy'] == 0.5
-    first = verdict.predictions[0]
+    assert evaluation.metrics == metrics.measure(('accuracy',), gold, np.array([0] * 6 + [1] * 2)) and not evaluation.collapsed
+    assert scoring.score_baselines(data, encoded)['majority']['accuracy'] == 0.5
+    first = evaluation.predictions[0]
     assert first['id'] == '0' and (first['label'], first['prediction']) == ('y', 'x')
     assert first['probabilities'] == {'x': pytest.approx(0.731059), 'y': pytest.approx(0.268941)}
     Path(data.train).unlink()  # what the labels are is not looked up again
-    flat = scoring.judge(data, questions, [np.array([2.0, 0.0])] * 8, 0.0)
+    flat = scoring.score_split(data, encoded, [np.array([2.0, 0.0])] * 8, 0.0)
     assert flat.collapsed and flat.metrics['accuracy'] == 0.5
 
 
-def test_f1_is_of_the_same_label_in_any_order(read: Callable, tmp_path: Path) -> None:
+def test_f1_counts_the_same_label_in_any_order_of_labels(read: Callable, tmp_path: Path) -> None:
     (tmp_path / 'MRPC').mkdir()
     lines = ['Quality\t#1 String\t#2 String', *(f'{int(i < 6)}\tthe tower\tis high' for i in range(8))]
     for split in ('train', 'dev'):
@@ -67,36 +67,36 @@ def test_f1_is_of_the_same_label_in_any_order(read: Callable, tmp_path: Path) ->
     turned = replace(data, labels=('equivalent', 'not_equivalent'))
     logits = [np.array([0.0, 1.0])] * 7 + [np.array([1.0, 0.0])]
     ours, theirs = read(data)['dev'], read(turned)['dev']
-    one = scoring.judge(data, ours, logits, 0.0)
-    other = scoring.judge(turned, theirs, [each[::-1] for each in logits], 0.0)
+    one = scoring.score_split(data, ours, logits, 0.0)
+    other = scoring.score_split(turned, theirs, [each[::-1] for each in logits], 0.0)
     assert one.metrics == other.metrics and one.metrics['f1'] == pytest.approx(12 / 13)
-    assert scoring.baseline(data, ours) == scoring.baseline(turned, theirs)
+    assert scoring.score_baselines(data, ours) == scoring.score_baselines(turned, theirs)
     assert one.predictions[0]['prediction'] == other.predictions[0]['prediction']
 
 
 def test_scores(read: Callable, tmp_path: Path) -> None:
     path = table(tmp_path / 'a.tsv', ['sentence\tscore', *(f'the tower\t{i}' for i in range(5))])
     data = Data(task='custom', train=path, dev=path, score='score', length=32, select='last')
-    verdict = scoring.judge(data, read(data)['dev'], [np.array([float(i * i)]) for i in range(5)], 0.0)
-    assert verdict.metrics['spearman'] == pytest.approx(1) and verdict.metrics['pearson'] < 1
-    assert verdict.predictions[3] == {'id': '3', 'score': 3.0, 'prediction': 9.0}
+    evaluation = scoring.score_split(data, read(data)['dev'], [np.array([float(i * i)]) for i in range(5)], 0.0)
+    assert evaluation.metrics['spearman'] == pytest.approx(1) and evaluation.metrics['pearson'] < 1
+    assert evaluation.predictions[3] == {'id': '3', 'score': 3.0, 'prediction': 9.0}
 
 
-def test_a_split_without_labels_has_predictions_alone(read: Callable, tmp_path: Path) -> None:
+def test_a_split_without_labels_has_only_predictions(read: Callable, tmp_path: Path) -> None:
     data = replace(custom(tmp_path), test=table(tmp_path / 'test.tsv', ['sentence', 'the tower']))
-    verdict = scoring.judge(data, read(data)['test'], [np.array([0.0, 1.0])], 0.0)
-    assert verdict.metrics == {}
-    assert 'label' not in verdict.predictions[0] and verdict.predictions[0]['prediction'] == 'y'
+    evaluation = scoring.score_split(data, read(data)['test'], [np.array([0.0, 1.0])], 0.0)
+    assert evaluation.metrics == {}
+    assert 'label' not in evaluation.predictions[0] and evaluation.predictions[0]['prediction'] == 'y'
 
 
-def test_parts_of_a_split_are_told_apart(read: Callable, tmp_path: Path) -> None:
+def test_parts_of_a_split_have_metrics_of_their_own(read: Callable, tmp_path: Path) -> None:
     for part, answer in (('middle', 'A'), ('high', 'B')):
         passage = {'article': 'the', 'questions': ['who'], 'options': [list('abcd')], 'answers': [answer], 'id': part}
         for split in ('train', 'dev'):
             (tmp_path / f'{split}_{part}.jsonl').write_text(json.dumps(passage) + '\n')
     data = Data(task='race', folder=str(tmp_path), length=32, select='last')
-    verdict = scoring.judge(data, read(data)['dev'], [np.array([1.0, 0, 0, 0])] * 2, 0.0)
-    assert {key: verdict.metrics[key] for key in ('accuracy', 'accuracy_middle', 'accuracy_high')} == {
+    evaluation = scoring.score_split(data, read(data)['dev'], [np.array([1.0, 0, 0, 0])] * 2, 0.0)
+    assert {key: evaluation.metrics[key] for key in ('accuracy', 'accuracy_middle', 'accuracy_high')} == {
         'accuracy': 0.5,
         'accuracy_middle': 1.0,
         'accuracy_high': 0.0,
@@ -130,13 +130,13 @@ def squad(tmp_path: Path) -> Callable[..., Data]:
     return make
 
 
-def pointing(questions: encoding.Encoded, spans: dict[str, tuple[int, int, float]]) -> list[np.ndarray]:
+def pointing(encoded: encoding.Encoded, spans: dict[str, tuple[int, int, float]]) -> list[np.ndarray]:
     """Logits that give each question one span of its context, in each window that holds it; [CLS] has 1 in all."""
     found = []
-    for owner, window in zip(questions.owner, questions.windows, strict=True):
+    for owner, window in zip(encoded.owner, encoded.windows, strict=True):
         logits = np.full((12, 2), -9.0, np.float32)
         logits[0] = 1.0
-        start, end, height = spans[questions.members[owner].id]
+        start, end, height = spans[encoded.members[owner].id]
         place = window.place(start, CONTEXT[start:end])
         if place is not None:
             logits[place[0], 0] = logits[place[1], 1] = height
@@ -146,64 +146,64 @@ def pointing(questions: encoding.Encoded, spans: dict[str, tuple[int, int, float
 
 def test_answers_over_windows(read: Callable, squad: Callable[..., Data], tmp_path: Path) -> None:
     data = squad('squad')
-    questions = read(data)['dev']
-    assert questions.rows > len(questions.members)
+    encoded = read(data)['dev']
+    assert encoded.rows > len(encoded.members)
     spans = {'0': (4, 9, 5.0), '2': (33, 36, 5.0), '3': (10, 17, 5.0)}
-    verdict = scoring.judge(data, questions, pointing(questions, spans), 0.0)
-    assert [line['prediction'] for line in verdict.predictions] == ['tower', 'red', 'is high']
-    assert all(CONTEXT[each['start'] : each['end']] == each['text'] for line in verdict.predictions for each in line['best'])
-    assert verdict.metrics['exact'] == pytest.approx(2 / 3) and verdict.metrics['f1'] == pytest.approx((2 + 2 / 3) / 3)
-    scoring.write(tmp_path / 'dev', verdict)
+    evaluation = scoring.score_split(data, encoded, pointing(encoded, spans), 0.0)
+    assert [line['prediction'] for line in evaluation.predictions] == ['tower', 'red', 'is high']
+    assert all(CONTEXT[each['start'] : each['end']] == each['text'] for line in evaluation.predictions for each in line['best'])
+    assert evaluation.metrics['exact'] == pytest.approx(2 / 3) and evaluation.metrics['f1'] == pytest.approx((2 + 2 / 3) / 3)
+    scoring.write_predictions(tmp_path / 'dev', evaluation)
     assert json.loads((tmp_path / 'dev' / 'predictions.json').read_text()) == {'0': 'tower', '2': 'red', '3': 'is high'}
     assert not (tmp_path / 'dev' / 'na_probs.json').exists() and not list((tmp_path / 'dev').glob('*.part'))
 
 
-def test_no_answer_is_given_where_it_leads_by_more_than_the_threshold(
+def test_no_answer_is_predicted_if_it_leads_by_more_than_the_threshold(
     read: Callable, squad: Callable[..., Data], tmp_path: Path
 ) -> None:
     data = squad('squad2')
-    questions = read(data)['dev']
+    encoded = read(data)['dev']
     # Sums of logits: 10, 3, 10 and 1, where no answer has 2.
     spans = {'0': (4, 9, 5.0), '1': (4, 9, 1.5), '2': (13, 17, 5.0), '3': (10, 12, 0.5)}
-    logits = pointing(questions, spans)
-    verdict = scoring.judge(data, questions, logits, 0.0)
-    assert [line['prediction'] for line in verdict.predictions] == ['tower', 'tower', 'high', '']
-    assert verdict.metrics['HasAns_exact'] == pytest.approx(2 / 3) and verdict.metrics['NoAns_exact'] == 0.0
-    sure = verdict.files['na_probs.json']
+    logits = pointing(encoded, spans)
+    evaluation = scoring.score_split(data, encoded, logits, 0.0)
+    assert [line['prediction'] for line in evaluation.predictions] == ['tower', 'tower', 'high', '']
+    assert evaluation.metrics['HasAns_exact'] == pytest.approx(2 / 3) and evaluation.metrics['NoAns_exact'] == 0.0
+    sure = evaluation.files['na_probs.json']
     assert sure['0'] == pytest.approx(1 / (1 + np.exp(8))) and sure['3'] == pytest.approx(1 / (1 + np.exp(-1)))
-    strict = scoring.judge(data, questions, logits, -2.0)
+    strict = scoring.score_split(data, encoded, logits, -2.0)
     assert [line['prediction'] for line in strict.predictions] == ['tower', '', 'high', '']
     assert strict.metrics['exact'] == 0.75
     # The threshold of the best F1 lies between the leads of what should be answered, −8, and of what should not, −1.
-    assert verdict.threshold is not None and verdict.threshold == pytest.approx(-8)
-    assert scoring.judge(data, questions, logits, verdict.threshold).metrics['exact'] == 0.75
-    assert verdict.files['scores.json'] == metrics.squad2(
-        {id: [text for _, text in golds] for id, golds in QUESTIONS}, verdict.files['predictions.json'], sure
+    assert evaluation.threshold is not None and evaluation.threshold == pytest.approx(-8)
+    assert scoring.score_split(data, encoded, logits, evaluation.threshold).metrics['exact'] == 0.75
+    assert evaluation.files['scores.json'] == metrics.score_squad2(
+        {id: [text for _, text in golds] for id, golds in QUESTIONS}, evaluation.files['predictions.json'], sure
     )
-    assert scoring.baseline(data, questions)['majority']['exact'] == 0.25
-    silent = scoring.judge(data, questions, [each * 0 + np.array([[3.0, 3.0]] + [[0.0, 0.0]] * 11) for each in logits], 0.0)
+    assert scoring.score_baselines(data, encoded)['majority']['exact'] == 0.25
+    silent = scoring.score_split(data, encoded, [each * 0 + np.array([[3.0, 3.0]] + [[0.0, 0.0]] * 11) for each in logits], 0.0)
     assert silent.collapsed
     assert not strict.collapsed
 
 
-def test_a_model_that_answers_nothing_has_collapsed_but_where_nothing_is_right(read: Callable, squad: Callable[..., Data]) -> None:
+def test_one_answer_to_all_questions_is_a_collapse_unless_it_is_right(read: Callable, squad: Callable[..., Data]) -> None:
     data = squad('squad')
-    questions = read(data)['dev']
-    same = scoring.judge(data, questions, pointing(questions, dict.fromkeys('023', (14, 17, 5.0))), 0.0)
+    encoded = read(data)['dev']
+    same = scoring.score_split(data, encoded, pointing(encoded, dict.fromkeys('023', (14, 17, 5.0))), 0.0)
     assert same.collapsed  # one answer of all
-    one = replace(questions, members=questions.members[:1], owner=np.zeros(1, int), windows=questions.windows[:1])
-    assert not scoring.judge(data, one, [np.zeros((12, 2), np.float32)], 0.0).collapsed
+    one = replace(encoded, members=encoded.members[:1], owner=np.zeros(1, int), windows=encoded.windows[:1])
+    assert not scoring.score_split(data, one, [np.zeros((12, 2), np.float32)], 0.0).collapsed
 
 
 @pytest.mark.parametrize('broken', [np.nan, np.inf])
-def test_logits_that_are_not_finite_are_no_answers(read: Callable, tmp_path: Path, broken: float) -> None:
+def test_logits_that_are_not_finite_are_refused(read: Callable, tmp_path: Path, broken: float) -> None:
     data = custom(tmp_path)
     logits = [np.array([1.0, broken]), *[np.array([1.0, 0.0])] * 7]
-    with pytest.raises(UserError, match='the model tells of 1 of 8 rows what is not finite: its parameters are broken'):
-        scoring.judge(data, read(data)['dev'], logits, 0.0)
+    with pytest.raises(UserError, match='the logits of 1 of 8 rows are not finite: the parameters of the model are broken'):
+        scoring.score_split(data, read(data)['dev'], logits, 0.0)
 
 
-def test_where_silence_is_best_the_threshold_is_below_all() -> None:
+def test_if_no_answer_is_always_best_the_threshold_is_below_all() -> None:
     golds = {'0': (), '1': ('tower',)}
     leads = {'0': -3.0, '1': 2.0}
-    assert scoring.tune(golds, {'0': 'a', '1': 'b'}, leads) == -4.0
+    assert scoring.tune_threshold(golds, {'0': 'a', '1': 'b'}, leads) == -4.0

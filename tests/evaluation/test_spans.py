@@ -1,4 +1,4 @@
-"""Answers from logits: which spans there are, which come first, and what no answer is worth."""
+"""Answers from logits: the possible spans, their order, and the score of no answer."""
 
 import itertools
 
@@ -32,7 +32,7 @@ def test_no_context_has_no_answer(logits: np.ndarray) -> None:
     assert find_answers(logits, FIRST, [], 30, 20) == []
 
 
-def test_spans_are_no_longer_than_asked_and_all_are_kept_where_there_are_few(logits: np.ndarray) -> None:
+def test_spans_have_a_maximal_length_and_few_are_all_kept(logits: np.ndarray) -> None:
     assert len(find_answers(logits, FIRST, OFFSETS, longest=30, best=100)) == 15
     assert {x.end - x.start for x in find_answers(logits, FIRST, OFFSETS, longest=1, best=100)} == {3}
 
@@ -44,5 +44,5 @@ def test_windows_are_ranked_together_and_an_answer_counts_once() -> None:
     assert rank_answers([[], []], 3) == []
 
 
-def test_no_answer_is_the_first_position(logits: np.ndarray) -> None:
+def test_the_score_of_no_answer_is_that_of_the_first_position(logits: np.ndarray) -> None:
     assert score_no_answer(logits) == pytest.approx(float(logits[0, 0]) + float(logits[0, 1]))

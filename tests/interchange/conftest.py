@@ -1,4 +1,4 @@
-"""Tiny models of transformers, as they lie in references/, and a vocabulary for them."""
+"""The tiny models of transformers in references/, and a vocabulary for them."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ PIECES = (
 
 @pytest.fixture
 def model(tmp_path: Path) -> Callable[..., Path]:
-    """model(name, **config) -> a copy of references/name with a vocabulary of its 32 pieces, some fields of config.json changed."""
+    """model(name, **config) -> a copy of references/name with a vocabulary of 32 pieces and changed fields in config.json."""
 
     def copy(name: str = 'BertPretraining', **config: Any) -> Path:
         folder = tmp_path / name

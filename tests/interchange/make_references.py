@@ -1,9 +1,9 @@
-"""Writes tests/interchange/references/: tiny random models of transformers with the outputs that transformers gives.
+"""Writes tests/interchange/references/: tiny random models of transformers with their outputs.
 
     .venv-parity/bin/python tests/interchange/make_references.py
 
 Each folder holds config.json, the weights, and expected.npz with ids, types, mask, hidden [L + 1, B, T, D] and each head's logits.
-`make test` compares with them, so that it needs no torch; `make parity` compares with transformers itself.
+`make test` compares with them and needs no torch; `make parity` compares with transformers itself.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""The tokenizers of Hugging Face folders. That they give transformers' ids is measured by `make parity`."""
+"""The tokenizers of Hugging Face folders. `make parity` compares their ids with those of transformers."""
 
 import json
 import re
@@ -10,14 +10,14 @@ import pytest
 from research.data.tokenizers import load_tokenizer, train_tokenizer
 from research.errors import UserError
 from research.interchange.folder_tokenizer import read_sentencepiece, read_tokenizer, write_tokenizer
-from research.interchange.reading import keep_tokenizer
+from research.interchange.reading import save_temporary_tokenizer
 
 TEXT = "The old Sailor  lost É, 東 in ``a'' GARDEN"
 
 
 def kept(folder):
-    """The folder's tokenizer as a run would keep it."""
-    found = keep_tokenizer(read_tokenizer(folder))
+    """The folder's tokenizer as a run keeps it."""
+    found = save_temporary_tokenizer(read_tokenizer(folder))
     assert found is not None
     return load_tokenizer(found)
 
@@ -42,10 +42,10 @@ PIECES += [
 
 def spiece(pieces=PIECES, model=1):
     """The bytes of a spiece.model."""
-    told = b''.join(field(1, field(1, piece.encode()) + field(2, score) + field(3, kind)) for piece, score, kind in pieces)
+    content = b''.join(field(1, field(1, piece.encode()) + field(2, score) + field(3, kind)) for piece, score, kind in pieces)
     # The unknown piece is field 40 of the trainer's, whose key takes two bytes.
     return (
-        told
+        content
         + field(2, field(3, model) + bytes([40 << 3 & 127 | 128, 40 >> 4, 1]))
         + field(3, field(1, b'nmt_nfkc') + field(2, b''))
     )
@@ -89,7 +89,7 @@ def test_alberts_vocabulary(shared_data, tmp_path):
 def test_a_spiece_model_that_cannot_be_read_is_refused(tmp_path):
     file = tmp_path / 'spiece.model'
     whole = spiece()
-    for content, told in (
+    for content, message in (
         (whole[:9], 'is truncated or no SentencePiece model'),
         (b'\xff' * 40, 'is truncated or no SentencePiece model'),
         (b'', 'it has no pieces'),
@@ -97,41 +97,41 @@ def test_a_spiece_model_that_cannot_be_read_is_refused(tmp_path):
         (spiece(pieces=PIECES[3:]), 'lacks [PAD] or <pad>'),
     ):
         file.write_bytes(content)
-        with pytest.raises(UserError, match=re.escape(told)):
+        with pytest.raises(UserError, match=re.escape(message)):
             read_tokenizer(tmp_path)
 
 
 def test_a_folder_without_a_tokenizer_has_none(tmp_path):
     assert read_tokenizer(tmp_path) is None
-    assert keep_tokenizer(None) is None
+    assert save_temporary_tokenizer(None) is None
 
 
 @pytest.mark.parametrize(
-    ('content', 'told'),
+    ('content', 'message'),
     [
         ('{', 'is not JSON'),
         ('[]', 'holds no JSON object'),
         ('{"do_lower_case": "no"}', 'do_lower_case="no"; it must be true or false'),
     ],
 )
-def test_a_tokenizer_config_that_cannot_be_read_is_refused(content, told, model):
+def test_a_tokenizer_config_that_cannot_be_read_is_refused(content, message, model):
     folder = model()
     (folder / 'tokenizer_config.json').write_text(content)
-    with pytest.raises(UserError, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(message)):
         read_tokenizer(folder)
 
 
-def test_pieces_that_only_another_file_adds_are_refused(model):
+def test_added_tokens_beside_vocab_txt_are_refused(model):
     folder = model()
     (folder / 'added_tokens.json').write_text('{"<new>": 32}')
-    with pytest.raises(UserError, match='added_tokens.json; save its tokenizer with a tokenizer.json'):
+    with pytest.raises(UserError, match='has added_tokens.json beside vocab.txt, .* save its tokenizer as tokenizer.json'):
         read_tokenizer(folder)
 
 
-@pytest.mark.parametrize(('kind', 'told'), [('wordpiece', 'BertTokenizer'), ('unigram', 'PreTrainedTokenizerFast')])
-def test_what_is_written_is_read_again(kind, told, tmp_path):
+@pytest.mark.parametrize(('kind', 'class_name'), [('wordpiece', 'BertTokenizer'), ('unigram', 'PreTrainedTokenizerFast')])
+def test_what_is_written_is_read_again(kind, class_name, tmp_path):
     tokenizer = train_tokenizer(kind, [TEXT] * 4, 64, False)
     write_tokenizer(tokenizer, tmp_path, 77)
     config = json.loads((tmp_path / 'tokenizer_config.json').read_text())
-    assert (config['tokenizer_class'], config['model_max_length'], config['mask_token']) == (told, 77, '[MASK]')
+    assert (config['tokenizer_class'], config['model_max_length'], config['mask_token']) == (class_name, 77, '[MASK]')
     assert kept(tmp_path).encode(TEXT).ids == tokenizer.encode(TEXT).ids

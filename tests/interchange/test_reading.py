@@ -1,4 +1,4 @@
-"""Hugging Face folders: every form that is read, and every mistake that is told."""
+"""Reading Hugging Face folders: every supported form, and every error."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from research.errors import UserError
 from research.interchange import configuration, reading
-from research.interchange.tensor_names import flat
+from research.interchange.tensor_names import flatten
 from research.models.sharing import layout
 
 
@@ -22,21 +22,21 @@ def change(folder: Path, edit) -> None:
     save_file(tensors, folder / 'model.safetensors')
 
 
-def fails(folder: Path, told: str) -> None:
-    """The folder is refused, in one line that holds `told`."""
-    with pytest.raises(UserError, match=re.escape(told)) as raised:
+def fails(folder: Path, message: str) -> None:
+    """The folder is refused with one line that contains `message`."""
+    with pytest.raises(UserError, match=re.escape(message)) as raised:
         reading.open_folder(folder, 'model')
     assert '\n' not in str(raised.value)
 
 
 def same(a, b) -> bool:
     """Whether two donors have the same parameters, bit for bit."""
-    left, right = flat(a.params), flat(b.params)
+    left, right = flatten(a.params), flatten(b.params)
     return left.keys() == right.keys() and all(left[path].tobytes() == right[path].tobytes() for path in left)
 
 
 @pytest.mark.parametrize('name', ['BertPretraining', 'AlbertPretraining', 'DistilBertMlm'])
-def test_old_names_bare_names_buffers_and_tied_copies_are_read_alike(name, model):
+def test_old_names_missing_prefixes_buffers_and_tied_copies_change_nothing(name, model):
     folder = model(name)
     plain, _ = reading.open_folder(folder, 'plain')
     kind = configuration.read_config(folder)['model_type']
@@ -54,9 +54,9 @@ def test_old_names_bare_names_buffers_and_tied_copies_are_read_alike(name, model
         tensors[f'{decoder}.weight'] = tensors['embeddings.word_embeddings.weight']
 
     change(folder, old)
-    found, account = reading.open_folder(folder, 'old')
+    found, report = reading.open_folder(folder, 'old')
     assert same(plain, found)
-    assert sorted(what for became, what, *_ in account if became == 'ignored') == sorted(
+    assert sorted(row.what for row in report if row.status == 'ignored') == sorted(
         [
             'embeddings.position_ids (a constant)',
             {'bert': 'cls.predictions.decoder', 'albert': 'predictions.decoder', 'distilbert': 'vocab_projector'}[kind]
@@ -65,7 +65,7 @@ def test_old_names_bare_names_buffers_and_tied_copies_are_read_alike(name, model
     )
 
 
-def test_a_tied_bias_may_go_by_its_other_name(model):
+def test_a_tied_bias_may_have_its_other_name(model):
     folder = model()
     plain, _ = reading.open_folder(folder, 'plain')
     change(folder, lambda tensors: tensors.update({'cls.predictions.decoder.bias': tensors.pop('cls.predictions.bias')}))
@@ -93,11 +93,11 @@ def test_shards_are_read_as_one(model):
     fails(folder, 'is not JSON')
 
 
-def test_fields_that_the_file_does_not_say_are_those_of_the_class():
-    assert configuration.architecture_of({'model_type': 'albert'}, True).width == 4096
-    bert = configuration.architecture_of({'model_type': 'bert'}, True)
+def test_missing_fields_have_the_defaults_of_the_class():
+    assert configuration.read_architecture({'model_type': 'albert'}, True).width == 4096
+    bert = configuration.read_architecture({'model_type': 'bert'}, True)
     assert (bert.layers, bert.activation, bert.head_dropout, bert.span_dropout) == (12, 'gelu', 0.1, 0.0)
-    distilled = configuration.architecture_of({'model_type': 'distilbert', 'num_hidden_layers': 3}, False)
+    distilled = configuration.read_architecture({'model_type': 'distilbert', 'num_hidden_layers': 3}, False)
     assert (distilled.layers, distilled.types, distilled.head_dropout, distilled.span_dropout) == (3, 0, 0.2, 0.1)
 
 
@@ -118,12 +118,12 @@ def test_every_field_of_a_config_has_its_effect():
         'layer_norm_eps': 1e-5,
         'initializer_range': 0.5,
     }
-    a = configuration.architecture_of(given, True)
-    written = configuration.config_of('bert', a, ('mlm',), (3, 3, 1))
+    a = configuration.read_architecture(given, True)
+    written = configuration.make_config('bert', a, ('mlm',), (3, 3, 1))
     assert given == {name: written[name] for name in given}
     for name, value in given.items():
         if name != 'model_type':
-            assert configuration.architecture_of({key: x for key, x in given.items() if key != name}, True) != a, (name, value)
+            assert configuration.read_architecture({key: x for key, x in given.items() if key != name}, True) != a, (name, value)
 
 
 @pytest.mark.parametrize(
@@ -141,14 +141,14 @@ def test_every_field_of_a_config_has_its_effect():
 )
 def test_groups_and_inner_blocks_are_sharing(layers, groups, inner, sharing, order):
     config = {'model_type': 'albert', 'num_hidden_layers': layers, 'num_hidden_groups': groups, 'inner_group_num': inner}
-    a = configuration.architecture_of(config, True)
+    a = configuration.read_architecture(config, True)
     assert a.sharing == sharing
     assert [pair[0] for pair in layout(a)] == order
     assert [pair[1] for pair in layout(a)] == order
 
 
 @pytest.mark.parametrize(
-    ('config', 'told'),
+    ('config', 'message'),
     [
         ({'model_type': 'bart'}, 'has model_type "bart"; the supported types are bert, distilbert, albert'),
         ({'model_type': ['bert']}, 'has model_type ["bert"]; the supported types are'),
@@ -156,8 +156,8 @@ def test_groups_and_inner_blocks_are_sharing(layers, groups, inner, sharing, ord
             {'hidden_size': 10**12},
             '(vocabulary 32, width 1,000,000,000,000, inner 12, 16 positions, 2 layers), but the weights hold',
         ),
-        ({'num_hidden_layers': 10**9}, 'has num_hidden_layers=1000000000; more than 1,024 layers are no model'),
-        ({'layer_norm_eps': -1.0}, 'a model that cannot be built: model.epsilon=-1.0 must lie between 0 and 1'),
+        ({'num_hidden_layers': 10**9}, 'has num_hidden_layers=1000000000; at most 1,024 layers are supported'),
+        ({'layer_norm_eps': -1.0}, 'a model that cannot be built: model.epsilon=-1.0 must be above 0 and below 1'),
         ({'hidden_act': 'silu'}, "hidden_act='silu', which is not supported (there are: gelu"),
         (
             {'position_embedding_type': 'relative_key'},
@@ -177,8 +177,8 @@ def test_groups_and_inner_blocks_are_sharing(layers, groups, inner, sharing, ord
         ),
     ],
 )
-def test_a_config_that_cannot_be_honoured_is_refused(config, told, model):
-    fails(model(**config), told)
+def test_an_unsupported_config_is_refused(config, message, model):
+    fails(model(**config), message)
 
 
 def test_groups_that_no_layer_uses_are_refused(model):
@@ -186,15 +186,15 @@ def test_groups_that_no_layer_uses_are_refused(model):
 
 
 @pytest.mark.parametrize(
-    ('labels', 'told'),
+    ('labels', 'message'),
     [
         ({'0': 'a', '1': 'b'}, 'classifier.weight has shape (3, 8) in the weights, but config.json has 2 labels'),
         ({'0': 'a', '2': 'b'}, 'it must number the labels 0, 1, …'),
         (['a', 'b'], 'it must number the labels 0, 1, …'),
     ],
 )
-def test_labels_that_contradict_the_weights_are_refused(labels, told, model):
-    fails(model('BertLabel', id2label=labels), told)
+def test_labels_that_contradict_the_weights_are_refused(labels, message, model):
+    fails(model('BertLabel', id2label=labels), message)
 
 
 def test_labels_are_named_or_numbered(model):
@@ -203,22 +203,22 @@ def test_labels_are_named_or_numbered(model):
 
 
 def test_several_labels_at_once_are_refused(model):
-    fails(model('BertLabel', problem_type='multi_label_classification'), 'one label an input')
+    fails(model('BertLabel', problem_type='multi_label_classification'), 'an input has one label')
 
 
-def test_heads_that_are_missing_are_left_random_and_said_to_be(model):
+def test_missing_heads_are_random_and_reported(model):
     folder = model()
     change(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith('cls.predictions.transform')])
-    donor, account = reading.open_folder(folder, 'model')
+    donor, report = reading.open_folder(folder, 'model')
     assert donor.heads == (('pair', 2),)
-    assert ('random', 'mlm: the file has no cls.predictions.transform.dense.weight', 0, 0) in account
-    assert ('ignored', 'cls.predictions.bias', 1, 32) in account
+    assert ('random', 'mlm: the file has no cls.predictions.transform.dense.weight', 0, 0) in report
+    assert ('ignored', 'cls.predictions.bias', 1, 32) in report
 
 
-def test_a_head_for_every_position_is_ignored(model):
-    donor, account = reading.open_folder(model('BertLabel', architectures=['BertForTokenClassification']), 'model')
+def test_a_head_for_token_classification_is_ignored(model):
+    donor, report = reading.open_folder(model('BertLabel', architectures=['BertForTokenClassification']), 'model')
     assert not donor.heads
-    assert {what for became, what, *_ in account if became == 'ignored'} == {'classifier.weight', 'classifier.bias'}
+    assert {row.what for row in report if row.status == 'ignored'} == {'classifier.weight', 'classifier.bias'}
 
 
 def test_a_part_of_the_encoder_that_is_missing_is_refused(model):
@@ -237,7 +237,7 @@ def test_an_untied_vocabulary_is_refused(model):
     folder = model(tie_word_embeddings=False)
     fails(folder, 'tie_word_embeddings=false, but the weights have no cls.predictions.decoder.weight')
     change(folder, lambda tensors: tensors.update({'cls.predictions.decoder.weight': np.zeros((32, 8), np.float32)}))
-    fails(folder, 'cls.predictions.decoder.weight differs from encoder/word, but the two are one here: tie_word_embeddings=false')
+    fails(folder, 'cls.predictions.decoder.weight differs from encoder/word, but must be equal: tie_word_embeddings=false')
 
 
 def test_two_tensors_of_one_name_are_refused(model):
@@ -252,7 +252,7 @@ def test_quantised_weights_are_refused(model):
     fails(folder, 'bert.pooler.dense.bias holds int8 numbers')
 
 
-def test_positions_that_are_no_sinusoids_are_learned(model):
+def test_positions_other_than_sinusoids_are_learned(model):
     folder = model('DistilBertSinusoidal')
     assert reading.inspect(folder).architecture.position_kind == 'sinusoidal'
     change(folder, lambda tensors: tensors['distilbert.embeddings.position_embeddings.weight'].__iadd__(0.1))
@@ -264,12 +264,12 @@ def test_positions_that_are_no_sinusoids_are_learned(model):
 def test_a_folder_without_its_files_is_refused(model, tmp_path):
     folder = model()
     (folder / 'model.safetensors').unlink()
-    fails(folder, 'holds no weights: there is no model.safetensors or pytorch_model.bin')
+    fails(folder, 'holds no weights: it has no model.safetensors or pytorch_model.bin')
     (folder / 'config.json').write_text('{')
     fails(folder, "config.json' is not JSON")
     (folder / 'config.json').write_text('[]')
     fails(folder, 'holds no JSON object')
-    fails(tmp_path, 'holds no config.json')
+    fails(tmp_path, 'has neither config.json nor experiment.json')
 
 
 def test_a_truncated_safetensors_file_is_refused(model):
@@ -285,4 +285,4 @@ def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(model):
     folder = model()
     with (folder / 'vocab.txt').open('a') as stream:
         stream.write('one\nmore\n')
-    fails(folder, 'has 34 pieces, config.json only vocab_size=32')
+    fails(folder, 'has 34 pieces, but config.json has vocab_size=32')

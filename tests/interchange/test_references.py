@@ -1,4 +1,4 @@
-"""Models of transformers, read without it, give what it gave."""
+"""Models of transformers, read here, compute the same as in transformers."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from research.interchange import reading, writing
-from research.interchange.tensor_names import flat
+from research.interchange.tensor_names import flatten
 from research.models.architecture import Architecture
 from research.models.heads import Model
 from research.surgery import Donor
@@ -33,35 +33,35 @@ def program(architecture: Architecture, heads: tuple[tuple[str, int], ...]) -> C
 
 
 def outputs(donor: Donor, params: Any, expected: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What the donor's model gives with `params` on the reference's input."""
+    """The outputs of the donor's model with `params` on the input of the reference."""
     found = program(donor.architecture, donor.heads)(params, *(expected[name] for name in ('ids', 'types', 'mask')))
     return {name: np.asarray(x) for name, x in found.items() if x is not None}
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_outputs_are_those_of_transformers(name):
-    donor, account = reading.open_folder(REFERENCES / name, name)
-    assert all(became == 'loaded' or 'sinusoids' in what for became, what, *_ in account)
+    donor, report = reading.open_folder(REFERENCES / name, name)
+    assert all(row.status == 'loaded' or 'sinusoids' in row.what for row in report)
     with np.load(REFERENCES / name / 'expected.npz') as arrays:
         expected = dict(arrays)
     found = outputs(donor, donor.params, expected)
-    told = set(expected) - {'ids', 'types', 'mask'}
-    assert told >= {'hidden', *(head for head, _ in donor.heads)}
-    for key in told:
+    names = set(expected) - {'ids', 'types', 'mask'}
+    assert names >= {'hidden', *(head for head, _ in donor.heads)}
+    for key in names:
         np.testing.assert_allclose(found[key], expected[key], rtol=0, atol=1e-5, err_msg=key)
 
 
 @pytest.mark.parametrize('name', ['BertPretraining', 'AlbertPretraining', 'AlbertInner', 'DistilBertMlm'])
-def test_the_comparison_would_notice(name):
-    """A reference test that one changed weight of any kind does not fail would be none."""
+def test_the_comparison_notices_every_changed_weight(name):
+    """A change of any kind of weight would fail the comparison above."""
     with np.load(REFERENCES / name / 'expected.npz') as arrays:
         expected = dict(arrays)
     donor, _ = reading.open_folder(REFERENCES / name, name)
-    for path in flat(donor.params):
-        if path[-2:] == ('key', 'bias'):  # shifts all scores of a query alike, which softmax does not see
+    for path in flatten(donor.params):
+        if path[-2:] == ('key', 'bias'):  # adds the same to all scores of a query, so softmax does not change
             continue
         damaged = jax.tree.map(np.array, donor.params)
-        leaf = flat(damaged)[path]
+        leaf = flatten(damaged)[path]
         leaf += np.linspace(0.01, 0.02, leaf.size, dtype=np.float32).reshape(leaf.shape)
         found = outputs(donor, damaged, expected)
         assert any(np.abs(found[key] - expected[key]).max() > 1e-5 for key in set(expected) & set(found)), path
@@ -70,15 +70,15 @@ def test_the_comparison_would_notice(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_import_export_import_keeps_every_byte(name, tmp_path):
     donor, _ = reading.open_folder(REFERENCES / name, name)
-    form = writing.export(donor, tmp_path / 'run', tmp_path / 'export', None, 'unknown')
-    again, account = reading.open_folder(tmp_path / 'export', 'export')
-    assert not form.notes
+    exported = writing.export_model(donor, tmp_path / 'run', tmp_path / 'export', None, 'unknown')
+    again, report = reading.open_folder(tmp_path / 'export', 'export')
+    assert not exported.notes
     assert again.heads == donor.heads
     assert again.labels == donor.labels
     assert dataclasses.replace(again.architecture, sharing='', groups=0) == dataclasses.replace(
         donor.architecture, sharing='', groups=0
     )
-    before, after = flat(donor.params), flat(again.params)
+    before, after = flatten(donor.params), flatten(again.params)
     assert before.keys() == after.keys()
     assert all(before[path].tobytes() == after[path].tobytes() for path in before)
-    assert all(became == 'loaded' or 'sinusoids' in what for became, what, *_ in account)
+    assert all(row.status == 'loaded' or 'sinusoids' in row.what for row in report)

@@ -1,4 +1,4 @@
-"""The encoder against references, and what it must not see."""
+"""The encoder against references; padding and other packed sequences change nothing."""
 
 import dataclasses
 import math
@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from research.models.architecture import ACTIVATIONS, Architecture
-from research.models.attention import attend, initial_attention
-from research.models.encoder import Encoder, Outputs, sinusoids
+from research.models.attention import attend, initialise_attention
+from research.models.encoder import Encoder, Outputs, make_sinusoids
 from research.models.heads import Model, initialise
 from research.models.heads import encode as model_encode
-from research.models.layers import activate, dropout, kernel, layer_norm
+from research.models.layers import activate, draw_kernel, dropout, layer_norm
 
 
 @pytest.fixture(scope='module')
@@ -39,7 +39,7 @@ def encode(a: Architecture, params: Any, inputs: tuple[jax.Array, ...], *want: s
     return cast(Outputs, compiled(params, inputs))
 
 
-def test_layer_norm_is_flaxs() -> None:
+def test_layer_norm_agrees_with_flax() -> None:
     x = 3 + 2 * jax.random.normal(jax.random.key(0), (2, 5, 8))
     weights = {'scale': jnp.linspace(0.5, 2, 8), 'bias': jnp.linspace(-1, 1, 8)}
     reference = cast(jax.Array, nn.LayerNorm(epsilon=1e-3).apply({'params': weights}, x))
@@ -54,8 +54,8 @@ def test_layer_norm_computes_in_float32_and_returns_the_dtype_of_its_input() -> 
     np.testing.assert_allclose(y.astype(jnp.float32), layer_norm(weights, x.astype(jnp.float32), 1e-12), atol=0.02)
 
 
-def test_attention_is_jaxs(small: Architecture, inputs: tuple[jax.Array, ...]) -> None:
-    weights = jax.tree.map(lambda w: w[0], initial_attention(jax.random.key(0), small, 1))
+def test_attention_agrees_with_jax(small: Architecture, inputs: tuple[jax.Array, ...]) -> None:
+    weights = jax.tree.map(lambda w: w[0], initialise_attention(jax.random.key(0), small, 1))
     weights = {**weights, 'value': {**weights['value'], 'bias': jnp.linspace(-1, 1, 16).reshape(2, 8)}}
     x = jax.random.normal(jax.random.key(1), (4, 16, 16))
     mask = (inputs[2] > 0)[:, None, None, :]
@@ -90,8 +90,8 @@ def test_the_two_gelus_differ() -> None:
     assert 1e-4 < np.abs(activate(x, 'gelu') - activate(x, 'gelu_tanh')).max() < 1e-3
 
 
-def test_sinusoids_are_those_of_vaswani() -> None:
-    table = np.asarray(sinusoids(7, 6))
+def test_sinusoids_follow_vaswani() -> None:
+    table = np.asarray(make_sinusoids(7, 6))
     for position in range(7):
         for i in range(3):
             angle = position / 10000 ** (2 * i / 6)
@@ -100,7 +100,7 @@ def test_sinusoids_are_those_of_vaswani() -> None:
 
 
 def test_initial_weights_are_a_truncated_normal(small: Architecture) -> None:
-    drawn = np.asarray(kernel(jax.random.key(0), small, (300, 400)))  # more than one piece of 2^16
+    drawn = np.asarray(draw_kernel(jax.random.key(0), small, (300, 400)))  # more than one piece of 2^16
     assert np.abs(drawn).max() <= 2 * small.deviation
     assert drawn.std() == pytest.approx(0.8796 * small.deviation, rel=0.01)
     assert abs(drawn.mean()) < 0.003 * small.deviation * 3
@@ -111,11 +111,11 @@ def test_sinusoidal_positions_have_no_parameters_but_an_effect(small: Architectu
     a = dataclasses.replace(small, position_kind='sinusoidal')
     params = fresh(a)
     assert 'position' not in params
-    learned = {**params, 'position': sinusoids(a.positions, a.embedding)}
+    learned = {**params, 'position': make_sinusoids(a.positions, a.embedding)}
     np.testing.assert_allclose(encode(a, params, inputs).hidden, encode(small, learned, inputs).hidden, atol=1e-6)
 
 
-def test_without_types_the_table_is_gone_and_types_change_nothing(
+def test_without_token_types_there_is_no_table_and_types_change_nothing(
     small: Architecture, params: Any, inputs: tuple[jax.Array, ...]
 ) -> None:
     ids, types, mask = inputs
@@ -126,7 +126,7 @@ def test_without_types_the_table_is_gone_and_types_change_nothing(
     assert np.abs(encode(small, params, inputs).hidden - encode(small, params, (ids, 1 - types, mask)).hidden).max() > 0.1
 
 
-def test_what_padding_holds_changes_nothing_that_is_attended(
+def test_the_content_of_padding_does_not_change_attended_positions(
     small: Architecture, params: Any, inputs: tuple[jax.Array, ...]
 ) -> None:
     ids, types, mask = inputs
@@ -152,7 +152,7 @@ def test_a_longer_padding_changes_nothing(small: Architecture, params: Any, inpu
     )
 
 
-def test_outputs_hold_layers_and_maps_only_when_asked(small: Architecture, params: Any, inputs: tuple[jax.Array, ...]) -> None:
+def test_outputs_hold_layers_and_attention_only_on_request(small: Architecture, params: Any, inputs: tuple[jax.Array, ...]) -> None:
     plain = encode(small, params, inputs)
     assert plain.layers is None and plain.attention is None and plain.pooled is not None and plain.pooled.shape == (4, 16)
     full = encode(small, params, inputs, 'layers', 'attention')
@@ -222,7 +222,7 @@ def test_every_place_of_dropout_draws_its_own_mask(small: Architecture, params: 
         assert np.abs(run(0, **rates) - run(1, **rates)).mean() > 0.01
 
 
-def test_packed_runs_are_encoded_as_if_each_were_alone(small: Architecture) -> None:
+def test_packed_sequences_are_encoded_as_if_each_were_alone(small: Architecture) -> None:
     model = Model(small)
     params = initialise(model, jax.random.key(0))
     ids = np.random.default_rng(0).integers(5, 64, (1, 12)).astype(np.int32)

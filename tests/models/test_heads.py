@@ -1,4 +1,4 @@
-"""Heads: what they read, and the shapes of their logits."""
+"""Heads: their inputs, and the shapes of their logits."""
 
 import dataclasses
 from collections.abc import Callable
@@ -48,15 +48,15 @@ def test_logits_have_their_shape_in_float32(model: Model, params: Any, batch: An
         assert (found.shape, found.dtype) == (shape, jnp.float32)
 
 
-def test_the_vocabulary_is_scored_at_the_positions_asked_for(model: Model, params: Any, batch: Any) -> None:
+def test_vocabulary_logits_are_computed_at_the_requested_positions(model: Model, params: Any, batch: Any) -> None:
     everywhere = logits(model, params, batch, 'mlm')
     there = logits(model, params, batch, 'mlm', batch['masked_positions'])
     expected = np.take_along_axis(np.asarray(everywhere), batch['masked_positions'][:, :, None], axis=1)
     np.testing.assert_allclose(there, expected, atol=1e-5)
 
 
-def test_the_vocabulary_is_scored_with_the_word_embeddings(model: Model, params: Any, batch: Any) -> None:
-    """Where ids lack a piece, its embedding moves its own logits and no other's."""
+def test_vocabulary_logits_use_the_word_embeddings(model: Model, params: Any, batch: Any) -> None:
+    """The embedding of a piece that is not in the ids changes only its own logits."""
     assert not (batch['ids'] == 3).any()
     moved = jax.tree.map(lambda x: x, params)
     moved['encoder']['word'] = moved['encoder']['word'].at[3, 0].add(1.0)
@@ -66,7 +66,7 @@ def test_the_vocabulary_is_scored_with_the_word_embeddings(model: Model, params:
     assert 'output' in params['mlm'] and set(params['mlm']['output']) == {'bias'}
 
 
-def test_a_label_head_without_a_pooler_brings_distilberts(small: Architecture, batch: Any) -> None:
+def test_a_label_head_without_a_pooler_has_that_of_distilbert(small: Architecture, batch: Any) -> None:
     model = Model(dataclasses.replace(small, pooler=False), (('label', 3),))
     params = initialise(model, jax.random.key(0))
     hidden = encode(model, params, batch).hidden[:, 0]
@@ -75,20 +75,20 @@ def test_a_label_head_without_a_pooler_brings_distilberts(small: Architecture, b
     np.testing.assert_allclose(logits(model, params, batch, 'label'), expected, atol=1e-4)
 
 
-def test_the_label_head_drops_what_it_reads(small: Architecture, batch: Any) -> None:
+def test_the_label_head_has_dropout_on_its_input(small: Architecture, batch: Any) -> None:
     model = Model(dataclasses.replace(small, head_dropout=0.5), (('label', 3),))
     params = initialise(model, jax.random.key(0))
     quiet = logits(model, params, batch, 'label')
     assert np.abs(quiet - logits(model, params, batch, 'label', key=jax.random.key(1))).max() > 0.01
 
 
-def test_fresh_parameters_of_a_key_are_the_same_and_of_another_are_not(model: Model, params: Any) -> None:
+def test_initial_parameters_depend_on_the_key_alone(model: Model, params: Any) -> None:
     again, other = initialise(model, jax.random.key(0)), initialise(model, jax.random.key(1))
     jax.tree.map(np.testing.assert_array_equal, params, again)
     assert np.abs(params['encoder']['word'] - other['encoder']['word']).max() > 0.1
 
 
-def test_no_two_fresh_kernels_are_alike(params: Any) -> None:
+def test_no_two_initial_kernels_are_equal(params: Any) -> None:
     firsts = [
         float(leaf.ravel()[0])
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)

@@ -1,4 +1,4 @@
-"""Names for parts of a model: one language for every key that names them."""
+"""Names of parts of a model, the same in all config keys."""
 
 import jax
 import pytest
@@ -24,7 +24,7 @@ def every() -> list[str]:
 
 
 def chosen(name: str, every: list[str], layers: tuple[tuple[int, int], ...] = OWN) -> dict[str, tuple[bool, ...]]:
-    """The parameters that a name names, at least in part."""
+    """The parameters that a name selects, at least in part."""
     found = {path: paths.select((name,), path, layers) for path in every}
     return {path: groups for path, groups in found.items() if any(groups)}
 
@@ -53,16 +53,16 @@ def test_every_parameter_belongs_to_one_part(every: list[str]) -> None:
         ('attention', {'encoder/attention'}),
     ],
 )
-def test_a_name_names_its_part(every: list[str], name: str, tops: set[str]) -> None:
+def test_a_name_selects_its_part(every: list[str], name: str, tops: set[str]) -> None:
     paths.validate('optimizer.frozen', (name,), every, OWN)
     assert {paths.top(path) for path in chosen(name, every)} == tops
 
 
-def test_the_encoder_is_all_but_the_heads(every: list[str]) -> None:
+def test_encoder_selects_everything_but_the_heads(every: list[str]) -> None:
     assert set(chosen('encoder', every)) == {path for path in every if path.startswith('encoder/')}
 
 
-def test_a_layer_is_its_groups_alone(every: list[str]) -> None:
+def test_a_layer_selects_only_its_groups(every: list[str]) -> None:
     found = chosen('layer_1', every)
     assert set(found.values()) == {(False, True, False)}
     found = {path: paths.select(('layer_0', 'layer_1', 'layer_2'), path, ATTENTION) for path in every if paths.stack_of(path) == 0}
@@ -78,12 +78,12 @@ def test_a_layer_is_its_groups_alone(every: list[str]) -> None:
         (('layer_0',), ATTENTION, 'surgery.drop names layer_0, which shares a block with layer_1: name both'),
     ],
 )
-def test_names_of_nothing_and_of_half_a_block_are_refused(
+def test_unknown_names_and_parts_of_shared_blocks_are_refused(
     every: list[str], names: tuple[str, ...], layers: tuple[tuple[int, int], ...], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         paths.validate('surgery.drop', names, every, layers)
 
 
-def test_a_layer_whose_shared_block_is_named_otherwise_is_no_half(every: list[str]) -> None:
+def test_a_layer_may_be_named_if_another_name_covers_its_shared_block(every: list[str]) -> None:
     paths.validate('surgery.drop', ('layer_0', 'attention'), every, ATTENTION)

@@ -1,4 +1,4 @@
-"""Sharing: maps, groups, gradients, and that nothing else changes."""
+"""Sharing: maps, groups and gradients; nothing else changes."""
 
 import dataclasses
 import functools
@@ -50,7 +50,7 @@ def fresh(a: Architecture) -> Any:
 
 @functools.cache
 def program(a: Architecture) -> Callable[[Any, dict[str, jax.Array]], tuple[jax.Array, Any]]:
-    """(parameters, batch) -> a number that every hidden state moves, and its gradient; one program an architecture."""
+    """(parameters, batch) -> (a number that depends on every hidden state, its gradient); compiled once for each architecture."""
 
     def objective(params: Any, batch: dict[str, jax.Array]) -> jax.Array:
         return jnp.sum(jnp.sin(encode(Model(a), {'encoder': params}, batch).hidden) * batch['mask'][:, :, None])
@@ -63,13 +63,13 @@ def test_a_strategy_maps_layers_to_groups(shared: Callable[..., Architecture], s
     assert layout(shared(sharing)) == MAPS[sharing]
 
 
-def test_equal_runs_differ_by_one_layer_at_most(small: Architecture) -> None:
+def test_the_sizes_of_groups_differ_by_at_most_one_layer(small: Architecture) -> None:
     runs = [pair[0] for pair in layout(dataclasses.replace(small, layers=7, sharing='groups', groups=3))]
     assert runs == sorted(runs) and sorted(map(runs.count, set(runs))) == [2, 2, 3]
 
 
 @pytest.mark.parametrize('sharing', SHARING)
-def test_a_strategy_has_a_gradient_in_each_of_its_groups_rolled_or_not(
+def test_each_group_has_a_gradient_which_unrolling_does_not_change(
     shared: Callable[..., Architecture], batch: dict[str, jax.Array], sharing: str
 ) -> None:
     a = shared(sharing)
@@ -92,7 +92,7 @@ def test_a_strategy_has_a_gradient_in_each_of_its_groups_rolled_or_not(
 
 
 @pytest.mark.parametrize('sharing', ['all', 'attention', 'ffn', 'cycle', 'table'])
-def test_a_shared_model_is_an_unshared_one_whose_layers_hold_copies(
+def test_a_shared_model_equals_an_unshared_one_with_copies(
     shared: Callable[..., Architecture], batch: dict[str, jax.Array], sharing: str
 ) -> None:
     a, whole = shared(sharing), shared('none')
@@ -114,7 +114,7 @@ def test_a_shared_model_is_an_unshared_one_whose_layers_hold_copies(
         jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4), summed, gradient[block])
 
 
-def test_remat_changes_no_number(shared: Callable[..., Architecture], batch: dict[str, jax.Array]) -> None:
+def test_remat_changes_no_value(shared: Callable[..., Architecture], batch: dict[str, jax.Array]) -> None:
     a = shared('groups')
     params = fresh(a)
     value, gradient = program(a)(params, batch)

@@ -1,4 +1,4 @@
-"""What transformers makes of the same model and the same input."""
+"""The outputs of transformers for the same model and the same input."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from research.interchange.tensor_names import flat
+from research.interchange.tensor_names import flatten
 from research.models.heads import Model
 
 REASON = 'run with `make parity`, which installs torch and transformers'
@@ -20,7 +20,7 @@ ALBERT = SHAPE | {'embedding_size': 16}
 
 
 def their_model(prefix, head, config, seed=0):
-    """A model of transformers whose parameters are all random, biases and norms included, and large enough for each to matter."""
+    """A model of transformers with random parameters, biases and norms included, each large enough to change the outputs."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     model = getattr(transformers, prefix + head)(getattr(transformers, f'{prefix}Config')(**config)).eval()
@@ -79,7 +79,7 @@ def ours(donor, ids, types, mask):
 
 
 def assert_same(model, donor, given, tolerance, choices=False, relative=0.0):
-    """Both give the same hidden states and logits."""
+    """Asserts that both compute the same hidden states and logits."""
     states, logits = theirs(model, *given, choices=choices)
     our_states, our_logits = ours(donor, *given)
     assert our_states.shape == states.shape
@@ -90,13 +90,13 @@ def assert_same(model, donor, given, tolerance, choices=False, relative=0.0):
 
 
 def load(class_name, folder):
-    """The export in transformers, nothing missing, unexpected or initialised anew."""
-    model, told = getattr(transformers, class_name).from_pretrained(folder, output_loading_info=True)
-    assert not any(told[key] for key in ('missing_keys', 'unexpected_keys', 'mismatched_keys', 'error_msgs')), told
+    """The export, loaded by transformers without missing or unexpected tensors."""
+    model, loading = getattr(transformers, class_name).from_pretrained(folder, output_loading_info=True)
+    assert not any(loading[key] for key in ('missing_keys', 'unexpected_keys', 'mismatched_keys', 'error_msgs')), loading
     return model.eval()
 
 
 def same_bytes(a, b):
     """Whether two trees hold the same arrays, bit for bit."""
-    a, b = flat(a), flat(b)
+    a, b = flatten(a), flatten(b)
     return a.keys() == b.keys() and all(a[path].tobytes() == b[path].tobytes() for path in a)

@@ -57,18 +57,18 @@ def test_parity_export_and_round_trip(case, tmp_path):
     prefix, head, config = case
     model = their_model(prefix, head, config)
     model.save_pretrained(tmp_path / 'theirs')
-    donor, account = reading.open_folder(tmp_path / 'theirs', 'theirs')
-    assert all(became == 'loaded' or 'sinusoids' in what for became, what, *_ in account)
+    donor, report = reading.open_folder(tmp_path / 'theirs', 'theirs')
+    assert all(row.status == 'loaded' or 'sinusoids' in row.what for row in report)
     choices = head == 'ForMultipleChoice'
     tolerance = 2e-5 if donor.architecture.layers >= 12 else 1e-5
     given = inputs(96, donor.architecture.types)
     assert_same(model, donor, given, tolerance, choices)
 
-    form = writing.export(donor, tmp_path / 'run', tmp_path / 'export', None, 'unknown')
-    assert form.class_name == prefix + head
-    assert not form.notes
+    exported = writing.export_model(donor, tmp_path / 'run', tmp_path / 'export', None, 'unknown')
+    assert exported.class_name == prefix + head
+    assert not exported.notes
     again = load(prefix + head, tmp_path / 'export')
-    if form.albert[2] == getattr(model.config, 'inner_group_num', 1):
+    if exported.albert[2] == getattr(model.config, 'inner_group_num', 1):
         assert all(torch.equal(x, again.state_dict()[name]) for name, x in model.state_dict().items())
     assert_same(again, donor, given, tolerance, choices)
     back, _ = reading.open_folder(tmp_path / 'export', 'export')
@@ -128,8 +128,8 @@ def test_every_form_of_file(prefix, form, tmp_path):
             (tmp_path / 'pytorch_model.bin.index.json').write_text(json.dumps({'weight_map': index}))
         else:
             torch.save(state, tmp_path / 'pytorch_model.bin', _use_new_zipfile_serialization=form == 'bin')
-    donor, account = reading.open_folder(tmp_path, 'theirs')
-    assert {became for became, *_ in account} == {'loaded', 'ignored'} if form in ('old names', 'tied twice') else {'loaded'}
+    donor, report = reading.open_folder(tmp_path, 'theirs')
+    assert {row.status for row in report} == {'loaded', 'ignored'} if form in ('old names', 'tied twice') else {'loaded'}
     assert_same(model.float(), donor, inputs(96, donor.architecture.types), tolerance)
 
 
@@ -171,8 +171,8 @@ def test_our_models_in_their_classes(fields, heads, class_name, groups, tmp_path
     a = tiny(**fields)
     classes = {'mlm': a.vocabulary, 'pair': 2, 'label': 3, 'span': 2, 'choice': 1}
     donor = random_donor(a, tuple((head, classes[head]) for head in heads))
-    form = writing.export(donor, tmp_path / 'run', tmp_path / 'export', None, 'unknown')
-    assert form.class_name == class_name
-    assert groups is None or form.albert == groups
+    exported = writing.export_model(donor, tmp_path / 'run', tmp_path / 'export', None, 'unknown')
+    assert exported.class_name == class_name
+    assert groups is None or exported.albert == groups
     model = load(class_name, tmp_path / 'export')
     assert_same(model, donor, inputs(96, a.types), 1e-5, choices='choice' in heads)

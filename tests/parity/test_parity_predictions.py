@@ -25,17 +25,17 @@ TEXTS = ['Paris is the [MASK] of France.', 'A [MASK] b [MASK].', '[MASK]', 'He s
 
 
 def ask(model, kind, lines, folder, output='out.jsonl') -> list[Any]:
-    """What research.predict says of `lines`; nothing where it writes arrays."""
+    """The predictions of research.predict for `lines`; [] if it writes arrays."""
     (folder / 'in.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
     arguments = [str(model), f'--kind={kind}', f'--input={folder / "in.jsonl"}', f'--output={folder / output}']
     assert run_command(__main__.main, arguments) == 0
     return [json.loads(line) for line in (folder / output).read_text().splitlines()] if output.endswith('.jsonl') else []
 
 
-def test_bert_tiny_has_the_logits_of_transformers(shared_data, tmp_path):
+def test_the_logits_of_bert_tiny_agree_with_transformers(shared_data, tmp_path):
     folder = shared_data / 'bert_tiny'
-    donor, account = reading.open_folder(folder, 'bert_tiny')
-    assert {became for became, *_ in account} == {'loaded'}
+    donor, report = reading.open_folder(folder, 'bert_tiny')
+    assert {row.status for row in report} == {'loaded'}
     model = transformers.BertForMaskedLM.from_pretrained(folder).eval()
     for length in (17, 512):
         assert_same(model, donor, inputs(30522, 2, length=length, rows=2), 1e-5, relative=2e-6)  # logits of -20
@@ -45,12 +45,12 @@ def test_bert_tiny_has_the_logits_of_transformers(shared_data, tmp_path):
     assert all(torch.equal(x, again.state_dict()[name]) for name, x in model.state_dict().items())
 
 
-def test_fill_mask_as_transformers_does(shared_data, tmp_path):
+def test_fill_mask_agrees_with_transformers(shared_data, tmp_path):
     folder = shared_data / 'bert_tiny'
-    told = ask(folder, 'fill-mask', [{'text': text} for text in TEXTS], tmp_path)
+    predicted = ask(folder, 'fill-mask', [{'text': text} for text in TEXTS], tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.BertForMaskedLM.from_pretrained(folder).eval()
-    for text, answer in zip(TEXTS, told, strict=True):
+    for text, answer in zip(TEXTS, predicted, strict=True):
         given = tokenizer(text, return_tensors='pt')
         with torch.no_grad():
             probabilities = model(**given).logits[0].softmax(-1)
@@ -62,8 +62,8 @@ def test_fill_mask_as_transformers_does(shared_data, tmp_path):
             np.testing.assert_allclose([x['probability'] for x in filled], best.values, rtol=0, atol=1e-6)
 
 
-def test_a_special_piece_that_a_text_names_is_letters(shared_data, tmp_path):
-    """A deliberate difference: transformers takes '[SEP]' in a text for the piece."""
+def test_the_name_of_a_special_piece_in_a_text_is_plain_text(shared_data, tmp_path):
+    """A deliberate difference: in transformers '[SEP]' in a text is the special piece."""
     lines = [{'text': 'a [SEP] b'}, {'text': 'a b'}]  # [CLS] a [ sep ] b [SEP]
     ask(shared_data / 'bert_tiny', 'hidden', lines, tmp_path, 'out.npz')
     with np.load(tmp_path / 'out.npz') as arrays:
@@ -72,7 +72,7 @@ def test_a_special_piece_that_a_text_names_is_letters(shared_data, tmp_path):
 
 
 @pytest.mark.parametrize('paired', [False, True])
-def test_hidden_states_of_transformers(paired, shared_data, tmp_path):
+def test_hidden_states_agree_with_transformers(paired, shared_data, tmp_path):
     folder = shared_data / 'bert_tiny'
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.BertForMaskedLM.from_pretrained(folder).eval()
@@ -89,7 +89,7 @@ def test_hidden_states_of_transformers(paired, shared_data, tmp_path):
 
 
 @pytest.mark.parametrize(('prefix', 'config'), [('Bert', SHAPE), ('DistilBert', DISTIL)])
-def test_classify_and_answer_as_transformers_does(prefix, config, shared_data, tmp_path):
+def test_classify_and_answer_agree_with_transformers(prefix, config, shared_data, tmp_path):
     uncased = (shared_data / 'vocab' / 'bert-base-uncased-vocab.txt').read_text()
     config = config | {'vocab_size': 30522}
     texts = ['good', 'a longer text, not so good', 'x ' * 300]
@@ -102,14 +102,14 @@ def test_classify_and_answer_as_transformers_does(prefix, config, shared_data, t
     run = tmp_path / 'run'
     assert run_command(interchange.main, ['import', str(tmp_path / 'ForSequenceClassification'), str(run)]) == 0
     model = load(f'{prefix}ForSequenceClassification', tmp_path / 'ForSequenceClassification')
-    for text, told in zip(texts, ask(run, 'classify', [{'text': text} for text in texts], tmp_path), strict=True):
+    for text, predicted in zip(texts, ask(run, 'classify', [{'text': text} for text in texts], tmp_path), strict=True):
         with torch.no_grad():
             logits = model(**tokenizer(text, return_tensors='pt', return_token_type_ids=prefix == 'Bert')).logits[0]
-        assert told['label'] == ['bad', 'fine', 'good'][int(logits.argmax())]
-        np.testing.assert_allclose(list(told['probabilities'].values()), logits.softmax(-1), rtol=0, atol=1e-6)
+        assert predicted['label'] == ['bad', 'fine', 'good'][int(logits.argmax())]
+        np.testing.assert_allclose(list(predicted['probabilities'].values()), logits.softmax(-1), rtol=0, atol=1e-6)
     model = load(f'{prefix}ForQuestionAnswering', tmp_path / 'ForQuestionAnswering')
     context = 'The old sailor remembered the broken clock before breakfast, in the garden of the Château.'
-    (told,) = ask(tmp_path / 'ForQuestionAnswering', 'answer', [{'question': 'Who was it?', 'context': context}], tmp_path)
+    (predicted,) = ask(tmp_path / 'ForQuestionAnswering', 'answer', [{'question': 'Who was it?', 'context': context}], tmp_path)
     given = tokenizer('Who was it?', context, return_tensors='pt', return_offsets_mapping=True)
     offsets = given.pop('offset_mapping')[0].tolist()
     kinds = given['token_type_ids'][0].tolist()
@@ -121,8 +121,8 @@ def test_classify_and_answer_as_transformers_does(prefix, config, shared_data, t
     first, last = (x[0][mine].softmax(-1)[1:].numpy() for x in (out.start_logits, out.end_logits))
     best = max((first[i] * last[j], i, j) for i in range(len(first)) for j in range(i, min(i + 30, len(last))))
     start, end = offsets[mine[best[1] + 1]][0], offsets[mine[best[2] + 1]][1]
-    assert (told['start'], told['end'], told['answer']) == (start, end, context[start:end])
-    assert told['score'] == pytest.approx(best[0], abs=1e-6)
+    assert (predicted['start'], predicted['end'], predicted['answer']) == (start, end, context[start:end])
+    assert predicted['score'] == pytest.approx(best[0], abs=1e-6)
 
 
 def test_minilm_reaches_its_published_correlation(shared_data, tmp_path):
@@ -136,8 +136,8 @@ def test_minilm_reaches_its_published_correlation(shared_data, tmp_path):
     lines = ''.join(json.dumps({'text': row[i]}) + '\n' for row in rows for i in (a, b))
     command = [sys.executable, '-m', 'research.predict', str(tmp_path / 'run'), '--kind=embed']
     clean = {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'}  # those of tests compile slow programs
-    told = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, env=clean, cwd=ROOT).stdout
-    vectors = np.array([json.loads(line)['embedding'] for line in told.splitlines()])
+    output = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, env=clean, cwd=ROOT).stdout
+    vectors = np.array([json.loads(line)['embedding'] for line in output.splitlines()])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     similarity = (vectors[::2] * vectors[1::2]).sum(1)
     correlation = spearmanr(similarity, [float(row[score]) for row in rows])[0]
@@ -146,7 +146,7 @@ def test_minilm_reaches_its_published_correlation(shared_data, tmp_path):
 
 
 def test_pooled_position(tmp_path):
-    """A bare model's pooled output, which no logits show."""
+    """The pooled output of a model without heads, which no logits test."""
     model = their_model('Bert', 'Model', SHAPE)
     model.save_pretrained(tmp_path)
     donor, _ = reading.open_folder(tmp_path, 'bare')

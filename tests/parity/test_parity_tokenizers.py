@@ -1,4 +1,4 @@
-"""Tokenizers of Hugging Face folders give the ids that transformers gives, in and out."""
+"""Tokenizers that are read from and written to Hugging Face folders give the same ids as transformers."""
 
 import json
 import shutil
@@ -7,12 +7,12 @@ import pytest
 
 from research.data.tokenizers import finish_tokenizer, load_tokenizer, train_tokenizer
 from research.interchange.folder_tokenizer import read_tokenizer, write_tokenizer
-from research.interchange.reading import keep_tokenizer
+from research.interchange.reading import save_temporary_tokenizer
 from tests.parity.peers import transformers
 
 pytestmark = pytest.mark.filterwarnings('default')
 
-# None names a special piece: such a name in a text is letters here, and the piece itself in transformers.
+# No text contains the name of a special piece: here that is plain text, in transformers the piece itself.
 TEXTS = [
     '',
     ' ',
@@ -33,7 +33,7 @@ PAIRS = [('a first text', 'and a second one'), ('', 'b'), ('東京', 'é')]
 def agree(folder):
     """Compares the folder's tokenizer, read here, with the one that transformers reads."""
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
-    kept = keep_tokenizer(read_tokenizer(folder))
+    kept = save_temporary_tokenizer(read_tokenizer(folder))
     assert kept is not None
     ours = load_tokenizer(kept)
     for text in TEXTS:
@@ -45,7 +45,7 @@ def agree(folder):
 
 
 def agree_out(ours, folder, config):
-    """Compares what is written of `ours` with what transformers reads of it."""
+    """Compares `ours` with its written form as transformers reads it."""
     folder.mkdir()
     (folder / 'config.json').write_text(json.dumps(config))
     write_tokenizer(ours, folder, 512, config['model_type'] != 'distilbert')
@@ -99,6 +99,6 @@ def test_spiece_model(rules, shared_data, tmp_path):
 @pytest.mark.parametrize('kind', ['wordpiece', 'unigram'])
 @pytest.mark.parametrize('lowercase', [True, False])
 @pytest.mark.parametrize('model', ['bert', 'albert'])
-def test_our_own(kind, lowercase, model, tmp_path):
+def test_tokenizers_trained_here(kind, lowercase, model, tmp_path):
     ours = finish_tokenizer(train_tokenizer(kind, TEXTS[:-1] * 3, 300, lowercase))
     agree_out(ours, tmp_path / 'out', {'model_type': model})

@@ -44,7 +44,7 @@ def test_the_records_of_a_run_read_back_as_they_were_written(teacher: Path, tmp_
 
 
 def test_an_import_writes_the_same_record(teacher: Path, tmp_path: Path) -> None:
-    result = interchange.result(sources.open_donor(str(teacher), tmp_path / 'run', 'start'), 'mine')
+    result = interchange.make_result(sources.open_donor(str(teacher), tmp_path / 'run', 'start'), 'mine')
     assert isinstance(result, Result) and list(to_json(result)) == KEYS.split()
     write_result(tmp_path, result)
     assert read_result(tmp_path) == result
@@ -106,7 +106,7 @@ def test_the_card_of_a_run_reads_the_records(teacher: Path, tmp_path: Path) -> N
     environment = read_environment(teacher)
     assert environment is not None
     write_environment(tmp_path / 'run', dataclasses.replace(environment, commit='abc', command=('launch.py', 'a b')))
-    found = card.provenance(tmp_path / 'run')
+    found = card.describe_origin(tmp_path / 'run')
     assert found['Commit of the code'] == 'abc' and found['Command'] == "`python launch.py 'a b'`"
     assert found['Data fingerprint'] == environment.data['fingerprint'] and found['Tokenizer fingerprint']
-    assert set(card.provenance(tmp_path / 'nowhere').values()) == {None}
+    assert set(card.describe_origin(tmp_path / 'nowhere').values()) == {None}

@@ -41,10 +41,10 @@ def test_a_run_folder_holds_what_a_report_needs(teacher: Path, tiny: Tiny) -> No
     assert set(result) == set(fields.split())
     heads = (('mlm', 512), ('pair', 2))
     assert result['name'] == 'bert-base' and result['steps'] == 2 and result['selected'] is None and result['labels'] is None
-    assert result['parameters'] == costs.summary(x.model, heads)
+    assert result['parameters'] == costs.summarize_parameters(x.model, heads)
     assert result['checkpoint_bytes'] == 4 * result['parameters']['total']
-    assert result['flops_per_token'] * 32 == costs.forward_flops(x.model, 32)
-    assert result['flops_per_step'] == 8 * 3 * costs.forward_flops(x.model, 32, 5)
+    assert result['flops_per_token'] * 32 == costs.count_forward_flops(x.model, 32)
+    assert result['flops_per_step'] == 8 * 3 * costs.count_forward_flops(x.model, 32, 5)
     for name in ('train_seconds', 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds', 'unigram_entropy'):
         assert result[name] > 0
     assert result['wall_seconds'] > result['train_seconds']
@@ -89,7 +89,7 @@ def test_a_finished_run_is_measured_again_where_only_its_result_is_gone(teacher:
     went_on = json.loads(path.read_text())
     assert {key: went_on[key] for key in first} == first and len(went_on['sessions']) == 1
     assert went_on['sessions'][0]['commit'] != 'of another day' and went_on['sessions'][0]['cores'] >= 1
-    assert 'continues with other commit' in (tmp_path / 'bert' / 'log.txt').read_text()
+    assert 'continues with changed commit' in (tmp_path / 'bert' / 'log.txt').read_text()
     assert after['metrics'] == before['metrics'] and after['steps'] == before['steps']
     assert run_folder.read_metrics(tmp_path / 'bert') == run_folder.read_metrics(teacher)
 
@@ -116,10 +116,10 @@ def read(
 
     def falling(parts: opening.Parts, params: Any, split: str, threshold: float | None = None) -> Any:
         measured.append((split, np.asarray(params['label']['output']['bias'])))
-        found, verdict = original(parts, params, split, threshold)
+        found, evaluation = original(parts, params, split, threshold)
         if split == 'dev' and len(measured) <= 3:
             found['dev/accuracy'] = (0.5, 0.9, 0.7)[len(measured) - 1]
-        return found, verdict
+        return found, evaluation
 
     first = jax.devices()[:1]
     with pytest.MonkeyPatch.context() as patch:
@@ -280,7 +280,7 @@ def test_a_start_that_gives_no_words_may_have_another_vocabulary(
         ({'teacher': ''}, "loss 'soft' needs a teacher: give --config.teacher=RUN, or --config.losses.soft.weight=0"),
         ({'teacher': './TEACHERS'}, 'there is no folder TEACHERS; train it first, or give another'),
         ({'teacher': '@nobody'}, "'@nobody': there is no folder"),
-        ({'run.batch': 12}, 'run.batch=12 is not divided by 8 device(s)'),
+        ({'run.batch': 12}, 'run.batch=12 is not a multiple of 8 device(s)'),
         ({'optimizer.warmup': 100.0}, 'optimizer.warmup=100.0 is longer than the 2 steps of the run'),
         (
             {'model.width': 64},
@@ -377,7 +377,7 @@ def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_is_not(
 
 
 def test_labels_are_known_of_a_run_that_was_killed(tmp_path: Path) -> None:
-    environment = environments.environment({'labels': ['a', 'b']})
+    environment = environments.describe_environment({'labels': ['a', 'b']})
     run_folder.write_environment(tmp_path, environment)
     assert sources.labels_of(tmp_path) == ('a', 'b')
     run_folder.write_environment(tmp_path, dataclasses.replace(environment, data={}))
@@ -447,7 +447,7 @@ def test_a_kill_while_the_folder_begins_leaves_one_that_can_begin_again(tiny: Ti
 
 def test_a_size_that_was_not_predicted_is_a_mistake_of_ours(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     x = tiny('bert')
-    monkeypatch.setattr(costs, 'summary', lambda a, heads: {'total': 1})
+    monkeypatch.setattr(costs, 'summarize_parameters', lambda a, heads: {'total': 1})
     with pytest.raises(AssertionError, match=r'parameters, but 1 were predicted'):
         opening.first_state(Model(x.model, (('mlm', 512),)), x, None)
 

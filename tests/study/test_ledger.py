@@ -37,7 +37,7 @@ def test_the_state_of_a_run_is_what_its_folder_says(tmp_path, result_json):
 
 def test_a_run_that_ends_while_it_is_looked_at_is_done_or_running_never_interrupted(tmp_path, monkeypatch, result_json):
     begin(tmp_path, 'run')
-    monkeypatch.setattr(lock, 'holder', lambda run: write_record(run / 'result.json', result_json))
+    monkeypatch.setattr(lock, 'read_holder', lambda run: write_record(run / 'result.json', result_json))
     assert run_state(tmp_path / 'run').state == 'done'
 
 

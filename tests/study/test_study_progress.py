@@ -148,7 +148,7 @@ def test_a_teacher_that_is_there_is_counted(study, finished: Path, monkeypatch) 
     flops = [listing.count_step_flops(each) or 0 for each in found]
     assert flops[0] < flops[1] == flops[2]
     memory = [dry.describe(each)['memory_bytes'] for each in found]
-    size = costs.summary(study.runs['teacher'].model, (('mlm', study.runs['teacher'].model.vocabulary),))['total']
+    size = costs.summarize_parameters(study.runs['teacher'].model, (('mlm', study.runs['teacher'].model.vocabulary),))['total']
     assert [each['teacher'] for each in memory] == [0, 4 * size, 4 * size]
     assert memory[1]['total'] - memory[0]['total'] == 4 * size
 
@@ -305,11 +305,11 @@ def test_a_second_launcher_looks_at_the_queue_only_after_the_first_has_submitted
     monkeypatch.setattr(slurm, 'POLL', 0.01)
 
     def submit(*_: object) -> None:
-        held.append(lock.holder(tmp_path / '.submission'))
+        held.append(lock.read_holder(tmp_path / '.submission'))
         record_failure(tmp_path / 'teacher', 'no memory')
 
     def queue() -> dict[str, tuple[str, str]]:
-        asked.append(lock.holder(tmp_path / '.submission'))
+        asked.append(lock.read_holder(tmp_path / '.submission'))
         return {}
 
     monkeypatch.setattr(slurm, 'read_queue', queue)

@@ -29,8 +29,8 @@ def preview(asked: Experiment | Study, workdir: Path) -> dict[str, Any]:
 def describe(run: Resolved) -> dict[str, Any]:
     """The JSON-able object of one run."""
     x = run.experiment
-    summary = costs.summary(x.model, run.heads)
-    teacher = 0 if run.teacher is None else costs.summary(run.teacher, run.teacher_heads)['total']
+    summary = costs.summarize_parameters(x.model, run.heads)
+    teacher = 0 if run.teacher is None else costs.summarize_parameters(run.teacher, run.teacher_heads)['total']
     return {
         'experiment': wire.to_wire(x).to_dict(),
         'parameters': summary,
@@ -38,7 +38,7 @@ def describe(run: Resolved) -> dict[str, Any]:
             {'layer': layer, 'attention_group': attention, 'feed_forward_group': feed_forward}
             for layer, (attention, feed_forward) in enumerate(layout(x.model))
         ],
-        'flops': costs.costs(x.model, run.teacher, x.losses, x.data, x.run.batch),
-        'memory_bytes': costs.memory(summary['total'], x.optimizer, teacher),
+        'flops': costs.count_flops(x.model, run.teacher, x.losses, x.data, x.run.batch),
+        'memory_bytes': costs.estimate_memory(summary['total'], x.optimizer, teacher),
         'notes': list(run.notes),
     }

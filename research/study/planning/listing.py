@@ -59,7 +59,7 @@ def count_step_flops(run: Resolved) -> float | None:
     x = run.experiment
     if not run.known or (run.reads_teacher and run.teacher is None):
         return None
-    return costs.costs(x.model, run.teacher, x.losses, x.data, x.run.batch)['per_step']
+    return costs.count_flops(x.model, run.teacher, x.losses, x.data, x.run.batch)['per_step']
 
 
 def count_steps(x: Experiment) -> int | None:
@@ -115,7 +115,7 @@ def plan_runs(study: Study, folder: Path, names: list[str]) -> tuple[list[Planne
             counted[x.data, x.run] = count_steps(x)
         number = counted[x.data, x.run]
         run = resolve(runs[name], folder / name, runs)
-        parameters = costs.summary(run.experiment.model, run.heads)['encoder'] if run.known else None
+        parameters = costs.summarize_parameters(run.experiment.model, run.heads)['encoder'] if run.known else None
         flops = count_step_flops(run)
         seconds = 0.0 if state == 'done' else None if number is None or flops is None else number * flops / speed
         found.append(PlannedRun(name, state, overrides[name], parameters, flops, number, seconds))

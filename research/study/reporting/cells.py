@@ -10,7 +10,7 @@ from typing import Any
 
 from research.errors import UserError
 from research.experiment import Experiment
-from research.runs.definition import read
+from research.runs.definition import read_definition
 from research.runs.folder import Environment, Result, read_environment, read_result
 from research.study.columns import Column, Format
 from research.study.states import RunState, run_states
@@ -59,7 +59,7 @@ def gather(study: Study, folder: Path) -> dict[str, Evidence]:
     found = {}
     for name, state in run_states(study.needs, folder).items():
         try:
-            experiment = read(folder / name)
+            experiment = read_definition(folder / name)
         except UserError:
             experiment = None
         found[name] = Evidence(state, read_result(folder / name), read_environment(folder / name), experiment)

@@ -278,7 +278,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(
         assert run_state(tmp_path / 'teacher').state == 'running'
         assert run_state(tmp_path / 'teacher').reason.startswith(f'process {os.getpid()} on ')
         assert attempt.attempt(study, tmp_path, 'teacher', hold) == attempt.HELD
-    assert f'teacher is being worked on by process {os.getpid()} on ' in capsys.readouterr().err
+    assert f'teacher is in use by process {os.getpid()} on ' in capsys.readouterr().err
     assert run_state(tmp_path / 'teacher').state == 'waiting'
 
 

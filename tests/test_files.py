@@ -1,0 +1,107 @@
+"""Files after kills and errors, JSON lines, and locks between processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from research.files import fingerprint, open_part, parse_lines, read_lines, read_record, take_lock, write_record, write_whole
+
+WRITE = """
+import sys, time
+from pathlib import Path
+from research.files import open_part
+with open_part(Path(sys.argv[1])) as part:
+    part.write_text('half of the ne')
+    print('begun', flush=True)
+    time.sleep(600)
+"""
+HOLD = """
+import os, sys, time
+from research.files import take_lock
+descriptor = os.open(sys.argv[1], os.O_RDONLY)
+print(take_lock(descriptor, shared=sys.argv[2] == 'shared'), flush=True)
+time.sleep(600)
+"""
+
+
+def start(root: Path, program: str, *arguments: str) -> subprocess.Popen[str]:
+    """Starts a Python program and waits for its first line."""
+    process = subprocess.Popen([sys.executable, '-c', program, *arguments], cwd=root, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() in ('begun\n', 'True\n')
+    return process
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Ends the process by SIGKILL, if it still runs."""
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def test_a_kill_leaves_the_old_content(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / 'file.txt'
+    write_whole(path, b'old')
+    kill(start(root, WRITE, str(path)))
+    assert path.read_text() == 'old'
+    write_whole(path, b'new')
+    assert path.read_text() == 'new'
+
+
+def test_a_part_replaces_the_file_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / 'file.txt'
+    path.write_text('old')
+    with open_part(path) as part:
+        part.write_text('new')
+        assert path.read_text() == 'old'
+    assert path.read_text() == 'new'
+    with pytest.raises(ZeroDivisionError), open_part(path) as part:
+        part.write_text('half')
+        raise ZeroDivisionError
+    assert path.read_text() == 'new'
+    assert [each.name for each in tmp_path.iterdir()] == ['file.txt']
+
+
+def test_a_record_is_written_with_its_folders_and_read_again(tmp_path: Path) -> None:
+    path = tmp_path / 'a' / 'b' / 'record.json'
+    assert read_record(path) is None
+    write_record(path, {'name': 'é', 'value': 1.5})
+    assert read_record(path) == {'name': 'é', 'value': 1.5}
+    assert read_record(path / 'below a file') is None
+    for content in ('{"name": "é', '', '[1]', '3'):
+        path.write_text(content)
+        assert read_record(path) is None
+
+
+def test_lines_that_are_cut_short_or_no_objects_are_skipped(tmp_path: Path) -> None:
+    assert parse_lines('{"step": 1}\n\n[2]\n{"step": 3}\n{"st') == [{'step': 1}, {'step': 3}]
+    assert read_lines(tmp_path / 'none.jsonl') == []
+    (tmp_path / 'some.jsonl').write_text('{"step": 1}\n{"step": 2')
+    assert read_lines(tmp_path / 'some.jsonl') == [{'step': 1}]
+
+
+@pytest.mark.parametrize(
+    ('held', 'shared', 'granted'),
+    [('exclusive', False, False), ('exclusive', True, False), ('shared', False, False), ('shared', True, True)],
+)
+def test_a_lock_of_another_process_is_respected_until_it_ends(
+    root: Path, tmp_path: Path, held: str, shared: bool, granted: bool
+) -> None:
+    process = start(root, HOLD, str(tmp_path), held)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert take_lock(descriptor, shared=shared) == granted
+        kill(process)
+        assert take_lock(descriptor)
+    finally:
+        kill(process)
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize('other', [{'a': 1, 'b': [1, 3]}, {'a': 1}, {'a': '1', 'b': [1, 2]}, {'a': 1, 'b': [2, 1]}])
+def test_a_fingerprint_changes_with_any_value_but_not_with_the_order_of_keys(other: dict[str, Any]) -> None:
+    assert fingerprint({'b': [1, 2], 'a': 1}) == fingerprint({'a': 1, 'b': [1, 2]}) != fingerprint(other)
