@@ -68,7 +68,7 @@ def launch(arguments: list[str]) -> None:
     validate_execution(execution)
     if FLAGS.config is None and FLAGS.workdir is None:
         raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of what to continue')
-    # What takes seconds to load comes after the mistakes that need it not: flags first, then keys and values.
+    # Imports that take seconds come after all that can be refused without them.
     from research.study import request
 
     asked = request.define(FLAGS.config, Path(FLAGS.workdir) if FLAGS.workdir else None, changed, FLAGS.sweep)
@@ -80,7 +80,9 @@ def launch(arguments: list[str]) -> None:
 
     workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
     if not isinstance(asked, Study) and (execution != Execution() or FLAGS.list):
-        raise UserError('--list, --only, --executor and their like are of studies: give a file of experiments/, or a --sweep')
+        raise UserError(
+            '--list, --only, --executor, --jobs and the flags of Slurm are for studies: give a file of experiments/, or a --sweep'
+        )
     if FLAGS.dry:
         print(json.dumps(dry.preview(asked, workdir), indent=2))
     elif not isinstance(asked, Study):

@@ -85,9 +85,10 @@ def count_flops(student: Architecture, teacher: Architecture | None, losses: Los
     Heads count only in the step, because the number of positions that they score depends on the losses, not on the model.
     """
     tokens, forward, step = 0.0, 0.0, 0.0
-    sequences = batch * (len(tasks.classes(data)) if 'choice' in heads(losses) else 1)  # each candidate of a choice is a sequence
+    of_candidates = any(HEADS[head].of_candidates for head in heads(losses))
+    sequences = batch * (len(tasks.classes(data)) if of_candidates else 1)
     for stage in stages(data):
-        room = predictions(stage.masking, stage.length)
+        room = 0 if data.task else predictions(stage.masking, stage.length)
         tokens += stage.share * stage.length
         forward += stage.share * count_forward_flops(student, stage.length)
         step += stage.share * count_step_flops(student, teacher, losses, sequences, stage.length, room)

@@ -30,7 +30,7 @@ class Surgery:
 
 @dataclasses.dataclass(frozen=True)
 class Donor:
-    """A trained model to start from or to be taught by."""
+    """A trained model: a start or a teacher."""
 
     label: str  # its name in messages
     architecture: Architecture

@@ -125,27 +125,22 @@ def _read(kind: Any, text: str, key: str) -> Any:
         raise UserError(f"{key}={text}: '{text}' is no {name}") from None
 
 
-def keys(kind: Any, prefix: str = '') -> list[str]:
-    """Every dotted name that can be overridden."""
-    found = []
-    for name, hint in typing.get_type_hints(kind).items():
-        found += keys(hint, f'{prefix}{name}.') if dataclasses.is_dataclass(hint) else [prefix + name]
-    return found
+def keys(kind: Any, prefix: str = '', compared: bool = False) -> list[str]:
+    """Every dotted name that can be overridden.
 
-
-def identity(kind: Any, prefix: str = '') -> list[str]:
-    """Every dotted name that belongs to what an experiment is; where and how fast it runs (fields that do not compare) does not."""
-    found = []
+    compared: only those that belong to what an experiment is; where and how fast it runs does not.
+    """
+    found, hints = [], typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        hint = typing.get_type_hints(kind)[field.name]
-        if field.compare:
-            found += identity(hint, f'{prefix}{field.name}.') if dataclasses.is_dataclass(hint) else [prefix + field.name]
+        name, hint = field.name, hints[field.name]
+        if field.compare or not compared:
+            found += keys(hint, f'{prefix}{name}.', compared) if dataclasses.is_dataclass(hint) else [prefix + name]
     return found
 
 
 def differences(a: Experiment, b: Experiment) -> list[str]:
     """The dotted names whose values differ, with both values, as far as they belong to the identity of an experiment."""
-    values = {key: (value(a, key), value(b, key)) for key in identity(Experiment)}
+    values = {key: (value(a, key), value(b, key)) for key in keys(Experiment, compared=True)}
     return [f'{key}: {left!r} -> {right!r}' for key, (left, right) in values.items() if left != right]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from research.data.tasks.glue import GLUE
+from research.data.tasks.glue import GLUE, SCALE
 from research.errors import UserError
 from research.runs.definition import read_definition
 
@@ -28,7 +28,7 @@ FILES: dict[str, tuple[tuple[str, str], ...]] = {
 def spell_prediction(task: str, prediction: Any) -> str:
     """A prediction as the server spells it: the files' own label, or a score within the scale."""
     row = GLUE[task]
-    return row.raw[row.names.index(prediction)] if row.names else f'{min(max(float(prediction), 0.0), 5.0):.3f}'
+    return row.raw[row.names.index(prediction)] if row.names else f'{min(max(float(prediction), SCALE[0]), SCALE[1]):.3f}'
 
 
 def make_submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], list[str]]:
@@ -51,7 +51,7 @@ def make_submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], l
         if source is None:
             task, split = sources[0]
             filled.append(name)
-            answer = GLUE[task].raw[0] if GLUE[task].raw else '2.500'
+            answer = GLUE[task].raw[0] if GLUE[task].raw else f'{sum(SCALE) / 2:.3f}'
             rows = [(str(number), answer) for number in range(GLUE[task].sizes[split])]
         else:
             predicted = [json.loads(line) for line in places[source].read_text('utf-8').splitlines()]

@@ -49,7 +49,7 @@ class PairHead(nn.Module):
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
         """Logits float32 [B, classes]."""
-        assert outputs.pooled is not None, 'objectives.validate asks for a pooler'
+        assert outputs.pooled is not None, 'losses.validate asks for a pooler'
         return affine(self.output, outputs.pooled, 'bd,dc->bc').astype(jnp.float32)
 
 
@@ -129,6 +129,7 @@ class Head(NamedTuple):
     at_positions: bool = False  # whether it scores chosen positions; others give one result a sequence
     reads_pooled: bool = False  # whether it reads the pooled position
     own_pooler: bool = False  # whether it brings a pooler if the encoder has none
+    of_candidates: bool = False  # whether it scores the candidates of a choice, each a sequence of its own
     arrange: Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array] = _as_they_are  # its logits on a batch, as losses read them
 
 
@@ -147,7 +148,9 @@ HEADS: dict[str, Head] = {
     'pair': Head(PairHead, lambda sizes: 2, lambda a, classes: (a.width + 1) * classes, reads_pooled=True),
     'label': Head(LabelHead, lambda sizes: sizes.labels(), _count_label, reads_pooled=True, own_pooler=True),
     'span': Head(SpanHead, lambda sizes: 2, lambda a, classes: (a.width + 1) * classes, arrange=_within_sequence),
-    'choice': Head(LabelHead, lambda sizes: 1, _count_label, reads_pooled=True, own_pooler=True, arrange=_of_candidates),
+    'choice': Head(
+        LabelHead, lambda sizes: 1, _count_label, reads_pooled=True, own_pooler=True, of_candidates=True, arrange=_of_candidates
+    ),
 }
 
 

@@ -7,7 +7,7 @@ A parameter's path joins the levels of its tree by '/': 'encoder/attention/query
 - 'embeddings': everything before the first layer;
 - 'layer_0', 'layer_1', …: the attention block and the feed-forward block of one layer.
 
-`optimizer.frozen`, `surgery.drop`, decay, trust ratios, sharing and interchange all use these functions.
+`optimizer.frozen`, `surgery.drop`, decay, trust ratios and interchange use these functions.
 """
 
 from collections.abc import Iterable

@@ -158,9 +158,8 @@ class Loss(NamedTuple):
     teacher: bool = False  # whether it reads the teacher
     places: tuple[str, ...] = ()  # the rows of AT that `at` may name
     wants: Callable[[Any], frozenset[str]] = _no_wants  # rows of WANTS: what it reads of a forward pass besides hidden states
-    fits: Callable[[Any, Architecture, Architecture], str] = (
-        _always_fits  # (options, student, teacher) -> why they do not fit, or ''
-    )
+    # (options, student, teacher) -> why they do not fit, or ''
+    fits: Callable[[Any, Architecture, Architecture], str] = _always_fits
     teacher_heads: Callable[[Any], tuple[str, ...]] | None = None  # of the teacher; None: the same as the student's
 
 
@@ -273,7 +272,7 @@ def _validate_options(name: str, options: Any) -> None:
     row = LOSSES[name]
     if options.weight < 0:
         raise UserError(f'losses.{name}.weight={options.weight} must not be negative')
-    if isinstance(options, Match | Soft):
+    if row.places:
         choose(f'losses.{name}.at', options.at, row.places)
     if isinstance(options, Soft) and options.temperature <= 0:
         raise UserError(f'losses.{name}.temperature={options.temperature} must be above 0')
@@ -282,7 +281,7 @@ def _validate_options(name: str, options: Any) -> None:
 def validate_teacher(losses: Losses, student: Architecture, teacher: Architecture) -> None:
     """Raises UserError for an active loss that cannot compare this student with this teacher."""
     for name, options in active(losses).items():
-        why = LOSSES[name].fits(options, student, teacher) if LOSSES[name].teacher else ''
+        why = LOSSES[name].fits(options, student, teacher)
         if why:
             raise UserError(f"loss '{name}' does not fit: {why}; give --config.losses.{name}.weight=0")
 

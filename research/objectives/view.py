@@ -56,16 +56,16 @@ class View:
 
     def layers(self) -> jax.Array:
         """The hidden states of all layers, the embeddings first, float32 [L + 1, B, T, D]. The loss must want 'layers'."""
-        assert self.outputs.layers is not None, "the loss's `wants` names 'layers'"
+        assert self.outputs.layers is not None, "add 'layers' to the loss's `wants`"
         return self.outputs.layers.astype(jnp.float32)
 
     def attention(self) -> jax.Array:
         """The attention probabilities of all layers, float32 [L, B, N, T, S]. The loss must want 'attention'."""
-        assert self.outputs.attention is not None, "the loss's `wants` names 'attention'"
+        assert self.outputs.attention is not None, "add 'attention' to the loss's `wants`"
         return self.outputs.attention.astype(jnp.float32)
 
     def relations(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values of all layers, float32, each [L, B, N, T, K]. The loss must want 'relations'."""
-        assert self.outputs.relations is not None, "the loss's `wants` names 'relations'"
+        assert self.outputs.relations is not None, "add 'relations' to the loss's `wants`"
         query, key, value = self.outputs.relations
         return query.astype(jnp.float32), key.astype(jnp.float32), value.astype(jnp.float32)

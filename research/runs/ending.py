@@ -16,7 +16,7 @@ from research.data import tasks
 from research.data.facts import SupervisedFacts
 from research.evaluation import scoring, smoothness
 from research.evaluation.measures import evaluate
-from research.models.heads import Model, encode, score
+from research.models.heads import HEADS, Model, encode, score
 from research.runs.folder import (
     Baseline,
     Parameters,
@@ -155,7 +155,7 @@ def find_collapses(evaluations: Mapping[str, scoring.Evaluation], reported: str)
 
 def measure_latency(model: Model, params: Any, length: int) -> float:
     """Seconds of a forward pass of one sequence of `length`: the median of 30, with classifiers, without vocabulary logits."""
-    classifiers = [name for name, _ in model.heads if name != 'mlm']
+    classifiers = [name for name, _ in model.heads if not HEADS[name].at_positions]
 
     def forward(params: Any, batch: Any) -> Any:
         outputs = encode(model, params, batch)

@@ -16,8 +16,8 @@ from research.models.heads import Model
 from research.models.sharing import layout
 from research.parallel import Plan
 from research.runs import sources
-from research.runs.checks import validate_transfer
 from research.runs.log import Log
+from research.runs.validation import validate_transfer
 from research.surgery import Donor, transplant
 from research.train import State
 

@@ -11,13 +11,13 @@ from research.experiment import Experiment, student_heads
 from research.models.heads import Model
 from research.objectives import losses
 from research.runs import lock, memory, sources
-from research.runs.checks import validate_folder, validate_sources
 from research.runs.definition import begin_folder
 from research.runs.ending import finish
 from research.runs.folder import read_result, to_json, wall_so_far
 from research.runs.log import Log, rewind
 from research.runs.opening import Parts, first_state, introduce, load_data, number_of_steps
 from research.runs.training import fit
+from research.runs.validation import validate_folder, validate_sources
 from research.surgery import Donor
 
 

@@ -19,7 +19,7 @@ MOVED = {
     'research.study.papers': 'experiments.papers',
     'to_wire': 'research.wire',
     'from_wire': 'research.wire',
-    **dict.fromkeys(('cache', 'prefetch', 'workers'), 'research.experiment.Machine'),
+    **dict.fromkeys(('cache', 'prefetch', 'workers'), 'research.machine.Machine'),
 }
 
 

@@ -57,4 +57,4 @@ def validate_key(key: str, holder: str) -> None:
             kind = typing.get_args(kind)[0]
         before = level
     if kind not in (int, float):
-        raise UserError(f"{holder}: key '{key}' must lead to a number of result.json, but '{before}' is none")
+        raise UserError(f"{holder}: key '{key}' must lead to a number of result.json, but '{before}' is not a number")

@@ -20,7 +20,7 @@ def format_duration(seconds: float) -> str:
 
 
 def make_console() -> rich.console.Console:
-    """The terminal; if the output is none, one without colours and as wide as a table needs."""
+    """A console; if the output is no terminal, without colours and as wide as a table needs."""
     terminal = sys.stdout.isatty()
     width = None if terminal else 200
     return rich.console.Console(file=sys.stdout, force_terminal=terminal, force_jupyter=False, width=width, highlight=False)

@@ -18,10 +18,11 @@ from research.checkpoint import Checkpoints
 from research.errors import UserError
 from research.experiment import Experiment
 from research.models.heads import Model
-from research.runs import checks, ending, measuring, opening, sources, training
+from research.runs import ending, measuring, opening, sources, training
 from research.runs import environment as environments
 from research.runs import folder as run_folder
 from research.runs import run as runs
+from research.runs import validation as run_validation
 from research.runs.log import Log
 from research.surgery import Donor
 from research.train import initial_state
@@ -359,7 +360,7 @@ def test_a_teacher_without_the_head_is_refused(
     feed = opening.load_data(x, teacher.parent / 'task', None, None)
     donor = Donor('run (step 1)', x.model, heads, {}, None)
     with pytest.raises(UserError, match=re.escape(f'but the teacher run (step 1) {message}')):
-        checks.validate_sources(x, feed, None, donor)
+        run_validation.validate_sources(x, feed, None, donor)
 
 
 def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_is_not(
@@ -370,10 +371,10 @@ def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_is_not(
     feed = opening.load_data(x, teacher.parent / 'task', None, None)
     donor = Donor('run (step 1)', x.model, (('label', 3),), {}, None, ('x', 'y', 'z'))
     with pytest.raises(UserError, match=r'has x, y, z, but .* has a, b, c: give a run of this task, or .*losses.soft.weight=0'):
-        checks.validate_sources(x, feed, None, donor)
+        run_validation.validate_sources(x, feed, None, donor)
     with pytest.raises(UserError, match='has c, b, a, but .*: give --config.data.labels=c,b,a'):
-        checks.validate_sources(x, feed, None, dataclasses.replace(donor, labels=('c', 'b', 'a')))
-    checks.validate_sources(x, feed, None, dataclasses.replace(donor, labels=('LABEL_0', 'LABEL_1', 'LABEL_2')))
+        run_validation.validate_sources(x, feed, None, dataclasses.replace(donor, labels=('c', 'b', 'a')))
+    run_validation.validate_sources(x, feed, None, dataclasses.replace(donor, labels=('LABEL_0', 'LABEL_1', 'LABEL_2')))
 
 
 def test_labels_are_known_of_a_run_that_was_killed(tmp_path: Path) -> None:
@@ -440,9 +441,9 @@ def test_a_run_whose_data_have_changed_is_not_continued(tiny: Tiny, teacher: Pat
 def test_a_kill_while_the_folder_begins_leaves_one_that_can_begin_again(tiny: Tiny, tmp_path: Path) -> None:
     x = tiny('bert')
     (tmp_path / 'experiment.json.part').write_text('{"na')
-    checks.validate_folder(x, tmp_path)
+    run_validation.validate_folder(x, tmp_path)
     (tmp_path / 'failure.json').write_text('{}')
-    checks.validate_folder(x, tmp_path)
+    run_validation.validate_folder(x, tmp_path)
 
 
 def test_a_size_that_was_not_predicted_is_a_mistake_of_ours(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

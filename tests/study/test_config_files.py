@@ -21,7 +21,7 @@ from research.study.config_files import load
         (
             'from research.data.settings import Data\ndef get_config():\n    return Data(prefetch=3)\n',
             "mine.py line 3: TypeError: Data.__init__() got an unexpected keyword argument 'prefetch'; "
-            "what was 'prefetch' is in research.experiment.Machine now",
+            "what was 'prefetch' is in research.machine.Machine now",
         ),
         ('x = 3\n', 'defines neither get_config nor get_study'),
     ],

@@ -44,14 +44,14 @@ def count_minutes(text: str) -> int:
     """The minutes, rounded up, of a time as `sbatch --time` takes it. Raises UserError for another text."""
     found = next((match for form in TIMES if (match := re.fullmatch(form, text))), None)
     if found is None:
-        raise UserError(f"--time={text} is no time: give minutes ('90'), 'H:MM:SS' or 'D-HH'")
+        raise UserError(f"--time={text} is not a time: give minutes ('90'), 'H:MM:SS' or 'D-HH'")
     parts = {unit: int(number) for unit, number in found.groupdict().items() if number}
     seconds = {'days': 86_400, 'hours': 3600, 'minutes': 60, 'seconds': 1}
     return -(-sum(number * seconds[unit] for unit, number in parts.items()) // 60)
 
 
 def validate_execution(execution: Execution) -> None:
-    """Raises UserError for a time that is none and for numbers out of range."""
+    """Raises UserError for an invalid time and for numbers out of range."""
     count_minutes(execution.cluster.time)
     values = {'jobs': (execution.jobs, 0), 'retries': (execution.retries, 0)}
     values |= {'gpus': (execution.cluster.gpus, 0), 'nodes': (execution.cluster.nodes, 1), 'cpus': (execution.cluster.cpus, 0)}
