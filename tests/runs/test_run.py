@@ -336,8 +336,9 @@ def test_a_source_that_is_no_run_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_is_inherited_from_nothing(tiny: Tiny, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='inherits the architecture of its start: give --config.start=RUN'):
-        sources.resolve(tiny('finetune', {'start': ''}), tmp_path)
+    with pytest.raises(UserError, match='takes the architecture of the start: give --config.start=RUN'):
+        runs.run(tiny('finetune', {'start': ''}), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
 
 
 def test_a_sibling_is_found_by_its_name(tmp_path: Path) -> None:
