@@ -66,7 +66,7 @@ def launch(arguments: list[str]) -> None:
         return
     changed, execution = parse(arguments), read_execution()
     validate_execution(execution)
-    if FLAGS.config is None and FLAGS.workdir is None:
+    if not FLAGS.config and (FLAGS.config is not None or FLAGS.workdir is None):
         raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of what to continue')
     # Imports that take seconds come after all that can be refused without them.
     from research.study import request

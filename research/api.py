@@ -12,7 +12,7 @@ Nothing is printed unless `verbose=True`; a mistake of the user raises UserError
 import contextlib
 import dataclasses
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def launch(
     workdir: str | Path | None = None,
     *,
     changes: Mapping[str, Any] | None = None,
-    sweep: Sequence[str] = (),
+    sweep: str | Sequence[str] = (),
     jobs: int = 1,
     verbose: bool = False,
 ) -> Any:
@@ -70,14 +70,23 @@ def launch(
     An experiment returns its Result; a study returns a dict run -> Result and writes its report into `workdir`. A folder that was
     begun continues, and one that is done is not run again. Raises UserError for mistakes, and if a run of a study has no result.
     """
+    if not isinstance(changes or {}, Mapping) or not all(isinstance(key, str) for key in changes or ()):
+        raise UserError(f"changes={changes!r} must be a dict from keys to values, such as {{'run.steps': 1000}}")
+    if not isinstance(workdir, str | Path | None):
+        raise UserError(f'workdir={workdir!r} must be a path')
+    if not isinstance(jobs, int) or jobs < 1:
+        raise UserError(f'jobs={jobs!r} must be a number of runs, at least 1')
     with _printing(verbose):
-        ready = _define(asked, dict(changes or {}), tuple(sweep))
+        ready = _define(asked, dict(changes or {}), (sweep,) if isinstance(sweep, str) else tuple(sweep))
         folder = Path(workdir or f'runs/{ready.name}')
-        if isinstance(ready, Experiment):
-            runs.run(ready, folder)
-            return read_result(folder)
-        run_study(ready, folder, Execution(jobs=jobs), report)
-        return {name: read_result(folder / name) for name in ready.runs}
+        try:
+            if isinstance(ready, Experiment):
+                runs.run(ready, folder)
+                return read_result(folder)
+            run_study(ready, folder, Execution(jobs=jobs), report)
+            return {name: read_result(folder / name) for name in ready.runs}
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            raise UserError(f'{folder} cannot be used: {error}') from error
 
 
 def _define(
@@ -114,6 +123,8 @@ def load(source: str | Path, *, verbose: bool = False) -> Loaded:
 
     A run is its best checkpoint if it selects one, else its newest. Raises UserError if there is no such model.
     """
+    if not isinstance(source, str | Path) or not str(source):
+        raise UserError(f'source={source!r} must be a run folder, a Hugging Face folder or an id of the hub')
     with _printing(verbose):
         donor, x = sources.open_model(str(source), Path.cwd() / 'run', 'source')
         tokenizer = None if donor.tokenizer is None else load_tokenizer(donor.tokenizer)
@@ -130,7 +141,7 @@ def predict(
     *,
     verbose: bool = False,
 ) -> Any:
-    """The prediction for each input, as `python -m research.predict` gives it; for a single input that of it alone.
+    """The prediction for each input, as `python -m research.predict` gives it; for one input, its prediction (not a list).
 
     inputs: texts, or dicts with the fields of the kind: 'text' and perhaps 'pair', or 'question' and 'context'.
     kind: fill-mask, classify, answer, embed or hidden. Raises UserError for a model without the head that the kind reads, and
@@ -140,6 +151,8 @@ def predict(
         loaded = source if isinstance(source, Loaded) else load(source, verbose=verbose)
         row = batching.require(loaded.donor, kind)
         single = isinstance(inputs, str | Mapping)
+        if not single and not isinstance(inputs, Iterable):
+            raise UserError(f'inputs={inputs!r} must be a text, a dict of texts, or several of them')
         given = [inputs] if single else list(inputs)
         read = [_read(each, f'input {number}', row) for number, each in enumerate(given, 1)]
         found = list(batching.predict(loaded.donor, row, loaded.experiment.data, read))

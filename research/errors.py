@@ -18,5 +18,5 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     """Returns `name` if it is one of `options`. Raises UserError with the nearest and all options if not."""
     options = list(options)
     if name not in options:
-        raise UserError(f"no {kind} named '{name}'{nearest(name, options)} (there are: {', '.join(options)})")
+        raise UserError(f'no {kind} named {name!r}{nearest(name, options)} (there are: {", ".join(options)})')
     return name

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Machine:
-    """Where prepared data lie and how fast batches come; what they are does not depend on it."""
+    """Where prepared data are stored and how fast batches are made. It never changes the batches."""
 
     cache: str = 'runs/cache'  # folder of prepared corpora and trained tokenizers; safe to delete
     prefetch: int = 8  # batches made ahead while the model computes (two a worker at least); 0 makes each when asked

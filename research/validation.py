@@ -1,14 +1,19 @@
 """Experiments that are refused before anything starts: impossible values, and keys that would change nothing."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable
 
+import jax
+
 from research import optim, surgery
 from research.data import validation as data_validation
+from research.data.tokenizers import KINDS, SMALLEST
 from research.errors import UserError, choose
 from research.experiment import Experiment, is_scored, offered
-from research.models import architecture, sharing
+from research.models import architecture, paths, sharing
+from research.models.heads import Model, initialise
 from research.objectives import losses
 from research.parallel import PARALLEL
 from research.wire import value
@@ -30,18 +35,25 @@ def validate(x: Experiment) -> None:
     losses.validate(x.losses, x.model, offered(x), x.teacher)
     optim.validate(x.optimizer)
     _validate_together(x)
+    _validate_parts(x)
 
 
 def validate_without_start(x: Experiment) -> None:
     """`validate` before the start, whose architecture the experiment inherits, is known: it may have any number of positions."""
     if x.surgery.inherit:
-        x = dataclasses.replace(x, model=dataclasses.replace(x.model, positions=max(x.model.positions, x.data.length)))
+        model = dataclasses.replace(x.model, positions=max(x.model.positions, x.data.length))
+        unknown = {'surgery': dataclasses.replace(x.surgery, drop=()), 'optimizer': dataclasses.replace(x.optimizer, frozen=())}
+        surgery.validate(x.surgery, bool(x.start))
+        optim.validate(x.optimizer)
+        x = dataclasses.replace(x, model=model, **unknown)
     validate(x)
 
 
 def _validate_names(x: Experiment) -> None:
-    if not x.name or '/' in x.name or '\\' in x.name or UNPRINTABLE.search(x.name):
-        raise UserError(f'name={x.name!r} must be the name of a folder: not empty, without slashes and control characters')
+    if not x.name or x.name != x.name.strip() or x.name[0] == '.' or '/' in x.name or '\\' in x.name or UNPRINTABLE.search(x.name):
+        raise UserError(
+            f'name={x.name!r} must be the name of a folder: not empty, no dot or space in front, no slashes and control characters'
+        )
     for key, source in (('start', x.start), ('teacher', x.teacher)):
         if UNPRINTABLE.search(source) or source == '@' or source != source.strip():
             raise UserError(
@@ -81,8 +93,31 @@ def _validate_together(x: Experiment) -> None:
         raise UserError(
             f"data.pairs='{x.data.pairs}' tells segments apart by token types, but model.types=1; give 2, or 0 for none"
         )
+    for key, source in (('start', x.start), ('teacher', x.teacher)):
+        if x.data.tokenizer == key and not source:
+            raise UserError(
+                f"data.tokenizer='{key}', but there is no {key}: give --config.{key}=RUN or another --config.data.tokenizer"
+            )
+    if x.data.tokenizer in KINDS and x.model.vocabulary < SMALLEST:
+        raise UserError(f'model.vocabulary={x.model.vocabulary} is too small to train a tokenizer of: give {SMALLEST} or more')
     if x.start == 'teacher' and not x.teacher:
         raise UserError("start='teacher' needs a teacher: give --config.teacher=RUN")
+
+
+def _validate_parts(x: Experiment) -> None:
+    """Raises UserError for parts that the model does not have, in the keys that name parts of it."""
+    if x.optimizer.frozen or x.surgery.drop:
+        found, layout = _parameters(x.model, losses.heads(x.losses)), sharing.layout(x.model)
+        paths.validate('optimizer.frozen', x.optimizer.frozen, found, layout)
+        paths.validate('surgery.drop', x.surgery.drop, found, layout)
+
+
+@functools.cache
+def _parameters(a: architecture.Architecture, heads: tuple[str, ...]) -> tuple[str, ...]:
+    """The paths of the parameters of a model; how many classes its heads have makes no difference to them."""
+    model = Model(a, tuple((name, 2) for name in heads))
+    shapes = jax.eval_shape(lambda: initialise(model, jax.random.key(0)))
+    return tuple(paths.join(keys) for keys, _ in jax.tree_util.tree_leaves_with_path(shapes))
 
 
 # ---- Keys that would change nothing ---------------------------------------------------------------------------------------------

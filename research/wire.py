@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import json
 import math
+import os
 import typing
 from collections.abc import Mapping
 from typing import Any, cast
@@ -101,6 +102,10 @@ def _override(x: Any, path: list[str], value: Any, key: str) -> Any:
             f"'{key}' is not one value: give one of {', '.join(f'{key}.{k}' for k in typing.get_type_hints(type(inner)))}"
         )
     kind = hints[name]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    elif hasattr(value, 'ndim') and not value.ndim:  # a number of numpy's
+        value = value.item()
     parsed = _read(kind, value, key) if isinstance(value, str) else value
     return dataclasses.replace(x, **{name: _parse(kind, parsed, f'{key}.')})
 

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import launch
 from research.experiment import Experiment
-from research.wire import keys
+from research.wire import keys, override
 
 # An impossible value of every key, as a command line spells it. A new key fails until it has one, and a check.
 IMPOSSIBLE = {
@@ -334,3 +335,51 @@ def test_a_change_that_no_run_of_a_study_takes_is_refused(refuse) -> None:
 def test_names_of_parts_may_be_spaced(preview) -> None:
     shown = preview('--config=configs/bert.py:tiny', '--config.optimizer.frozen=embeddings, layer_0')
     assert shown['experiment']['optimizer']['frozen'] == ['embeddings', 'layer_0']
+
+
+def test_numbers_of_numpy_and_paths_are_values() -> None:
+    changes = {
+        'optimizer.lr': np.float64(0.25),
+        'run.steps': np.int64(7),
+        'data.folder': Path('/glue'),
+        'model.pooler': np.bool_(False),
+    }
+    x = override(Experiment(), changes)
+    assert (x.optimizer.lr, x.run.steps, x.data.folder, x.model.pooler) == (0.25, 7, '/glue', False)
+    assert type(x.run.steps) is int and type(x.optimizer.lr) is float
+
+
+@pytest.mark.parametrize(
+    ('asked', 'message'),
+    [
+        (
+            ('--config=configs/bert.py:tiny', '--config.optimizer.frozen=nonsense'),
+            "names 'nonsense', which the model does not have",
+        ),
+        (('--config=configs/bert.py:tiny', '--config.optimizer.frozen=layer_5'), "names 'layer_5', which the model does not have"),
+        (('--config=configs/bert.py:tiny', '--sweep=seed=0,1', '--config.optimizer.frozen=layer_9'), "names 'layer_9'"),
+        (('--config=configs/bert.py:tiny', '--config.name=..'), "name='..' must be the name of a folder"),
+        (('--config=configs/bert.py:tiny', '--config.data.tokenizer=teacher'), "data.tokenizer='teacher', but there is no teacher"),
+        (('--config=configs/bert.py:tiny', '--config.model.vocabulary=3'), 'model.vocabulary=3 is too small to train a tokenizer'),
+        (('--config=launch.py',), 'launch.py is no file of configs/ or experiments/'),
+        (('--config=',), 'give --config=FILE[:size]'),
+    ],
+)
+def test_what_needs_no_data_is_refused_before_anything_starts(refuse, asked: tuple[str, ...], message: str) -> None:
+    for door in ('--dry', '--nodry'):
+        assert message in refuse(*asked, door)
+
+
+def test_a_teacher_that_does_not_fit_is_refused_before_the_data_are_read(
+    refuse, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = (f'--config.teacher={teacher}', '--config.losses.cosine.weight=1', '--config.data.source=text:/nowhere')
+    why = "the teacher's are 32 wide and the student's 128"
+    assert why in refuse('--config=configs/bert.py:tiny', *asked, '--dry')
+    assert launch.main(['launch.py', '--config=configs/bert.py:tiny', *asked, f'--workdir={tmp_path}/run']) == 2
+    assert why in capsys.readouterr().err and not (tmp_path / 'run').exists()
+
+
+def test_a_sweep_over_paths_has_names_of_folders(preview) -> None:
+    shown = preview('--config=configs/bert.py:tiny', '--sweep=data.source=text:a/b.txt,text:c/d.txt')
+    assert list(shown['runs']) == ['source=text:a_b.txt', 'source=text:c_d.txt']

@@ -99,9 +99,9 @@ def validate_task(data: Data) -> None:
     """Raises UserError for examples that are impossible."""
     choose('data.select', data.select, tasks.SELECT)
     if not 0 < data.dev_share < 1:
-        raise UserError(f'data.dev_share={data.dev_share} must lie between 0 and 1, without them')
+        raise UserError(f'data.dev_share={data.dev_share} must be above 0 and below 1')
     if list(data.buckets) != sorted(set(data.buckets)) or any(size < 8 for size in data.buckets):
-        raise UserError(f'data.buckets={data.buckets} must increase, from 8 pieces or more')
+        raise UserError(f'data.buckets={data.buckets} must be increasing lengths, the first at least 8')
     twice = [label for label, count in Counter(data.labels).items() if count > 1]
     if twice:
         raise UserError(f"data.labels={', '.join(data.labels)} names '{twice[0]}' twice")

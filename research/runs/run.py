@@ -17,7 +17,7 @@ from research.runs.folder import read_result, to_json, wall_so_far
 from research.runs.log import Log, rewind
 from research.runs.opening import Parts, first_state, introduce, load_data, number_of_steps
 from research.runs.training import fit
-from research.runs.validation import validate_folder, validate_sources
+from research.runs.validation import validate_folder, validate_sources, validate_teacher
 from research.surgery import Donor
 
 
@@ -50,6 +50,8 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
         start = _open_start(x, workdir)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
+        if teacher is not None:
+            validate_teacher(x, teacher.architecture)
         feed = load_data(x, workdir, start, teacher)
         validate_sources(x, feed, start, teacher)
         steps = number_of_steps(x, feed)

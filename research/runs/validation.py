@@ -8,6 +8,7 @@ from research.data import tasks, tokenizers
 from research.errors import UserError
 from research.experiment import Experiment, student_heads
 from research.models import paths
+from research.models.architecture import Architecture
 from research.models.sharing import layout
 from research.objectives import losses
 from research.runs import definition
@@ -36,12 +37,16 @@ def validate_sources(x: Experiment, feed: feeds.Feed, start: Donor | None, teach
         _validate_labels(x, start, 'begin a new head with --config.surgery.drop=label')
     if teacher is None:
         return
-    losses.validate_teacher(x.losses, x.model, teacher.architecture)
-    if teacher.architecture.positions < x.data.length:
-        raise UserError(f'data.length={x.data.length}, but the teacher has {teacher.architecture.positions} positions')
     for name, heads in losses.read_teacher(x.losses).items():
         for head in heads:
             _validate_head(x, teacher, name, head)
+
+
+def validate_teacher(x: Experiment, teacher: Architecture) -> None:
+    """Raises UserError for a teacher that cannot teach this student or read these sequences. Needs no data."""
+    losses.validate_teacher(x.losses, x.model, teacher)
+    if teacher.positions < x.data.length:
+        raise UserError(f'data.length={x.data.length}, but the teacher has {teacher.positions} positions')
 
 
 def _validate_vocabulary(x: Experiment, feed: feeds.Feed, start: Donor | None, teacher: Donor | None) -> None:

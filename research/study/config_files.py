@@ -59,6 +59,12 @@ def module(config: str) -> types.ModuleType:
     return found
 
 
+def _is_config(path: Path) -> bool:
+    """Whether the text of a file defines, or imports, what a config file has."""
+    text = path.read_text(encoding='utf-8', errors='replace')
+    return 'get_config' in text or 'get_study' in text
+
+
 @contextlib.contextmanager
 def _mistakes_of(path: str) -> Iterator[None]:
     """Raises UserError for a mistake in the config file itself: what its own lines raise, and names that it cannot import."""
@@ -70,6 +76,8 @@ def _mistakes_of(path: str) -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if Path(frame.filename).resolve() == Path(path).resolve()]
         if isinstance(error, UserError) or not own or not (isinstance(error, ImportError) or frames[-1] is own[-1]):
-            raise
+            if isinstance(error, UserError) or _is_config(Path(path)):
+                raise
+            raise UserError(f'{path} is no file of configs/ or experiments/: {type(error).__name__}: {error}') from error
         moved = [f"; what was '{name}' is in {place} now" for name, place in MOVED.items() if f"'{name}'" in str(error)]
         raise UserError(f'{path} line {own[-1].lineno}: {type(error).__name__}: {error}{"".join(moved)}') from error

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 import types
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -35,7 +36,8 @@ def read_axis(text: str, module: types.ModuleType) -> list[list[Point]]:
 
 def name_point(point: Point) -> str:
     """The name of a run: the keys that it changes, without their sections, and their values."""
-    return ','.join(f'{key.partition(".")[2] or key}={value}' for key, value in point.items()) or 'unchanged'
+    name = ','.join(f'{key.partition(".")[2] or key}={value}' for key, value in point.items()) or 'unchanged'
+    return re.sub(r'[/\\]', '_', name)  # it is the name of a folder
 
 
 def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Study:

@@ -250,7 +250,7 @@ def test_text_that_is_no_utf8_is_refused(model: Callable, capsys) -> None:
         (['--kind=embed', '--input=.'], '--input=. is a folder: give a file of JSON lines'),
         (['--kind=embed', '--output=.'], '--output=. is a folder: give a file in one'),
         (['--kind=embed', '--output=nowhere/out.jsonl'], '--output=nowhere/out.jsonl is in no folder: give a file in one'),
-        (['--kind=classify'], '--kind=classify needs the label head, which'),
+        (['--kind=classify'], "kind 'classify' needs the label head, which"),
         ([], 'the following arguments are required: --kind'),
     ],
 )

@@ -295,7 +295,7 @@ def test_a_start_that_gives_no_words_may_have_another_vocabulary(
         ),
         ({'data.source': 'text:/nowhere/*.txt'}, "no file matches '/nowhere/*.txt'"),
         ({'data.source': 'txet:x'}, "no data.source named 'txet'; did you mean 'text'?"),
-        ({'data.tokenizer': 'start', 'start': ''}, "data.tokenizer='start', but there is no start with a tokenizer"),
+        ({'data.tokenizer': 'start', 'start': ''}, "data.tokenizer='start', but there is no start: give"),
         ({'data.tokenizer': '@nobody'}, 'does not exist'),
         ({'surgery.drop': ('labl',)}, "surgery.drop names 'labl', which the model does not have"),
     ],

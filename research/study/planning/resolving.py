@@ -11,6 +11,7 @@ from research.models.architecture import Architecture
 from research.models.heads import Heads, Sizes
 from research.objectives import losses
 from research.runs import sources
+from research.runs.validation import validate_teacher
 from research.study.graph import order
 from research.study.study import Study
 from research.surgery import inherit
@@ -85,6 +86,8 @@ def resolve(run: Complete, workdir: Path, siblings: Mapping[str, Complete]) -> R
             notes.append(f"teacher='{x.teacher}' is not there yet: FLOPs per step and memory leave it out")
         else:
             teacher, teacher_heads = found
+            if run.known:
+                validate_teacher(x, teacher)
     heads, note = count_heads(x, teacher)
     notes += [note] if note else []
     return Resolved(x, run.known, heads, reads_teacher, teacher, teacher_heads, tuple(notes))

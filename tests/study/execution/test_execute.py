@@ -211,7 +211,7 @@ def test_the_folder_of_another_study_is_refused_before_anything_runs(study: Stud
         (Execution(jobs=-1), '--jobs=-1: it must be at least 0'),
         (Execution(retries=-1), '--retries=-1: it must be at least 0'),
         (Execution(cluster=Cluster(nodes=0)), '--nodes=0: it must be at least 1'),
-        (Execution(cluster=Cluster(time='soon')), r"--time=soon is no time: give minutes \('90'\), 'H:MM:SS' or 'D-HH'"),
+        (Execution(cluster=Cluster(time='soon')), r"--time=soon is not a time: give minutes \('90'\), 'H:MM:SS' or 'D-HH'"),
         (Execution(executor='slurm'), "executor 'slurm' needs sbatch, squeue, scontrol, srun, which this machine does not have"),
     ],
 )
