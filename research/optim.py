@@ -132,7 +132,7 @@ def weight_decay(x: Optimizer) -> optax.GradientTransformation:
 def trust_ratio() -> optax.GradientTransformation:
     """LAMB's scaling by ‖weights‖ / ‖update‖, 1 where either is 0 (You et al. 2020, Algorithm 2).
 
-    The norm is that of one block: stacked parameters have one ratio a group, as if each stood alone.
+    The norm is that of one block: stacked parameters have one ratio a group, as if each block were a separate parameter.
     """
 
     def scale(keys: tuple[Any, ...], update: jax.Array, param: jax.Array) -> jax.Array:
