@@ -160,7 +160,7 @@ def test_evaluation_reads_each_row_once_shorter_ones_first(feed: Callable[..., f
 
 
 def test_buckets_that_do_not_increase(feed: Callable[..., feeds.Feed], varied: Data) -> None:
-    with pytest.raises(UserError, match=r'data.buckets=\(32, 16\) must increase'):
+    with pytest.raises(UserError, match=r'data.buckets=\(32, 16\) must be increasing lengths'):
         feed(replace(varied, buckets=(32, 16)))
 
 
