@@ -9,7 +9,6 @@ import jax
 
 from research import optim, surgery
 from research.data import validation as data_validation
-from research.data.tokenizers import KINDS, SMALLEST
 from research.errors import UserError, choose
 from research.experiment import Experiment, is_scored, offered
 from research.models import architecture, paths, sharing
@@ -98,8 +97,6 @@ def _validate_together(x: Experiment) -> None:
             raise UserError(
                 f"data.tokenizer='{key}', but there is no {key}: give --config.{key}=RUN or another --config.data.tokenizer"
             )
-    if x.data.tokenizer in KINDS and x.model.vocabulary < SMALLEST:
-        raise UserError(f'model.vocabulary={x.model.vocabulary} is too small to train a tokenizer of: give {SMALLEST} or more')
     if x.start == 'teacher' and not x.teacher:
         raise UserError("start='teacher' needs a teacher: give --config.teacher=RUN")
 

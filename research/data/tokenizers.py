@@ -46,17 +46,14 @@ class Vocabulary:
     fingerprint: str  # of the pieces and of the rules that cut text into them
 
 
-SMALLEST = 64  # pieces of a vocabulary that is trained
-
-
 def train_tokenizer(kind: str, texts: Iterable[str], size: int, lowercase: bool) -> Tokenizer:
     """A tokenizer of at most `size` pieces, learned from texts; the same texts give the same one.
 
     kind: row of KINDS. Raises UserError if `size` is too small or the texts are empty.
     """
     choose('tokenizer to train', kind, KINDS)
-    if size < SMALLEST:
-        raise UserError(f'a vocabulary of {size} pieces is too small to train a tokenizer: give {SMALLEST} or more')
+    if size < 64:
+        raise UserError(f'a vocabulary of {size} pieces is too small to train a tokenizer: give 64 or more')
     texts = list(texts)
     if not any(texts):
         raise UserError('there is no text to train a tokenizer on')
