@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def open_part(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, beside `path`. It replaces `path` at the end of the block; after an error it is removed."""
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    """A path of its own, beside `path`, to write to. It replaces `path` at the end of the block; after an error it is removed."""
+    part = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')  # another thread or node may write the same file
     try:
         yield part
         part.replace(path)

@@ -105,3 +105,12 @@ def test_a_lock_of_another_process_is_respected_until_it_ends(
 @pytest.mark.parametrize('other', [{'a': 1, 'b': [1, 3]}, {'a': 1}, {'a': '1', 'b': [1, 2]}, {'a': 1, 'b': [2, 1]}])
 def test_a_fingerprint_changes_with_any_value_but_not_with_the_order_of_keys(other: dict[str, Any]) -> None:
     assert fingerprint({'b': [1, 2], 'a': 1}) == fingerprint({'a': 1, 'b': [1, 2]}) != fingerprint(other)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / 'a.json'
+    with open_part(path) as first, open_part(path) as second:
+        assert first != second
+        first.write_text('first')
+        second.write_text('second')
+    assert path.read_text() == 'first' and list(tmp_path.iterdir()) == [path]
