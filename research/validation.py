@@ -129,8 +129,6 @@ def unused(x: Experiment) -> dict[str, str]:
         found['teacher'] = 'no loss reads it: give one, such as --config.losses.soft.weight=1, or --config.start=teacher'
     if x.data.task:
         found['run.evaluate_batches'] = 'the splits of a task are evaluated whole'
-    if x.run.steps and x.run.epochs:
-        found['run.steps'] = f'run.epochs={x.run.epochs} decides the number of steps: give --config.run.epochs=0 too'
     return found
 
 

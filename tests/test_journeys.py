@@ -102,7 +102,7 @@ JOURNEYS = {
                     '    classes: int\n\n'
                     '    def setup(self) -> None:\n'
                     '        a = self.architecture\n'
-                    "        self.output = self.param('output', dense, a, (a.width, self.classes), (self.classes,))\n\n"
+                    "        self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))\n\n"
                     '    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:\n'
                     '        """Float32 [B, T, classes]."""\n'
                     "        return affine(self.output, outputs.hidden, 'btd,dc->btc').astype(jnp.float32)\n\n\n",

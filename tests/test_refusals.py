@@ -247,7 +247,6 @@ def test_a_wrong_optimizer_in_one_of_many_runs_stops_all(tmp_path: Path, refuse)
         ('first', 'teacher', '/nowhere', 'no loss reads it'),
         ('fourth', 'model.layers', '3', "with surgery.inherit the architecture is the start's"),
         ('fifth', 'run.evaluate_batches', '3', 'the splits of a task are evaluated whole'),
-        ('third', 'run.steps', '300', 'run.epochs=2.0 decides the number of steps: give --config.run.epochs=0 too'),
     ],
 )
 def test_a_key_that_would_change_nothing_is_refused_by_name(
