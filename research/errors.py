@@ -1,7 +1,7 @@
 """Mistakes of the user and the names that they may have meant."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class UserError(Exception):
@@ -20,3 +20,15 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     if name not in options:
         raise UserError(f'no {kind} named {name!r}{nearest(name, options)} (there are: {", ".join(options)})')
     return name
+
+
+def find_unused(section: str, field: str, name: str, options: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Each key of a section that another row of a table reads and the row `name` does not -> why a change of it does nothing.
+
+    field: the field that names the row. options: row -> the fields of the section that only some rows read. A name that no row has
+    gives {}: it is refused by itself.
+    """
+    if name not in options:
+        return {}
+    others = dict.fromkeys(option for row in options.values() for option in row if option not in options[name])
+    return {f'{section}.{option}': f"{section}.{field}='{name}' does not read it" for option in others}

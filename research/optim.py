@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.errors import UserError, choose
+from research.errors import UserError, choose, find_unused
 from research.models import paths
 from research.models.sharing import Layout
 
@@ -167,11 +167,7 @@ OPTIMIZERS: dict[str, Rule] = {
 
 def unused(x: Optimizer) -> dict[str, str]:
     """Each key that other optimizers read and this one does not -> why a change of it does nothing."""
-    if x.name not in OPTIMIZERS:  # which is refused by its name
-        return {}
-    read = OPTIMIZERS[x.name].options
-    others = dict.fromkeys(option for row in OPTIMIZERS.values() for option in row.options if option not in read)
-    return {f'optimizer.{option}': f"optimizer.name='{x.name}' does not read it" for option in others}
+    return find_unused('optimizer', 'name', x.name, {name: row.options for name, row in OPTIMIZERS.items()})
 
 
 def build(x: Optimizer) -> optax.GradientTransformationExtraArgs:

@@ -22,6 +22,20 @@ UNPRINTABLE = re.compile(r'[\x00-\x1f\x7f]')
 
 def validate(x: Experiment) -> None:
     """Raises UserError for an experiment that is impossible, whatever the data and the machine."""
+    _validate_all_but_parts(x)
+    _validate_parts(x)
+
+
+def validate_without_start(x: Experiment) -> None:
+    """`validate` before the start, whose architecture the experiment inherits, is known: its positions and its parts may be any."""
+    if not x.surgery.inherit:
+        validate(x)
+        return
+    model = dataclasses.replace(x.model, positions=max(x.model.positions, x.data.length))
+    _validate_all_but_parts(dataclasses.replace(x, model=model))
+
+
+def _validate_all_but_parts(x: Experiment) -> None:
     _validate_names(x)
     _validate_run(x)
     architecture.validate(x.model)
@@ -34,18 +48,6 @@ def validate(x: Experiment) -> None:
     losses.validate(x.losses, x.model, offered(x), x.teacher)
     optim.validate(x.optimizer)
     _validate_together(x)
-    _validate_parts(x)
-
-
-def validate_without_start(x: Experiment) -> None:
-    """`validate` before the start, whose architecture the experiment inherits, is known: it may have any number of positions."""
-    if x.surgery.inherit:
-        model = dataclasses.replace(x.model, positions=max(x.model.positions, x.data.length))
-        unknown = {'surgery': dataclasses.replace(x.surgery, drop=()), 'optimizer': dataclasses.replace(x.optimizer, frozen=())}
-        surgery.validate(x.surgery, bool(x.start))
-        optim.validate(x.optimizer)
-        x = dataclasses.replace(x, model=model, **unknown)
-    validate(x)
 
 
 def _validate_names(x: Experiment) -> None:

@@ -374,6 +374,8 @@ def test_a_teacher_that_does_not_fit_is_refused_before_the_data_are_read(
     asked = (f'--config.teacher={teacher}', '--config.losses.cosine.weight=1', '--config.data.source=text:/nowhere')
     why = "the teacher's are 32 wide and the student's 128"
     assert why in refuse('--config=configs/bert.py:tiny', *asked, '--dry')
+    for door in ('--dry', '--list', '--nodry'):
+        assert "run 'seed=0': loss 'cosine'" in refuse('--config=configs/bert.py:tiny', *asked, '--sweep=seed=0,1', door)
     assert launch.main(['launch.py', '--config=configs/bert.py:tiny', *asked, f'--workdir={tmp_path}/run']) == 2
     assert why in capsys.readouterr().err and not (tmp_path / 'run').exists()
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from research.errors import UserError, choose
+from research.errors import UserError, choose, find_unused
 from research.models.architecture import Architecture
 
 Layout = tuple[tuple[int, int], ...]  # of each layer: (attention group, feed-forward group)
@@ -72,8 +72,4 @@ def count_groups(a: Architecture) -> tuple[int, int]:
 
 def unused(a: Architecture) -> dict[str, str]:
     """Each key of Architecture that another sharing strategy reads and this one does not -> why a change of it does nothing."""
-    if a.sharing not in SHARING:  # which is refused by its name
-        return {}
-    read = SHARING[a.sharing].options
-    others = dict.fromkeys(option for row in SHARING.values() for option in row.options if option not in read)
-    return {f'model.{option}': f"model.sharing='{a.sharing}' does not read it" for option in others}
+    return find_unused('model', 'sharing', a.sharing, {name: row.options for name, row in SHARING.items()})

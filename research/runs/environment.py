@@ -6,13 +6,12 @@ import platform
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from research import parallel
 from research.machine import cores
 from research.runs.folder import Environment
-from research.version import VERSION
+from research.version import ROOT, VERSION
 
 PACKAGES = (
     'jax',
@@ -27,7 +26,6 @@ PACKAGES = (
     'ml-collections',
     'safetensors',
 )
-ROOT = Path(__file__).parents[2]
 
 
 def _git(*arguments: str) -> str | None:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import jax
 
-from research import checkpoint, costs, optim, train
+from research import checkpoint, costs, train
 from research.data import feed as feeds
 from research.data import masking, steps
 from research.data.facts import SupervisedFacts
 from research.errors import UserError
 from research.experiment import Experiment
 from research.models.heads import Model
-from research.models.sharing import layout
 from research.parallel import Plan
 from research.runs import sources
 from research.runs.log import Log
@@ -82,11 +81,9 @@ def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State
     if size != predicted:
         raise AssertionError(f'{size} parameters, but {predicted} were predicted')
     if start is None:
-        optim.multipliers(x.optimizer, state.params, layout(x.model))  # refuses a frozen part that the model does not have
         return state, ['start: all parameters are random']
     params, transfer = transplant(model, state.params, start, x.surgery)
     validate_transfer(x, transfer)
-    optim.multipliers(x.optimizer, params, layout(x.model))
     return train.with_params(state, params, x.optimizer), transfer.lines()
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from research.errors import UserError, choose, nearest
 from research.experiment import Experiment
 from research.study.study import Study
+from research.version import ROOT
 from research.wire import from_wire
 
-ROOT = Path(__file__).parents[2]
 # Modules that config files of earlier versions import, and names of them -> where they are now.
 MOVED = {
     'research.study.graph': 'research.study.study and research.study.columns',
@@ -70,14 +70,16 @@ def _mistakes_of(path: str) -> Iterator[None]:
     """Raises UserError for a mistake in the config file itself: what its own lines raise, and names that it cannot import."""
     try:
         yield
+    except UserError:
+        raise
     except SyntaxError as error:
-        raise UserError(f'{path} line {error.lineno}: {error.msg}') from None
+        raise UserError(f'{error.filename or path} line {error.lineno}: {error.msg}') from None
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame for frame in frames if Path(frame.filename).resolve() == Path(path).resolve()]
-        if isinstance(error, UserError) or not own or not (isinstance(error, ImportError) or frames[-1] is own[-1]):
-            if isinstance(error, UserError) or _is_config(Path(path)):
-                raise
+        if own and (isinstance(error, ImportError) or frames[-1] is own[-1]):
+            moved = [f"; what was '{name}' is in {place} now" for name, place in MOVED.items() if f"'{name}'" in str(error)]
+            raise UserError(f'{path} line {own[-1].lineno}: {type(error).__name__}: {error}{"".join(moved)}') from error
+        if not _is_config(Path(path)):
             raise UserError(f'{path} is no file of configs/ or experiments/: {type(error).__name__}: {error}') from error
-        moved = [f"; what was '{name}' is in {place} now" for name, place in MOVED.items() if f"'{name}'" in str(error)]
-        raise UserError(f'{path} line {own[-1].lineno}: {type(error).__name__}: {error}{"".join(moved)}') from error
+        raise

@@ -14,9 +14,10 @@ from research.study.execution.attempt import HELD
 from research.study.execution.monitor import Monitor
 from research.study.execution.settings import Execution
 from research.study.execution.slots import Slot, make_slots
-from research.study.execution.starting import ROOT, may_start
+from research.study.execution.starting import may_start
 from research.study.states import record_failure, run_state, run_states
 from research.study.study import Study
+from research.version import ROOT
 
 # The command of a run's process, to which the study's folder and the run's name are added.
 COMMAND = (sys.executable, '-m', 'research.study', 'run')

@@ -21,10 +21,11 @@ from research.study.execution.attempt import start_run
 from research.study.execution.monitor import Monitor
 from research.study.execution.queue import Queue, ask_slurm, find_jobs, job_file, read_queue, states_with_queue
 from research.study.execution.settings import Cluster, Execution, count_minutes
-from research.study.execution.starting import ROOT, may_start
+from research.study.execution.starting import may_start
 from research.study.graph import Needs
 from research.study.states import RunState, record_failure, run_state
 from research.study.study import Study
+from research.version import ROOT
 
 POLL = 3.0  # seconds between two looks at the queue
 COMMANDS = ('sbatch', 'squeue', 'scontrol', 'srun')

@@ -1,12 +1,9 @@
 """Which runs may start: one rule for both executors."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from research.study.graph import Needs
 from research.study.states import RunState
-
-ROOT = Path(__file__).parents[3]  # where a run's process imports this code from
 
 
 def may_start(needs: Needs, states: Mapping[str, RunState], name: str, limit: int, tried: bool) -> bool:

@@ -22,7 +22,7 @@ def preview(asked: Experiment | Study, workdir: Path) -> dict[str, Any]:
             'runs': {name: describe(resolve(run, workdir / name, runs)) for name, run in runs.items()},
         }
     run = complete(asked, workdir, {})
-    validate_run(run)
+    validate_run(run, workdir, {})
     return describe(resolve(run, workdir, {}))
 
 

@@ -55,9 +55,13 @@ def complete(x: Experiment, workdir: Path, siblings: Mapping[str, Complete]) -> 
     return Complete(sources.resolve(x, workdir), True)
 
 
-def validate_run(run: Complete) -> None:
-    """Raises UserError for an experiment that is impossible, whatever its start will be if that is not known."""
-    (validate if run.known else validate_without_start)(run.experiment)
+def validate_run(run: Complete, workdir: Path, siblings: Mapping[str, Complete]) -> None:
+    """Raises UserError for an experiment that is impossible, whatever a start or a teacher will be that is not there yet."""
+    x = run.experiment
+    (validate if run.known else validate_without_start)(x)
+    teacher = find_teacher(x.teacher, workdir, siblings) if run.known and losses.needs_teacher(x.losses) else None
+    if teacher is not None:
+        validate_teacher(x, teacher[0])
 
 
 def validate_runs(study: Study, folder: Path) -> dict[str, Complete]:
@@ -66,7 +70,7 @@ def validate_runs(study: Study, folder: Path) -> dict[str, Complete]:
     for name in order(study.needs):
         try:
             run = found[name] = complete(study.runs[name], folder / name, found)
-            validate_run(run)
+            validate_run(run, folder / name, found)
         except UserError as error:
             raise UserError(f"run '{name}': {error}") from None
     return found
@@ -86,8 +90,6 @@ def resolve(run: Complete, workdir: Path, siblings: Mapping[str, Complete]) -> R
             notes.append(f"teacher='{x.teacher}' is not there yet: FLOPs per step and memory leave it out")
         else:
             teacher, teacher_heads = found
-            if run.known:
-                validate_teacher(x, teacher)
     heads, note = count_heads(x, teacher)
     notes += [note] if note else []
     return Resolved(x, run.known, heads, reads_teacher, teacher, teacher_heads, tuple(notes))
