@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from research.errors import UserError, nearest
+from research.escape import clean
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,10 +22,10 @@ def run_command(command: Callable[[list[str]], int | None], arguments: list[str]
     try:
         return command(arguments) or 0
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {clean(str(error))}', file=sys.stderr)
         return 2
     except OSError as error:
-        print(f'error: {error.strerror or error}{f": {error.filename}" if error.filename else ""}', file=sys.stderr)
+        print(clean(f'error: {error.strerror or error}{f": {error.filename}" if error.filename else ""}'), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)

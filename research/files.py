@@ -1,40 +1,19 @@
-"""Files that a kill never leaves half-written, JSON records and lines, locks, and fingerprints of values."""
+"""Files that a kill never leaves half-written and that links cannot lead astray, locks, and fingerprints of values."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
+import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`; None if the file is missing, half-written or holds something else."""
-    try:
-        record = json.loads(path.read_text(encoding='utf-8'))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def parse_lines(text: str) -> list[dict[str, Any]]:
-    """The JSON objects of a text with one on each line; skips other lines, such as one that a kill cut short."""
-    found = []
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            found.append(record)
-    return found
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects in the lines of `path`; [] if there is no such file."""
-    return parse_lines(path.read_text(encoding='utf-8')) if path.exists() else []
+from research.errors import UserError
 
 
 @contextlib.contextmanager
@@ -49,16 +28,60 @@ def open_part(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def open_part_folder(path: Path) -> Iterator[Path]:
+    """An empty folder of its own, beside `path`. It becomes `path` at the end of the block; after an error it is removed.
+
+    Raises UserError if `path` is not empty, or is a file: nothing that this process has not made is ever removed.
+    """
+    whole = path.absolute()
+    if whole.is_file() or (whole.is_dir() and any(whole.iterdir())):
+        raise UserError(f'{path} exists already: give another folder, or remove it')
+    if whole == Path.cwd() and whole.is_dir():
+        raise UserError(f'{path} is the current folder, which cannot be replaced: give the name of a new folder')
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f'.{whole.name}.', suffix='.part', dir=whole.parent))
+    try:
+        part.chmod(0o777 & ~_umask())  # mkdtemp's folder is for its owner alone
+        yield part
+        part.replace(whole)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def open_append(path: Path) -> IO[str]:
+    """Opens a text file to append to it, created if it is missing. Raises UserError if `path` is a link: it may lead anywhere."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f'{path} is a symbolic link, and a file is written there: remove the link') from None
+        raise
+    return os.fdopen(descriptor, 'a+', encoding='utf-8')
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises UserError if a symbolic link lies anywhere in `folder`, which is about to be written; `folder` itself may be one."""
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            if os.path.islink(os.path.join(place, name)):
+                raise UserError(
+                    f'{os.path.join(place, name)} is a symbolic link, and what is written there would leave {folder}: remove it'
+                )
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes `path` atomically: a reader sees the old content or the new, also after a kill."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_part(path) as part:
         part.write_bytes(content)
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Writes a JSON object atomically."""
-    write_whole(path, (json.dumps(record, indent=2, ensure_ascii=False) + '\n').encode())
 
 
 def take_lock(descriptor: int, shared: bool = False, wait: bool = False) -> bool:

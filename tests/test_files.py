@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from research.files import fingerprint, open_part, parse_lines, read_lines, read_record, take_lock, write_record, write_whole
+from research.errors import UserError
+from research.files import fingerprint, open_append, open_part, open_part_folder, refuse_links, take_lock, write_whole
+from research.records import parse_lines, read_lines, read_record, write_record
 
 WRITE = """
 import sys, time
@@ -78,7 +80,7 @@ def test_a_record_is_written_with_its_folders_and_read_again(tmp_path: Path) -> 
 
 
 def test_lines_that_are_cut_short_or_no_objects_are_skipped(tmp_path: Path) -> None:
-    assert parse_lines('{"step": 1}\n\n[2]\n{"step": 3}\n{"st') == [{'step': 1}, {'step': 3}]
+    assert list(parse_lines([b'{"step": 1}', b'', b'[2]', b'{"step": 3}', b'{"st', b'\\x00\\xff'])) == [{'step': 1}, {'step': 3}]
     assert read_lines(tmp_path / 'none.jsonl') == []
     (tmp_path / 'some.jsonl').write_text('{"step": 1}\n{"step": 2')
     assert read_lines(tmp_path / 'some.jsonl') == [{'step': 1}]
@@ -114,3 +116,33 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
         first.write_text('first')
         second.write_text('second')
     assert path.read_text() == 'first' and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_appears_whole_and_nothing_else_is_removed(tmp_path: Path) -> None:
+    target = tmp_path / 'mine'
+    (tmp_path / 'mine.part').mkdir()
+    with open_part_folder(target) as part:
+        (part / 'a').write_text('a')
+        assert not target.exists()
+    assert (target / 'a').read_text() == 'a' and (target.stat().st_mode & 0o700) == 0o700
+    with pytest.raises(UserError, match='exists already'), open_part_folder(target):
+        pass
+    with pytest.raises(KeyError), open_part_folder(tmp_path / 'other'):
+        raise KeyError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['mine', 'mine.part']
+
+
+def test_links_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / 'target').write_text('precious')
+    folder = tmp_path / 'run'
+    (folder / 'deep').mkdir(parents=True)
+    refuse_links(folder)
+    (folder / 'deep' / 'log.txt').symlink_to(tmp_path / 'target')
+    with pytest.raises(UserError, match='log.txt is a symbolic link'):
+        open_append(folder / 'deep' / 'log.txt')
+    with pytest.raises(UserError, match='log.txt is a symbolic link'):
+        refuse_links(folder)
+    assert (tmp_path / 'target').read_text() == 'precious'
+    with open_append(folder / 'other') as file:
+        file.write('a')
+    assert (folder / 'other').read_text() == 'a'

@@ -17,7 +17,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from numpy.typing import NDArray
 
 from research.data.cutting import Cut, shares
-from research.files import write_record
+from research.records import write_record
 
 SHARD = 2**25  # pieces of a block: 64 MB where ids are uint16
 PARTS: tuple[str, ...] = ('train', 'held_out')

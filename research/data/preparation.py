@@ -29,7 +29,7 @@ from research.data.tokenizers import Vocabulary, vocabulary_of
 from research.data.validation import validate_corpus
 from research.data.workers import cuts
 from research.errors import UserError
-from research.files import write_record
+from research.records import write_record
 
 AT_ONCE = 1024  # sections copied at once
 

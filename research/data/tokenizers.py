@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from research.errors import UserError, choose, nearest
-from research.files import write_record, write_whole
+from research.files import write_whole
+from research.records import write_record
 
 # The names of each special piece: BERT's first, then ALBERT's.
 SPECIAL = {

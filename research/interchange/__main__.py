@@ -16,10 +16,10 @@ from research.checkpoint import Checkpoints
 from research.command import Parser, run_command
 from research.data.tokenizers import load_tokenizer, save_tokenizer
 from research.errors import UserError
-from research.files import write_record
 from research.interchange import reading, writing
 from research.interchange.reading import ReportRow
 from research.interchange.weights import find_weight_files
+from research.records import write_record
 from research.runs import sources
 from research.runs.environment import describe_environment
 from research.runs.folder import Parameters, Result, write_environment, write_result

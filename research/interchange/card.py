@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from research import costs
-from research.files import read_record
 from research.models.architecture import Architecture
 from research.models.sharing import count_groups
+from research.records import read_record
 from research.runs.folder import read_environment, read_result
 from research.surgery import Donor
 

@@ -9,7 +9,7 @@ from research.data import feed as feeds
 from research.data import tokenizers
 from research.errors import UserError
 from research.experiment import Experiment
-from research.files import write_record
+from research.records import write_record
 from research.runs.environment import describe_environment
 from research.runs.folder import read_environment, write_environment
 

@@ -17,6 +17,7 @@ from research.data.facts import SupervisedFacts
 from research.evaluation import scoring, smoothness
 from research.evaluation.measures import evaluate
 from research.models.heads import HEADS, Model, encode, score
+from research.records import to_json
 from research.runs.folder import (
     Baseline,
     Parameters,
@@ -25,7 +26,6 @@ from research.runs.folder import (
     Smoothness,
     read_metrics,
     seconds_so_far,
-    to_json,
     write_result,
 )
 from research.runs.measuring import measure_split, selecting_metric

@@ -1,13 +1,11 @@
 """The records of a run's folder: result.json, environment.json and metrics.jsonl. Nothing here loads jax."""
 
-import collections.abc
 import dataclasses
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from research.files import read_lines, read_record, write_record
+from research.records import read_as, read_lines, to_json, write_record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Environment:
 
 def read_result(folder: Path) -> Result | None:
     """The result.json of a run; None if it is missing, half-written or no Result."""
-    return _read(Result, folder / 'result.json')
+    return read_as(Result, folder / 'result.json')
 
 
 def write_result(folder: Path, result: Result) -> dict[str, Any]:
@@ -106,50 +104,12 @@ def write_result(folder: Path, result: Result) -> dict[str, Any]:
 
 def read_environment(folder: Path) -> Environment | None:
     """The environment.json of a run; None if it is missing, half-written or no Environment."""
-    return _read(Environment, folder / 'environment.json')
+    return read_as(Environment, folder / 'environment.json')
 
 
 def write_environment(folder: Path, environment: Environment) -> None:
     """Writes environment.json."""
     write_record(folder / 'environment.json', to_json(environment))
-
-
-def to_json(value: Any) -> Any:
-    """A record as JSON values; a field with a default is left out where it has that value."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        values = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {field.name: to_json(each) for field, each in values.items() if each != field.default}
-    if isinstance(value, Mapping):
-        return {name: to_json(each) for name, each in value.items()}
-    return [to_json(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _read(kind: Any, path: Path) -> Any:
-    record = read_record(path)
-    try:
-        return None if record is None else _parse(kind, record)
-    except (TypeError, ValueError):
-        return None
-
-
-def _parse(kind: Any, value: Any) -> Any:
-    """`value` as a `kind`: a record, a mapping, a tuple, a plain value or None. TypeError or ValueError if it does not fit.
-
-    Keys that a record does not have are left out: a later version may have written them.
-    """
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        return typing.cast(Any, kind)(**{name: _parse(hint, value[name]) for name, hint in hints.items() if name in value})
-    inner = typing.get_args(kind)
-    if type(None) in inner:
-        return None if value is None else _parse(inner[0], value)
-    if typing.get_origin(kind) is collections.abc.Mapping and isinstance(value, dict):
-        return {name: _parse(inner[1], each) for name, each in value.items()}
-    if typing.get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_parse(inner[0], each) for each in value)
-    if kind is not Any and type(value) is not kind and not (kind is float and type(value) is int):
-        raise ValueError(f'{value!r} is no {kind}')
-    return value
 
 
 # ---- metrics.jsonl --------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import rich.console
 import rich.progress
 import tensorboardX
 
-from research.files import read_lines, write_whole
+from research.files import write_whole
+from research.records import read_lines
 
 
 class Log:

@@ -10,10 +10,11 @@ from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.models.heads import Model
 from research.objectives import losses
+from research.records import to_json
 from research.runs import lock, memory, sources
 from research.runs.definition import begin_folder
 from research.runs.ending import finish
-from research.runs.folder import read_result, to_json, wall_so_far
+from research.runs.folder import read_result, wall_so_far
 from research.runs.log import Log, rewind
 from research.runs.opening import Parts, first_state, introduce, load_data, number_of_steps
 from research.runs.training import fit

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from research.files import parse_lines, read_lines
+from research.records import parse_lines, read_lines
 
 TAIL = 16_384  # bytes: some dozens of lines
 
@@ -14,7 +14,7 @@ def read_last_lines(path: Path) -> list[dict[str, float]]:
         with path.open('rb') as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - TAIL))
-            return [line for line in parse_lines(file.read().decode(errors='replace')) if 'step' in line]
+            return [line for line in parse_lines(file) if 'step' in line]
     except FileNotFoundError:
         return []
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from research.errors import UserError
 from research.experiment import Experiment
-from research.files import read_record, write_record
+from research.records import read_record, write_record
 from research.study.columns import Column
 from research.study.graph import order
 from research.study.states import begun

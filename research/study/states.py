@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from research.files import read_record, write_record
+from research.records import read_record, write_record
 from research.runs import lock
 from research.runs.folder import read_result
 from research.study.graph import Needs, order

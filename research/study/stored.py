@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
-from research.files import read_record
+from research.records import read_record
 from research.study.graph import siblings
 
 

@@ -19,9 +19,9 @@ from research.interchange import reading, writing
 from research.interchange.tensor_names import flatten
 from research.models.architecture import Architecture
 from research.models.heads import Model, initialise
+from research.records import to_json
 from research.runs import run as runs
 from research.runs import sources
-from research.runs.folder import to_json
 from research.surgery import Donor
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from research.errors import UserError
-from research.files import read_record, write_record
 from research.interchange import __main__ as interchange
 from research.interchange import card
+from research.records import read_record, write_record
 from research.runs import run as runs
 from research.runs import sources
 from research.runs.folder import (

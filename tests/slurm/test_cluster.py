@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from research.experiment import Experiment
-from research.files import read_record
+from research.records import read_record
 from research.study.execution import queue
 from research.wire import to_wire
 

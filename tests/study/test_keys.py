@@ -6,7 +6,7 @@ import pytest
 
 from research.errors import UserError
 from research.experiment import Experiment
-from research.files import read_record, write_record
+from research.records import read_record, write_record
 from research.runs.folder import read_result
 from research.study.columns import COLLAPSED, COLUMNS, SCORE, Column
 from research.study.keys import NAMES, SPLITS, validate_key

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from research.errors import UserError
-from research.files import write_record
+from research.records import write_record
 from research.runs import lock
 from research.runs.folder import read_result
 from research.study.ledger import enter, read_own

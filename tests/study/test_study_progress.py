@@ -14,9 +14,9 @@ from research import costs
 from research.data.settings import Data
 from research.errors import UserError
 from research.experiment import Experiment, Run
-from research.files import write_record
 from research.objectives.losses import Losses, Soft
 from research.optim import Optimizer
+from research.records import write_record
 from research.runs import lock
 from research.runs import run as runs
 from research.runs.folder import read_environment

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from research.errors import UserError
-from research.files import read_record
+from research.records import read_record
 from research.study.graph import Needs
 from research.study.states import RunState, run_state, run_states
 

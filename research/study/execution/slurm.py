@@ -15,7 +15,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from research.errors import UserError
-from research.files import read_record, write_record
+from research.records import read_record, write_record
 from research.runs import lock
 from research.study.execution.attempt import start_run
 from research.study.execution.monitor import Monitor

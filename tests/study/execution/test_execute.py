@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from research.errors import UserError
-from research.files import write_record
+from research.records import write_record
 from research.runs import lock
 from research.study.execution import attempt, execute, local
 from research.study.execution.execute import EXECUTORS, prepare, run_study, select
@@ -31,7 +31,7 @@ FAKE = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
 from research.runs import lock
-from research.files import read_record, write_record
+from research.records import read_record, write_record
 
 folder, name = Path(sys.argv[1]), sys.argv[2]
 assert sys.argv[3].startswith('--cores=') and sys.argv[4] == '--tied'

@@ -1,0 +1,64 @@
+"""JSON from strangers: one line for all that is not a value that can be used."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from research.errors import UserError
+from research.records import parse_json, read_json, read_lines, read_object, read_text, write_record
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '{',
+        '[' * 100_000 + ']' * 100_000,
+        '[' * 200 + ']' * 200,
+        '9' * 5000,
+        '9' * 401,
+        '1e999',
+        'NaN',
+        '[-Infinity]',
+        r'"\ud800"',
+        r'{"\uDfff": 1}',
+        '',
+        '1 2',
+    ],
+)
+def test_what_is_no_json_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(UserError, match='^the file is not JSON') as caught:
+        parse_json(text, 'the file')
+    assert '\n' not in str(caught.value) and len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize('value', [None, 1.5, 'a\\ud', '😀', [[[]]], {'a': [1, {'b': -(10**300)}]}])
+def test_json_is_read(value: object) -> None:
+    assert parse_json(json.dumps(value), '') == value
+    assert parse_json('\ufeff' + json.dumps(value, ensure_ascii=False), '') == value
+
+
+def test_a_file_is_bounded_and_utf8(tmp_path: Path) -> None:
+    path = tmp_path / 'a.json'
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_object(path) == {'a': 1} and read_text(path) == '{"a": 1}'
+    with pytest.raises(UserError, match='larger than 5 bytes'):
+        read_json(path, size=5)
+    path.write_bytes(b'["\xe9"]')
+    with pytest.raises(UserError, match=r'not UTF-8 \(byte 2\)'):
+        read_json(path)
+    path.write_text('[1]')
+    with pytest.raises(UserError, match='not a JSON object'):
+        read_object(path)
+
+
+def test_lines_of_a_power_loss_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / 'metrics.jsonl'
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n' + bytes(4000))
+    assert read_lines(path) == [{'step': 1}, {'step': 2}]
+
+
+def test_a_record_is_always_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='JSON'):
+        write_record(tmp_path / 'a.json', {'loss': float('nan')})
+    assert not list(tmp_path.iterdir())
