@@ -1,4 +1,4 @@
-"""A long run: memory, open files and threads stay flat over 20,000 steps with evaluations and checkpoints, and the log is bounded."""
+"""A long run: memory, open files and threads stay flat over 20,000 steps that also evaluate and save, and the log is bounded."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def test_20000_steps_grow_by_less_than_a_megabyte_per_thousand(root: Path, tiny:
     assert len(steps) >= 10, found
     memory, files, threads = (np.array([found[step][part] for step in steps]) for part in range(3))
     growth = np.polyfit(steps / 1000, memory, 1)[0]
-    print({step: each for step, each in found.items()}, f'{growth:.3f} MB per 1,000 steps')
+    print(found, f'{growth:.3f} MB per 1,000 steps')
     assert growth < 1, found
     assert files.max() <= files[0] + 3 and threads.max() <= threads[0] + 3, found
     lines = STEPS // 50 + 2 * STEPS // EVERY + 50
