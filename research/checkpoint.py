@@ -50,6 +50,8 @@ class Checkpoints:
         training = {'step': state.step, 'key': state.key, 'moments': state.moments}
         if state.average is not None:  # readers of the model get the average; training continues from these
             training['params'] = state.params
+        if state.losses is not None:
+            training['losses'] = state.losses
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(params=ocp.args.StandardSave(evaluated(state)), training=ocp.args.StandardSave(training)),
@@ -59,6 +61,10 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The newest step on disk; None if there is none."""
         return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """The steps on disk, the oldest first."""
+        return sorted(self._manager.all_steps())
 
     def best(self) -> int | None:
         """The step with the best score, the earliest of equals; None if none has a score."""
@@ -71,6 +77,8 @@ class Checkpoints:
         training = {'step': abstract.step, 'key': abstract.key, 'moments': abstract.moments}
         if abstract.average is not None:
             training['params'] = abstract.params
+        if abstract.losses is not None:
+            training['losses'] = abstract.losses
         found = self._manager.restore(
             step,
             args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract.params), training=ocp.args.StandardRestore(training)),

@@ -13,6 +13,7 @@ from research.data import steps
 from research.errors import UserError
 from research.objectives import losses
 from research.runs.folder import seconds_so_far
+from research.runs.guard import BACK, Guard, is_due
 from research.runs.measuring import is_exhausted, measure_split, read_scores, selecting_metric, watched_split
 from research.runs.opening import Parts
 from research.train import State
@@ -26,6 +27,7 @@ class Recorder:
         self._losses = ('loss', *losses.active(parts.x.losses))
         # The first step of each length is mostly compilation, which says nothing about the speed.
         self._compiled = (first + 1, steps.boundary(parts.x.data, parts.steps) + 1)
+        self.guard = Guard(parts, first)
         self._before = seconds_so_far(parts.workdir)
         self._begin = self._window = time.monotonic()
         self._tokens = 0.0
@@ -34,23 +36,35 @@ class Recorder:
         """The seconds of training so far, all sessions of the run together."""
         return self._before + time.monotonic() - self._begin
 
-    def record(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Logs one step if `run.log_every` asks for it. Raises UserError if a number is not finite."""
+    def record(self, step: int, metrics: Mapping[str, jax.Array]) -> bool:
+        """Logs one step if `run.log_every` asks for it or it was skipped. Returns whether the run goes on (`Guard.accept`)."""
         parts = self._parts
         values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
-        _refuse_broken(parts, step, values)
+        goes_on = self.guard.accept(step, values)
         self._tokens += values.pop('tokens')
+        skipped = values.pop('skipped')
         now = time.monotonic()
         if step in self._compiled:
             self._tokens, self._window = 0.0, now
-        if step % parts.x.run.log_every and step != parts.steps:
-            return
-        speed = self._tokens / max(now - self._window, 1e-9) if self._tokens else None
+        if skipped:  # JSON has no number that is not finite
+            values = {name: value for name, value in values.items() if math.isfinite(value)} | {'skipped': skipped}
+        due = is_due(parts, step, parts.x.run.log_every)
+        speed = self._tokens / max(now - self._window, 1e-9) if self._tokens and due else None
         if speed is not None:
             values['tokens_per_second'] = speed
-        parts.log.numbers(step, {'seconds': self.seconds(), **{f'train/{name}': value for name, value in values.items()}})
-        parts.log.progress(step, {name: values[name] for name in self._losses}, speed)
-        self._tokens, self._window = 0.0, now
+        if due or skipped:
+            parts.log.numbers(step, {'seconds': self.seconds(), **{f'train/{name}': value for name, value in values.items()}})
+        if due:
+            parts.log.progress(step, {name: values[name] for name in self._losses if name in values}, speed)
+            self._tokens, self._window = 0.0, now
+        return goes_on
+
+    def go_back(self, step: int, state: State) -> State:
+        """`Guard.go_back`, logged as a number of `step`."""
+        with self.paused():
+            state, found = self.guard.go_back(step, state)
+        self._parts.log.numbers(step, {'seconds': self.seconds(), BACK: found})
+        return state
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -63,48 +77,37 @@ class Recorder:
             self._begin += time.monotonic() - pause
 
 
-def _refuse_broken(parts: Parts, step: int, values: Mapping[str, float]) -> None:
-    broken = [name for name, value in values.items() if not math.isfinite(value)]
-    if broken:
-        good = parts.checkpoints.latest()
-        last = f'the last good checkpoint is that of step {good}' if good else 'there is no checkpoint yet'
-        raise UserError(
-            f'step {step}: {", ".join(broken)} is not finite; {last} in {parts.workdir}. '
-            'Try a lower --config.optimizer.lr or a longer warm-up'
-        )
-
-
 def compile_step(parts: Parts) -> tuple[Callable[..., Any], dict[str, Any]]:
     """(the compiled step, what it is given as `frozen`: the teacher's parameters on the devices, if there is a teacher)."""
     x, plan, teacher = parts.x, parts.plan, parts.teacher
     frozen = {'teacher': plan.put_state(jax.tree.map(jax.numpy.asarray, teacher.params))} if teacher else {}
-    step = train.make_step(parts.model, teacher.model if teacher else None, x.losses, x.optimizer, parts.steps, x.run.accumulate)
+    step = train.make_step(
+        parts.model,
+        teacher.model if teacher else None,
+        x.losses,
+        x.optimizer,
+        parts.steps,
+        x.run.accumulate,
+        x.run.spike,
+        x.run.gradient_norms,
+    )
     return plan.compile(step, donate=True), frozen
 
 
 def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]]:
     """Trains from step `first` to the last, evaluates and saves on the way; returns also what the last evaluation measured.
 
-    Metrics of step k − 1 are read while step k runs. A finished run is not evaluated again.
+    A finished run is not evaluated again.
     """
     x, scores, measured = parts.x, read_scores(parts), dict[str, float]()
     if not parts.steps or is_exhausted(x.run.patience, scores):
         return state, measured
-    compiled, frozen = compile_step(parts)
     recorder = Recorder(parts, first)
-    pending = None
-    for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
-        state, metrics = compiled(state, frozen, parts.plan.put_batch(batch))
-        if pending is not None:
-            recorder.record(*pending)
-        pending = step, metrics
-        evaluates = watched_split(parts) in parts.feed.evaluation and _is_due(parts, step, x.run.evaluate_every)
-        if not evaluates and not _is_due(parts, step, x.run.checkpoint_every):
-            continue
-        recorder.record(*pending)
-        pending, score, seconds = None, None, recorder.seconds()
+    training = _train(parts, state, first, recorder)
+    for step, state in training:
+        score, seconds = None, recorder.seconds()
         with recorder.paused():
-            if evaluates:
+            if _evaluates(parts, step):
                 measured, score = _evaluate(parts, state, step, seconds)
                 scores += [] if score is None else [score]
             parts.checkpoints.save(state, score)
@@ -114,13 +117,44 @@ def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]
     return state, measured
 
 
-def _is_due(parts: Parts, step: int, every: int) -> bool:
-    return step == parts.steps or bool(every and step % every == 0)
+def _train(parts: Parts, state: State, first: int, recorder: Recorder) -> Iterator[tuple[int, State]]:
+    """Trains from step `first` to the last; yields (step, state) where the state is to be saved.
+
+    That is where an evaluation or a checkpoint is due, and where the run went back to an earlier checkpoint. Metrics of step k − 1
+    are read while step k runs.
+    """
+    compiled, frozen = compile_step(parts)
+    while first < parts.steps:
+        unread: list[tuple[int, dict[str, jax.Array]]] = []
+        for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
+            state, metrics = compiled(state, frozen, parts.plan.put_batch(batch))
+            unread.append((step, metrics))
+            due = _evaluates(parts, step) or is_due(parts, step, parts.x.run.checkpoint_every)
+            read, unread = (unread, []) if due else (unread[:-1], unread[-1:])
+            broken = next((number for number, metrics in read if not recorder.record(number, metrics)), None)
+            if broken is not None:
+                first, state = broken, recorder.go_back(broken, state)
+                yield first, state
+                break
+            if due:
+                yield step, state
+        else:
+            return
+
+
+def _evaluates(parts: Parts, step: int) -> bool:
+    return watched_split(parts) in parts.feed.evaluation and is_due(parts, step, parts.x.run.evaluate_every)
 
 
 def _evaluate(parts: Parts, state: State, step: int, seconds: float) -> tuple[dict[str, float], float | None]:
     """Measures the watched split and logs it: (its numbers, the one that selects checkpoints)."""
     found, _ = measure_split(parts, train.evaluated(state), watched_split(parts))
+    broken = [name for name, value in found.items() if not math.isfinite(value)]
+    if broken:
+        raise UserError(
+            f'step {step}: {", ".join(broken)} is not finite: the weights are broken. '
+            'Try a lower --config.optimizer.lr or a longer warm-up'
+        )
     parts.log.numbers(step, {'seconds': seconds, **found})
     parts.log.line(f'step {step} ' + ' '.join(f'{name} {value:.4f}' for name, value in found.items()))
     name = selecting_metric(parts)
