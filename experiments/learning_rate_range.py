@@ -8,24 +8,6 @@ lowest is within a factor of √10, one step of the sweep, of the best constant 
 under the table hold if the sweep brackets the best rate; if one does not, move RATES.
 """
 
-import dataclasses
-import math
-import statistics
-import sys
-from pathlib import Path
-
-from configs import bert
-from experiments.papers import load_recipe, make_narrow
-from research.data.settings import Data
-from research.errors import UserError
-from research.experiment import Experiment, Run
-from research.objectives.losses import Losses, Plain
-from research.optim import Optimizer
-from research.study.columns import COLUMNS
-from research.study.curves import read_curve
-from research.study.stored import read_metric
-from research.study.study import Claim, Row, Study, Table
-
 SIZES = ('tiny', 'small', 'paper')
 STEPS = {'tiny': 20, 'small': 300, 'paper': 2000}
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)

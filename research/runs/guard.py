@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
+from research.checkpoint import list_steps
 from research.errors import UserError
 from research.runs.folder import read_metrics
 from research.runs.opening import Parts
@@ -58,7 +59,7 @@ class Guard:
         """
         parts, first_bad = self._parts, step - self._row + 1
         parts.checkpoints.wait()
-        good = [saved for saved in parts.checkpoints.steps() if saved < first_bad]
+        good = [saved for saved in list_steps(parts.workdir / 'checkpoints') if saved < first_bad]
         # A checkpoint that a signal asked for would be another one than in a run without that signal.
         planned = [saved for saved in good if self._is_planned(saved)]
         found = max(planned or good, default=0)

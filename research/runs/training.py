@@ -1,6 +1,7 @@
 """The loop of a run: steps, evaluation, checkpoints."""
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,11 +11,12 @@ import jax
 
 from research import train
 from research.data import steps
-from research.errors import UserError
+from research.errors import Interrupted, UserError
 from research.objectives import losses
+from research.runs import signals
 from research.runs.folder import seconds_so_far
 from research.runs.guard import BACK, Guard, is_due
-from research.runs.measuring import is_exhausted, measure_split, read_scores, selecting_metric, watched_split
+from research.runs.measuring import is_exhausted, measure_split, read_scores, selecting_metric, was_measured, watched_split
 from research.runs.opening import Parts
 from research.train import State
 
@@ -97,31 +99,29 @@ def compile_step(parts: Parts) -> tuple[Callable[..., Any], dict[str, Any]]:
 def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]]:
     """Trains from step `first` to the last, evaluates and saves on the way; returns also what the last evaluation measured.
 
-    A finished run is not evaluated again.
+    A finished run is not evaluated again. After a signal the state is saved at the end of the step, and Interrupted is raised.
     """
     x, scores, measured = parts.x, read_scores(parts), dict[str, float]()
     if not parts.steps or is_exhausted(x.run.patience, scores):
         return state, measured
     recorder = Recorder(parts, first)
-    training = _train(parts, state, first, recorder)
-    for step, state in training:
-        score, seconds = None, recorder.seconds()
-        with recorder.paused():
-            if _evaluates(parts, step):
-                measured, score = _evaluate(parts, state, step, seconds)
-                scores += [] if score is None else [score]
-            parts.checkpoints.save(state, score)
-        if is_exhausted(x.run.patience, scores):
-            parts.log.line(f'stops at step {step}: no better {selecting_metric(parts)} in {x.run.patience} evaluations')
-            break
+    with signals.postponed() as signal:
+        # A signal came during that evaluation.
+        unmeasured = [(first, state)] if first and _evaluates(parts, first) and not was_measured(parts, first) else []
+        pauses = itertools.chain(unmeasured, _train(parts, state, first, recorder, signal))
+        for step, state in pauses:
+            measured = _pause(parts, recorder, state, step, scores, signal)
+            if is_exhausted(x.run.patience, scores):
+                parts.log.line(f'stops at step {step}: no better {selecting_metric(parts)} in {x.run.patience} evaluations')
+                break
     return state, measured
 
 
-def _train(parts: Parts, state: State, first: int, recorder: Recorder) -> Iterator[tuple[int, State]]:
+def _train(parts: Parts, state: State, first: int, recorder: Recorder, signal: signals.Pending) -> Iterator[tuple[int, State]]:
     """Trains from step `first` to the last; yields (step, state) where the state is to be saved.
 
-    That is where an evaluation or a checkpoint is due, and where the run went back to an earlier checkpoint. Metrics of step k − 1
-    are read while step k runs.
+    That is where an evaluation or a checkpoint is due, after a signal, and where the run went back to an earlier checkpoint.
+    Metrics of step k − 1 are read while step k runs.
     """
     compiled, frozen = compile_step(parts)
     while first < parts.steps:
@@ -129,7 +129,7 @@ def _train(parts: Parts, state: State, first: int, recorder: Recorder) -> Iterat
         for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
             state, metrics = compiled(state, frozen, parts.plan.put_batch(batch))
             unread.append((step, metrics))
-            due = _evaluates(parts, step) or is_due(parts, step, parts.x.run.checkpoint_every)
+            due = _evaluates(parts, step) or is_due(parts, step, parts.x.run.checkpoint_every) or signal.number is not None
             read, unread = (unread, []) if due else (unread[:-1], unread[-1:])
             broken = next((number for number, metrics in read if not recorder.record(number, metrics)), None)
             if broken is not None:
@@ -142,18 +142,42 @@ def _train(parts: Parts, state: State, first: int, recorder: Recorder) -> Iterat
             return
 
 
+def _pause(
+    parts: Parts, recorder: Recorder, state: State, step: int, scores: list[float], signal: signals.Pending
+) -> dict[str, float]:
+    """Evaluates `state` if that is due, saves it, and returns what was measured; adds the score to `scores`.
+
+    Raises Interrupted after a signal, once the state is on disk. An evaluation that a signal ends is made anew in the next session.
+    """
+    measured, score, seconds = dict[str, float](), None, recorder.seconds()
+    with recorder.paused():
+        if _evaluates(parts, step):
+            with contextlib.suppress(Interrupted):
+                measured, score = _evaluate(parts, state, step, seconds, signal)
+        scores += [] if score is None else [score]
+        parts.checkpoints.save(state, score)
+        if signal.number is not None:
+            parts.checkpoints.wait()
+            parts.log.line(f'stopped by {signal.name()}: the state of step {step} is saved')
+            raise Interrupted(signal.number, f'{parts.workdir.name}: the same command continues from step {step}')
+    return measured
+
+
 def _evaluates(parts: Parts, step: int) -> bool:
+    """Whether the watched split is evaluated at `step`."""
     return watched_split(parts) in parts.feed.evaluation and is_due(parts, step, parts.x.run.evaluate_every)
 
 
-def _evaluate(parts: Parts, state: State, step: int, seconds: float) -> tuple[dict[str, float], float | None]:
-    """Measures the watched split and logs it: (its numbers, the one that selects checkpoints)."""
-    found, _ = measure_split(parts, train.evaluated(state), watched_split(parts))
+def _evaluate(
+    parts: Parts, state: State, step: int, seconds: float, signal: signals.Pending
+) -> tuple[dict[str, float], float | None]:
+    """Measures the watched split and logs it: (its numbers, the one that selects checkpoints). A signal raises Interrupted."""
+    found, _ = measure_split(parts, train.evaluated(state), watched_split(parts), between=signal.stop_between)
     broken = [name for name, value in found.items() if not math.isfinite(value)]
     if broken:
         raise UserError(
             f'step {step}: {", ".join(broken)} is not finite: the weights are broken. '
-            'Try a lower --config.optimizer.lr or a longer warm-up'
+            'Try a lower --config.optimizer.lr or a longer warm-up in another --workdir'
         )
     parts.log.numbers(step, {'seconds': seconds, **found})
     parts.log.line(f'step {step} ' + ' '.join(f'{name} {value:.4f}' for name, value in found.items()))
