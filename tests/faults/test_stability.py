@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from research import train
 from research.checkpoint import Checkpoints, read_params
 from research.data.feed import Feed
-from research.errors import UserError
+from research.errors import Interrupted, UserError
 from research.experiment import Experiment
 from research.runs import folder as run_folder
 from research.runs import run as runs
@@ -29,12 +31,17 @@ class Killed(BaseException):
 
 
 class Poisoned:
-    """The batches of a feed, some of which make the loss NaN, or huge; the run is killed where it asks for batch `dies`."""
+    """The batches of a feed, some of which make the loss NaN, or huge.
 
-    def __init__(self, train: Any, nan: set[int], huge: set[int], dies: int) -> None:
-        self._train, self._nan, self._huge, self._dies = train, nan, huge, dies
+    The run is killed where it asks for the batch of step `dies`, and gets SIGTERM where it asks for that of step `stops`.
+    """
+
+    def __init__(self, train: Any, nan: set[int], huge: set[int], dies: int, stops: int) -> None:
+        self._train, self._nan, self._huge, self._dies, self._stops = train, nan, huge, dies, stops
 
     def __getitem__(self, step: int) -> Any:
+        if step + 1 == self._stops:
+            os.kill(os.getpid(), signal.SIGTERM)
         if step + 1 == self._dies:
             raise Killed
         batch = dict(self._train[step])
@@ -48,15 +55,15 @@ class Poisoned:
 
 @pytest.fixture
 def start(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """start(name, nan, huge, dies, changes) -> the result of a run of 24 steps, a checkpoint every 4, steps of which are broken."""
+    """start(name, nan, huge, dies, stops, changes) -> the result of a run of 24 steps, a checkpoint every 4, steps of which are broken."""
     first = jax.devices()[:1]
     monkeypatch.setattr(jax, 'devices', lambda: first)
     load = runs.load_data
 
-    def start(name: str, nan: Any = (), huge: Any = (), dies: int = 0, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    def start(name: str, nan: Any = (), huge: Any = (), dies: int = 0, stops: int = 0, changes: Any = None) -> dict[str, Any]:
         def poisoned(*given: Any) -> Feed:
             feed = load(*given)
-            return dataclasses.replace(feed, train=Poisoned(feed.train, set(nan), set(huge), dies))
+            return dataclasses.replace(feed, train=Poisoned(feed.train, set(nan), set(huge), dies, stops))
 
         x = tiny('bert', {'run.steps': 24, 'run.checkpoint_every': 4, 'run.log_every': 3, 'optimizer.lr': 1e-3, **(changes or {})})
         with pytest.MonkeyPatch.context() as patch:
@@ -123,6 +130,17 @@ def test_a_run_that_goes_back_and_is_killed_on_the_way_ends_with_the_same_bits(s
     assert_same(tmp_path / 'whole', tmp_path / 'killed')
 
 
+def test_the_checkpoint_of_a_signal_is_none_to_go_back_to(start: Start, tmp_path: Path) -> None:
+    bad = {11, 12, 13, 14}
+    start('whole', nan=bad)
+    with pytest.raises(Interrupted):
+        start('stopped', nan=bad, stops=10)
+    start('stopped', nan=bad)
+    assert 'stopped by SIGTERM: the state of step 10 is saved' in (tmp_path / 'stopped' / 'log.txt').read_text()
+    assert 'goes back to the checkpoint of step 8' in (tmp_path / 'stopped' / 'log.txt').read_text()
+    assert_same(tmp_path / 'whole', tmp_path / 'stopped')
+
+
 def test_a_run_that_breaks_again_there_stops_with_one_line(start: Start, tmp_path: Path) -> None:
     bad = {*range(11, 25)}
     said = []
@@ -159,7 +177,7 @@ def test_without_a_checkpoint_there_is_nowhere_to_go_back_to(start: Start) -> No
 
 
 def test_a_run_of_broken_weights_is_refused_at_its_evaluation(start: Start, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'step 2: dev/loss.* not finite: the weights are broken\. Try a lower --config'):
+    with pytest.raises(UserError, match=r'step 2: dev/mlm, dev/nsp is not finite: the weights are broken\. Try a lower --config'):
         start('run', changes={'optimizer.lr': 1e38, 'optimizer.warmup': 0.0, 'run.steps': 2})
 
 
