@@ -55,7 +55,7 @@ class Poisoned:
 
 @pytest.fixture
 def start(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """start(name, nan, huge, dies, stops, changes) -> the result of a run of 24 steps, a checkpoint every 4, steps of which are broken."""
+    """start(name, nan, huge, dies, stops, changes) -> the result of a run of 24 steps, some broken, with a checkpoint every 4."""
     first = jax.devices()[:1]
     monkeypatch.setattr(jax, 'devices', lambda: first)
     load = runs.load_data
