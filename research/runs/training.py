@@ -14,7 +14,7 @@ from research.errors import UserError
 from research.objectives import losses
 from research.runs.folder import seconds_so_far
 from research.runs.measuring import is_exhausted, measure_split, read_scores, selecting_metric, watched_split
-from research.runs.opening import Parts
+from research.runs.opening import Bench, Parts
 from research.train import State
 
 
@@ -74,11 +74,11 @@ def _refuse_broken(parts: Parts, step: int, values: Mapping[str, float]) -> None
         )
 
 
-def compile_step(parts: Parts) -> tuple[Callable[..., Any], dict[str, Any]]:
+def compile_step(bench: Bench) -> tuple[Callable[..., Any], dict[str, Any]]:
     """(the compiled step, what it is given as `frozen`: the teacher's parameters on the devices, if there is a teacher)."""
-    x, plan, teacher = parts.x, parts.plan, parts.teacher
+    x, plan, teacher = bench.x, bench.plan, bench.teacher
     frozen = {'teacher': plan.put_state(jax.tree.map(jax.numpy.asarray, teacher.params))} if teacher else {}
-    step = train.make_step(parts.model, teacher.model if teacher else None, x.losses, x.optimizer, parts.steps, x.run.accumulate)
+    step = train.make_step(bench.model, teacher.model if teacher else None, x.losses, x.optimizer, bench.steps, x.run.accumulate)
     return plan.compile(step, donate=True), frozen
 
 
