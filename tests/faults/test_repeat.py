@@ -123,7 +123,8 @@ def flip(folder: Path, step: int, mask: int, where: tuple[str, ...] = ('encoder'
     weights.reshape(-1).view(np.uint32)[np.abs(weights).argmax()] ^= mask
     block[where[-1]] = jax.device_put(weights, block[where[-1]].sharding)
     checkpoints.close()
-    shutil.rmtree(folder / 'checkpoints' / str(step))
+    for later in [each for each in reopening.list_checkpoints(folder) if each >= step]:  # Orbax saves no step before another
+        shutil.rmtree(folder / 'checkpoints' / str(later))
     checkpoints = Checkpoints(folder / 'checkpoints', keep=9)
     checkpoints.save(state)
     checkpoints.close()
