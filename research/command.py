@@ -1,11 +1,14 @@
 """The parts that all command lines share: a parser, exit statuses, and --config.KEY=VALUE."""
 
 import argparse
+import contextlib
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
-from research.errors import UserError, nearest
+from research.errors import Interrupted, UserError, nearest
 from research.escape import clean
 
 
@@ -18,18 +21,39 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_command(command: Callable[[list[str]], int | None], arguments: list[str], interrupted: str = 'interrupted') -> int:
-    """Runs one command line. Returns its exit status (None becomes 0); 2 after a UserError or an OSError, 130 if interrupted."""
+    """Runs one command line. Returns its exit status (None becomes 0): 2 after a UserError or an OSError.
+
+    SIGTERM ends a command as Ctrl-C does: what it has begun is cleaned up, and the status is 128 + the signal's number.
+    """
     try:
-        return command(arguments) or 0
+        with ending_by_sigterm():
+            return command(arguments) or 0
     except UserError as error:
         print(f'error: {clean(str(error))}', file=sys.stderr)
         return 2
     except OSError as error:
         print(clean(f'error: {error.strerror or error}{f": {error.filename}" if error.filename else ""}'), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(str(error) or interrupted, file=sys.stderr)
+        return 128 + (error.signal if isinstance(error, Interrupted) else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def ending_by_sigterm() -> Iterator[None]:
+    """Within the block SIGTERM raises Interrupted, if it did nothing but end the process before."""
+
+    def end(number: int, frame: object) -> None:
+        raise Interrupted(number)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def parse_changes(rest: list[str], known: Iterable[str], flags: str) -> dict[str, str]:

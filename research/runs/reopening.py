@@ -103,19 +103,19 @@ def find_heads(params: Any) -> Heads:
     return tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
 
 
-def list_checkpoints(folder: Path) -> list[int]:
-    """The steps of the whole checkpoints of a run, in order."""
-    place = folder / 'checkpoints'
-    return sorted(int(path.name) for path in place.iterdir() if path.name.isdigit()) if place.is_dir() else []
-
-
 class DamagedError(Exception):
     """A checkpoint that cannot be read; the message says which and why."""
 
 
 @contextlib.contextmanager
 def reading(folder: Path, step: int) -> Iterator[checkpoint.Checkpoints]:
-    """The checkpoints of a run, to read that of `step` alone. Raises DamagedError for whatever reading raises in the block."""
+    """The checkpoints of a run, to read that of `step` alone.
+
+    Raises DamagedError if a file of that is not as it was written, and for whatever reading raises in the block.
+    """
+    damage = checkpoint.find_damage(folder / 'checkpoints' / str(step))
+    if damage:
+        raise DamagedError(f'the checkpoint of step {step} is damaged: {damage}')
     checkpoints = checkpoint.Checkpoints(folder / 'checkpoints', read_only=True)
     try:
         yield checkpoints

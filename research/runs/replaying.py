@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 
 from research import train
+from research.checkpoint import list_steps
 from research.errors import UserError
 from research.experiment import Experiment
 from research.runs.comparing import Comparison, Say
@@ -14,7 +15,7 @@ from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import read_metrics
 from research.runs.measuring import measure_split, watched_split
 from research.runs.opening import Bench, first_state
-from research.runs.reopening import DamagedError, begin_process, list_checkpoints, open_start, read_run, reading, reopen
+from research.runs.reopening import DamagedError, begin_process, open_start, read_run, reading, reopen
 from research.runs.training import compile_step
 from research.train import State
 
@@ -39,7 +40,7 @@ def replay(folder: Path, step: int, say: Say) -> bool:
     logged = _read_log(folder)
     target = _find_target(folder, x, step, logged)
     begin_process(x, environment)
-    steps = list_checkpoints(folder)
+    steps = list_steps(folder / 'checkpoints')
     first = max((each for each in steps if each < step), default=0)
     try:
         opened = reopen(folder, x, environment)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from research.checkpoint import list_steps
 from research.errors import UserError
 from research.evaluation.scoring import Evaluation, render_predictions
 from research.experiment import Experiment
@@ -21,7 +22,6 @@ from research.runs.reopening import (
     Reopened,
     begin_process,
     find_heads,
-    list_checkpoints,
     open_start,
     read_run,
     reading,
@@ -65,7 +65,7 @@ def _open(folder: Path, x: Experiment, environment: Environment, result: Result)
 
 def _read(folder: Path, step: int) -> Any:
     """The parameters of a checkpoint. Raises UserError if it is not there, DamagedError if it cannot be read."""
-    steps = list_checkpoints(folder)
+    steps = list_steps(folder / 'checkpoints')
     if step not in steps:
         there = ', '.join(map(str, steps)) or 'none'
         raise UserError(f'{folder} was evaluated with the checkpoint of step {step}, which is gone (there are: {there})')

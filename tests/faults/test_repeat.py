@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from research.checkpoint import Checkpoints, read_params
+from research.checkpoint import SUMS, Checkpoints, hash_files, list_steps, read_params
 from research.experiment import Experiment
 from research.interchange import __main__ as interchange
 from research.records import write_record
@@ -123,7 +123,7 @@ def flip(folder: Path, step: int, mask: int, where: tuple[str, ...] = ('encoder'
     weights.reshape(-1).view(np.uint32)[np.abs(weights).argmax()] ^= mask
     block[where[-1]] = jax.device_put(weights, block[where[-1]].sharding)
     checkpoints.close()
-    for later in [each for each in reopening.list_checkpoints(folder) if each >= step]:  # Orbax saves no step before another
+    for later in [each for each in list_steps(folder / 'checkpoints') if each >= step]:  # Orbax saves no step before another
         shutil.rmtree(folder / 'checkpoints' / str(later))
     checkpoints = Checkpoints(folder / 'checkpoints', keep=9)
     checkpoints.save(state)
@@ -221,17 +221,22 @@ def test_a_weight_flipped_before_a_step_changes_its_loss(run: Callable, say: Cal
     ), said
 
 
+@pytest.mark.parametrize('summed', [False, True])  # whether the checksums are made to fit
 @pytest.mark.parametrize('arguments', [('verify',), ('replay', '--step=6')])
-def test_a_flipped_byte_on_disk_is_found(run: Callable, say: Callable, arguments: tuple[str, ...]) -> None:
+def test_a_flipped_byte_on_disk_is_found(run: Callable, say: Callable, arguments: tuple[str, ...], summed: bool) -> None:
     for step in (4, 6):
-        files = (run('taught') / 'checkpoints' / str(step)).rglob('d/*')
+        folder = run('taught') / 'checkpoints' / str(step)
+        files = (folder / 'params').rglob('d/*')
         path = max((path for path in files if path.is_file()), key=lambda path: path.stat().st_size)
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 16
         path.write_bytes(content)
+        if summed:
+            write_record(folder / SUMS, {'sha256': hash_files(folder)})
     verb, *rest = arguments
     status, said = say(verb, run('taught'), *rest)
-    assert status == 1 and ('the checkpoint of step ' in said or 'fingerprint' in said) and 'different: ' in said, said
+    words = 'cannot be read: ' if summed else 'is damaged: params/'
+    assert status == 1 and f'the checkpoint of step {4 if rest else 6} {words}' in said and 'different: ' in said, said
 
 
 # ---- A changed datum ------------------------------------------------------------------------------------------------------------

@@ -116,9 +116,9 @@ def read(
     measured: list[tuple[str, Any]] = []
     original = training.measure_split
 
-    def falling(parts: opening.Parts, params: Any, split: str, threshold: float | None = None) -> Any:
+    def falling(parts: opening.Parts, params: Any, split: str, threshold: float | None = None, **rest: Any) -> Any:
         measured.append((split, np.asarray(params['label']['output']['bias'])))
-        found, evaluation = original(parts, params, split, threshold)
+        found, evaluation = original(parts, params, split, threshold, **rest)
         if split == 'dev' and len(measured) <= 3:
             found['dev/accuracy'] = (0.5, 0.9, 0.7)[len(measured) - 1]
         return found, evaluation
