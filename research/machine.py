@@ -5,6 +5,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+CPUINFO = Path('/proc/cpuinfo')
 # The sets of vector instructions that matrix products are compiled for, as Linux calls them: x86's, then Arm's.
 VECTORS = (
     *('sse4_2', 'avx', 'fma', 'avx2', 'avx512f', 'avx512bw', 'avx512vl', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16', 'amx_tile'),
@@ -28,8 +29,8 @@ def cores() -> int:
 
 def describe_processor() -> tuple[str, tuple[str, ...]]:
     """(the model of the processor, those of VECTORS that it has; () where the system does not list them)."""
-    path = Path('/proc/cpuinfo')
-    pairs = [line.split(':', 1) for line in path.read_text(errors='replace').splitlines() if ':' in line] if path.exists() else []
+    lines = CPUINFO.read_text(errors='replace').splitlines() if CPUINFO.exists() else []
+    pairs = [line.split(':', 1) for line in lines if ':' in line]
     first: dict[str, str] = {}
     for name, value in pairs:
         first.setdefault(name.strip(), value.strip())
