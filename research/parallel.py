@@ -149,11 +149,12 @@ def is_started() -> bool:
 
 
 def request_determinism() -> None:
-    """Adds DETERMINISTIC to XLA_FLAGS, as far as they are missing. Does nothing once jax has opened its devices."""
+    """Gives XLA_FLAGS the flags of DETERMINISTIC. Does nothing once jax has opened its devices, or if XLA_FLAGS names a file."""
     given = os.environ['XLA_FLAGS'].split() if 'XLA_FLAGS' in os.environ else []
-    missing = [flag for flag in DETERMINISTIC if flag not in given]
-    if missing and not is_started():
-        os.environ['XLA_FLAGS'] = ' '.join([*given, *missing])  # of two values of a flag XLA takes the last
+    if is_started() or (given and not given[0].startswith('-')):
+        return
+    ours = [flag.partition('=')[0] for flag in DETERMINISTIC]
+    os.environ['XLA_FLAGS'] = ' '.join([*(flag for flag in given if flag.partition('=')[0] not in ours), *DETERMINISTIC])
 
 
 def describe_determinism() -> str:
@@ -165,7 +166,8 @@ def describe_determinism() -> str:
     if platform != 'gpu':
         return f'run.deterministic changes and costs nothing on {platform.upper()}: a command gives the same bits there anyway'
     given = os.environ['XLA_FLAGS'].split() if 'XLA_FLAGS' in os.environ else []
-    if not set(DETERMINISTIC) <= set(given):
+    last = {flag.partition('=')[0]: flag for flag in given}  # the value that XLA takes of several
+    if not set(DETERMINISTIC) <= set(last.values()):
         raise UserError(
             'run.deterministic=true: jax has opened the GPU in this process already; start the run in a process of its own, or set '
             f"XLA_FLAGS='{' '.join(DETERMINISTIC)}' before"

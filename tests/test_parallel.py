@@ -63,17 +63,20 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_flags_are_added_before_jax_starts_and_not_after(monkeypatch: pytest.MonkeyPatch) -> None:
     jax.devices()
     assert parallel.is_started() and jax.device_count() == 8
-    monkeypatch.setenv('XLA_FLAGS', '--xla_gpu_autotune_level=0 --xla_gpu_autotune_level=4')
+    before = '--xla_gpu_autotune_level=0 --xla_dump_to=a --xla_gpu_autotune_level=4'
+    monkeypatch.setenv('XLA_FLAGS', before)
     parallel.request_determinism()
-    assert os.environ['XLA_FLAGS'] == '--xla_gpu_autotune_level=0 --xla_gpu_autotune_level=4'
+    assert os.environ['XLA_FLAGS'] == before
     monkeypatch.setattr(parallel, 'is_started', lambda: False)
-    wanted = '--xla_gpu_autotune_level=4 --xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0'
-    for _ in range(2):  # XLA takes the last of several values
+    for _ in range(2):
         parallel.request_determinism()
-        assert os.environ['XLA_FLAGS'] == wanted
+        assert os.environ['XLA_FLAGS'] == ' '.join(['--xla_dump_to=a', *parallel.DETERMINISTIC])
     monkeypatch.delenv('XLA_FLAGS')
     parallel.request_determinism()
     assert os.environ['XLA_FLAGS'] == ' '.join(parallel.DETERMINISTIC)
+    monkeypatch.setenv('XLA_FLAGS', 'flags.txt')
+    parallel.request_determinism()
+    assert os.environ['XLA_FLAGS'] == 'flags.txt'
 
 
 def test_xla_knows_the_flags_and_jax_has_not_started_before() -> None:
@@ -86,9 +89,10 @@ def test_what_determinism_costs_is_said(on_gpu: None, monkeypatch: pytest.Monkey
     monkeypatch.setenv('XLA_FLAGS', ' '.join(parallel.DETERMINISTIC))
     said = parallel.describe_determinism()
     assert all(flag in said for flag in parallel.DETERMINISTIC) and 'The price is slower steps' in said
-    monkeypatch.delenv('XLA_FLAGS')
-    with pytest.raises(UserError, match='jax has opened the GPU in this process already'):
-        parallel.describe_determinism()
+    for given in ('', f'{" ".join(parallel.DETERMINISTIC)} --xla_gpu_autotune_level=4'):
+        monkeypatch.setenv('XLA_FLAGS', given)
+        with pytest.raises(UserError, match='jax has opened the GPU in this process already'):
+            parallel.describe_determinism()
 
 
 def test_on_a_cpu_determinism_is_free() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from research import checkpoint, experiment, parallel, validation
 from research.data import feed as feeds
-from research.errors import UserError
+from research.errors import DamagedError, UserError
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.models.heads import HEADS, Heads, Model
@@ -65,7 +65,7 @@ def begin_process(x: Experiment, environment: Environment) -> None:
 def reopen(folder: Path, x: Experiment, environment: Environment, heads: Heads | None = None) -> Reopened:
     """Opens the data, with the run's own tokenizer, and the teacher if `heads` are not known; compares the data.
 
-    Raises UserError if something that the run was made of is not there.
+    Raises UserError if something that the run was made of is not there, DamagedError if it is not as it was written.
     """
     validation.validate(x)
     data = dataclasses.replace(x.data, tokenizer=str(folder / 'tokenizer'), changed='prepare')
@@ -101,10 +101,6 @@ def compare_data(comparison: Comparison, environment: Environment, feed: feeds.F
 def find_heads(params: Any) -> Heads:
     """The heads of a tree of parameters, with their numbers of classes."""
     return tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
-
-
-class DamagedError(Exception):
-    """A checkpoint that cannot be read; the message says which and why."""
 
 
 @contextlib.contextmanager

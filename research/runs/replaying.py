@@ -8,14 +8,14 @@ import jax
 
 from research import train
 from research.checkpoint import list_steps
-from research.errors import UserError
+from research.errors import DamagedError, UserError
 from research.experiment import Experiment
 from research.runs.comparing import Comparison, Say
 from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import read_metrics
 from research.runs.measuring import measure_split, watched_split
 from research.runs.opening import Bench, first_state
-from research.runs.reopening import DamagedError, begin_process, open_start, read_run, reading, reopen
+from research.runs.reopening import begin_process, open_start, read_run, reading, reopen
 from research.runs.training import compile_step
 from research.train import State
 
@@ -119,7 +119,10 @@ def _compare_step(comparison: Comparison, bench: Bench, each: Replayed, stored: 
     split = watched_split(bench)
     found = dict(each.numbers)
     if split and any(name.startswith(f'{split}/') for name in stored):
-        found |= measure_split(bench, train.evaluated(each.state), split)[0]
+        try:
+            found |= measure_split(bench, train.evaluated(each.state), split)[0]
+        except UserError as error:  # weights that give no finite logits
+            comparison.add(f'step {each.step}: {split}', 'numbers', str(error))
     for name, value in stored.items():
         comparison.add(f'step {each.step}: {name}', value, found[name] if name in found else None)
 

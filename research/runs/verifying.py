@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from research.checkpoint import list_steps
-from research.errors import UserError
+from research.errors import DamagedError, UserError
 from research.evaluation.scoring import Evaluation, render_predictions
 from research.experiment import Experiment
 from research.models import paths
@@ -18,7 +18,6 @@ from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import Environment, Result, read_result
 from research.runs.opening import Bench, first_state
 from research.runs.reopening import (
-    DamagedError,
     Reopened,
     begin_process,
     find_heads,
@@ -28,12 +27,23 @@ from research.runs.reopening import (
     reopen,
 )
 
+PARAMETERS = "the parameters' fingerprint"
+
 
 def verify(folder: Path, say: Say) -> bool:
     """Evaluates the selected checkpoint of a finished run and says whether result.json and the predictions are what it gives.
 
     Lists each difference. Raises UserError if the run is not finished, or cannot be evaluated here.
     """
+    try:
+        return _verify(folder, say)
+    except DamagedError as error:
+        say(str(error))
+        say(f'{folder}: different: it is damaged')
+        return False
+
+
+def _verify(folder: Path, say: Say) -> bool:
     x, environment = read_run(folder)
     result = read_result(folder)
     if result is None:
@@ -41,12 +51,7 @@ def verify(folder: Path, say: Say) -> bool:
     if 'tokenizer_fingerprint' not in environment.data:
         return _verify_imported(folder, result, say)
     begin_process(x, environment)
-    try:
-        opened, params = _open(folder, x, environment, result)
-    except DamagedError as error:
-        say(str(error))
-        say(f'different: {folder} is damaged')
-        return False
+    opened, params = _open(folder, x, environment, result)
     comparison = opened.comparison
     if opened.same_labels and _compare_shapes(comparison, opened.bench, params):
         _compare_result(folder, opened, result, params)
@@ -75,16 +80,11 @@ def _read(folder: Path, step: int) -> Any:
 
 def _verify_imported(folder: Path, result: Result, say: Say) -> bool:
     """Compares the parameters of an imported model, of which nothing was measured."""
-    try:
-        params = _read(folder, result.steps)
-    except DamagedError as error:
-        say(str(error))
-        say(f'different: {folder} is damaged')
-        return False
+    params = _read(folder, result.steps)
     comparison = Comparison(0.0)
     comparison.add('parameters.total', result.parameters.total, sum(leaf.size for leaf in jax.tree.leaves(params)))
     if result.fingerprint is not None:
-        comparison.add("the parameters' fingerprint", result.fingerprint, fingerprint_params(params))
+        comparison.add(PARAMETERS, result.fingerprint, fingerprint_params(params))
     say(f'{folder} was imported: it has parameters, and no metrics to compute anew')
     return comparison.conclude(folder, (), say)
 
@@ -105,12 +105,15 @@ def _compare_result(folder: Path, opened: Reopened, result: Result, params: Any)
     """Evaluates, and compares what follows from parameters and data with result.json and the files of the splits."""
     bench, comparison = opened.bench, opened.comparison
     placed = bench.plan.put_state(jax.tree.map(jax.numpy.asarray, params))
-    metrics, evaluations = evaluate_splits(bench, placed)
-    found = {name: to_json(value) for name, value in assess(bench, placed, metrics, evaluations).items()}
+    if result.fingerprint is not None:
+        comparison.add(PARAMETERS, result.fingerprint, fingerprint_params(placed))
+    try:
+        metrics, evaluations = evaluate_splits(bench, placed)
+    except UserError as error:  # weights that give no finite logits
+        comparison.add('metrics', 'numbers', str(error))
+        return
+    found = {name: to_json(value) for name, value in assess(bench, placed, metrics, evaluations).items() if name != 'fingerprint'}
     stored = {name: to_json(getattr(result, name)) for name in found}
-    fingerprints = stored.pop('fingerprint'), found.pop('fingerprint')
-    if fingerprints[0] is not None:
-        comparison.add("the parameters' fingerprint", *fingerprints)
     smallest = min((len(each.predictions) for each in evaluations.values()), default=0)
     # Of a small split one other prediction is more than any tolerance of numbers.
     loose = max(comparison.tolerance, 2 / smallest) if smallest and comparison.tolerance else comparison.tolerance

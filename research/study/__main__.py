@@ -51,7 +51,7 @@ def show(line: str) -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line, read."""
-    parser = Parser(prog='python -m research.study', description='A study, from its folder alone.')
+    parser = Parser(prog='python -m research.study', description='A study, or a run, from its folder alone.')
     commands = parser.add_subparsers(dest='command', required=True, parser_class=Parser)
     status = commands.add_parser('status', help='the state of every run')
     report = commands.add_parser('report', help='write the tables and figures anew')

@@ -106,7 +106,7 @@ def hash_folder(folder: Path) -> dict[str, str]:
     }
 
 
-def flip(folder: Path, step: int, mask: int, where: tuple[str, ...] = ('encoder', 'word')) -> None:
+def flip(folder: Path, step: int, mask: int, where: tuple[str, ...] = ('encoder', 'word'), score: float | None = None) -> None:
     """Flips bits of the largest weight of a block in a checkpoint, and writes that anew as training does."""
     x = read_definition(folder)
     with reopening.reading(folder, step) as checkpoints:
@@ -120,13 +120,15 @@ def flip(folder: Path, step: int, mask: int, where: tuple[str, ...] = ('encoder'
     for name in where[:-1]:
         block = block[name]
     weights = np.array(block[where[-1]])
-    weights.reshape(-1).view(np.uint32)[np.abs(weights).argmax()] ^= mask
+    bits = weights.reshape(-1).view(np.uint32)
+    largest = np.abs(weights).argmax()
+    bits[largest] = bits[largest] | mask if mask == 0x7F800000 else bits[largest] ^ mask
     block[where[-1]] = jax.device_put(weights, block[where[-1]].sharding)
     checkpoints.close()
     for later in [each for each in list_steps(folder / 'checkpoints') if each >= step]:  # Orbax saves no step before another
         shutil.rmtree(folder / 'checkpoints' / str(later))
     checkpoints = Checkpoints(folder / 'checkpoints', keep=9)
-    checkpoints.save(state)
+    checkpoints.save(state, score)
     checkpoints.close()
 
 
@@ -211,6 +213,14 @@ def test_the_lowest_bit_of_one_weight_is_found(run: Callable, say: Callable) -> 
     assert status == 1 and "step 6: the fingerprint of the checkpoint's parameters: stored '" in said, said
 
 
+def test_a_weight_that_is_no_number_any_more_is_found(run: Callable, say: Callable) -> None:
+    folder = run('task')
+    step = json.loads((folder / 'result.json').read_text())['selected']['step']
+    flip(folder, step, 0x7F800000, score=0.5)
+    status, said = say('verify', folder)
+    assert status == 1 and "metrics: stored 'numbers', found 'the logits of " in said, said
+
+
 def test_a_weight_flipped_before_a_step_changes_its_loss(run: Callable, say: Callable) -> None:
     flip(run('plain'), 4, 1 << 31)
     status, said = say('replay', run('plain'), '--step=6')
@@ -271,6 +281,19 @@ def test_labels_of_other_names_end_the_comparison(run: Callable, say: Callable, 
             assert status == 1 and "the data's fingerprint: stored '" in said and 'metrics' not in said, said
     finally:
         path.write_text(before)
+
+
+@pytest.mark.parametrize('arguments', [('verify',), ('replay', '--step=6')])
+def test_a_changed_byte_of_the_prepared_corpus_is_found(run: Callable, say: Callable, arguments: tuple[str, ...]) -> None:
+    cache = Path(read_definition(run('plain')).machine.cache)
+    path = next(cache.glob('corpus-*/held_out.ids'))
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+    verb, *rest = arguments
+    status, said = say(verb, run('plain'), *rest)
+    shutil.rmtree(path.parent)
+    assert status == 1 and 'has changed since it was written: it is damaged' in said and 'different: it is damaged' in said, said
 
 
 def test_a_changed_word_of_a_corpus_is_found(run: Callable, say: Callable) -> None:
