@@ -8,6 +8,10 @@ class UserError(Exception):
     """A mistake of the user, explained in one line: the value given, the values possible, how to fix it."""
 
 
+class DamagedError(UserError):
+    """A file that this code wrote is not as it was written."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal ended the command. `signal` is its number, from which the exit status follows, and the text says what was saved."""
 

@@ -25,6 +25,7 @@ class Run:
     batch: int = 32  # sequences a step, over all devices
     accumulate: int = 1  # micro-batches a step
     parallel: str = 'jit'  # a row of PARALLEL
+    deterministic: bool = False  # on a GPU, only kernels that give the same bits in every process; slower there
     log_every: int = 20  # steps
     evaluate_every: int = 0  # steps; 0 = at the end only
     evaluate_batches: int = 32  # of pretraining, batches of the dev split, at most; 0 = all. A task's splits are read whole

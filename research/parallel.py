@@ -13,6 +13,8 @@ from jax.experimental import multihost_utils
 from research.errors import UserError, choose
 
 AXIS = 'data'
+# XLA's flags for the same bits in every process on a GPU: no atomic additions, and no kernel chosen by how long it took.
+DETERMINISTIC = ('--xla_gpu_deterministic_ops=true', '--xla_gpu_autotune_level=0')
 Devices = list[Any]
 
 
@@ -130,6 +132,50 @@ def read_peak_memory() -> int | None:
 def simulate_devices(count: int) -> None:
     """Makes the CPU appear as `count` devices. Call it before jax is first used."""
     jax.config.update('jax_num_cpu_devices', count)
+
+
+# ---- The same bits in every process ---------------------------------------------------------------------------------------------
+
+
+def is_started() -> bool:
+    """Whether jax has opened its devices, after which XLA reads no flag any more."""
+    count = jax.config.values['jax_num_cpu_devices']
+    try:
+        jax.config.update('jax_num_cpu_devices', count + 1)
+    except RuntimeError:
+        return True
+    jax.config.update('jax_num_cpu_devices', count)
+    return False
+
+
+def request_determinism() -> None:
+    """Gives XLA_FLAGS the flags of DETERMINISTIC. Does nothing once jax has opened its devices, or if XLA_FLAGS names a file."""
+    given = os.environ['XLA_FLAGS'].split() if 'XLA_FLAGS' in os.environ else []
+    if is_started() or (given and not given[0].startswith('-')):
+        return
+    ours = [flag.partition('=')[0] for flag in DETERMINISTIC]
+    os.environ['XLA_FLAGS'] = ' '.join([*(flag for flag in given if flag.partition('=')[0] not in ours), *DETERMINISTIC])
+
+
+def describe_determinism() -> str:
+    """A line on what run.deterministic does on these devices and what it costs.
+
+    Raises UserError on a GPU that jax has opened without the flags.
+    """
+    platform = jax.devices()[0].platform
+    if platform != 'gpu':
+        return f'run.deterministic changes and costs nothing on {platform.upper()}: a command gives the same bits there anyway'
+    given = os.environ['XLA_FLAGS'].split() if 'XLA_FLAGS' in os.environ else []
+    last = {flag.partition('=')[0]: flag for flag in given}  # the value that XLA takes of several
+    if not set(DETERMINISTIC) <= set(last.values()):
+        raise UserError(
+            'run.deterministic=true: jax has opened the GPU in this process already; start the run in a process of its own, or set '
+            f"XLA_FLAGS='{' '.join(DETERMINISTIC)}' before"
+        )
+    return (
+        f'run.deterministic: {" ".join(DETERMINISTIC)}. The price is slower steps: matrix products take a kernel that fits, '
+        'not the fastest, and gradients of embeddings are summed in a fixed order. A short run without it shows how much'
+    )
 
 
 # ---- Several processes: one run over several nodes ------------------------------------------------------------------------------

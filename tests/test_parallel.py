@@ -1,6 +1,10 @@
 """Plans: the placement of batches and states, and refused batches. tests/test_laws.py tests that all rows compute one update."""
 
+import os
 import re
+import subprocess
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +50,53 @@ def test_a_batch_that_does_not_fit_is_refused(name: str, batch: int, accumulate:
 def test_devices_are_described() -> None:
     assert parallel.describe_devices() == {'platform': 'cpu', 'kind': 'cpu', 'count': 8, 'processes': 1}
     assert parallel.read_peak_memory() is None
+
+
+# ---- The same bits in every process ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, 'devices', lambda: [types.SimpleNamespace(platform='gpu')])
+
+
+def test_flags_are_added_before_jax_starts_and_not_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    jax.devices()
+    assert parallel.is_started() and jax.device_count() == 8
+    before = '--xla_gpu_autotune_level=0 --xla_dump_to=a --xla_gpu_autotune_level=4'
+    monkeypatch.setenv('XLA_FLAGS', before)
+    parallel.request_determinism()
+    assert os.environ['XLA_FLAGS'] == before
+    monkeypatch.setattr(parallel, 'is_started', lambda: False)
+    for _ in range(2):
+        parallel.request_determinism()
+        assert os.environ['XLA_FLAGS'] == ' '.join(['--xla_dump_to=a', *parallel.DETERMINISTIC])
+    monkeypatch.delenv('XLA_FLAGS')
+    parallel.request_determinism()
+    assert os.environ['XLA_FLAGS'] == ' '.join(parallel.DETERMINISTIC)
+    monkeypatch.setenv('XLA_FLAGS', 'flags.txt')
+    parallel.request_determinism()
+    assert os.environ['XLA_FLAGS'] == 'flags.txt'
+
+
+def test_xla_knows_the_flags_and_jax_has_not_started_before() -> None:
+    code = 'from research import parallel; print(parallel.is_started()); parallel.request_determinism(); import jax; jax.devices()'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert done.stdout == 'False\n' and done.returncode == 0, done.stderr
+
+
+def test_what_determinism_costs_is_said(on_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('XLA_FLAGS', ' '.join(parallel.DETERMINISTIC))
+    said = parallel.describe_determinism()
+    assert all(flag in said for flag in parallel.DETERMINISTIC) and 'The price is slower steps' in said
+    for given in ('', f'{" ".join(parallel.DETERMINISTIC)} --xla_gpu_autotune_level=4'):
+        monkeypatch.setenv('XLA_FLAGS', given)
+        with pytest.raises(UserError, match='jax has opened the GPU in this process already'):
+            parallel.describe_determinism()
+
+
+def test_on_a_cpu_determinism_is_free() -> None:
+    assert parallel.describe_determinism().startswith('run.deterministic changes and costs nothing on CPU')
 
 
 def test_a_run_over_several_processes_needs_jit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,7 @@ IMPOSSIBLE = {
     'run.batch': '0',
     'run.accumulate': '0',
     'run.parallel': 'tpu',
+    'run.deterministic': 'perhaps',
     'run.log_every': '0',
     'run.evaluate_every': '-1',
     'run.evaluate_batches': '-1',

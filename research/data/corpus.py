@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from research.data.blocks import PARTS
 from research.data.facts import CorpusFacts
-from research.errors import UserError
+from research.errors import DamagedError
 
 INDEX = {'lengths': '<i4', 'starts': '<i8', 'document': '<i8'}
 
@@ -57,19 +57,19 @@ def checksum(path: Path) -> int:
 
 
 def open_corpus(folder: Path, weight: float) -> Corpus:
-    """A prepared corpus. Raises UserError if one of its files has changed since it was written."""
+    """A prepared corpus. Raises DamagedError if one of its files has changed since it was written."""
     mend = f"; remove the folder '{folder}', and it is prepared anew"
     try:
         facts = CorpusFacts(**json.loads((folder / 'facts.json').read_text('utf-8')))
         sizes, checksums = dict(facts.sizes), dict(facts.checksums)
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"'{folder / 'facts.json'}' cannot be read{mend}") from error
+        raise DamagedError(f"'{folder / 'facts.json'}' cannot be read{mend}") from error
     for name, size in sizes.items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else 0
         if found != size:
-            raise UserError(f"'{folder / name}' has {found:,} bytes and was written with {size:,}: it is damaged{mend}")
+            raise DamagedError(f"'{folder / name}' has {found:,} bytes and was written with {size:,}: it is damaged{mend}")
         if name in checksums and checksum(folder / name) != checksums[name]:
-            raise UserError(f"'{folder / name}' has changed since it was written: it is damaged{mend}")
+            raise DamagedError(f"'{folder / name}' has changed since it was written: it is damaged{mend}")
     return Corpus(folder, weight, facts, np.load(folder / 'counts.npy'), *(open_part(folder, part, facts) for part in PARTS))
 
 

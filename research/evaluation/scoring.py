@@ -213,9 +213,14 @@ def score_baselines(data: Data, encoded: Encoded) -> dict[str, dict[str, float]]
     return found
 
 
-def write_predictions(folder: Path, evaluation: Evaluation) -> None:
-    """Writes predictions.jsonl, and for SQuAD predictions.json, na_probs.json and scores.json, each atomically."""
+def render_predictions(evaluation: Evaluation) -> dict[str, bytes]:
+    """The files of a split: predictions.jsonl, and for SQuAD predictions.json, na_probs.json and scores.json."""
     lines = [json.dumps(each, ensure_ascii=False) + '\n' for each in evaluation.predictions]
-    write_whole(folder / 'predictions.jsonl', ''.join(lines).encode())
-    for name, value in evaluation.files.items():
-        write_whole(folder / name, (json.dumps(value, ensure_ascii=False, indent=1) + '\n').encode())
+    files = {name: (json.dumps(value, ensure_ascii=False, indent=1) + '\n').encode() for name, value in evaluation.files.items()}
+    return {'predictions.jsonl': ''.join(lines).encode(), **files}
+
+
+def write_predictions(folder: Path, evaluation: Evaluation) -> None:
+    """Writes the files of a split, each atomically."""
+    for name, content in render_predictions(evaluation).items():
+        write_whole(folder / name, content)

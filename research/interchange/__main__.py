@@ -22,6 +22,7 @@ from research.interchange.weights import find_weight_files
 from research.records import write_record
 from research.runs import sources
 from research.runs.environment import describe_environment
+from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import Parameters, Result, write_environment, write_result
 from research.surgery import Donor
 from research.train import State
@@ -76,6 +77,7 @@ def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
     write_record(run / 'experiment.json', wire.to_wire(sources.from_architecture(name, donor.architecture)).to_dict())
     if donor.tokenizer is not None:
         save_tokenizer(load_tokenizer(donor.tokenizer), run / 'tokenizer')
+    result = make_result(donor, name)
     checkpoints = Checkpoints(run / 'checkpoints')
     checkpoints.save(State(step=jnp.zeros((), jnp.int32), key=jax.random.key(0), params=donor.params, moments={}))
     donor.params.clear()  # a copy is being saved; two do not fit the memory
@@ -86,7 +88,7 @@ def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
         'labels': list(donor.labels) or None,
     }
     write_environment(run, describe_environment(facts))
-    write_result(run, make_result(donor, name))
+    write_result(run, result)
 
 
 def make_result(donor: Donor, name: str) -> Result:
@@ -114,6 +116,7 @@ def make_result(donor: Donor, name: str) -> Result:
         reported=None,
         score=None,
         collapsed=None,
+        fingerprint=fingerprint_params(donor.params),
     )
 
 

@@ -13,7 +13,11 @@ from research.records import write_record
 from research.runs.environment import describe_environment
 from research.runs.folder import read_environment, write_environment
 
-COMPARED = ('commit', 'uncommitted_changes', 'versions', 'devices')  # fields whose change starts a new recorded session
+# Fields whose change starts a new recorded session: what may change a number.
+COMPARED = (
+    *('commit', 'uncommitted_changes', 'code', 'versions', 'python', 'machine', 'processor', 'instructions', 'cores', 'devices'),
+    *('variables', 'jax'),
+)
 
 
 def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> list[str]:

@@ -18,6 +18,7 @@ from research.evaluation import scoring, smoothness
 from research.evaluation.measures import evaluate
 from research.models.heads import HEADS, Model, encode, score
 from research.records import to_json
+from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import (
     Baseline,
     Parameters,
@@ -29,7 +30,7 @@ from research.runs.folder import (
     write_result,
 )
 from research.runs.measuring import measure_split, selecting_metric
-from research.runs.opening import Parts
+from research.runs.opening import Bench, Parts
 from research.train import State
 
 
@@ -45,32 +46,37 @@ def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any
         selected = Selected(best, selecting_metric(parts), parts.feed.facts.selection)
         params = parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
     metrics, evaluations = evaluate_splits(parts, params, known)
+    for split, evaluation in evaluations.items():
+        if split == 'selection' and evaluation.threshold is not None:
+            parts.log.line(
+                f"predicts 'no answer' if its logit exceeds the best span's by {evaluation.threshold:.3f}: the best F1 of {split}"
+            )
+        if parallel.is_chief():
+            scoring.write_predictions(parts.workdir / split, evaluation)
     result = make_result(parts, int(state.step), params, selected, metrics, evaluations)
+    if isinstance(parts.feed.facts, SupervisedFacts) and result.baseline is not None:
+        log_scores(parts, parts.feed.facts, result.metrics, result.baseline, evaluations)
     content = write_result(parts.workdir, result) if parallel.is_chief() else to_json(result)
     parts.log.line(f'done: {parts.workdir / "result.json"}')
     return content
 
 
-def evaluate_splits(parts: Parts, params: Any, known: dict[str, float]) -> tuple[dict[str, float], dict[str, scoring.Evaluation]]:
-    """(the metrics of all splits, of a task the Evaluation on each), and writes the predictions of each split of a task.
+def evaluate_splits(
+    bench: Bench, params: Any, known: Mapping[str, float] | None = None
+) -> tuple[dict[str, float], dict[str, scoring.Evaluation]]:
+    """(the metrics of all splits, of a task the Evaluation on each). known: metrics of pretraining that need no measuring.
 
     'selection' comes first: the threshold for 'no answer' that is best there serves the other splits.
     """
     metrics: dict[str, float] = {}
     evaluations: dict[str, scoring.Evaluation] = {}
     threshold = None
-    for split in sorted(parts.feed.evaluation, key=lambda name: name != 'selection'):
-        found, evaluation = (known, None) if known and not parts.x.data.task else measure_split(parts, params, split, threshold)
+    for split in sorted(bench.feed.evaluation, key=lambda name: name != 'selection'):
+        found, evaluation = (known, None) if known and not bench.x.data.task else measure_split(bench, params, split, threshold)
         metrics |= found
         if evaluation is not None:
             evaluations[split] = evaluation
-            if parallel.is_chief():
-                scoring.write_predictions(parts.workdir / split, evaluation)
-            if split == 'selection' and evaluation.threshold is not None:
-                threshold = evaluation.threshold
-                parts.log.line(
-                    f"predicts 'no answer' if its logit exceeds the best span's by {threshold:.3f}: the best F1 of {split}"
-                )
+            threshold = evaluation.threshold if split == 'selection' else threshold
     return metrics, evaluations
 
 
@@ -83,68 +89,85 @@ def make_result(
     evaluations: Mapping[str, scoring.Evaluation],
 ) -> Result:
     """The Result of the run, whose latency and smoothness are measured here."""
-    x, facts = parts.x, parts.feed.facts
+    x = parts.x
     speeds = [line['train/tokens_per_second'] for line in read_metrics(parts.workdir) if 'train/tokens_per_second' in line]
     teacher = parts.teacher.architecture if parts.teacher else None
     spent = costs.count_flops(x.model, teacher, x.losses, x.data, x.run.batch)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-    supervised = facts if isinstance(facts, SupervisedFacts) else None
-    headline = f'{supervised.reported}/{tasks.task(x.data).selects}' if supervised else ''
     return Result(
         name=x.name,
         steps=steps,
-        metrics=metrics,
         selected=selected,
-        parameters=Parameters(**costs.summarize_parameters(x.model, parts.model.heads)),
         flops_per_token=spent['per_token'],
         flops_per_step=spent['per_step'],
-        checkpoint_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
         train_seconds=seconds_so_far(parts.workdir),
         wall_seconds=parts.log.wall(),
         tokens_per_second=statistics.median(speeds) if speeds else None,
         peak_memory_bytes=parallel.read_peak_memory() or resident,
         latency_seconds=measure_latency(parts.model, params, x.data.length),
-        smoothness=None if x.data.task else measure_smoothness(parts, params),
-        unigram_entropy=facts.unigram_entropy,
-        labels=None if facts.labels is None else tuple(facts.labels),
-        baseline=report_baselines(parts, supervised, metrics, evaluations) if supervised else None,
-        reported=supervised.reported or None if supervised else None,
-        score=metrics[headline] if headline in metrics else None,
-        collapsed=find_collapses(evaluations, supervised.reported) if supervised else None,
+        **assess(parts, params, metrics, evaluations),
     )
 
 
-def measure_smoothness(parts: Parts, params: Any) -> Smoothness | None:
+def assess(bench: Bench, params: Any, metrics: dict[str, float], evaluations: Mapping[str, scoring.Evaluation]) -> dict[str, Any]:
+    """The fields of a Result that follow from the parameters and the data alone: no time, no memory."""
+    x, facts = bench.x, bench.feed.facts
+    supervised = facts if isinstance(facts, SupervisedFacts) else None
+    headline = f'{supervised.reported}/{tasks.task(x.data).selects}' if supervised else ''
+    return {
+        'metrics': metrics,
+        'parameters': Parameters(**costs.summarize_parameters(x.model, bench.model.heads)),
+        'checkpoint_bytes': sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
+        'smoothness': None if x.data.task else measure_smoothness(bench, params),
+        'unigram_entropy': facts.unigram_entropy,
+        'labels': None if facts.labels is None else tuple(facts.labels),
+        'baseline': score_baselines(bench, supervised, evaluations) if supervised else None,
+        'reported': supervised.reported or None if supervised else None,
+        'score': metrics[headline] if headline in metrics else None,
+        'collapsed': find_collapses(evaluations, supervised.reported) if supervised else None,
+        'fingerprint': fingerprint_params(params),
+    }
+
+
+def measure_smoothness(bench: Bench, params: Any) -> Smoothness | None:
     """The distance and the angle by which each layer moves its input, over the first held-out batches; None without any."""
-    if 'dev' not in parts.feed.evaluation:
+    if 'dev' not in bench.feed.evaluation:
         return None
-    batches = itertools.islice(parts.feed.evaluation['dev'], smoothness.BATCHES)
-    measure = parts.plan.compile(smoothness.make_measure(parts.model))
-    means = evaluate(measure, parts.plan.put_batch, params, batches).means
-    return Smoothness(**{name: tuple(each) for name, each in smoothness.group_by_layer(means, parts.x.model.layers).items()})
+    batches = itertools.islice(bench.feed.evaluation['dev'], smoothness.BATCHES)
+    measure = bench.plan.compile(smoothness.make_measure(bench.model))
+    means = evaluate(measure, bench.plan.put_batch, params, batches).means
+    return Smoothness(**{name: tuple(each) for name, each in smoothness.group_by_layer(means, bench.x.model.layers).items()})
 
 
-def report_baselines(
-    parts: Parts, facts: SupervisedFacts, metrics: dict[str, float], evaluations: Mapping[str, scoring.Evaluation]
-) -> Baseline:
-    """The baselines of the labelled splits of a task, each logged beside the model's own metric."""
-    log = parts.log
-    judged = {split: evaluation for split, evaluation in evaluations.items() if evaluation.metrics}
+def score_baselines(bench: Bench, facts: SupervisedFacts, evaluations: Mapping[str, scoring.Evaluation]) -> Baseline:
+    """The baselines of the labelled splits of a task."""
     found: dict[str, dict[str, float]] = {'majority': {}, 'random': {}}
-    for split, evaluation in judged.items():
-        chances = scoring.score_baselines(parts.x.data, parts.feed.encoded[split])
-        how = f' ({facts.selection})' if split == facts.selects and parts.steps else ', read once'
-        for guess in found:
-            found[guess] |= {f'{split}/{name}': value for name, value in chances[guess].items()}
-        for key in [f'{split}/{name}' for name in chances['majority']]:
-            chance = ', '.join(f'{guess} {found[guess][key]:.4f}' for guess in found)
-            log.line(f'{key} {metrics[key]:.4f} ({chance}){how}')
-        if evaluation.collapsed:
-            log.line(f'{split}: the model has collapsed: (nearly) all of its predictions are the same')
-    headline = f'{facts.reported}/{tasks.task(parts.x.data).selects}'
-    if headline in metrics:
+    for split, evaluation in evaluations.items():
+        if evaluation.metrics:
+            chances = scoring.score_baselines(bench.x.data, bench.feed.encoded[split])
+            for guess in found:
+                found[guess] |= {f'{split}/{name}': value for name, value in chances[guess].items()}
+    headline = f'{facts.reported}/{tasks.task(bench.x.data).selects}'
+    if facts.reported in evaluations and evaluations[facts.reported].metrics:
         found = {guess: {**values, 'score': values[headline]} for guess, values in found.items()}
     return Baseline(**found)
+
+
+def log_scores(
+    parts: Parts,
+    facts: SupervisedFacts,
+    metrics: Mapping[str, float],
+    baseline: Baseline,
+    evaluations: Mapping[str, scoring.Evaluation],
+) -> None:
+    """Logs each metric that has baselines beside them, and which splits the model has collapsed on."""
+    for split, evaluation in evaluations.items():
+        how = f' ({facts.selection})' if split == facts.selects and parts.steps else ', read once'
+        for key in [key for key in baseline.majority if key.startswith(f'{split}/')]:
+            chance = f'majority {baseline.majority[key]:.4f}, random {baseline.random[key]:.4f}'
+            parts.log.line(f'{key} {metrics[key]:.4f} ({chance}){how}')
+        if evaluation.metrics and evaluation.collapsed:
+            parts.log.line(f'{split}: the model has collapsed: (nearly) all of its predictions are the same')
 
 
 def find_collapses(evaluations: Mapping[str, scoring.Evaluation], reported: str) -> dict[str, int]:

@@ -67,6 +67,7 @@ class Result:
     reported: str | None  # the split of `score`
     score: float | None
     collapsed: Mapping[str, int] | None  # split, or 'reported' -> 1 if (nearly) all predictions are the same, else 0
+    fingerprint: str | None = None  # of the parameters that were evaluated; runs before 0.2 did not record it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,12 @@ class Environment:
     devices: Mapping[str, Any]
     cores: int
     data: Mapping[str, Any]  # facts of the data: fingerprints, sizes, labels …
-    version: str = ''  # of this code; runs before 0.2 did not record it
+    version: str = ''  # of this code; runs before 0.2 did not record it, nor the five below
+    code: str = ''  # fingerprint of the code's files
+    processor: str = ''  # its model
+    instructions: tuple[str, ...] = ()  # the sets of vector instructions that it has: which it has changes the last bits
+    variables: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the environment, as XLA and jax read them
+    jax: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # settings that change numbers
     steps: int | None = None  # how many the run takes
     sessions: tuple['Environment', ...] = ()  # later ones that differ from the one before
 

@@ -9,17 +9,17 @@ from research.data.facts import SupervisedFacts
 from research.evaluation import scoring
 from research.evaluation.measures import evaluate
 from research.runs.folder import read_metrics
-from research.runs.opening import Parts
+from research.runs.opening import Bench, Parts
 
 
-def watched_split(parts: Parts) -> str:
+def watched_split(bench: Bench) -> str:
     """The split that is evaluated while training: dev of pretraining, the one that selects of a task; '' if none does."""
-    return parts.feed.facts.selects if isinstance(parts.feed.facts, SupervisedFacts) else 'dev'
+    return bench.feed.facts.selects if isinstance(bench.feed.facts, SupervisedFacts) else 'dev'
 
 
-def selecting_metric(parts: Parts) -> str:
+def selecting_metric(bench: Bench) -> str:
     """The metric that selects the run's checkpoints, such as 'selection/accuracy'; '' if nothing selects."""
-    x, split = parts.x, watched_split(parts)
+    x, split = bench.x, watched_split(bench)
     return f'{split}/{tasks.task(x.data).selects}' if x.data.task and split else ''
 
 
@@ -41,7 +41,7 @@ def is_exhausted(patience: int, scores: list[float]) -> bool:
 
 
 def measure_split(
-    parts: Parts,
+    bench: Bench,
     params: Any,
     split: str,
     threshold: float | None = None,
@@ -52,13 +52,13 @@ def measure_split(
     Of pretraining's dev at most `run.evaluate_batches` are read. threshold: replaces data.answers.threshold. between: wraps the
     batches, so that it can stop the evaluation.
     """
-    x = parts.x
+    x = bench.x
     limit = x.run.evaluate_batches if not x.data.task else 0
-    batches = itertools.islice(parts.feed.evaluation[split], limit or None)
-    found = evaluate(parts.measure, parts.plan.put_batch, params, between(batches))
+    batches = itertools.islice(bench.feed.evaluation[split], limit or None)
+    found = evaluate(bench.measure, bench.plan.put_batch, params, between(batches))
     if not x.data.task:
         return {f'{split}/{name}': value for name, value in found.means.items()}, None
-    encoded = parts.feed.encoded[split]
+    encoded = bench.feed.encoded[split]
     evaluation = scoring.score_split(x.data, encoded, found.logits, x.data.answers.threshold if threshold is None else threshold)
     means = found.means if encoded.known else {}
     return {f'{split}/{name}': value for name, value in {**means, **evaluation.metrics}.items()}, evaluation

@@ -22,19 +22,25 @@ from research.train import State
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-    """Everything that a run works with, opened and validated."""
+class Bench:
+    """What the numbers of a run are computed with: nothing here writes."""
 
     x: Experiment
-    workdir: Path
     plan: Plan
     model: Model
     teacher: Donor | None
     feed: feeds.Feed
     steps: int
+    measure: Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts(Bench):
+    """Everything that a run works with, opened and validated."""
+
+    workdir: Path
     checkpoints: checkpoint.Checkpoints
     log: Log
-    measure: Callable
 
 
 def number_of_steps(x: Experiment, feed: feeds.Feed) -> int:

@@ -31,6 +31,8 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     """
     began = time.monotonic()
     memory.keep_memory()
+    if x.run.deterministic:
+        parallel.request_determinism()
     parallel.join_processes()
     validation.validate_without_start(x)  # what is wrong whatever the start is comes first
     x = sources.resolve(x, workdir)
@@ -50,6 +52,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         if done is not None:
             print(f'{workdir.name}: done before: {workdir / "result.json"}')
             return to_json(done)
+        promised = [parallel.describe_determinism()] if x.run.deterministic else []
         plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
         start = _open_start(x, workdir)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
@@ -74,9 +77,9 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     rewind(logged, first)
     log = Log(logged, steps, first, began - before)
     measure = plan.compile(make_measure(model, experiment.offered(x)))
-    parts = Parts(x, workdir, plan, model, teacher, feed, steps, checkpoints, log, measure)
+    parts = Parts(x, plan, model, teacher, feed, steps, measure, workdir, checkpoints, log)
     try:
-        introduce(parts, [*changed, *damaged, *notes, *continued])
+        introduce(parts, [*promised, *changed, *damaged, *notes, *continued])
         return finish(parts, *fit(parts, state, first))
     finally:
         checkpoints.close()

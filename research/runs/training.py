@@ -17,7 +17,7 @@ from research.runs import signals
 from research.runs.folder import seconds_so_far
 from research.runs.guard import BACK, Guard, is_due
 from research.runs.measuring import is_exhausted, measure_split, read_scores, selecting_metric, was_measured, watched_split
-from research.runs.opening import Parts
+from research.runs.opening import Bench, Parts
 from research.train import State
 
 
@@ -79,16 +79,16 @@ class Recorder:
             self._begin += time.monotonic() - pause
 
 
-def compile_step(parts: Parts) -> tuple[Callable[..., Any], dict[str, Any]]:
+def compile_step(bench: Bench) -> tuple[Callable[..., Any], dict[str, Any]]:
     """(the compiled step, what it is given as `frozen`: the teacher's parameters on the devices, if there is a teacher)."""
-    x, plan, teacher = parts.x, parts.plan, parts.teacher
+    x, plan, teacher = bench.x, bench.plan, bench.teacher
     frozen = {'teacher': plan.put_state(jax.tree.map(jax.numpy.asarray, teacher.params))} if teacher else {}
     step = train.make_step(
-        parts.model,
+        bench.model,
         teacher.model if teacher else None,
         x.losses,
         x.optimizer,
-        parts.steps,
+        bench.steps,
         x.run.accumulate,
         x.run.spike,
         x.run.gradient_norms,

@@ -1,10 +1,13 @@
-"""python -m research.study status DIR | report DIR | run DIR NAME"""
+"""python -m research.study status DIR | report DIR | run DIR NAME | verify RUN | replay RUN --step=N"""
 
 import argparse
 import sys
 from pathlib import Path
 
 from research.command import Parser, run_command
+from research.escape import clean
+
+DIFFERENT = 1  # exit status where a run's numbers are not what its folder gives
 
 
 def main(arguments: list[str]) -> int:
@@ -28,20 +31,38 @@ def perform(arguments: list[str]) -> int:
 
         report(given.folder)
         return 0
+    if given.command == 'verify':
+        from research.runs.verifying import verify
+
+        return 0 if verify(given.folder, show) else DIFFERENT
+    if given.command == 'replay':
+        from research.runs.replaying import replay
+
+        return 0 if replay(given.folder, given.step, show) else DIFFERENT
     from research.study.execution.attempt import start_run
 
     return start_run(given.folder, given.name, given.cores, given.tied)
 
 
+def show(line: str) -> None:
+    """Prints one line, whose parts may come from a file."""
+    print(clean(line), flush=True)
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line, read."""
-    parser = Parser(prog='python -m research.study', description='A study, from its folder alone.')
+    parser = Parser(prog='python -m research.study', description='A study, or a run, from its folder alone.')
     commands = parser.add_subparsers(dest='command', required=True, parser_class=Parser)
     status = commands.add_parser('status', help='the state of every run')
     report = commands.add_parser('report', help='write the tables and figures anew')
     run = commands.add_parser('run', help='one attempt at one run, as a launcher starts it')
     for command in (status, report, run):
         command.add_argument('folder', type=Path, metavar='DIR', help='the folder of a study')
+    verify = commands.add_parser('verify', help='evaluate a finished run anew: is its result what its weights and data give?')
+    replay = commands.add_parser('replay', help='compute logged steps of a run anew, from the checkpoint before')
+    for command in (verify, replay):
+        command.add_argument('folder', type=Path, metavar='RUN', help='the folder of a run')
+    replay.add_argument('--step', type=int, required=True, metavar='N', help='the step')
     run.add_argument('name', metavar='NAME', help='a run of the study')
     run.add_argument('--cores', default='', help='the cores that it may use, such as 0,1; by default all')
     run.add_argument('--tied', action='store_true', help='end when the standard input does')

@@ -1,0 +1,128 @@
+"""A run opened again from its folder alone, to compute its numbers anew. Nothing here writes into the folder."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from research import checkpoint, experiment, parallel, validation
+from research.data import feed as feeds
+from research.errors import DamagedError, UserError
+from research.evaluation.measures import make_measure
+from research.experiment import Experiment, student_heads
+from research.models.heads import HEADS, Heads, Model
+from research.objectives import losses
+from research.runs import memory, sources
+from research.runs.comparing import TOLERANCE, Comparison, compare_environments
+from research.runs.definition import read_definition
+from research.runs.environment import describe_environment
+from research.runs.folder import Environment, read_environment
+from research.runs.opening import Bench, number_of_steps
+from research.surgery import Donor
+
+REMEDY = 'the folder is damaged, or of another version of this code'
+
+
+@dataclasses.dataclass(frozen=True)
+class Reopened:
+    """A run, the numbers computed anew so far, and why they may differ in the last bits."""
+
+    bench: Bench
+    comparison: Comparison
+    reasons: tuple[str, ...]
+    same_labels: bool  # whether the data still have the labels of the run, without which nothing can be computed
+
+
+def read_run(folder: Path) -> tuple[Experiment, Environment]:
+    """The experiment and the environment of a run folder. Raises UserError if it is none, or lacks either."""
+    x = read_definition(folder)
+    environment = read_environment(folder)
+    if environment is None:
+        raise UserError(f'{folder / "environment.json"} is missing or half-written: {REMEDY}')
+    return x, environment
+
+
+def begin_process(x: Experiment, environment: Environment) -> None:
+    """Makes this process like that of the run. Call it before jax opens its devices.
+
+    Raises UserError if the run used another number of devices than this process can have, and its random numbers depend on it.
+    """
+    memory.keep_memory()
+    if x.run.deterministic:
+        parallel.request_determinism()
+    stored = environment.devices
+    if stored['platform'] == 'cpu' and not parallel.is_started():
+        parallel.simulate_devices(stored['count'])
+    here = parallel.describe_devices()
+    if here['count'] != stored['count'] and x.run.parallel == 'pmap':
+        raise UserError(
+            f"the run used {stored['count']} devices by run.parallel='pmap', where dropout depends on their number; "
+            f'here are {here["count"]}'
+        )
+
+
+def reopen(folder: Path, x: Experiment, environment: Environment, heads: Heads | None = None) -> Reopened:
+    """Opens the data, with the run's own tokenizer, and the teacher if `heads` are not known; compares the data.
+
+    Raises UserError if something that the run was made of is not there, DamagedError if it is not as it was written.
+    """
+    validation.validate(x)
+    data = dataclasses.replace(x.data, tokenizer=str(folder / 'tokenizer'), changed='prepare')
+    teacher = sources.open_donor(x.teacher, folder, 'teacher') if heads is None and losses.needs_teacher(x.losses) else None
+    plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
+    feed = feeds.load(
+        data,
+        x.machine,
+        batch=x.run.batch,
+        seed=x.seed,
+        vocabulary=x.model.vocabulary,
+        steps=x.run.steps,
+        epochs=x.run.epochs,
+    )
+    model = Model(x.model, heads if heads is not None else student_heads(x, teacher.architecture if teacher else None))
+    measure = plan.compile(make_measure(model, experiment.offered(x)))
+    bench = Bench(x, plan, model, teacher, feed, number_of_steps(x, feed), measure)
+    reasons = compare_environments(environment.all_sessions(), describe_environment({}))
+    comparison = Comparison(TOLERANCE[x.model.dtype] if reasons else 0.0)
+    compare_data(comparison, environment, feed)
+    labels = environment.data['labels'] if 'labels' in environment.data else None
+    return Reopened(bench, comparison, reasons, labels == feed.facts.labels)
+
+
+def compare_data(comparison: Comparison, environment: Environment, feed: feeds.Feed) -> None:
+    """Compares the fingerprints of the tokenizer and of the data."""
+    names = {'tokenizer_fingerprint': "the tokenizer's fingerprint", 'fingerprint': "the data's fingerprint"}
+    for key, words in names.items():
+        if key in environment.data:
+            comparison.add(words, environment.data[key], getattr(feed.facts, key))
+
+
+def find_heads(params: Any) -> Heads:
+    """The heads of a tree of parameters, with their numbers of classes."""
+    return tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
+
+
+@contextlib.contextmanager
+def reading(folder: Path, step: int) -> Iterator[checkpoint.Checkpoints]:
+    """The checkpoints of a run, to read that of `step` alone.
+
+    Raises DamagedError if a file of that is not as it was written, and for whatever reading raises in the block.
+    """
+    damage = checkpoint.find_damage(folder / 'checkpoints' / str(step))
+    if damage:
+        raise DamagedError(f'the checkpoint of step {step} is damaged: {damage}')
+    checkpoints = checkpoint.Checkpoints(folder / 'checkpoints', read_only=True)
+    try:
+        yield checkpoints
+    except Exception as error:  # Orbax and TensorStore raise what they like for bytes that are not theirs
+        reason = (str(error).strip().splitlines() or [''])[0]
+        raise DamagedError(f'the checkpoint of step {step} cannot be read: {type(error).__name__}: {reason}') from error
+    finally:
+        checkpoints.close()
+
+
+def open_start(x: Experiment, folder: Path) -> Donor | None:
+    """What the run starts from, if it does."""
+    key = 'teacher' if x.start == 'teacher' else 'start'
+    return sources.open_donor(sources.source_of_start(x), folder, key) if x.start else None
