@@ -10,6 +10,8 @@ import dataclasses
 import hashlib
 import logging
 import re
+import sys
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from research.errors import UserError
 from research.records import read_as, read_record, write_record
 from research.train import State, evaluated
 
-# Orbax logs every file it writes, and warns about each checkpoint without a score.
-logging.getLogger('absl').addFilter(lambda record: record.levelno >= logging.ERROR)
+# Orbax logs every file it writes, warns about each checkpoint without a score, and logs each error that it raises.
+logging.getLogger('absl').addFilter(lambda record: record.levelno >= logging.ERROR and 'orbax' not in record.pathname)
 
 ITEMS = ('params', 'training')
 UNFINISHED = '.orbax-checkpoint-tmp'  # ends the name of a checkpoint that is being written
@@ -39,6 +41,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 1, read_only: bool = False) -> None:
+        self._hook = sys.excepthook
         self._folder = Path(folder).absolute()
         self._place = None  # of the folder on its disk, once it is known
         policy = checkpoint_managers.AnyPreservationPolicy(
@@ -62,12 +65,15 @@ class Checkpoints:
                 ),
             )
         self._place = locate(self._folder)
+        sys.excepthook = self._report
 
     def save(self, state: State, score: float | None = None) -> None:
         """Starts saving `state` under its step; a state with a `score` (higher is better) can become the best."""
         training = {'step': state.step, 'key': state.key, 'moments': state.moments}
         if state.average is not None:  # readers of the model get the average; training continues from these
             training['params'] = state.params
+        if state.losses is not None:
+            training['losses'] = state.losses
         step = int(state.step)
         with self._explained(f'the checkpoint of step {step}'):
             if self._place is not None and locate(self._folder) != self._place:  # orbax would begin a folder of its own there
@@ -98,6 +104,8 @@ class Checkpoints:
         training = {'step': abstract.step, 'key': abstract.key, 'moments': abstract.moments}
         if abstract.average is not None:
             training['params'] = abstract.params
+        if abstract.losses is not None:
+            training['losses'] = abstract.losses
         found = self._manager.restore(
             step,
             args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract.params), training=ocp.args.StandardRestore(training)),
@@ -138,7 +146,15 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for the saves and closes the folder."""
         with self._explained():
-            self._manager.close()
+            try:
+                self._manager.close()
+            finally:
+                sys.excepthook = self._hook
+
+    def _report(self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        """Reports an error that nobody caught, but for those of tensorstore's threads after a write has failed."""
+        if str(error) != 'Event loop is closed':
+            self._hook(kind, error, trace)
 
     def _sign(self) -> None:
         """Adds its checksums to the checkpoint that has just been written, before orbax gives it its name."""

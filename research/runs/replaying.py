@@ -13,6 +13,7 @@ from research.experiment import Experiment
 from research.runs.comparing import Comparison, Say
 from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import read_metrics
+from research.runs.guard import BACK
 from research.runs.measuring import measure_split, watched_split
 from research.runs.opening import Bench, first_state
 from research.runs.reopening import begin_process, open_start, read_run, reading, reopen
@@ -42,6 +43,9 @@ def replay(folder: Path, step: int, say: Say) -> bool:
     begin_process(x, environment)
     steps = list_steps(folder / 'checkpoints')
     first = max((each for each in steps if each < step), default=0)
+    back = [each for each in logged if BACK in logged[each] and first <= each < target]
+    if back:
+        raise UserError(f'--step={step}: the run went back to an earlier state after step {back[0]}, past which no replay goes')
     try:
         opened = reopen(folder, x, environment)
         comparison, bench = opened.comparison, opened.bench
@@ -124,7 +128,8 @@ def _compare_step(comparison: Comparison, bench: Bench, each: Replayed, stored: 
         except UserError as error:  # weights that give no finite logits
             comparison.add(f'step {each.step}: {split}', 'numbers', str(error))
     for name, value in stored.items():
-        comparison.add(f'step {each.step}: {name}', value, found[name] if name in found else None)
+        if name != BACK:
+            comparison.add(f'step {each.step}: {name}', value, found[name] if name in found else None)
 
 
 def _compare_checkpoint(folder: Path, comparison: Comparison, each: Replayed) -> None:

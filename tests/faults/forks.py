@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from research.files import fingerprint
+from research.records import read_object
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,7 +134,7 @@ def describe_run(workdir: Path) -> dict[str, Any]:
         'metrics': [{name: value for name, value in line.items() if name not in TIMED} for line in metrics],
         'result': {name: value for name, value in result.items() if name not in MEASURED},
         'predictions': {path.name: path.read_bytes() for path in sorted(workdir.glob('*/predictions.jsonl'))},
-        'experiment': fingerprint(json.loads((workdir / 'experiment.json').read_text())),
+        'experiment': {name: value for name, value in read_object(workdir / 'experiment.json').items() if name != 'machine'},
     }
 
 
@@ -144,6 +143,3 @@ def flatten(tree: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...]
     if isinstance(tree, dict):
         return [each for name, value in sorted(tree.items()) for each in flatten(value, (*path, name))]
     return [(path, tree)]
-
-
-KILL = signal.SIGKILL

@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 from research.checkpoint import UNFINISHED
 from research.experiment import Experiment
 from research.parallel import PARALLEL
+from research.records import read_lines
 from research.wire import to_wire
 from tests.faults.forks import Forker, describe_run
 
@@ -71,52 +72,67 @@ def begin(folder: Path, x: Experiment) -> str:
     return f'--workdir={folder}'
 
 
-def moments(
-    workdir: Path, cache: Path, duration: float, draw: random.Random
-) -> Iterator[tuple[str, Callable[[], Callable[[], bool]]]]:
-    """For each kill the kind of its moment, and what makes, when the process starts, the question whether the moment has come."""
+@dataclasses.dataclass
+class Victim:
+    """A run that is to be killed, and where it and its data lie."""
 
-    def after(seconds: float) -> Callable[[], Callable[[], bool]]:
-        def made() -> Callable[[], bool]:
-            end = time.monotonic() + seconds
+    workdir: Path
+    cache: Path
+    draw: random.Random
+    start_up: float = 1.0  # seconds that the last session took up to its first step
+
+    def logged(self) -> int:
+        """The last step in metrics.jsonl."""
+        return max((int(line['step']) for line in read_lines(self.workdir / 'metrics.jsonl')), default=0)
+
+    def moment(self, kind: str) -> Callable[[], bool]:
+        """Asked again and again from the start of a session on: whether the moment for a kill of this kind has come."""
+        if kind == 'starting':  # imports aside: loading, compiling, restoring
+            end = time.monotonic() + self.draw.uniform(0, self.start_up)
             return lambda: time.monotonic() >= end
+        if kind == 'preparing':
+            shutil.rmtree(self.cache, ignore_errors=True)  # the data are prepared anew, to the same bits
+            return lambda: any(self.cache.rglob('*'))
+        if kind == 'saving':
+            return lambda: any(path.name.endswith(UNFINISHED) for path in self.workdir.glob('checkpoints/*'))
+        if kind == 'ending':  # the evaluation after the last step
+            return lambda: (self.workdir / 'checkpoints' / str(STEPS)).exists() and self.draw.random() < 0.02
+        begun, more = time.monotonic(), self.logged() + self.draw.randint(1, 3)
 
-        return made
+        def stepping() -> bool:  # an evaluation is among the steps
+            if self.logged() < more:
+                return False
+            self.start_up = time.monotonic() - begun
+            return True
 
-    def while_saving() -> Callable[[], bool]:
-        return lambda: any(path.name.endswith(UNFINISHED) for path in workdir.glob('checkpoints/*'))
+        return stepping
 
-    def while_preparing() -> Callable[[], bool]:
-        shutil.rmtree(cache, ignore_errors=True)  # the data are prepared anew, to the same bits
-        return lambda: any(cache.rglob('*'))
 
-    for kill in range(KILLS):
-        kind = ('random', 'saving', 'random', 'preparing', 'random')[kill % 5]
-        made = {'random': after(draw.uniform(0, duration)), 'saving': while_saving, 'preparing': while_preparing}[kind]
-        yield kind, made
+KINDS = ('stepping', 'saving', 'starting', 'stepping', 'preparing', 'stepping')
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', CASES)
 def test_25_kills_change_no_bit(name: str, define: Callable[..., Experiment], tmp_path: Path) -> None:
-    case, draw = CASES[name], random.Random(name)
+    case = CASES[name]
     forker = Forker(tmp_path / 'forks', case.devices)
-    whole, killed, cache = tmp_path / 'whole', tmp_path / 'killed', tmp_path / 'cache'
+    whole, killed = tmp_path / 'whole', Victim(tmp_path / 'killed', tmp_path / 'cache', random.Random(name))
     try:
         assert forker.run(begin(whole, define(case, machine__cache=str(tmp_path / 'cache-of-whole')))) == 0, forker.said()
-        first = json.loads((whole / 'metrics.jsonl').read_text().splitlines()[0])['wall']
-        argument, found = begin(killed, define(case, machine__cache=str(cache))), []
-        for kind, made in moments(killed, cache, 1.5 * first, draw):
-            status = forker.kill_when(made(), signal.SIGKILL, argument)
-            assert status in (0, -signal.SIGKILL), forker.said()
-            found.append((kind, status))
-            if status == 0:  # it is done: the end is killed, too
-                os.remove(killed / 'result.json')
+        argument = begin(killed.workdir, define(case, machine__cache=str(killed.cache)))
+        deaths: list[str] = []
+        for number in range(100):
+            kind = 'ending' if len(deaths) >= KILLS - 2 else KINDS[number % len(KINDS)]
+            if forker.kill_when(killed.moment(kind), signal.SIGKILL, argument) == -signal.SIGKILL:
+                deaths.append(kind)
+            elif (killed.workdir / 'result.json').exists():  # it was quicker than the kill
+                os.remove(killed.workdir / 'result.json')
+            if len(deaths) == KILLS:
+                break
+        assert len(deaths) == KILLS and set(deaths) == {*KINDS, 'ending'}, (deaths, forker.said())
         assert forker.run(argument) == 0, forker.said()
     finally:
         forker.close()
-    deaths = [kind for kind, status in found if status]
-    assert len(deaths) >= 20 and set(deaths) >= {'random', 'saving'}, found
-    one, two = describe_run(whole), describe_run(killed)
-    assert one['step'] and [line['step'] for line in two['metrics'] if 'train/loss' in line] == list(range(1, STEPS + 1))
+    one, two = describe_run(whole), describe_run(killed.workdir)
+    assert [line['step'] for line in two['metrics'] if 'train/loss' in line] == list(range(1, STEPS + 1))
     assert {part for part in one if one[part] != two[part]} == set()
