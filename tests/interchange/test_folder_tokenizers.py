@@ -7,9 +7,11 @@ import struct
 
 import pytest
 
+from research.data.sentencepiece import read_sentencepiece
+from research.data.tokenizer_files import read_tokenizer
 from research.data.tokenizers import load_tokenizer, train_tokenizer
 from research.errors import UserError
-from research.interchange.folder_tokenizer import read_sentencepiece, read_tokenizer, write_tokenizer
+from research.interchange.folder_tokenizer import write_tokenizer
 from research.interchange.reading import save_temporary_tokenizer
 
 TEXT = "The old Sailor  lost É, 東 in ``a'' GARDEN"
