@@ -147,10 +147,13 @@ def read_token(token: Any, special: bool, where: str) -> AddedToken:
 def add_tokens(tokenizer: Tokenizer, added: list[tuple[int | None, AddedToken]], file: Path) -> None:
     """Adds those tokens that are not added yet. Raises UserError if one would get another id than the file gives it."""
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    new = {token.content: (id, token) for id, token in reversed(added) if token.content not in known}
+    new: dict[str, tuple[int | None, AddedToken]] = {}
+    for id, token in added:
+        if token.content not in known:
+            new.setdefault(token.content, (id, token))
     if len(new) > ADDED:
         raise UserError(f"'{file.parent}' adds {len(new):,} tokens to its vocabulary; at most {ADDED:,} are supported")
-    tokenizer.add_tokens([token for _, token in reversed(new.values())])
+    tokenizer.add_tokens([token for _, token in new.values()])
     for name, (id, _) in new.items():
         if id is not None and tokenizer.token_to_id(name) != id:
             raise UserError(
