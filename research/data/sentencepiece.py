@@ -10,7 +10,8 @@ import numpy as np
 
 from research.errors import UserError
 
-SIZE = 2**25  # bytes of a spiece.model at most
+SIZE = 3 * 2**23  # bytes of a file of a tokenizer, at most
+MOST = 2**19  # pieces of a spiece.model, at most
 VARINT = 10  # bytes of a number in a protocol buffer, at most
 CONTROL, USER_DEFINED = 3, 4  # kinds of pieces
 
@@ -39,6 +40,8 @@ def read_sentencepiece(file: Path) -> Unigram:
     try:
         for number, value in parse_fields(content):
             if number == 1:
+                if len(pieces) == MOST:
+                    raise UserError(f"'{file}' has more than {MOST:,} pieces")
                 piece = dict(parse_fields(value))
                 score = struct.unpack('<f', piece[2])[0] if 2 in piece else 0.0
                 pieces.append((piece[1].decode('utf-8'), score, piece[3] if 3 in piece else 1))

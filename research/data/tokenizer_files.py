@@ -7,8 +7,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from research import records
-from research.data.sentencepiece import CONTROL, USER_DEFINED, read_sentencepiece
-from research.data.tokenizer_json import ADDED, PIECES, SIZE, SPECIAL, from_json, read_id, refuse_broken
+from research.data.sentencepiece import CONTROL, SIZE, USER_DEFINED, read_sentencepiece
+from research.data.tokenizer_json import ADDED, PIECES, SPECIAL, from_json, read_id, refuse_broken
 from research.errors import UserError
 
 FILES = ('tokenizer.json', 'vocab.txt', 'spiece.model')
@@ -16,6 +16,8 @@ FILES = ('tokenizer.json', 'vocab.txt', 'spiece.model')
 BERT_RULES = {'do_lower_case': 'lowercase', 'strip_accents': 'strip_accents', 'tokenize_chinese_chars': 'handle_chinese_chars'}
 # The classes of transformers, without 'Tokenizer' or 'TokenizerFast', whose rules are BERT's or ALBERT's.
 CLASSES = ('Bert', 'DistilBert', 'Albert', 'Electra', 'MobileBert', 'SqueezeBert', 'ConvBert', 'RetriBert', 'Lxmert', 'LayoutLM')
+# And those whose rules are all in a tokenizer.json, if there is one.
+WHOLE = ('PreTrained', 'DebertaV2', 'BigBird', 'FNet', 'RemBert', 'Splinter')
 # Keys of tokenizer_config.json that choose another way to cut -> the only supported value.
 ONLY = {'word_tokenizer_type': 'basic', 'subword_tokenizer_type': 'wordpiece'}
 
@@ -92,7 +94,7 @@ def refuse_other_kinds(file: Path, rules: dict[str, Any]) -> None:
         if kind is None:
             continue
         stem = kind.removesuffix('Fast').removesuffix('Tokenizer') if isinstance(kind, str) else ''
-        complete = file.suffix == '.json' and isinstance(kind, str) and (kind.endswith('Fast') or kind == 'TokenizersBackend')
+        complete = file.suffix == '.json' and (stem in WHOLE or kind == 'TokenizersBackend' or str(kind).endswith('Fast'))
         if stem not in CLASSES and not complete:
             raise UserError(
                 f"'{file.parent / name}' has tokenizer_class={json.dumps(kind)}, a tokenizer that is not supported {supported}; "

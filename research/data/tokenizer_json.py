@@ -11,11 +11,10 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from research import records
-from research.data.sentencepiece import validate_charsmap
+from research.data.sentencepiece import SIZE, validate_charsmap
 from research.errors import UserError
 
-SIZE = 2**25  # bytes of a file, at most
-PIECES = 2**21  # of a tokenizer, at most; the largest published ones have a million
+PIECES = 2**20  # of a tokenizer, at most; the largest published ones have a million
 ADDED = 100_000  # added tokens, at most
 GROWTH = 1000  # times that a normaliser may lengthen a text, at most
 

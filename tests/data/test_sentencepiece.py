@@ -47,7 +47,8 @@ def spiece(unknown: int | bytes = 1, charsmap: int | bytes = b'', score: float =
         (spiece(score=float('nan')), 'has a piece whose score is not finite'),
         (spiece(charsmap=7), 'has a map of characters (precompiled_charsmap) that is broken'),
         *[(spiece(charsmap=each), 'has a map of characters (precompiled_charsmap) that is broken') for each in CHARSMAPS[1:]],
-        (bytes(2**25 + 1), 'is larger than 33,554,432 bytes, so it is no spiece.model'),
+        (field(1, field(1, b'a')) * (2**19 + 1), 'has more than 524,288 pieces'),
+        (bytes(3 * 2**23 + 1), 'is larger than 25,165,824 bytes, so it is no spiece.model'),
         (spiece(controls=100_001), 'has 100,005 control and user-defined pieces'),
     ],
 )

@@ -20,7 +20,7 @@ STEP = {'type': 'Replace', 'pattern': {'String': 'e'}, 'content': 'e' * 40}
     [
         ('[' * 100_000, 'nests deeper than 100'),
         (json.dumps(rules()).replace('"##1": 9', '"##1": ' + '9' * 5000), 'is not JSON'),
-        (rules(model={**rules()['model'], 'vocab': {'a': 3_000_000_000}}), 'has the id 3000000000; it must be 0 to 2,097,151'),
+        (rules(model={**rules()['model'], 'vocab': {'a': 3_000_000_000}}), 'has the id 3000000000; it must be 0 to 1,048,575'),
         (rules(added_tokens=[{'id': 3_000_000_000, **FLAGS, **MARKERS[0]}]), 'has the id 3000000000'),
         (rules(added_tokens=[{'id': 99, **FLAGS, **MARKERS[0]}]), 'gives the added token "[E1]" an id that leaves ids'),
         (rules(added_tokens=[{'id': 1, **FLAGS, **MARKERS[0]}] * 100_001), 'has too many pieces'),
