@@ -10,7 +10,7 @@ from research.data.tokenizer_files import FILES as TOKENIZERS
 from research.errors import UserError
 from research.interchange.weights import FILES as WEIGHTS
 
-BESIDE = ('config.json', 'tokenizer_config.json', 'added_tokens.json', *TOKENIZERS)
+BESIDE = ('config.json', 'tokenizer_config.json', 'added_tokens.json', 'special_tokens_map.json', *TOKENIZERS)
 
 
 def is_hub_id(source: str) -> bool:
