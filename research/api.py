@@ -139,12 +139,14 @@ def predict(
     inputs: str | Mapping[str, str] | Sequence[str | Mapping[str, str]],
     kind: str,
     *,
+    no_answer: float | None = None,
     verbose: bool = False,
 ) -> Any:
     """The prediction for each input, as `python -m research.predict` gives it; for one input, its prediction (not a list).
 
     inputs: texts, or dicts with the fields of the kind: 'text' and perhaps 'pair', or 'question' and 'context'.
-    kind: fill-mask, classify, answer, embed or hidden. Raises UserError for a model without the head that the kind reads, and
+    kind: fill-mask, classify, answer, embed or hidden. no_answer: for 'answer', predict '' if 'no answer' leads by more than this;
+    None: as the model was trained. Raises UserError for a model without the head that the kind reads, and
     for an input without the fields that the kind reads.
     """
     with _printing(verbose):
@@ -155,7 +157,7 @@ def predict(
             raise UserError(f'inputs={inputs!r} must be a text, a dict of texts, or several of them')
         given = [inputs] if single else list(inputs)
         read = [_read(each, f'input {number}', row) for number, each in enumerate(given, 1)]
-        found = list(batching.predict(loaded.donor, row, loaded.experiment.data, read))
+        found = list(batching.predict(loaded.donor, row, loaded.experiment.data, read, no_answer=no_answer))
     return found[0] if single else found
 
 

@@ -33,14 +33,16 @@ def read_text(path: Path, label: str = '', size: int = SIZE) -> str:
         raise UserError(f'{label} is not UTF-8 (byte {error.start}): convert it with iconv') from None
 
 
-def parse_json(text: str, label: str) -> Any:
+def parse_json(text: str, label: str, unique: bool = False) -> Any:
     """The JSON value in `text`, with or without a byte-order mark.
 
     Raises UserError, whose message begins with `label`, for anything else: also for NaN, for numbers and nesting that no float
-    and no recursion can hold, and for halves of a surrogate pair, which no file can hold.
+    and no recursion can hold, and for halves of a surrogate pair, which no file can hold. unique: also for a name that an object
+    has twice, which another parser may read as the other value.
     """
     try:
-        value = json.loads(text.removeprefix('\ufeff'), parse_constant=_refuse_constant)
+        pairs = _refuse_twice if unique else None
+        value = json.loads(text.removeprefix('\ufeff'), parse_constant=_refuse_constant, object_pairs_hook=pairs)
         _validate_tree(value)
         if '\\ud' in text or '\\uD' in text:
             json.dumps(value, ensure_ascii=False).encode()
@@ -68,6 +70,13 @@ def read_object(path: Path, label: str = '', size: int = SIZE) -> dict[str, Any]
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f'{name} is no number')
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError('an object has one name twice')
+    return found
 
 
 def _validate_tree(value: Any) -> None:

@@ -13,6 +13,9 @@ import pytest
 from research import api
 from research.experiment import Experiment
 from research.wire import to_wire
+from tests.interchange.conftest import model
+
+__all__ = ['model']  # the fixture: a copy of a tiny model of transformers
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +64,13 @@ def test_one_input_gives_one_prediction_and_several_a_list(teacher: Path) -> Non
     probabilities = [[found['probability'] for found in each['masks'][0]] for each in (one, several[0])]
     assert probabilities[0] == pytest.approx(probabilities[1], rel=1e-5) and len(several[1]['masks']) == 2
     assert api.predict(loaded, [], kind='fill-mask') == []
+
+
+def test_no_answer_is_predicted_where_it_leads_by_enough(model: Callable) -> None:
+    loaded, asked = api.load(model('BertSpan')), {'question': 'a map', 'context': 'the old king lost a map'}
+    lead = api.predict(loaded, asked, kind='answer')['no_answer']
+    assert api.predict(loaded, asked, kind='answer', no_answer=lead - 0.01)['answer'] == ''
+    assert api.predict(loaded, asked, kind='answer', no_answer=lead + 0.01)['answer'] != ''
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from research.command import Parser, run_command
 from research.data import places, preparation, tokenizer_training, validation
 from research.data.corpus import Corpus
 from research.data.settings import Data
-from research.data.tokenizers import vocabulary_of
+from research.data.tokenizers import describe_unreachable, vocabulary_of
 from research.errors import UserError
 from research.experiment import Experiment
+from research.runs import sources
 from research.study import config_files
 from research.wire import override
 
@@ -41,6 +42,8 @@ def main(arguments: list[str]) -> None:
     shown = set()
     for x, data in distinct(wanted.values()):
         tokenizer = tokenizer_training.tokenizer_of(data, x.machine.cache, x.model.vocabulary)
+        if notice := describe_unreachable(tokenizer, vocabulary_of(tokenizer)):
+            console.print(notice, soft_wrap=True, markup=False)
         for each in preparation.prepare(data, x.machine.cache, tokenizer):
             if each.folder in shown:
                 continue
@@ -67,7 +70,7 @@ def distinct(experiments: Iterable[Experiment]) -> list[tuple[Experiment, Data]]
 
 def locate_tokenizer(x: Experiment) -> Data:
     """The data of an experiment, with the folder of its tokenizer if that is the start's or the teacher's."""
-    named = {'start': x.start, 'teacher': x.teacher}
+    named = {'start': sources.source_of_start(x), 'teacher': x.teacher}
     source = named[x.data.tokenizer] if x.data.tokenizer in named else x.data.tokenizer
     if x.data.tokenizer in named and not source:
         raise UserError(
@@ -75,6 +78,8 @@ def locate_tokenizer(x: Experiment) -> Data:
         )
     if source.startswith('@'):
         raise UserError(f"the tokenizer of '{source}' does not exist before that run; prepare with --config.data.tokenizer=FOLDER")
+    if x.data.tokenizer in named:  # a run, a Hugging Face folder or an id of the hub
+        source = str(sources.find(source, Path.cwd() / 'run', x.data.tokenizer))
     return dataclasses.replace(x.data, tokenizer=source)
 
 

@@ -1,11 +1,17 @@
-"""Tokenizers, trained or loaded, and facts about their pieces."""
+"""Tokenizers, trained or loaded, and facts about their pieces.
 
+Three kinds of pieces are more than letters. The five roles ([PAD], [UNK], [CLS], [SEP] and [MASK]; <pad> and <unk> in ALBERT's)
+stand for themselves only where this code puts them. Typed in a text they are letters or unknown, in training, evaluation and
+prediction; except the mask, which in the text of a prediction is the mask (`with_mask`), since prompts need it. Every other added
+token, such as [E1] or <user>, is itself wherever it is typed. All other pieces are parts of words.
+"""
+
+import dataclasses
 import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from research.data.added_tokens import describe_rules, list_markers, with_flags
+from research.data.tokenizer_files import FILES, as_bert, read_tokenizer
+from research.data.tokenizer_json import SPECIAL, refuse_broken
 from research.errors import UserError, choose, nearest
 from research.files import write_whole
 from research.records import write_record
-
-# The names of each special piece: BERT's first, then ALBERT's.
-SPECIAL = {
-    'pad': ('[PAD]', '<pad>'),
-    'unknown': ('[UNK]', '<unk>'),
-    'cls': ('[CLS]',),
-    'sep': ('[SEP]',),
-    'mask': ('[MASK]',),
-}
 
 # The settings of ALBERT's SentencePiece model, from its README.
 SYMBOLS = '()"-.–£€'
@@ -32,7 +32,7 @@ COVERAGE = 0.99995
 RANK_STEP = 1e-4  # between the scores that the unigram trainer gives characters it has no score for
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Vocabulary:
     """A tokenizer's V pieces, and which of them are special."""
 
@@ -157,28 +157,34 @@ def rare_characters(texts: list[str]) -> re.Pattern[str] | None:
 KINDS = {'wordpiece': wordpiece, 'unigram': unigram}
 
 
-def as_bert(model: Any, lowercase: bool) -> Tokenizer:
-    """A tokenizer that normalises and splits text as BERT does, around a WordPiece model."""
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    return tokenizer
-
-
 def finish_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with [CLS] A [SEP] B [SEP] as its template, without padding or cutting; '[SEP]' in a text is plain text."""
-    pieces = vocabulary_of(tokenizer)
+    """The tokenizer with [CLS] A [SEP] B [SEP] as its template, without padding or cutting; '[SEP]' in a text is plain text.
+
+    Added special tokens that are no role's are marked as ordinary added tokens, which the library finds in a text, and the template
+    keeps their names (`list_markers`).
+    """
+    pieces, markers = vocabulary_of(tokenizer), list_markers(describe_rules(tokenizer))
+    if markers:
+        tokenizer = with_flags(tokenizer, {name: {'special': False} for name in markers})
     cls, sep = (tokenizer.id_to_token(id) for id in (pieces.cls, pieces.sep))
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f'{cls} $A {sep}',
         pair=f'{cls} $A {sep} $B:1 {sep}:1',
-        special_tokens=[(cls, pieces.cls), (sep, pieces.sep)],
+        special_tokens=[(cls, pieces.cls), (sep, pieces.sep), *((name, tokenizer.token_to_id(name)) for name in markers)],
     )
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def with_mask(tokenizer: Tokenizer, pieces: Vocabulary) -> tuple[Tokenizer, Vocabulary]:
+    """(a copy of a tokenizer that reads the mask piece in a text as itself, its Vocabulary), for predictions."""
+    name = str(tokenizer.id_to_token(pieces.mask))
+    special = pieces.special.copy()
+    special[pieces.mask] = False
+    # White space before the mask belongs to it, as in ALBERT's tokenizer; BERT's ignores white space.
+    return with_flags(tokenizer, {name: {'special': False, 'lstrip': True}}), dataclasses.replace(pieces, special=special)
 
 
 def as_albert(model: Any, lowercase: bool) -> Tokenizer:
@@ -193,51 +199,24 @@ def as_albert(model: Any, lowercase: bool) -> Tokenizer:
 
 
 def load_tokenizer(path: str | Path, lowercase: bool = True) -> Tokenizer:
-    """The tokenizer in a `vocab.txt`, a `tokenizer.json`, or a folder that holds either, itself or in `tokenizer/` (a run folder).
+    """The tokenizer in a file or a folder as `read_tokenizer` finds it, ready to cut texts.
 
-    lowercase: for a vocab.txt only; a tokenizer.json has its own rules.
+    lowercase: for a vocab.txt only, if no tokenizer_config.json beside it says otherwise.
     Raises UserError if there is none, it cannot be read, or it lacks a special piece.
     """
     path = Path(path).expanduser()
-    candidates = [path / place / name for place in ('', 'tokenizer') for name in ('tokenizer.json', 'vocab.txt')]
-    files = [path] if path.is_file() else [file for file in candidates if file.is_file()]
-    if not files:
-        reason = 'holds no tokenizer.json or vocab.txt' if path.is_dir() else 'does not exist'
+    tokenizer = read_tokenizer(path, lowercase)
+    if tokenizer is None:
+        reason = f'holds no {", ".join(FILES[:-1])} or {FILES[-1]}' if path.is_dir() else 'does not exist'
         raise UserError(
             f"data.tokenizer='{path}' {reason}{nearest(str(path), KINDS)} (give {', '.join(KINDS)} to train one, "
-            'or a vocab.txt, a tokenizer.json, or a folder with either)'
+            f'or a {", a ".join(FILES)}, or a folder with one of them)'
         )
-    file = files[0]
-    tokenizer = from_json(file) if file.suffix == '.json' else as_bert(from_vocabulary(file), lowercase)
-    missing = [names for names in SPECIAL.values() if all(tokenizer.token_to_id(name) is None for name in names)]
-    if missing:
-        raise UserError(f"the vocabulary '{file}' lacks {', '.join(' or '.join(names) for names in missing)}")
     tokenizer.add_special_tokens(
         [AddedToken(name, special=True) for names in SPECIAL.values() for name in names if tokenizer.token_to_id(name) is not None]
     )
-    return finish_tokenizer(tokenizer)
-
-
-def from_json(file: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json."""
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing narrower
-        raise UserError(f"'{file}' is not a tokenizer.json: {str(error).splitlines()[0]}") from error
-
-
-def from_vocabulary(file: Path) -> models.WordPiece:
-    """The WordPiece model of a vocab.txt: one piece a line; its id is the number of lines before it."""
-    try:
-        pieces = file.read_text('utf-8').rstrip('\n').split('\n')
-    except UnicodeDecodeError as error:
-        raise UserError(f"the vocabulary '{file}' is not UTF-8 at byte {error.start}") from error
-    ids: dict[str, int] = {}
-    for id, piece in enumerate(piece.rstrip('\r') for piece in pieces):
-        if piece in ids:
-            raise UserError(f"the vocabulary '{file}' names the piece '{piece}' twice, in lines {ids[piece] + 1} and {id + 1}")
-        ids[piece] = id
-    return models.WordPiece(ids, unk_token='[UNK]')
+    with refuse_broken(f"'{path}' makes no tokenizer"):
+        return finish_tokenizer(tokenizer)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
@@ -257,16 +236,38 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     special[list(ids.values())] = False
     special[list(five.values())] = True
     starts = np.ones(size, bool)
-    rules = json.loads(tokenizer.to_str())
+    rules = describe_rules(tokenizer)
+    markers = list_markers(rules)
     starts[list(ids.values())] = word_starts(list(ids), rules['model']['type'] == 'WordPiece')
     starts[special] = True
-    content = json.dumps([ids, rules['normalizer'], rules['pre_tokenizer'], rules['model']], sort_keys=True)
+    starts[[ids[name] for name in markers]] = True
+    content = [ids, rules['normalizer'], rules['pre_tokenizer'], rules['model'], *([markers] if markers else [])]
     return Vocabulary(
         size=size,
         **five,
         word_start=starts,
         special=special,
-        fingerprint=hashlib.sha256(content.encode()).hexdigest()[:16],
+        fingerprint=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
+    )
+
+
+def describe_unreachable(tokenizer: Tokenizer, pieces: Vocabulary) -> str:
+    """A line on the pieces with capitals that no text can be cut into, since it is lower-cased first; '' if there are none."""
+    if tokenizer.normalizer is None:
+        return ''
+    lost = []
+    for piece, id in tokenizer.get_vocab(with_added_tokens=False).items():
+        text = piece.removeprefix('##').lstrip('▁')
+        if not pieces.special[id] and text.lower() != text:
+            normal = tokenizer.normalizer.normalize_str(text)
+            if normal.lower() == normal:
+                lost.append(piece)
+    if not lost:
+        return ''
+    shown = ', '.join(sorted(lost)[:3])
+    return (
+        f'{len(lost):,} of {pieces.size:,} pieces have capitals ({shown}) and are never used, since the text is lower-cased: for a '
+        'cased vocabulary give --config.data.lowercase=false, or {"do_lower_case": false} in its tokenizer_config.json'
     )
 
 

@@ -5,7 +5,6 @@ its neighbours. A text with a character outside SAFE, where normalising might ma
 """
 
 import itertools
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models
 
-from research.data.tokenizers import as_albert, as_bert
+from research.data.added_tokens import describe_rules
+from research.data.tokenizer_files import as_bert
+from research.data.tokenizers import as_albert
 
 MOST = 2**18  # different words that are remembered
 SAFE = re.compile('[ !-~À-ÖØ-öø-ÿ‐‑‒–—―‘’“”…£€\u2060\ufffc]*')
@@ -36,7 +37,7 @@ def memory() -> Memory:
 
 def is_wordwise(tokenizer: Tokenizer) -> bool:
     """Whether a tokenizer normalises and splits text as BERT's or ALBERT's does, and has only special pieces beside its model's."""
-    added = json.loads(tokenizer.to_str())['added_tokens']
+    added = describe_rules(tokenizer)['added_tokens']
     if not all(token['special'] for token in added):
         return False
     own = rules(tokenizer)
@@ -49,7 +50,7 @@ WORDWISE = ((as_bert, models.WordPiece({'[UNK]': 0}, unk_token='[UNK]')), (as_al
 
 def rules(tokenizer: Tokenizer) -> list[Any]:
     """The rules by which a tokenizer normalises and splits a text."""
-    found = json.loads(tokenizer.to_str())
+    found = describe_rules(tokenizer)
     return [found['normalizer'], found['pre_tokenizer']]
 
 

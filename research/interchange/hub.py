@@ -6,11 +6,11 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from research.data.tokenizer_files import FILES as TOKENIZERS
 from research.errors import UserError
-from research.interchange.folder_tokenizer import FILES as TOKENIZERS
 from research.interchange.weights import FILES as WEIGHTS
 
-BESIDE = ('config.json', 'tokenizer_config.json', 'added_tokens.json', *TOKENIZERS)
+BESIDE = ('config.json', 'tokenizer_config.json', 'added_tokens.json', 'special_tokens_map.json', *TOKENIZERS)
 
 
 def is_hub_id(source: str) -> bool:

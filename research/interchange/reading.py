@@ -14,10 +14,10 @@ from flax.traverse_util import unflatten_dict
 from tokenizers import Tokenizer
 
 from research import costs
+from research.data.tokenizer_files import read_tokenizer
 from research.data.tokenizers import load_tokenizer, save_tokenizer, vocabulary_of
 from research.errors import UserError
 from research.interchange import configuration, tensor_names
-from research.interchange.folder_tokenizer import read_tokenizer
 from research.interchange.tensor_names import Block, Slot
 from research.interchange.weights import Tensor, open_weights
 from research.models.architecture import Architecture

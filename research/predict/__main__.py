@@ -3,12 +3,15 @@
 python -m research.predict MODEL --kind=fill-mask|classify|answer|embed|hidden [--input FILE.jsonl] [--output FILE]
 """
 
+import io
+import itertools
 import json
+import math
 import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,7 +21,8 @@ import rich.progress
 from numpy.typing import NDArray
 
 from research.command import Parser, run_command
-from research.data.json_lines import parse_line
+from research.data.json_lines import SURROGATE, parse_line
+from research.data.text_files import LONGEST
 from research.errors import UserError, choose
 from research.files import open_part
 from research.predict.batching import predict, require
@@ -34,10 +38,19 @@ def main(arguments: list[str]) -> None:
     parser.add_argument('--kind', required=True, help=', '.join(KINDS))
     parser.add_argument('--input', type=Path, help='JSON lines; by default the standard input')
     parser.add_argument('--output', type=Path, help='JSON lines, or an .npz for hidden; by default the standard output')
+    parser.add_argument(
+        '--no-answer',
+        type=float,
+        metavar='LEAD',
+        help="for answer: predict '' if the logit of no answer exceeds that of the best span by more than this, such as 0; "
+        'by default as the run was trained, and a Hugging Face model always answers',
+    )
     given = parser.parse_args(arguments)
     choose('kind of prediction', given.kind, KINDS)
     if given.kind == 'hidden' and given.output is None:
         raise UserError('--kind=hidden writes arrays: give --output=FILE.npz')
+    if given.no_answer is not None and (given.kind != 'answer' or not math.isfinite(given.no_answer)):
+        raise UserError(f'--no-answer={given.no_answer} must be a finite number, and is for --kind=answer')
     if given.input is not None and not given.input.is_file():
         raise UserError(
             f'--input={given.input} is {"a folder" if given.input.is_dir() else "not there"}: give a file of JSON lines'
@@ -46,9 +59,10 @@ def main(arguments: list[str]) -> None:
         raise UserError(f'--output={given.output} is {"a" if given.output.is_dir() else "in no"} folder: give a file in one')
     donor, x = sources.open_model(given.model, Path.cwd() / 'run', 'MODEL')
     kind = require(donor, given.kind)
-    source = nullcontext(sys.stdin) if given.input is None else given.input.open(encoding='utf-8')
+    # As universal newlines, without a byte-order mark; `parse` finds what is not UTF-8.
+    source = io.TextIOWrapper(sys.stdin.buffer if given.input is None else given.input.open('rb'), 'utf-8-sig', 'surrogateescape')
     with source as lines, progress() as report:
-        found = predict(donor, kind, x.data, parse(lines, given.input or 'standard input', kind), report)
+        found = predict(donor, kind, x.data, parse(lines, given.input or 'standard input', kind), report, given.no_answer)
         if given.kind == 'hidden' and given.output is not None:
             write_arrays(found, given.output)
         else:
@@ -58,19 +72,19 @@ def main(arguments: list[str]) -> None:
 def parse(lines: TextIO, source: Any, kind: Kind) -> Iterator[Input]:
     """The inputs on JSON lines; empty lines are skipped.
 
-    Raises UserError for a line that is not a JSON object, with its number.
+    lines: bytes that are not UTF-8 are in them as halves of surrogate pairs. Raises UserError, with its number, for a line that has
+    such bytes, is longer than LONGEST characters, or is not a JSON object.
     """
-    numbers = enumerate(lines, 1)
-    while True:
-        try:
-            line, text = next(numbers)
-        except StopIteration:
+    for line in itertools.count(1):
+        text = lines.readline(LONGEST + 1)
+        if not text:
             return
-        except UnicodeDecodeError as error:
-            raise UserError(f"'{source}' is not UTF-8: {error.reason}") from None
-        if not text.strip():
-            continue
-        yield read_input(parse_line(text, source, line), f"'{source}' line {line}", kind)
+        if len(text) > LONGEST:
+            raise UserError(f"'{source}' line {line} has more than {LONGEST:,} characters")
+        if SURROGATE.search(text):
+            raise UserError(f"'{source}' is not UTF-8 in line {line}: convert it, as in iconv -f LATIN1 -t UTF-8 {source} > NEW")
+        if text.strip():
+            yield read_input(parse_line(text, source, line), f"'{source}' line {line}", kind)
 
 
 @contextmanager
@@ -96,11 +110,11 @@ def write_lines(found: Iterator[dict[str, Any]], output: Path | None) -> None:
     """Writes one JSON line for each prediction, to the standard output, or atomically to a file."""
     if output is None:
         for each in found:
-            print(json.dumps(each, ensure_ascii=False), flush=True)
+            print(json.dumps(each, ensure_ascii=sys.stdout.encoding.lower() != 'utf-8', allow_nan=False), flush=True)
         return
     with open_part(output) as part, part.open('w', encoding='utf-8') as stream:
         for each in found:
-            stream.write(json.dumps(each, ensure_ascii=False) + '\n')
+            stream.write(json.dumps(each, ensure_ascii=False, allow_nan=False) + '\n')
 
 
 def write_arrays(found: Iterator[dict[str, NDArray[np.float32]]], output: Path) -> None:

@@ -1,6 +1,7 @@
 """Predictions in batches of sequences of like length."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import islice
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research.data.settings import Data
-from research.data.tokenizers import load_tokenizer, vocabulary_of
+from research.data.tokenizers import describe_unreachable, load_tokenizer, vocabulary_of, with_mask
 from research.errors import UserError, choose
 from research.models.architecture import Architecture
 from research.models.heads import Heads, Model
@@ -26,13 +27,17 @@ SHORTEST = 16  # pieces; batches are padded to this times a power of two, so few
 
 
 def require(donor: Donor, name: str) -> Kind:
-    """The row of KINDS called `name`. Raises UserError if there is none, or the model lacks its head or a tokenizer."""
+    """The row of KINDS called `name`. Raises UserError if there is none, the model lacks its head or a tokenizer, or is broken."""
     kind = KINDS[choose('kind of prediction', name, KINDS)]
     if kind.head and kind.head not in dict(donor.heads):
         has = ', '.join(head for head, _ in donor.heads) or 'none'
         raise UserError(f"kind '{name}' needs the {kind.head} head, which {donor.label} lacks (it has: {has})")
     if donor.tokenizer is None:
         raise UserError(f'{donor.label} has no tokenizer, so it can read no text: put its tokenizer.json or vocab.txt beside it')
+    for path, leaf in jax.tree_util.tree_leaves_with_path(donor.params):
+        if not np.isfinite(leaf).all():
+            name = jax.tree_util.keystr(path, simple=True, separator='/')
+            raise UserError(f'{donor.label} is broken: its parameter {name} holds NaN or infinity, so it can predict nothing')
     return kind
 
 
@@ -42,20 +47,31 @@ def _compile(kind: Kind, a: Architecture, heads: Heads) -> Callable[..., Any]:
 
 
 def predict(
-    donor: Donor, kind: Kind, data: Data, inputs: Iterable[Input], report: Callable[[int], None] = lambda more: None
+    donor: Donor,
+    kind: Kind,
+    data: Data,
+    inputs: Iterable[Input],
+    report: Callable[[int], None] = lambda more: None,
+    no_answer: float | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The prediction of `donor` for each input, in order; longer ones are cut to the length of its training, in pieces.
 
-    data: what the model was trained with. report: called with the number of inputs that were just finished.
+    data: what the model was trained with. report: called with the number of inputs just finished. no_answer: as in `Reader`.
+    How many inputs were cut, and capitals that the vocabulary cannot read, are printed on the standard error.
+    Raises UserError if the model computes a number that is not finite.
     """
     a = dataclasses.replace(donor.architecture, unroll=1)  # rolled: each of the few shapes compiles fast
     assert donor.tokenizer is not None, '`require` asks for one'
     tokenizer = load_tokenizer(donor.tokenizer)
-    reader = Reader(tokenizer, vocabulary_of(tokenizer), min(data.length, a.positions), a.types != 1, data)
-    params = jax.tree.map(jnp.asarray, donor.params)
+    pieces = vocabulary_of(tokenizer)
+    if notice := describe_unreachable(tokenizer, pieces):
+        print(notice, file=sys.stderr, flush=True)
+    reader = Reader(*with_mask(tokenizer, pieces), min(data.length, a.positions), a.types != 1, data, no_answer)
+    params = kind.prepare(reader, jax.tree.map(jnp.asarray, donor.params))
     compute = _compile(kind, a, donor.heads)
     sizes: dict[int, int] = {}
     inputs = iter(inputs)
+    total = long = 0
     while window := list(islice(inputs, WINDOW)):
         rows = [(i, one) for i, sequences in enumerate(kind.read(reader, window)) for one in sequences]
         results: list[Any] = [None] * len(rows)
@@ -67,8 +83,14 @@ def predict(
         for (i, one), result in zip(rows, results, strict=True):
             of[i].append((one, result))
         for x, mine in zip(window, of, strict=True):
+            if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves([result for _, result in mine])):
+                raise UserError(f'{x.where}: {donor.label} computes NaN or infinity for it; its weights are too large or broken')
             yield kind.describe(donor, reader, x, mine)
+        total, long = total + len(window), long + sum(any(one.cut for one, _ in mine) for mine in of)
         report(len(window))
+    if long:
+        note = f'{long:,} of {total:,} inputs are longer than is read of them (at most {reader.room} pieces) and were cut'
+        print(note, file=sys.stderr, flush=True)
 
 
 def batches(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from research.data import tokenizers
-from research.data.encoding import Ids, cut
+from research.data.encoding import cut
 from research.data.settings import Data
 from research.data.tokenizers import Vocabulary
 from research.data.windows import windows
@@ -24,6 +23,7 @@ class Sequence:
     ids: list[int]
     types: list[int]
     positions: tuple[int, ...] = ()  # of the [MASK]s
+    cut: bool = False  # whether the text is longer than what is read of it
     offsets: tuple[tuple[int, int], ...] = ()  # answer: where each piece of the context lies in it, in characters
     first: int = 0  # answer: the position of the context's first piece
 
@@ -40,11 +40,12 @@ class Input:
 class Reader:
     """A tokenizer and the longest sequence that the model reads."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer  # as `tokenizers.with_mask` makes it: [MASK] in a text is the mask
     pieces: Vocabulary
     room: int  # T, at most, special pieces included
     types: bool  # whether there is a second token type
     data: Data  # what the model was trained with: how answers are found, and whether there may be none
+    no_answer: float | None = None  # the lead of 'no answer' above which it is predicted; None: as the model was trained
 
     def sequence(self, *segments: NDArray[np.int32]) -> tuple[list[int], list[int]]:
         """[CLS] A [SEP] or [CLS] A [SEP] B [SEP], the longer segment cut first if there is not enough room."""
@@ -57,36 +58,26 @@ class Reader:
 
 
 def read_text(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
-    """Each input's text, and its pair if it has one. '[SEP]' in a text is read as letters, as in training."""
-    return assemble(reader, inputs, partial(tokenizers.encode, reader.tokenizer, reader.pieces))
-
-
-def assemble(reader: Reader, inputs: list[Input], pieces: Callable[[list[str]], Ids]) -> list[list[Sequence]]:
-    """A Sequence of each input's text, and its pair if it has one; `pieces` turns texts into ids."""
-    texts = pieces([x.fields['text'] for x in inputs])
-    pairs = iter(pieces([x.fields['pair'] for x in inputs if 'pair' in x.fields]))
-    segments = [[text, next(pairs)] if 'pair' in x.fields else [text] for x, text in zip(inputs, texts, strict=True)]
-    return [[Sequence(*reader.sequence(*each))] for each in segments]
+    """Each input's text, and its pair if it has one. Of the special pieces, '[MASK]' in a text is itself; '[SEP]' is letters."""
+    encode = partial(tokenizers.encode, reader.tokenizer, reader.pieces)
+    texts = encode([x.fields['text'] for x in inputs])
+    pairs = iter(encode([x.fields['pair'] for x in inputs if 'pair' in x.fields]))
+    found = []
+    for x, text in zip(inputs, texts, strict=True):
+        segments = [text, next(pairs)] if 'pair' in x.fields else [text]
+        whole = 1 + sum(len(segment) + 1 for segment in segments)
+        found.append([Sequence(*reader.sequence(*segments), cut=whole > reader.room)])
+    return found
 
 
 def read_masked(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
-    """Each input's text. The mask piece in it is itself; other special pieces are read as letters.
+    """Each input's text, and its pair if it has one, with the positions of its masks.
 
     Raises UserError for a text without a mask, and for one whose last mask would be cut off.
     """
     mask = str(reader.tokenizer.id_to_token(reader.pieces.mask))
-    blank = np.array([reader.pieces.mask], np.int32)
-
-    def pieces(texts: list[str]) -> Ids:
-        found = []
-        for text in texts:
-            *before, last = text.split(mask)
-            parts = tokenizers.encode(reader.tokenizer, reader.pieces, [*map(str.rstrip, before), last])
-            found.append(np.concatenate([each for part in parts for each in (part, blank)][:-1]))
-        return found
-
     found = []
-    for x, (one,) in zip(inputs, assemble(reader, inputs, pieces), strict=True):
+    for x, (one,) in zip(inputs, read_text(reader, inputs), strict=True):
         wanted = sum(text.count(mask) for text in x.fields.values())
         if not wanted:
             raise UserError(f'{x.where} has no {mask} for fill-mask to fill: {json.dumps(x.fields["text"][:60])}')
@@ -98,16 +89,19 @@ def read_masked(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
 
 
 def read_question(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
-    """Each input's question with windows over its context."""
+    """Each input's question with windows over its context; of the two, only the question may be cut."""
     asked = [(x.fields['question'], x.fields['context']) for x in inputs]
+    questions = tokenizers.encode(reader.tokenizer, reader.pieces, [question for question, _ in asked])
+    found = windows(reader.tokenizer, reader.pieces, asked, reader.room, reader.data.answers)
     return [
         [
             Sequence(
                 *reader.sequence(one.question, one.part),
+                cut=len(question) > len(one.question),
                 offsets=one.offsets,
                 first=one.first,
             )
             for one in each
         ]
-        for each in windows(reader.tokenizer, reader.pieces, asked, reader.room, reader.data.answers)
+        for question, each in zip(questions, found, strict=True)
     ]

@@ -28,6 +28,14 @@ def fill(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     return jax.lax.top_k(jax.nn.softmax(logits), min(TOP, logits.shape[-1]))
 
 
+def hide_unused(reader: Reader, params: Any) -> Any:
+    """The parameters with which the MLM head never predicts an id that has no piece: a vocabulary may be padded."""
+    bias = params['mlm']['output']['bias']
+    used = jnp.zeros(bias.shape, bool).at[jnp.array(list(reader.tokenizer.get_vocab().values()))].set(True)
+    output = {**params['mlm']['output'], 'bias': jnp.where(used, bias, -jnp.inf)}
+    return {**params, 'mlm': {**params['mlm'], 'output': output}}
+
+
 def classify(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The logits of the labels [B, C]."""
     return score(model, params, 'label', encode(model, params, batch))
@@ -85,15 +93,21 @@ def describe_label(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequ
 def describe_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
     """The most probable span of the context: its text, its characters [start, end), and its probability within its window.
 
-    A model whose task has questions without an answer predicts '' if the logit of no answer leads by more than the threshold.
+    'no_answer' is by how much the logit of 'no answer' exceeds that of this span, in the window where it does so least; None if the
+    context has no span. If it exceeds the threshold, the answer is '': that of the reader, or the one that a model was trained with
+    whose task has questions without an answer.
     """
     found = [each for one, logits in rows for each in find_answers(logits, one.first, one.offsets, reader.data.answers.longest, 1)]
     best = max(found, key=lambda each: each.probability, default=Answer(0, 0, 0.0, 0.0))
-    if found and reader.data.task and tasks.task(reader.data).no_answer:
+    threshold, lead = reader.no_answer, None
+    if threshold is None and reader.data.task and tasks.task(reader.data).no_answer:
+        threshold = reader.data.answers.threshold
+    if found:
         lead = min(score_no_answer(logits) for _, logits in rows) - max(each.logit for each in found)
-        best = Answer(0, 0, 0.0, 0.0) if lead > reader.data.answers.threshold else best
+        best = Answer(0, 0, 0.0, 0.0) if threshold is not None and lead > threshold else best
     answer = x.fields['context'][best.start : best.end]
-    return {'answer': answer, 'start': best.start, 'end': best.end, 'score': number(best.probability)}
+    told = {'answer': answer, 'start': best.start, 'end': best.end, 'score': number(best.probability)}
+    return {**told, 'no_answer': None if lead is None else number(lead)}
 
 
 def describe_vector(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
@@ -122,10 +136,11 @@ class Kind:
     read: Callable[[Reader, list[Input]], list[list[Sequence]]]
     compute: Callable[[Model, Any, dict[str, jax.Array]], Any]
     describe: Callable[[Donor, Reader, Input, list[tuple[Sequence, Any]]], dict[str, Any]]
+    prepare: Callable[[Reader, Any], Any] = lambda reader, params: params  # the parameters that it computes with
 
 
 KINDS = {
-    'fill-mask': Kind('mlm', ('text',), read_masked, fill, describe_filled),
+    'fill-mask': Kind('mlm', ('text',), read_masked, fill, describe_filled, hide_unused),
     'classify': Kind('label', ('text',), read_text, classify, describe_label),
     'answer': Kind('span', ('question', 'context'), read_question, answer, describe_answer),
     'embed': Kind('', ('text',), read_text, embed, describe_vector),

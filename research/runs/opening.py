@@ -10,6 +10,7 @@ from research import checkpoint, costs, train
 from research.data import feed as feeds
 from research.data import masking, steps
 from research.data.facts import SupervisedFacts
+from research.data.tokenizers import describe_unreachable
 from research.errors import UserError
 from research.experiment import Experiment
 from research.models.heads import Model
@@ -103,6 +104,8 @@ def introduce(parts: Parts, notes: list[str]) -> None:
             f'unigram entropy of the corpus: {facts.unigram_entropy:.3f} nats; '
             f'loss without context: about {masking.contextless(parts.x.data.masking, facts.unigram_entropy):.3f}'
         )
+    if notice := describe_unreachable(parts.feed.tokenizer, parts.feed.pieces):
+        log.line(notice)
     if isinstance(facts, SupervisedFacts):
         for line in facts.notices:
             log.line(line)

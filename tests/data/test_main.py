@@ -69,6 +69,22 @@ def test_another_cache_or_size_is_another_corpus():
         door.distinct([replace(one, data=replace(one.data, held_out=2.0))])
 
 
+@pytest.mark.parametrize('key', ['start', 'teacher'])
+def test_the_tokenizer_of_a_folder_is_read_by_its_rules(key, shared_data, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    wild = shared_data / 'wild' / 'cased'
+    command = ['prepare', '--config=configs/bert.py:tiny', '--stats', f'--config.data.source=text:{wild / "corpus.txt"}']
+    command += [f'--config.machine.cache={tmp_path}', '--config.data.held_out=0.1']
+    door.main([*command, f'--config.data.tokenizer={key}', f'--config.{key}={wild / "with_config"}'])
+    first = capsys.readouterr()
+    assert '│ Paris' in first.out and 'capitals' not in first.out
+    door.main([*command, f'--config.data.tokenizer={wild / "with_config"}'])
+    assert 'preparing' not in capsys.readouterr().err  # the same corpus, however its tokenizer is named
+    door.main([*command, f'--config.data.tokenizer={wild / "model"}'])
+    lowered = capsys.readouterr()
+    assert '56 of 182 pieces have capitals' in ' '.join(lowered.out.split()) and '│ paris' in lowered.out
+
+
 def test_a_study_prepares_what_its_runs_need(arguments, capsys, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
     door.main(['prepare', '--config=experiments/quickstart.py:tiny', *arguments[2:]])

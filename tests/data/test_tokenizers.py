@@ -143,7 +143,7 @@ def test_a_text_of_many_characters_gets_the_pieces_for_them():
         ('vocab.txt', b'[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n', r"vocab.txt' lacks \[MASK\]"),
         ('vocab.txt', b'a\n', r'lacks \[PAD\] or <pad>, \[UNK\] or <unk>, \[CLS\], \[SEP\], \[MASK\]'),
         ('vocab.txt', b'a\nb\na\n', "names the piece 'a' twice, in lines 1 and 3"),
-        ('vocab.txt', b'a\n\xff\n', 'is not UTF-8 at byte 2'),
+        ('vocab.txt', b'a\n\xff\n', r'is not UTF-8 \(byte 2\): convert it with iconv'),
         ('tokenizer.json', b'{}', 'is not a tokenizer.json'),
     ],
 )
@@ -155,7 +155,7 @@ def test_bad_vocabularies(tmp_path, name, content, message):
 
 
 def test_no_tokenizer_there(tmp_path):
-    with pytest.raises(UserError, match=r'holds no tokenizer.json or vocab.txt'):
+    with pytest.raises(UserError, match=r'holds no tokenizer.json, vocab.txt or spiece.model'):
         load_tokenizer(tmp_path)
     with pytest.raises(UserError, match="'wordpeice' does not exist; did you mean 'wordpiece'"):
         load_tokenizer('wordpeice')

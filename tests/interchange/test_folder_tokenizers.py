@@ -7,9 +7,11 @@ import struct
 
 import pytest
 
+from research.data.sentencepiece import read_sentencepiece
+from research.data.tokenizer_files import read_tokenizer
 from research.data.tokenizers import load_tokenizer, train_tokenizer
 from research.errors import UserError
-from research.interchange.folder_tokenizer import read_sentencepiece, read_tokenizer, write_tokenizer
+from research.interchange.folder_tokenizer import write_tokenizer
 from research.interchange.reading import save_temporary_tokenizer
 
 TEXT = "The old Sailor  lost É, 東 in ``a'' GARDEN"
@@ -110,7 +112,7 @@ def test_a_folder_without_a_tokenizer_has_none(tmp_path):
     ('content', 'message'),
     [
         ('{', 'is not JSON'),
-        ('[]', 'holds no JSON object'),
+        ('[]', 'is not a JSON object'),
         ('{"do_lower_case": "no"}', 'do_lower_case="no"; it must be true or false'),
     ],
 )
@@ -121,11 +123,11 @@ def test_a_tokenizer_config_that_cannot_be_read_is_refused(content, message, mod
         read_tokenizer(folder)
 
 
-def test_added_tokens_beside_vocab_txt_are_refused(model):
+def test_a_run_keeps_the_added_tokens_beside_vocab_txt(model):
     folder = model()
-    (folder / 'added_tokens.json').write_text('{"<new>": 32}')
-    with pytest.raises(UserError, match='has added_tokens.json beside vocab.txt, .* save its tokenizer as tokenizer.json'):
-        read_tokenizer(folder)
+    size = len((folder / 'vocab.txt').read_text().splitlines())
+    (folder / 'added_tokens.json').write_text(json.dumps({'<new>': size}))
+    assert kept(folder).encode('the<new>').tokens == ['[CLS]', 'the', '<new>', '[SEP]']
 
 
 @pytest.mark.parametrize(('kind', 'class_name'), [('wordpiece', 'BertTokenizer'), ('unigram', 'PreTrainedTokenizerFast')])

@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
+from research.data.tokenizer_files import read_tokenizer
 from research.data.tokenizers import finish_tokenizer, load_tokenizer, train_tokenizer
-from research.interchange.folder_tokenizer import read_tokenizer, write_tokenizer
+from research.interchange.folder_tokenizer import write_tokenizer
 from research.interchange.reading import save_temporary_tokenizer
 from tests.parity.peers import transformers
 

@@ -1,5 +1,6 @@
 """Predictions: what each kind tells, in what order, and what a mistake in the input is told as."""
 
+import dataclasses
 import io
 import json
 import re
@@ -12,7 +13,8 @@ import pytest
 
 from research.command import run_command
 from research.data.settings import Answers, Data
-from research.data.tokenizers import load_tokenizer, vocabulary_of
+from research.data.tokenizers import load_tokenizer, vocabulary_of, with_mask
+from research.errors import UserError
 from research.interchange import reading
 from research.predict import __main__, batching, inputs, kinds
 from tests.interchange.conftest import model
@@ -27,6 +29,12 @@ def ask(source: Path, kind: str, lines: list[Any], output: str = 'out.jsonl') ->
     arguments = [str(source), f'--kind={kind}', f'--input={folder / "in.jsonl"}', f'--output={folder / output}']
     assert run_command(__main__.main, arguments) == 0
     return [json.loads(line) for line in (folder / output).read_text().splitlines()] if output.endswith('l') else []
+
+
+def read(folder: Path, room: int, data: Data | None = None) -> inputs.Reader:
+    """The Reader of a model's tokenizer."""
+    tokenizer = load_tokenizer(folder)
+    return inputs.Reader(*with_mask(tokenizer, vocabulary_of(tokenizer)), room, True, data or Data())
 
 
 TEXTS = ['the old king', 'a', '', 'the new sailor lost a map of the garden . . . .', 'the old king lost a clock', 'un clocks é']
@@ -67,8 +75,7 @@ def test_fill_mask_tells_the_best_pieces_of_each_mask(model: Callable) -> None:
 
 
 def test_of_special_pieces_the_mask_alone_is_one_in_a_text(model: Callable) -> None:
-    tokenizer = load_tokenizer(model())
-    reader = inputs.Reader(tokenizer, vocabulary_of(tokenizer), 30, True, Data())
+    reader = read(model(), 30)
     ((one,),) = inputs.read_masked(reader, [inputs.Input('line 1', {'text': 'the [SEP] [MASK] king [MASK][CLS]'})])
     ((other,),) = inputs.read_text(reader, [inputs.Input('line 1', {'text': 'the [SEP] king [CLS]'})])
     assert [one.ids[position] for position in one.positions] == [reader.pieces.mask] * 2
@@ -103,7 +110,7 @@ def test_an_answer_is_a_part_of_its_context(model: Callable) -> None:
     context = 'The old  king, lost a MAP of the clock.'
     for told in ask(folder, 'answer', [{'question': 'the sailor', 'context': text} for text in (context, 'é', '')]):
         assert 0 <= told['score'] <= 1
-        assert set(told) == {'answer', 'start', 'end', 'score'}
+        assert set(told) == {'answer', 'start', 'end', 'score', 'no_answer'}
         if told['answer']:
             assert told['answer'] in (context[told['start'] : told['end']], 'é')
     assert told['answer'] == ''
@@ -190,7 +197,8 @@ def test_few_shapes_are_compiled(model: Callable) -> None:
 
 def test_inputs_come_from_the_standard_input_and_go_to_the_output(model: Callable, monkeypatch, capsys) -> None:
     folder = model('BertLabel')
-    monkeypatch.setattr('sys.stdin', io.StringIO('{"text": "the king"}\n\n{"text": "a map"}\n'))
+    content = b'\xef\xbb\xbf{"text": "the king"}\n\n{"text": "a map"}\n'  # with a byte-order mark
+    monkeypatch.setattr('sys.stdin', io.TextIOWrapper(io.BytesIO(content)))
     assert run_command(__main__.main, [str(folder), '--kind=classify']) == 0
     captured = capsys.readouterr()
     assert [json.loads(line)['label'] in ('bad', 'fine', 'good') for line in captured.out.splitlines()] == [True, True]
@@ -236,9 +244,93 @@ def test_a_line_that_cannot_be_read_is_told_by_its_number(kind, line, told, mode
 
 def test_text_that_is_no_utf8_is_refused(model: Callable, capsys) -> None:
     folder = model()
-    (folder.parent / 'in.jsonl').write_bytes(b'{"text": "\xff"}\n')
+    file = folder.parent / 'in.jsonl'
+    file.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
+    assert run_command(__main__.main, [str(folder), '--kind=embed', f'--input={file}']) == 2
+    assert f"'{file}' is not UTF-8 in line 2: convert it, as in iconv -f LATIN1 -t UTF-8 {file} > NEW" in capsys.readouterr().err
+
+
+def test_a_line_that_is_too_long_is_refused(model: Callable, monkeypatch, capsys) -> None:
+    folder = model()
+    monkeypatch.setattr(__main__, 'LONGEST', 20)
+    (folder.parent / 'in.jsonl').write_text('{"text": "a"}\n{"text": "a king and a map"}\n')
     assert run_command(__main__.main, [str(folder), '--kind=embed', f'--input={folder.parent / "in.jsonl"}']) == 2
-    assert 'is not UTF-8' in capsys.readouterr().err
+    assert "in.jsonl' line 2 has more than 20 characters" in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_before_the_lines_is_no_text(model: Callable) -> None:
+    folder = model()
+    plain = ask(folder, 'embed', [{'text': 'a king'}])
+    (folder.parent / 'in.jsonl').write_bytes(b'\xef\xbb\xbf' + (folder.parent / 'in.jsonl').read_bytes().replace(b'\n', b'\r'))
+    arguments = [str(folder), '--kind=embed', f'--input={folder.parent / "in.jsonl"}', f'--output={folder.parent / "2.jsonl"}']
+    assert run_command(__main__.main, arguments) == 0
+    assert [json.loads(line) for line in (folder.parent / '2.jsonl').read_text().splitlines()] == plain
+
+
+@pytest.mark.parametrize('name', kinds.KINDS)
+def test_a_mask_in_a_text_is_the_mask_for_every_kind(name: str, model: Callable) -> None:
+    kind, reader = kinds.KINDS[name], read(model(), 30)
+    texts = {'text': 'the [MASK] king', 'pair': 'a[MASK]', 'question': '[MASK] king', 'context': 'the [MASK] map'}
+    fields = {field: texts[field] for field in (*kind.fields, *(['pair'] if kind.fields == ('text',) else []))}
+    ((one,),) = kind.read(reader, [inputs.Input('line 1', fields)])
+    assert one.ids.count(reader.pieces.mask) == 2
+    if one.offsets:
+        assert one.offsets[one.ids.index(reader.pieces.mask, one.first) - one.first] == (4, 10)  # without the space before it
+
+
+def test_inputs_that_are_cut_are_counted(model: Callable, capsys) -> None:
+    folder = model('BertLabel')
+    ask(folder, 'classify', [{'text': 'king ' * 14}, {'text': 'king ' * 15}, {'text': 'king ' * 9, 'pair': 'map ' * 9}])
+    room = reading.inspect(folder).architecture.positions
+    assert f'2 of 3 inputs are longer than is read of them (at most {room} pieces) and were cut' in capsys.readouterr().err
+    ask(folder, 'classify', [{'text': 'king'}])
+    assert 'were cut' not in capsys.readouterr().err
+    short = read(model('BertSpan'), 20, Data(answers=Answers(question=3)))
+    asked = [inputs.Input('', {'question': 'king ' * n, 'context': 'a map'}) for n in (3, 4)]
+    assert [[one.cut for one in each] for each in inputs.read_question(short, asked)] == [[False], [True]]
+
+
+def test_an_id_without_a_piece_is_never_predicted(model: Callable) -> None:
+    folder = model()
+    donor, _ = reading.open_folder(folder, 'model')
+    pieces = (folder / 'vocab.txt').read_text().splitlines()
+    (folder / 'vocab.txt').write_text('\n'.join(pieces[:9]) + '\n')
+    donor = dataclasses.replace(donor, tokenizer=folder)
+    (told,) = batching.predict(donor, kinds.KINDS['fill-mask'], Data(length=16), [inputs.Input('', {'text': '[MASK] the [MASK]'})])
+    for filled in told['masks']:
+        assert len(filled) == 5
+        assert all(each['piece'] in pieces[:9] for each in filled)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf])
+def test_a_model_with_a_weight_that_is_no_number_is_refused(bad: float, model: Callable) -> None:
+    donor, _ = reading.open_folder(model(), 'mine')
+    donor.params['encoder']['word'][3, 1] = bad
+    with pytest.raises(UserError, match='mine is broken: its parameter encoder/word holds NaN or infinity'):
+        batching.require(donor, 'embed')
+
+
+def test_a_number_that_is_not_finite_is_never_written(model: Callable) -> None:
+    donor, _ = reading.open_folder(model(), 'mine')
+    donor.params['encoder']['word'][:] = 3e38  # finite, and too large for a norm
+    batching.require(donor, 'embed')
+    with pytest.raises(UserError, match='line 7: mine computes NaN or infinity for it'):
+        list(batching.predict(donor, kinds.KINDS['embed'], Data(length=16), [inputs.Input('line 7', {'text': 'a king'})]))
+
+
+def test_predict_can_say_that_there_is_no_answer(model: Callable, capsys) -> None:
+    folder = model('BertSpan')
+    asked = [{'question': 'the sailor', 'context': 'The old king lost a map'}]
+    (told,) = ask(folder, 'answer', asked)
+    assert told['answer']
+    lead = told['no_answer']
+    arguments = [str(folder), '--kind=answer', f'--input={folder.parent / "in.jsonl"}']
+    assert run_command(__main__.main, [*arguments, f'--no-answer={lead - 0.01}']) == 0
+    none = {'answer': '', 'start': 0, 'end': 0, 'score': 0.0, 'no_answer': lead}
+    assert json.loads(capsys.readouterr().out) == none
+    assert run_command(__main__.main, [*arguments, f'--no-answer={lead + 0.01}']) == 0
+    assert json.loads(capsys.readouterr().out) == told
+    assert ask(folder, 'answer', [{'question': 'a', 'context': ' \n'}]) == [{**none, 'no_answer': None}]
 
 
 @pytest.mark.parametrize(
@@ -250,6 +342,8 @@ def test_text_that_is_no_utf8_is_refused(model: Callable, capsys) -> None:
         (['--kind=embed', '--input=.'], '--input=. is a folder: give a file of JSON lines'),
         (['--kind=embed', '--output=.'], '--output=. is a folder: give a file in one'),
         (['--kind=embed', '--output=nowhere/out.jsonl'], '--output=nowhere/out.jsonl is in no folder: give a file in one'),
+        (['--kind=embed', '--no-answer=0'], '--no-answer=0.0 must be a finite number, and is for --kind=answer'),
+        (['--kind=answer', '--no-answer=nan'], '--no-answer=nan must be a finite number'),
         (['--kind=classify'], "kind 'classify' needs the label head, which"),
         ([], 'the following arguments are required: --kind'),
     ],
