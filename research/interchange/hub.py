@@ -8,9 +8,10 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from research.errors import UserError
 from research.interchange.folder_tokenizer import FILES as TOKENIZERS
+from research.interchange.pooling import FILES as POOLING
 from research.interchange.weights import FILES as WEIGHTS
 
-BESIDE = ('config.json', 'tokenizer_config.json', 'added_tokens.json', *TOKENIZERS)
+BESIDE = ('config.json', 'tokenizer_config.json', 'added_tokens.json', *TOKENIZERS, *POOLING)
 
 
 def is_hub_id(source: str) -> bool:

@@ -28,6 +28,9 @@ SHORTEST = 16  # pieces; batches are padded to this times a power of two, so few
 def require(donor: Donor, name: str) -> Kind:
     """The row of KINDS called `name`. Raises UserError if there is none, or the model lacks its head or a tokenizer."""
     kind = KINDS[choose('kind of prediction', name, KINDS)]
+    fault = donor.faults[kind.head] if kind.head in donor.faults else kind.fault(donor)
+    if fault:
+        raise UserError(f"kind '{name}' cannot be computed by {donor.label}: {fault}")
     if kind.head and kind.head not in dict(donor.heads):
         has = ', '.join(head for head, _ in donor.heads) or 'none'
         raise UserError(f"kind '{name}' needs the {kind.head} head, which {donor.label} lacks (it has: {has})")
@@ -51,7 +54,7 @@ def predict(
     a = dataclasses.replace(donor.architecture, unroll=1)  # rolled: each of the few shapes compiles fast
     assert donor.tokenizer is not None, '`require` asks for one'
     tokenizer = load_tokenizer(donor.tokenizer)
-    reader = Reader(tokenizer, vocabulary_of(tokenizer), min(data.length, a.positions), a.types != 1, data)
+    reader = Reader(tokenizer, vocabulary_of(tokenizer), min(data.length, a.positions, kind.longest(donor)), a.types != 1, data)
     params = jax.tree.map(jnp.asarray, donor.params)
     compute = _compile(kind, a, donor.heads)
     sizes: dict[int, int] = {}
