@@ -80,7 +80,8 @@ class Code(str):
 
 def make_code(text: str) -> Code:
     """A text as code in a cell of a Markdown table."""
-    return Code(f'`{clean(text).replace("`", "'").replace("|", chr(92) + "|")}`')
+    harmless = clean(text).replace('`', "'").replace('|', r'\|')
+    return Code(f'`{harmless}`')
 
 
 def escape(value: Any) -> str:
@@ -92,9 +93,8 @@ def format_table(header: tuple[str, str], rows: dict[str, Any]) -> str:
     """A Markdown table; None becomes 'not recorded'."""
     lines = [f'| {" | ".join(header)} |', '| --- | --- |']
     for key, value in rows.items():
-        lines.append(
-            f'| {escape(key)} | {"not recorded" if value is None else value if isinstance(value, Code) else escape(value)} |'
-        )
+        shown = value if isinstance(value, Code) else 'not recorded' if value is None else escape(value)
+        lines.append(f'| {escape(key)} | {shown} |')
     return '\n'.join(lines)
 
 
