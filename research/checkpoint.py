@@ -26,6 +26,7 @@ class Checkpoints:
     """The checkpoints of one run: the newest `keep` and the one with the best score."""
 
     def __init__(self, folder: Path, keep: int = 1, read_only: bool = False) -> None:
+        validate_path(folder)
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),
@@ -94,6 +95,12 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for the saves and closes the folder."""
         self._manager.close()
+
+
+def validate_path(folder: Path) -> None:
+    """Raises UserError for a path that orbax takes for a pattern of paths: what it writes there could not be read again."""
+    if set('[*?') & set(str(folder.absolute())):
+        raise UserError(f'{folder}: checkpoints cannot be kept below a folder with [, * or ? in its name: give another')
 
 
 def read_params(folder: Path, label: str) -> tuple[int, Any]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from research import wire
+from research.checkpoint import validate_path
 from research.data import feed as feeds
 from research.data import tasks, tokenizers
 from research.errors import UserError
@@ -16,7 +17,8 @@ from research.surgery import Donor, Transfer
 
 
 def validate_folder(x: Experiment, workdir: Path) -> None:
-    """Raises UserError if `workdir` holds something else or another experiment; names the differing keys."""
+    """Raises UserError if `workdir` holds something else or another experiment, or cannot hold a run; names the differing keys."""
+    validate_path(workdir)
     if not (workdir / 'experiment.json').exists():
         if workdir.exists() and (
             not workdir.is_dir() or any(path.name != 'failure.json' and path.suffix != '.part' for path in workdir.iterdir())
