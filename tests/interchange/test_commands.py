@@ -370,3 +370,17 @@ def test_a_hugging_face_folder_can_be_the_teacher(model, tiny, tmp_path):
     shape = {'vocabulary': 32, 'width': 8, 'embedding': 8, 'inner': 12, 'positions': 16}
     x = tiny('distilbert', {'teacher': str(folder), 'data.length': 16, **{f'model.{field}': size for field, size in shape.items()}})
     assert runs.run(x, tmp_path / 'run')['steps'] == 2
+
+
+@pytest.mark.usefixtures('one_device')
+def test_a_label_head_that_cannot_be_read_is_refused_where_it_is_read_alone(model, tiny, examples, tmp_path):
+    folder = model('BertLabel', problem_type='multi_label_classification')
+    x = fine_tuning(tiny, folder, examples)
+    with pytest.raises(UserError, match='an input has one label; begin a new head with --config.surgery.drop=label'):
+        runs.run(x, tmp_path / 'run')
+    taught = wire.override(
+        x, {'surgery.drop': ('label',), 'teacher': str(folder), 'losses.soft.weight': 1.0, 'losses.soft.at': 'label'}
+    )
+    with pytest.raises(UserError, match=r"loss 'soft' reads the label head of the teacher .*: config.json has problem_type="):
+        runs.run(taught, tmp_path / 'run')
+    assert runs.run(wire.override(x, {'surgery.drop': ('label',)}), tmp_path / 'run')['steps'] == 2
