@@ -384,3 +384,20 @@ def test_a_label_head_that_cannot_be_read_is_refused_where_it_is_read_alone(mode
     with pytest.raises(UserError, match=r"loss 'soft' reads the label head of the teacher .*: config.json has problem_type="):
         runs.run(taught, tmp_path / 'run')
     assert runs.run(wire.override(x, {'surgery.drop': ('label',)}), tmp_path / 'run')['steps'] == 2
+
+
+def test_a_padded_vocabulary_is_kept(model, tmp_path):
+    folder = model(vocab_size=40)
+    tensors = load_file(folder / 'model.safetensors')
+    for name in ('bert.embeddings.word_embeddings.weight', 'cls.predictions.bias'):
+        tensors[name] = np.concatenate([tensors[name], np.full_like(tensors[name][:8], 0.5)])
+    save_file(tensors, folder / 'model.safetensors')
+    assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'run')]) == 0
+    assert run_command(interchange.main, ['export', str(tmp_path / 'run'), str(tmp_path / 'out')]) == 0
+    again = load_file(tmp_path / 'out' / 'model.safetensors')
+    np.testing.assert_array_equal(
+        again['bert.embeddings.word_embeddings.weight'], tensors['bert.embeddings.word_embeddings.weight']
+    )
+    assert json.loads((tmp_path / 'out' / 'config.json').read_text())['vocab_size'] == 40
+    donor = sources.open_donor(str(tmp_path / 'out'), tmp_path / 'x', 'start')
+    assert donor.tokenizer is not None and load_tokenizer(donor.tokenizer).get_vocab_size() == 32

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from research.errors import UserError
-from research.interchange import configuration, reading
+from research.interchange import configuration, reading, weights
 from research.interchange.tensor_names import flatten
 from research.interchange.weights import open_weights
 from research.models.sharing import layout
@@ -435,3 +435,8 @@ def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(model):
     with (folder / 'vocab.txt').open('a') as stream:
         stream.write('one\nmore\n')
     fails(folder, 'has 34 pieces, but config.json has vocab_size=32')
+
+
+def test_a_file_of_too_many_tensors_is_refused(model, monkeypatch):
+    monkeypatch.setattr(weights, 'TENSORS', 3)
+    fails(model(), "model.safetensors' has 46 tensors; at most 3 are read")
