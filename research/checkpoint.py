@@ -41,6 +41,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 1, read_only: bool = False) -> None:
+        validate_path(folder)
         self._hook = sys.excepthook
         self._folder = Path(folder).absolute()
         self._place = None  # of the folder on its disk, once it is known
@@ -257,6 +258,12 @@ def set_aside_damaged(folder: Path) -> list[str]:
     """Sets every damaged checkpoint of a run aside, before orbax reads any of them. Returns lines for the log."""
     damage = {step: find_damage(folder / str(step)) for step in list_steps(folder)}
     return [set_aside(folder, step, reason) for step, reason in damage.items() if reason]
+
+
+def validate_path(folder: Path) -> None:
+    """Raises UserError for a path that orbax takes for a pattern of paths: what it writes there could not be read again."""
+    if set('[*?') & set(str(folder.absolute())):
+        raise UserError(f'{folder}: checkpoints cannot be kept below a folder with [, * or ? in its name: give another')
 
 
 def read_params(folder: Path, label: str) -> tuple[int, Any]:

@@ -1,6 +1,7 @@
 """Start from a checkpoint: which weights a model takes from another, from which layers, and what stays random."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ class Surgery:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pooling:
+    """How a sentence encoder makes one vector of a text; the default is that of a model which is none."""
+
+    modes: tuple[str, ...] = ('mean',)  # rows of predict.kinds.POOLINGS, whose vectors are joined
+    normalise: bool = False  # to a length of 1
+    length: int = 0  # pieces of a text, special ones included, at most; 0 = as many as the model reads
+    fault: str = ''  # why it cannot be computed; '' if it can
+
+
+@dataclasses.dataclass(frozen=True)
 class Donor:
     """A trained model: a start or a teacher."""
 
@@ -38,6 +49,8 @@ class Donor:
     params: Any  # numpy arrays
     tokenizer: Path | None  # the folder of its tokenizer
     labels: tuple[str, ...] = ()  # the names of its label head's classes
+    faults: Mapping[str, str] = dataclasses.field(default_factory=dict)  # head that was left out -> why it cannot be read
+    pooling: Pooling = Pooling()
 
     @property
     def model(self) -> Model:

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import shutil
 import sys
 from pathlib import Path
 
@@ -10,22 +9,27 @@ import jax
 import jax.numpy as jnp
 import rich.console
 import rich.table
+import rich.text
 
 from research import costs, wire
 from research.checkpoint import Checkpoints
 from research.command import Parser, run_command
 from research.data.tokenizers import load_tokenizer, save_tokenizer
 from research.errors import UserError
+from research.escape import clean
+from research.files import open_part_folder
 from research.interchange import reading, writing
 from research.interchange.reading import ReportRow
 from research.interchange.weights import find_weight_files
-from research.records import write_record
+from research.records import to_json, write_record
 from research.runs import sources
 from research.runs.environment import describe_environment
 from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import Parameters, Result, write_environment, write_result
-from research.surgery import Donor
+from research.surgery import Donor, Pooling
 from research.train import State
+
+ROWS = 200  # of the report on an import that are printed
 
 
 def main(arguments: list[str]) -> None:
@@ -50,30 +54,24 @@ def main(arguments: list[str]) -> None:
 def import_run(given: argparse.Namespace) -> None:
     """Writes the run folder and prints which tensors are loaded, random or ignored."""
     run: Path = given.run
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UserError(f"'{run}' is in use: give another folder, or remove it")
     folder = sources.find(given.source, Path.cwd() / 'run', 'SOURCE')
     donor, report = reading.open_folder(folder, given.source)
-    part = run.with_name(run.name + '.part')
-    shutil.rmtree(part, ignore_errors=True)
-    write_run(donor, folder, part, run.name)
-    if run.exists():
-        run.rmdir()
-    part.rename(run)
-    console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print(make_table(report))
+    with open_part_folder(run) as part:
+        write_run(donor, folder, part, run.name)
+    rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(make_table(report))
     total = costs.summarize_parameters(donor.architecture, donor.heads)['total']
-    console.print(
-        f'{given.source} -> {run}: {total:,} parameters, heads: {", ".join(name for name, _ in donor.heads) or "none"}',
-        soft_wrap=True,
-    )
+    heads = ', '.join(name for name, _ in donor.heads) or 'none'
+    print(f'{clean(given.source)} -> {clean(str(run))}: {total:,} parameters, heads: {heads}')
+    for head, fault in donor.faults.items():
+        print(f'note: the {head} head is left out: {clean(fault)}')
+    if donor.pooling.fault:
+        print(f'note: no embeddings can be computed: {clean(donor.pooling.fault)}')
     if donor.tokenizer is None:
-        console.print('The folder has no tokenizer: a run that starts from this one needs --config.data.tokenizer.', soft_wrap=True)
+        print('note: the folder has no tokenizer: a run that starts from this one needs --config.data.tokenizer')
 
 
 def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
-    """Writes a finished run called `name` with the model `donor`, read from `folder`. Empties the donor's parameters."""
-    run.mkdir(parents=True)
+    """Writes a finished run called `name` into `run`: the model `donor`, read from `folder`. Empties the donor's parameters."""
     write_record(run / 'experiment.json', wire.to_wire(sources.from_architecture(name, donor.architecture)).to_dict())
     if donor.tokenizer is not None:
         save_tokenizer(load_tokenizer(donor.tokenizer), run / 'tokenizer')
@@ -87,6 +85,8 @@ def write_run(donor: Donor, folder: Path, run: Path, name: str) -> None:
         'fingerprint': fingerprint_files(find_weight_files(folder)),
         'labels': list(donor.labels) or None,
     }
+    if donor.pooling != Pooling():
+        facts['pooling'] = to_json(donor.pooling)
     write_environment(run, describe_environment(facts))
     write_result(run, result)
 
@@ -133,9 +133,14 @@ def fingerprint_files(files: list[Path]) -> str:
 def make_table(report: list[ReportRow]) -> rich.table.Table:
     """The report on an import as a table."""
     found = rich.table.Table('', 'what', 'tensors', 'parameters')
-    for row in report:
+    for row in report[:ROWS]:
         numbers = (f'{row.tensors:,}', f'{row.parameters:,}') if row.tensors else ('', '')
-        found.add_row(row.status, row.what, *numbers)
+        found.add_row(row.status, rich.text.Text(clean(row.what, 200)), *numbers)  # a name in brackets is no markup
+    left = report[ROWS:]
+    if left:
+        found.add_row(
+            '', f'and {len(left):,} more', f'{sum(row.tensors for row in left):,}', f'{sum(row.parameters for row in left):,}'
+        )
     return found
 
 
@@ -146,9 +151,9 @@ def export_run(given: argparse.Namespace) -> None:
     donor = sources.open_donor(str(given.run), Path.cwd() / 'run', 'RUN_DIR')
     heads = None if given.heads is None else tuple(name for name in given.heads.split(',') if name != 'none')
     exported = writing.export_model(donor, given.run, given.target, heads, given.licence)
-    print(f'{given.run} -> {given.target}: {exported.class_name} (model type {exported.kind})')
+    print(clean(f'{given.run} -> {given.target}: {exported.class_name} (model type {exported.kind})'))
     for note in exported.notes:
-        print(f'note: {note}')
+        print(f'note: {clean(note)}')
     if donor.tokenizer is None:
         print('note: the run has no tokenizer, so the export has none')
 

@@ -1,12 +1,14 @@
 """Converts config.json to an Architecture and back, and refuses what is not supported."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
 from research.models.architecture import Architecture, validate
 from research.models.sharing import layout
+from research.records import read_object
 
 # Field of an Architecture -> the field of config.json and its default in the Hugging Face class.
 FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
@@ -110,6 +112,9 @@ CLASSES: dict[str, dict[tuple[str, ...], str]] = {
     },
 }
 MAX_LAYERS = 1024
+MAX_SIZE = 2**20  # of a width, and all else that is a number of rows or columns but the vocabulary
+MAX_PIECES = 2**24
+SHOWN = 60  # characters of a value in a message
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -119,17 +124,49 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / 'config.json'
     if not file.is_file():
+        refuse_other_formats(folder)
         raise UserError(f"'{folder}' has neither config.json nor experiment.json: it is no model folder")
-    try:
-        config = json.loads(file.read_text('utf-8'))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"'{file}' is not JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise UserError(f"'{file}' holds no JSON object")
-    kind = config['model_type'] if 'model_type' in config else None
+    config = read_object(file, f"'{file}'")
+    if 'model_type' not in config:
+        raise UserError(
+            f'\'{file}\' has no model_type: add one of {", ".join(FIELDS)} to it, such as "model_type": "{guess_kind(config)}"'
+        )
+    kind = config['model_type']
     if not isinstance(kind, str) or kind not in FIELDS:
-        raise UserError(f"'{file}' has model_type {json.dumps(kind)}; the supported types are {', '.join(FIELDS)}")
+        raise UserError(f"'{file}' has model_type {show(kind)}; the supported types are {', '.join(FIELDS)}")
     return config
+
+
+def guess_kind(config: dict[str, Any]) -> str:
+    """The model type whose fields a config.json has the most of; BERT of equals."""
+    return max(FIELDS, key=lambda kind: (sum(name in config for name, _ in FIELDS[kind].values()), kind == 'bert'))
+
+
+def is_other_format(folder: Path) -> bool:
+    """Whether a folder without config.json holds a checkpoint of TensorFlow, as Google's."""
+    return not (folder / 'config.json').is_file() and any(folder.glob('*.ckpt*.index'))
+
+
+def refuse_other_formats(folder: Path) -> None:
+    """Raises UserError, with the command that converts it, for a checkpoint of TensorFlow."""
+    if is_other_format(folder):
+        index = min(folder.glob('*.ckpt*.index'))
+        kind = 'albert' if 'albert' in f'{folder.name} {[path.name for path in folder.glob("*.json")]}' else 'bert'
+        settings = min((path.name for path in folder.glob(f'*{kind}*config*.json')), default=f'{kind}_config.json')
+        command = (
+            f'transformers-cli convert --model_type {kind} --tf_checkpoint {index.name.removesuffix(".index")} '
+            f'--config {settings} --pytorch_dump_output pytorch_model.bin'
+        )
+        raise UserError(
+            f"'{folder}' is a checkpoint of TensorFlow ({index.name}), which is not read: convert it where transformers < 5, torch "
+            f'and tensorflow are installed: {command}; then copy {settings} to config.json'
+        )
+
+
+def show(value: Any) -> str:
+    """A JSON value for a message, cut if it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f'{text[:SHOWN]}…'
 
 
 def read_value(config: dict[str, Any], name: str, default: Any) -> Any:
@@ -141,7 +178,7 @@ def read_value(config: dict[str, Any], name: str, default: Any) -> Any:
     if isinstance(default, float) and type(found) is int:
         found = float(found)
     if type(found) is not type(default):
-        raise UserError(f'config.json has {name}={json.dumps(found)}; it must be of type {type(default).__name__}')
+        raise UserError(f'config.json has {name}={show(found)}; it must be of type {type(default).__name__}')
     return found
 
 
@@ -149,7 +186,7 @@ def refuse_unsupported(config: dict[str, Any]) -> None:
     """Raises UserError for a field whose value changes the result and is not supported."""
     for name, only in ONLY.items():
         if name in config and config[name] not in (only, None):
-            raise UserError(f'config.json has {name}={json.dumps(config[name])}, which is not supported (only {json.dumps(only)})')
+            raise UserError(f'config.json has {name}={show(config[name])}, which is not supported (only {json.dumps(only)})')
 
 
 def read_architecture(config: dict[str, Any], pooler: bool) -> Architecture:
@@ -164,9 +201,10 @@ def read_architecture(config: dict[str, Any], pooler: bool) -> Architecture:
     for field, (name, default) in FIELDS[kind].items():
         given = synonyms[name] if name in synonyms and name not in config else name
         found[field] = read_value(config, given, default)
-    if found['layers'] > MAX_LAYERS:
-        name = FIELDS[kind]['layers'][0]
-        raise UserError(f'config.json has {name}={found["layers"]}; at most {MAX_LAYERS:,} layers are supported')
+    for field, (name, default) in FIELDS[kind].items():
+        most = {'layers': MAX_LAYERS, 'vocabulary': MAX_PIECES}[field] if field in ('layers', 'vocabulary') else MAX_SIZE
+        if type(default) is int and found[field] > most:
+            raise UserError(f'config.json has {name}={show(found[field])}; at most {most:,} is supported')
     if found['activation'] not in ACTIVATIONS:
         name = FIELDS[kind]['activation'][0]
         raise UserError(
@@ -199,10 +237,10 @@ def read_sharing(config: dict[str, Any], layers: int) -> dict[str, Any]:
     these blocks is a layer of ours. Raises UserError if there are more groups than layers.
     """
     groups, inner = read_value(config, 'num_hidden_groups', 1), read_value(config, 'inner_group_num', 1)
-    if not (1 <= groups <= layers and 1 <= inner <= MAX_LAYERS):
+    if not (1 <= groups <= layers and 1 <= inner <= MAX_LAYERS // layers):
         raise UserError(
-            f'config.json has num_hidden_groups={groups} and inner_group_num={inner} with num_hidden_layers={layers}: '
-            f'there must be 1 to {layers} groups of 1 to {MAX_LAYERS:,} blocks'
+            f'config.json has num_hidden_groups={show(groups)} and inner_group_num={show(inner)} with num_hidden_layers={layers}: '
+            f'there must be 1 to {layers} groups of 1 to {MAX_LAYERS // max(layers, 1):,} blocks'
         )
     order = order_blocks(layers, groups, inner)
     for sharing, number in (('all', 1), ('none', 1), ('groups', groups), ('cycle', inner)):
@@ -221,17 +259,34 @@ def order_blocks(layers: int, groups: int, inner: int) -> list[int]:
 def read_labels(config: dict[str, Any]) -> tuple[str, ...] | None:
     """The names of the labels in order; None if config.json has none.
 
-    Raises UserError if their numbers are not 0, 1, ….
+    Raises UserError if their numbers are not 0, 1, …, or a name is no text.
     """
     if 'id2label' not in config or not config['id2label']:
         return None
-    try:
-        named = {int(number): str(name) for number, name in config['id2label'].items()}
-    except (ValueError, AttributeError):
-        named = {}
-    if sorted(named) != list(range(len(named))) or not named:
-        raise UserError(f'config.json has id2label={json.dumps(config["id2label"])}; it must number the labels 0, 1, …')
-    return tuple(named[number] for number in range(len(named)))
+    given = config['id2label']
+    numbers = {str(number): number for number in range(len(given))} if isinstance(given, dict) else {}
+    if not isinstance(given, dict) or given.keys() != numbers.keys():
+        raise UserError(f'config.json has id2label={show(given)}; it must number the labels 0, 1, …')
+    names = tuple(given[number] for number in numbers)
+    if not all(type(name) in (str, int, float) for name in names):
+        raise UserError(f'config.json has id2label={show(given)}; the name of a label must be a text')
+    return tuple(map(str, names))
+
+
+def find_label_faults(config: dict[str, Any], labels: int) -> str:
+    """Why a label head of `labels` classes cannot be read; '' if it can. Whatever else the model has is of use without it."""
+    problem = config['problem_type'] if 'problem_type' in config else None
+    if problem == 'multi_label_classification':
+        return 'config.json has problem_type="multi_label_classification", which is not supported: an input has one label'
+    if problem == 'regression' and labels > 1:
+        return f'config.json has problem_type="regression" with {labels} scores, which is not supported: an input has one'
+    names = read_labels(config) or ()
+    twice = next((name for name, number in Counter(names).items() if number > 1), None)
+    if twice is not None:
+        first = names.index(twice)
+        second = names.index(twice, first + 1)
+        return f'config.json has id2label with {show(twice)} as {first} and as {second}: give each label a name of its own there'
+    return ''
 
 
 def make_config(kind: str, a: Architecture, heads: tuple[str, ...], albert: tuple[int, int, int]) -> dict[str, Any]:

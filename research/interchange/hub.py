@@ -8,9 +8,10 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from research.data.tokenizer_files import FILES as TOKENIZERS
 from research.errors import UserError
+from research.interchange.pooling import FILES as POOLING
 from research.interchange.weights import FILES as WEIGHTS
 
-BESIDE = ('config.json', 'tokenizer_config.json', 'added_tokens.json', 'special_tokens_map.json', *TOKENIZERS)
+BESIDE = ('config.json', 'tokenizer_config.json', 'added_tokens.json', 'special_tokens_map.json', *TOKENIZERS, *POOLING)
 
 
 def is_hub_id(source: str) -> bool:

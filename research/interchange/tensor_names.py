@@ -1,11 +1,12 @@
 """The names and shapes of Hugging Face's tensors for our parameters: a table for each model type."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from research.errors import UserError
 from research.models import paths
 
 # Our module -> the stem of its tensors' names. The stem of the block, or the model's prefix, comes before it.
@@ -83,6 +84,7 @@ TIED = {
     'distilbert': ('vocab_projector', 'vocab_projector.bias'),
     'albert': ('predictions.decoder', 'predictions.bias'),
 }
+WORD = 'embeddings.word_embeddings.weight'  # the name that every model has, after its prefix
 BUFFERS = ('embeddings.position_ids', 'embeddings.token_type_ids')  # constants that older versions of transformers saved
 
 
@@ -110,6 +112,22 @@ def flatten(tree: Any) -> dict[tuple[str, ...], Any]:
 def get_prefix(kind: str) -> str:
     """The beginning of the names of the encoder's tensors in a model with heads."""
     return f'{kind}.'
+
+
+def find_wrapper(names: Iterable[str]) -> str:
+    """What a wrapper put before the name of every tensor: 'module.', '_orig_mod.', 'model.' (Lightning), '0.auto_model.' …
+
+    It is what stands before the word embeddings. Raises UserError if two models are in one file.
+    """
+    stems = {name.removesuffix(WORD) for name in names if name == WORD or name.endswith(f'.{WORD}')}
+    found = set()
+    for stem in stems:
+        kind = next((kind for kind in STEMS if stem == f'{kind}.' or stem.endswith(f'.{kind}.')), None)
+        found.add(stem if kind is None else stem.removesuffix(f'{kind}.'))
+    if len(found) > 1 and '' not in found:
+        first, second = sorted(found)[:2]
+        raise UserError(f"the weights hold {len(found)} models, '{first}…' and '{second}…': save one of them alone")
+    return '' if '' in found or not found else found.pop()
 
 
 def name_block(kind: str, group: int, inner: int = 0) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,15 @@ from safetensors.numpy import save_file
 
 from research.data.tokenizers import load_tokenizer, vocabulary_of
 from research.errors import UserError
+from research.files import open_part_folder
 from research.interchange import configuration, tensor_names
 from research.interchange.card import make_card
 from research.interchange.configuration import CLASSES
+from research.interchange.contents import compute_shapes
 from research.interchange.folder_tokenizer import write_tokenizer
+from research.interchange.pooling import write_pooling
 from research.interchange.tensor_names import Block
+from research.models import architecture
 from research.models.architecture import Architecture
 from research.models.encoder import has_projection, make_sinusoids
 from research.models.heads import HEADS
@@ -49,11 +52,15 @@ def export_model(donor: Donor, run: Path, target: Path, heads: tuple[str, ...] |
     Raises UserError if no class computes the model, or `target` is in use.
     """
     exported = convert(donor, tuple(name for name, _ in donor.heads) if heads is None else heads)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"'{target}' is in use: give another folder, or remove it")
-    part = target.with_name(target.name + '.part')
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    tensors = make_tensors(exported)
+    with open_part_folder(target) as part:
+        write_files(exported, tensors, donor, part)
+        (part / 'README.md').write_text(make_card(exported.class_name, donor, run, exported.notes, licence), 'utf-8')
+    return exported
+
+
+def write_files(exported: Export, tensors: dict[str, np.ndarray], donor: Donor, part: Path) -> None:
+    """Writes an export without its card into the folder `part`."""
     config = configuration.make_config(exported.kind, exported.architecture, exported.heads, exported.albert)
     tokenizer = None if donor.tokenizer is None else load_tokenizer(donor.tokenizer)
     if 'label' in exported.heads:
@@ -63,13 +70,9 @@ def export_model(donor: Donor, run: Path, target: Path, heads: tuple[str, ...] |
         write_tokenizer(tokenizer, part, exported.architecture.positions, exported.architecture.types > 0)
         config['pad_token_id'] = vocabulary_of(tokenizer).pad
     (part / 'config.json').write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
-    save_file(make_tensors(exported), part / 'model.safetensors', metadata={'format': 'pt'})
+    save_file(tensors, part / 'model.safetensors', metadata={'format': 'pt'})
     (part / 'model.safetensors').chmod(0o644)  # safetensors lets only the owner read the file
-    (part / 'README.md').write_text(make_card(exported.class_name, donor, run, exported.notes, licence), 'utf-8')
-    if target.exists():
-        target.rmdir()
-    part.rename(target)
-    return exported
+    write_pooling(donor.pooling, part, exported.architecture.width)
 
 
 def convert(donor: Donor, heads: tuple[str, ...]) -> Export:
@@ -77,6 +80,7 @@ def convert(donor: Donor, heads: tuple[str, ...]) -> Export:
 
     Raises UserError if the model lacks one of the heads, or no class has all of them.
     """
+    validate_params(donor)
     a, order = donor.architecture, layout(donor.architecture)
     kind = choose_kind(a, order)
     validate_heads(donor, heads, kind)
@@ -93,6 +97,17 @@ def convert(donor: Donor, heads: tuple[str, ...]) -> Export:
     a, params, additions = add_missing_parameters(kind, a, params)
     albert, blocks, copies = arrange_blocks(kind, order)
     return Export(kind, heads, a, params, albert, blocks, (*notes, *additions, *copies))
+
+
+def validate_params(donor: Donor) -> None:
+    """Raises UserError if a run's architecture is impossible, or its checkpoint holds other parameters than it has."""
+    architecture.validate(donor.architecture)
+    expected = tensor_names.flatten(compute_shapes(donor.architecture, donor.heads))
+    found = tensor_names.flatten(donor.params)
+    wrong = next((path for path in {**expected, **found} if path not in found or path not in expected), None)
+    wrong = wrong or next((path for path in found if found[path].shape != expected[path].shape), None)
+    if wrong:
+        raise UserError(f'{donor.label}: the checkpoint does not fit the experiment.json beside it in {"/".join(wrong)}')
 
 
 def is_unshared(order: tuple[tuple[int, int], ...]) -> bool:
@@ -182,4 +197,6 @@ def make_tensors(exported: Export) -> dict[str, np.ndarray]:
         if slot.group is not None:
             param = param[slot.group]
         found[slot.name] = tensor_names.to_theirs(slot.path, np.asarray(param, np.float32))
+        if not np.isfinite(found[slot.name]).all():
+            raise UserError(f"{'/'.join(slot.path)} holds numbers that are not finite: the run's training diverged")
     return found

@@ -29,6 +29,9 @@ SHORTEST = 16  # pieces; batches are padded to this times a power of two, so few
 def require(donor: Donor, name: str) -> Kind:
     """The row of KINDS called `name`. Raises UserError if there is none, the model lacks its head or a tokenizer, or is broken."""
     kind = KINDS[choose('kind of prediction', name, KINDS)]
+    fault = donor.faults[kind.head] if kind.head in donor.faults else kind.fault(donor)
+    if fault:
+        raise UserError(f"kind '{name}' cannot be computed by {donor.label}: {fault}")
     if kind.head and kind.head not in dict(donor.heads):
         has = ', '.join(head for head, _ in donor.heads) or 'none'
         raise UserError(f"kind '{name}' needs the {kind.head} head, which {donor.label} lacks (it has: {has})")
@@ -66,7 +69,8 @@ def predict(
     pieces = vocabulary_of(tokenizer)
     if notice := describe_unreachable(tokenizer, pieces):
         print(notice, file=sys.stderr, flush=True)
-    reader = Reader(*with_mask(tokenizer, pieces), min(data.length, a.positions), a.types != 1, data, no_answer)
+    longest = min(data.length, a.positions, kind.longest(donor))
+    reader = Reader(*with_mask(tokenizer, pieces), longest, a.types != 1, data, no_answer)
     params = kind.prepare(reader, jax.tree.map(jnp.asarray, donor.params))
     compute = _compile(kind, a, donor.heads)
     sizes: dict[int, int] = {}

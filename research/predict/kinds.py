@@ -47,10 +47,31 @@ def answer(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
 
 
 def embed(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
-    """The mean of the last hidden states over all pieces, special ones included [B, D]."""
+    """The last hidden states of all pieces, special ones included, as one vector by each row of POOLINGS [B, D]."""
     hidden = encode(model, params, batch).hidden.astype(jnp.float32)
     mask = batch['mask'][:, :, None].astype(jnp.float32)
-    return (hidden * mask).sum(1) / mask.sum(1)
+    return {name: pool(hidden, mask) for name, pool in POOLINGS.items()}
+
+
+def _take_last(hidden: jax.Array, mask: jax.Array) -> jax.Array:
+    last = mask.sum(1, keepdims=True).astype(jnp.int32) - 1
+    return jnp.take_along_axis(hidden, last, axis=1)[:, 0]
+
+
+def _weigh_by_place(hidden: jax.Array, mask: jax.Array) -> jax.Array:
+    weights = mask * jnp.arange(1, hidden.shape[1] + 1, dtype=jnp.float32)[None, :, None]
+    return (hidden * weights).sum(1) / weights.sum(1)
+
+
+# Ways to make one vector [B, D] of hidden states [B, T, D] and their mask [B, T, 1], as sentence-transformers' module Pooling.
+POOLINGS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    'cls': lambda hidden, mask: hidden[:, 0],
+    'max': lambda hidden, mask: jnp.where(mask > 0, hidden, -1e9).max(1),
+    'mean': lambda hidden, mask: (hidden * mask).sum(1) / mask.sum(1),
+    'mean_sqrt_len': lambda hidden, mask: (hidden * mask).sum(1) / jnp.sqrt(mask.sum(1)),
+    'weightedmean': _weigh_by_place,
+    'lasttoken': _take_last,
+}
 
 
 def hidden(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
@@ -111,8 +132,11 @@ def describe_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Seq
 
 
 def describe_vector(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
-    """The vector of the text."""
-    ((_, vector),) = rows
+    """The vector of the text, as the model's Pooling says."""
+    ((_, vectors),) = rows
+    vector = np.concatenate([vectors[mode] for mode in donor.pooling.modes])
+    if donor.pooling.normalise:
+        vector = vector / max(np.linalg.norm(vector), 1e-12)
     return {'embedding': [number(component) for component in vector]}
 
 
@@ -120,6 +144,11 @@ def describe_hidden(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Seq
     """hidden_l [T, D] of each layer."""
     ((one, layers),) = rows
     return {f'hidden_{i}': layer[: len(one.ids)] for i, layer in enumerate(layers)}
+
+
+def read_longest(donor: Donor) -> int:
+    """How many pieces of a text become a vector, at most."""
+    return donor.pooling.length or donor.architecture.positions
 
 
 def number(x: Any) -> float:
@@ -137,13 +166,15 @@ class Kind:
     compute: Callable[[Model, Any, dict[str, jax.Array]], Any]
     describe: Callable[[Donor, Reader, Input, list[tuple[Sequence, Any]]], dict[str, Any]]
     prepare: Callable[[Reader, Any], Any] = lambda reader, params: params  # the parameters that it computes with
+    longest: Callable[[Donor], int] = lambda donor: donor.architecture.positions  # pieces of a sequence that it reads, at most
+    fault: Callable[[Donor], str] = lambda donor: ''  # why it cannot be computed though the head is there
 
 
 KINDS = {
     'fill-mask': Kind('mlm', ('text',), read_masked, fill, describe_filled, hide_unused),
     'classify': Kind('label', ('text',), read_text, classify, describe_label),
     'answer': Kind('span', ('question', 'context'), read_question, answer, describe_answer),
-    'embed': Kind('', ('text',), read_text, embed, describe_vector),
+    'embed': Kind('', ('text',), read_text, embed, describe_vector, longest=read_longest, fault=lambda donor: donor.pooling.fault),
     'hidden': Kind('', ('text',), read_text, hidden, describe_hidden),
 }
 

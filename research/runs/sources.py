@@ -8,12 +8,15 @@ from research.data.settings import Data
 from research.errors import UserError, nearest
 from research.experiment import Experiment
 from research.interchange import reading
+from research.interchange.configuration import is_other_format
 from research.interchange.hub import fetch, is_hub_id
+from research.interchange.pooling import is_known
 from research.models.architecture import Architecture
 from research.models.heads import HEADS
+from research.records import parse_record
 from research.runs import definition
 from research.runs.folder import read_environment, read_result
-from research.surgery import Donor, inherit
+from research.surgery import Donor, Pooling, inherit
 
 
 def locate(source: str, workdir: Path) -> Path:
@@ -41,7 +44,7 @@ def find(source: str, workdir: Path, key: str) -> Path:
 
 def is_run(folder: Path) -> bool:
     """Whether `folder` is a run folder rather than a Hugging Face folder."""
-    return (folder / 'experiment.json').is_file() or not (folder / 'config.json').is_file()
+    return (folder / 'experiment.json').is_file() or not ((folder / 'config.json').is_file() or is_other_format(folder))
 
 
 def read_experiment(source: str, workdir: Path, key: str) -> Experiment:
@@ -71,7 +74,8 @@ def open_model(source: str, workdir: Path, key: str) -> tuple[Donor, Experiment]
     heads = tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
     tokenizer = folder / 'tokenizer'
     kept = tokenizer if tokenizer.is_dir() else None
-    return Donor(f'{source} (step {step})', x.model, heads, params, kept, labels_of(folder)), x
+    label = f'{source} (step {step})'
+    return Donor(label, x.model, heads, params, kept, labels_of(folder), pooling=pooling_of(folder)), x
 
 
 def open_donor(source: str, workdir: Path, key: str) -> Donor:
@@ -86,6 +90,20 @@ def labels_of(folder: Path) -> tuple[str, ...]:
         return tuple(environment.data['labels'] or ())
     result = read_result(folder)  # imports of earlier versions recorded them here alone
     return () if result is None else result.labels or ()
+
+
+def pooling_of(folder: Path) -> Pooling:
+    """How a run that was imported makes one vector of a text; the default for any other."""
+    environment = read_environment(folder)
+    if environment is None or 'pooling' not in environment.data:
+        return Pooling()
+    try:
+        found = parse_record(Pooling, environment.data['pooling'])
+    except (TypeError, ValueError):
+        found = None
+    if not isinstance(found, Pooling) or not is_known(found):
+        raise UserError(f'{folder / "environment.json"} has a damaged record of pooling: import the model again')
+    return found
 
 
 def resolve(x: Experiment, workdir: Path) -> Experiment:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from research import wire
+from research.checkpoint import validate_path
 from research.data import feed as feeds
 from research.data import tasks, tokenizers
 from research.errors import UserError
@@ -16,7 +17,8 @@ from research.surgery import Donor, Transfer
 
 
 def validate_folder(x: Experiment, workdir: Path) -> None:
-    """Raises UserError if `workdir` holds something else or another experiment; names the differing keys."""
+    """Raises UserError if `workdir` holds something else or another experiment, or cannot hold a run; names the differing keys."""
+    validate_path(workdir)
     if not (workdir / 'experiment.json').exists():
         if workdir.exists() and (
             not workdir.is_dir() or any(path.name != 'failure.json' and path.suffix != '.part' for path in workdir.iterdir())
@@ -34,6 +36,11 @@ def validate_sources(x: Experiment, feed: feeds.Feed, start: Donor | None, teach
     """Raises UserError for a start or a teacher that does not fit the run."""
     _validate_vocabulary(x, feed, start, teacher)
     if start is not None and x.data.task and not all(paths.select(x.surgery.drop, 'label/output/kernel', layout(x.model))):
+        if 'label' in start.faults and 'label' in losses.heads(x.losses):
+            raise UserError(
+                f'the label head of {start.label} cannot be read: {start.faults["label"]}; '
+                'begin a new head with --config.surgery.drop=label'
+            )
         _validate_labels(x, start, 'begin a new head with --config.surgery.drop=label')
     if teacher is None:
         return
@@ -64,6 +71,8 @@ def _validate_vocabulary(x: Experiment, feed: feeds.Feed, start: Donor | None, t
 def _validate_head(x: Experiment, teacher: Donor, loss: str, head: str) -> None:
     """Raises UserError unless the teacher has the head that a loss reads, with as many classes as the student if both have it."""
     ours, theirs = dict(student_heads(x, teacher.architecture)), dict(teacher.heads)
+    if head in teacher.faults:
+        raise UserError(f"loss '{loss}' reads the {head} head of the teacher {teacher.label}: {teacher.faults[head]}")
     if head not in theirs:
         raise UserError(f"loss '{loss}' reads the {head} head, but the teacher {teacher.label} has no {head} head")
     if head in ours and theirs[head] != ours[head]:

@@ -141,8 +141,8 @@ def sentencepiece() -> Files:
 
 def read_tokenizer(folder: Path) -> object:
     """Reads a tokenizer, its pieces and a text."""
+    from research.data.tokenizer_files import read_tokenizer
     from research.data.tokenizers import vocabulary_of
-    from research.interchange.folder_tokenizer import read_tokenizer
 
     tokenizer = read_tokenizer(folder)
     if tokenizer is None:

@@ -2,20 +2,22 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from research import experiment, wire
 from research.command import run_command
 from research.data.tokenizers import load_tokenizer
 from research.errors import UserError
+from research.escape import clean
 from research.interchange import __main__ as interchange
-from research.interchange import reading, writing
+from research.interchange import card, reading, writing
 from research.interchange.tensor_names import flatten
 from research.models.architecture import Architecture
 from research.models.heads import Model, initialise
@@ -141,10 +143,10 @@ def test_the_result_of_an_import_has_the_same_keys_as_that_of_a_run(teacher):
 
 def test_the_card_names_the_origin_of_a_model(teacher, tmp_path):
     assert run_command(interchange.main, ['export', str(teacher), str(tmp_path / 'out'), '--heads=mlm', '--licence=mit']) == 0
-    card = (tmp_path / 'out' / 'README.md').read_text()
+    text = (tmp_path / 'out' / 'README.md').read_text()
     environment, result = (json.loads((teacher / name).read_text()) for name in ('environment.json', 'result.json'))
     facts = json.loads((teacher / 'tokenizer' / 'facts.json').read_text())
-    assert card.startswith('---\nlicense: mit\n')
+    assert text.startswith('---\nlicense: mit\n')
     for message in (
         environment['data']['fingerprint'],
         facts['fingerprint'],
@@ -154,7 +156,7 @@ def test_the_card_names_the_origin_of_a_model(teacher, tmp_path):
         '| Command | `python ',
         '| layers | 2 |',
     ):
-        assert message in card
+        assert message in text
 
 
 def test_entry_runs_the_command_line_of_the_process(tmp_path, monkeypatch, capsys):
@@ -165,9 +167,9 @@ def test_entry_runs_the_command_line_of_the_process(tmp_path, monkeypatch, capsy
 
 def test_a_card_of_a_run_without_records(tmp_path):
     writing.export_model(donor_of({}, ('mlm',)), tmp_path / 'run', tmp_path / 'out', None, 'unknown')
-    card = (tmp_path / 'out' / 'README.md').read_text()
-    assert '| Data fingerprint | not recorded |' in card
-    assert 'The run recorded none.' in card
+    text = (tmp_path / 'out' / 'README.md').read_text()
+    assert '| Data fingerprint | not recorded |' in text
+    assert 'The run recorded none.' in text
 
 
 def test_folders_in_use_are_left_alone(model, tmp_path, capsys):
@@ -175,8 +177,8 @@ def test_folders_in_use_are_left_alone(model, tmp_path, capsys):
     (tmp_path / 'used').mkdir()
     (tmp_path / 'used' / 'file').write_text('')
     assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'used')]) == 2
-    assert f"error: '{tmp_path / 'used'}' is in use" in capsys.readouterr().err
-    with pytest.raises(UserError, match='is in use: give another folder'):
+    assert f'error: {tmp_path / "used"} exists already' in capsys.readouterr().err
+    with pytest.raises(UserError, match='exists already: give another folder'):
         writing.export_model(donor_of({}, ('mlm',)), tmp_path / 'run', tmp_path / 'used', None, 'unknown')
     (tmp_path / 'empty').mkdir()
     assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'empty')]) == 0
@@ -184,10 +186,127 @@ def test_folders_in_use_are_left_alone(model, tmp_path, capsys):
     assert run_command(interchange.main, ['export', str(tmp_path / 'empty'), str(tmp_path / 'empty too')]) == 0
 
 
+def test_what_lies_beside_a_target_is_left_alone(model, tmp_path, capsys, monkeypatch):
+    folder = model()
+    for name in ('mine.part', 'out.part', '.mine.12345678.part'):  # the user's own, and what an import left that was killed
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'kept').write_text(name)
+    assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'mine')]) == 0
+    assert run_command(interchange.main, ['export', str(tmp_path / 'mine'), str(tmp_path / 'out')]) == 0
+    for name in ('mine.part', 'out.part', '.mine.12345678.part'):
+        assert (tmp_path / name / 'kept').read_text() == name
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    capsys.readouterr()
+    for arguments in (['import', str(folder), '.'], ['export', str(tmp_path / 'mine'), '.']):
+        assert run_command(interchange.main, arguments) == 2
+        assert capsys.readouterr().err.startswith('error: . is the current folder, which cannot be replaced')
+    assert not list((tmp_path / 'here').iterdir())
+
+
+@pytest.mark.parametrize('name', ['a [bold] b', '[', '[/foo]', 'a + b', '[red]x[/]', 'a\x1b[31mb'])
+def test_names_are_printed_as_they_are(name, model, tmp_path, capsys, monkeypatch):
+    folder = model()
+    tensors = load_file(folder / 'model.safetensors') | {f'{name}\n': np.zeros(3, np.float32)}
+    save_file(tensors, folder / 'model.safetensors')
+    folder = folder.rename(tmp_path / f'hf {name.replace("/", "")}')
+    run, out = tmp_path / f'run {name.replace("/", "").replace("[", "(")}', tmp_path / f'out {name.replace("/", "")}'
+    assert run_command(interchange.main, ['import', str(folder), str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert f'│ ignored │ {clean(name)}\\x0a ' in printed and '\x1b' not in printed
+    assert f'{clean(str(folder))} -> {clean(str(run))}: ' in printed
+    assert run_command(interchange.main, ['export', str(run), str(out), '--heads=none']) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f'{clean(str(run))} -> {clean(str(out))}: BertModel') and '\x1b' not in printed
+    assert (out / 'config.json').is_file()
+
+
+@pytest.mark.parametrize('name', ['a[b]', 'a*', 'a?'])
+def test_a_run_is_not_written_where_it_could_not_be_read(name, model, tiny, tmp_path, capsys):
+    assert run_command(interchange.main, ['import', str(model()), str(tmp_path / name)]) == 2
+    assert 'checkpoints cannot be kept below a folder with [, * or ? in its name: give another' in capsys.readouterr().err
+    with pytest.raises(UserError, match='checkpoints cannot be kept'):
+        runs.run(tiny('bert'), tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} <= {'BertPretraining', '.locks'}
+
+
+def test_a_report_of_many_tensors_is_cut(model, tmp_path, capsys):
+    folder = model()
+    more = {f'other.{i}': np.zeros(2, np.float32) for i in range(1000)}
+    save_file(load_file(folder / 'model.safetensors') | more, folder / 'model.safetensors')
+    assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'run')]) == 0
+    printed = capsys.readouterr().out
+    assert ' other.1' in printed and ' more ' in printed and len(printed.splitlines()) < 220
+
+
+def test_a_run_whose_training_diverged_is_not_exported(model, tmp_path, capsys):
+    donor = donor_of({}, ('mlm',))
+    donor.params['encoder']['word'][3, 2] = np.nan
+    with pytest.raises(UserError, match='encoder/word holds numbers that are not finite'):
+        writing.export_model(donor, tmp_path / 'run', tmp_path / 'out', None, 'mit')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda params: params['encoder'].pop('type'),
+        lambda params: params['encoder'].update(other=np.zeros(3, np.float32)),
+        lambda params: params['encoder'].update(word=np.zeros((3, 8), np.float32)),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_not_exported(damage, tmp_path):
+    donor = donor_of({}, ('mlm',))
+    damage(donor.params)
+    with pytest.raises(UserError, match='mine: the checkpoint does not fit the experiment.json beside it in encoder/'):
+        writing.export_model(donor, tmp_path / 'run', tmp_path / 'out', None, 'mit')
+
+
+@pytest.mark.parametrize('result', ['{"name": "x"', '{"name": "x"}', '[]', '', '{"metrics": {"a": "b"}}'])
+def test_a_half_written_result_leaves_nothing_half_exported(result, model, tmp_path):
+    assert run_command(interchange.main, ['import', str(model()), str(tmp_path / 'run')]) == 0
+    (tmp_path / 'run' / 'result.json').write_text(result)
+    assert run_command(interchange.main, ['export', str(tmp_path / 'run'), str(tmp_path / 'out'), '--heads=mlm']) == 0
+    assert 'The run recorded none.' in (tmp_path / 'out' / 'README.md').read_text()
+    assert not list(tmp_path.glob('.*'))
+
+
+@pytest.mark.parametrize(
+    ('argument', 'shown'),
+    [
+        ('--sbatch=export=ALL,WANDB_KEY=abc', '--sbatch=export=…'),
+        ('export=HF_TOKEN=abc', 'export=…'),
+        ('--note=HF_TOKEN=abc', '--note=HF_TOKEN=…'),
+        ('--x=my_password=abc,b=c', '--x=my_password=…,b=c'),
+        ('--config.data.tokenizer=start', '--config.data.tokenizer=start'),
+        ('--sbatch=mem=4G', '--sbatch=mem=4G'),
+    ],
+)
+def test_a_card_holds_no_secrets(argument, shown):
+    assert card.hide_secrets(argument) == shown
+
+
+def test_a_card_shows_what_files_hold_as_text(teacher, tmp_path):
+    run = tmp_path / 'run'
+    shutil.copytree(teacher, run)
+    for file, change in (
+        ('experiment.json', {'name': 'a\n# b <script> | [x](y)'}),
+        ('environment.json', {'command': ['launch.py', '`|\n\x1b'], 'commit': '<b>'}),
+    ):
+        record = json.loads((run / file).read_text()) | change
+        (run / file).write_text(json.dumps(record))
+    assert run_command(interchange.main, ['export', str(run), str(tmp_path / 'out'), '--heads=mlm']) == 0
+    text = (tmp_path / 'out' / 'README.md').read_text()
+    assert r'# a\\x0a\# b \<script\> \| \[x\](y)' in text
+    assert r"| Command | `python launch.py ''\\|\x0a\x1b'` |".replace("''", "''").split('launch')[0] in text
+    assert r'| Commit of the code | \<b\> |' in text
+    assert '<script>' not in text.replace(r'\<script\>', '') and '\x1b' not in text
+
+
 def test_mistakes_are_one_line_and_status_2(model, tmp_path, capsys):
     (folder := model()).joinpath('vocab.txt').unlink()
     assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'run')]) == 0
-    assert 'The folder has no tokenizer' in capsys.readouterr().out
+    assert 'note: the folder has no tokenizer' in capsys.readouterr().out
     for arguments, message in (
         (
             ['import', str(tmp_path / 'nowhere'), str(tmp_path / 'x')],
@@ -251,3 +370,34 @@ def test_a_hugging_face_folder_can_be_the_teacher(model, tiny, tmp_path):
     shape = {'vocabulary': 32, 'width': 8, 'embedding': 8, 'inner': 12, 'positions': 16}
     x = tiny('distilbert', {'teacher': str(folder), 'data.length': 16, **{f'model.{field}': size for field, size in shape.items()}})
     assert runs.run(x, tmp_path / 'run')['steps'] == 2
+
+
+@pytest.mark.usefixtures('one_device')
+def test_a_label_head_that_cannot_be_read_is_refused_where_it_is_read_alone(model, tiny, examples, tmp_path):
+    folder = model('BertLabel', problem_type='multi_label_classification')
+    x = fine_tuning(tiny, folder, examples)
+    with pytest.raises(UserError, match='an input has one label; begin a new head with --config.surgery.drop=label'):
+        runs.run(x, tmp_path / 'run')
+    taught = wire.override(
+        x, {'surgery.drop': ('label',), 'teacher': str(folder), 'losses.soft.weight': 1.0, 'losses.soft.at': 'label'}
+    )
+    with pytest.raises(UserError, match=r"loss 'soft' reads the label head of the teacher .*: config.json has problem_type="):
+        runs.run(taught, tmp_path / 'run')
+    assert runs.run(wire.override(x, {'surgery.drop': ('label',)}), tmp_path / 'run')['steps'] == 2
+
+
+def test_a_padded_vocabulary_is_kept(model, tmp_path):
+    folder = model(vocab_size=40)
+    tensors = load_file(folder / 'model.safetensors')
+    for name in ('bert.embeddings.word_embeddings.weight', 'cls.predictions.bias'):
+        tensors[name] = np.concatenate([tensors[name], np.full_like(tensors[name][:8], 0.5)])
+    save_file(tensors, folder / 'model.safetensors')
+    assert run_command(interchange.main, ['import', str(folder), str(tmp_path / 'run')]) == 0
+    assert run_command(interchange.main, ['export', str(tmp_path / 'run'), str(tmp_path / 'out')]) == 0
+    again = load_file(tmp_path / 'out' / 'model.safetensors')
+    np.testing.assert_array_equal(
+        again['bert.embeddings.word_embeddings.weight'], tensors['bert.embeddings.word_embeddings.weight']
+    )
+    assert json.loads((tmp_path / 'out' / 'config.json').read_text())['vocab_size'] == 40
+    donor = sources.open_donor(str(tmp_path / 'out'), tmp_path / 'x', 'start')
+    assert donor.tokenizer is not None and load_tokenizer(donor.tokenizer).get_vocab_size() == 32

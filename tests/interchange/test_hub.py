@@ -38,6 +38,7 @@ def test_a_model_of_the_hub_is_fetched(model, tmp_path, monkeypatch):
     assert donor.heads == (('mlm', 32),)
     assert [source for source, _ in asked] == ['owner/model'] * 2
     assert 'model-*.safetensors' in asked[0][1]
+    assert {'modules.json', 'sentence_bert_config.json', '*_Pooling/config.json'} <= set(asked[0][1])
     assert 'pytorch_model-*.bin' in asked[1][1]
     (folder / 'pytorch_model.bin').unlink()
     with pytest.raises(UserError, match="the hub's 'owner/model' holds no weights"):

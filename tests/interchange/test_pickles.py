@@ -3,14 +3,19 @@
 import io
 import os
 import pickle
+import re
+import resource
+import time
 import zipfile
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import pytest
 
 from research.errors import UserError
-from research.interchange.pickles import Storage, Stored, Unpickler, open_pickle
+from research.interchange import pickles
+from research.interchange.pickles import LEGACY, STORAGES, open_pickle
 from research.interchange.weights import open_weights
 
 
@@ -95,22 +100,293 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
         open_pickle(as_zip(tmp_path, pickle.dumps({}), byteorder=b'big'))
 
 
-def test_a_reference_to_anything_but_a_storage_is_refused(tmp_path):
-    unpickler = Unpickler(io.BytesIO(), tmp_path / 'x', lambda dtype, key: Storage(dtype, bytes))
-    with pytest.raises(UserError, match='only storages of numbers can be read'):
-        unpickler.persistent_load(('module', 'x', '0', 'cpu', 1))
+# ---- Tensors --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(('offset', 'shape', 'strides'), [(0, (5,), (1,)), (2, (2, 2), (2, 1)), (-1, (1,), (1,)), (0, (2,), (-1,))])
-def test_a_tensor_beyond_its_storage_is_refused(offset, shape, strides):
-    storage = Storage('<f4', lambda: np.arange(4, dtype='<f4').tobytes())
-    with pytest.raises(UserError, match='reaches beyond its storage of 4 items'):
-        Stored(storage, offset, shape, strides).read()
+class Named:
+    """Pickled as the name of a class or a function, whether it exists or not."""
+
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+
+    def __reduce__(self):
+        raise AssertionError('written by Writer')
 
 
-def test_views_and_small_floats_are_read():
-    whole = Storage('<f4', lambda: np.arange(6, dtype='<f4').tobytes())
-    np.testing.assert_array_equal(Stored(whole, 1, (2, 2), (1, 2)).read(), [[1, 3], [2, 4]])
-    np.testing.assert_array_equal(Stored(whole, 0, (0, 3), (3, 1)).read(), np.zeros((0, 3)))
-    halves = Storage('bfloat16', lambda: (np.array([1.5, -2.0], np.float32).view(np.uint32) >> 16).astype('<u2').tobytes())
-    np.testing.assert_array_equal(Stored(halves, 0, (2,), (1,)).read(), [1.5, -2.0])
+class Call:
+    """Pickled as a call of a Named."""
+
+    def __init__(self, module, name, *arguments):
+        self.called, self.arguments = Named(module, name), arguments
+
+
+class Writer(pickle._Pickler):
+    """Writes what torch writes, without torch: names that do not exist here, calls of them, and references."""
+
+    write: Any
+
+    def persistent_id(self, obj):
+        return obj[1] if isinstance(obj, list) and obj[:1] == ['reference'] else None
+
+    def save(self, obj, save_persistent_id=True):
+        if isinstance(obj, Named):
+            self.write(pickle.GLOBAL + f'{obj.module}\n{obj.name}\n'.encode())
+        elif isinstance(obj, Call):
+            self.save(obj.called)
+            self.save(obj.arguments)
+            self.write(pickle.REDUCE)
+        else:
+            vars(pickle._Pickler)['save'](self, obj, save_persistent_id)
+
+
+def written(value, protocol=2):
+    """The pickle of `value`."""
+    stream = io.BytesIO()
+    Writer(stream, protocol).dump(value)
+    return stream.getvalue()
+
+
+def tensor(offset=0, shape: Any = (2,), strides: Any = (1,), kind='FloatStorage', key: Any = '0', **more):
+    """A tensor as torch pickles it."""
+    reference = ('storage', Named('torch', kind), key, 'cpu', 4, *more.values())
+    return Call(
+        'torch._utils',
+        '_rebuild_tensor_v2',
+        ['reference', reference],
+        offset,
+        shape,
+        strides,
+        False,
+        Call('collections', 'OrderedDict'),
+    )
+
+
+FOUR = np.arange(4, dtype='<f4').tobytes()
+
+
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_views_of_a_storage_are_read(protocol, tmp_path):
+    state = {
+        'all': tensor(shape=(4,)),
+        'turned': tensor(0, (2, 2), (1, 2)),
+        'one': tensor(3, (), ()),
+        'none': tensor(0, (0, 3), (3, 1)),
+        'parameter': Call('torch._utils', '_rebuild_parameter', tensor(1, (3,), (1,)), True, Call('collections', 'OrderedDict')),
+        'sized': tensor(0, Call('torch', 'Size', (2,)), (2,)),
+    }
+    as_zip(tmp_path, written(state, protocol), data__0=FOUR)
+    found = {name: each.read().tolist() for name, each in open_weights(tmp_path).items()}
+    assert found == {'all': [0, 1, 2, 3], 'turned': [[0, 2], [1, 3]], 'one': 3, 'none': [], 'parameter': [1, 2, 3], 'sized': [0, 2]}
+
+
+def test_every_type_of_number_is_read(tmp_path):
+    for kind, dtype in STORAGES.items():
+        values = np.array([1, 0, 1, 1], '<f4' if dtype == 'bfloat16' else dtype)
+        content = (values.view(np.uint32) >> 16).astype('<u2') if dtype == 'bfloat16' else values
+        as_zip(tmp_path, written({'weight': tensor(shape=(4,), kind=kind)}), data__0=content.tobytes())
+        (found,) = open_weights(tmp_path).values()
+        assert (found.dtype, found.read().tolist()) == ('bfloat16' if dtype == 'bfloat16' else values.dtype.name, [1, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        (tensor(shape=(5,)), 'reaches beyond its storage of 4 items'),
+        (tensor(2, (2, 2), (2, 1)), 'reaches beyond its storage of 4 items'),
+        (tensor(shape=(10**9,), strides=(0,)), 'reaches beyond its storage of 4 items'),
+        (tensor(-1, (1,)), 'the shape of a tensor is impossible'),
+        (tensor(0, (2,), (-1,)), 'the shape of a tensor is impossible'),
+        (tensor(0, (2,), ()), 'the shape of a tensor is impossible'),
+        (tensor(0, (2.0,), (1.0,)), 'the shape of a tensor is impossible'),
+        (tensor(0, (10**400,), (1,)), 'the shape of a tensor is impossible'),
+        (tensor(0, [2], (1,)), 'a tensor has no storage, or no shape'),
+        (tensor(0, (1,) * 17, (1,) * 17), 'a tensor has no storage, or no shape'),
+        (Call('torch._utils', '_rebuild_tensor_v2', 3, 0, (2,), (1,)), 'a tensor has no storage, or no shape'),
+        (tensor(key='7'), 'archive/data/7'),
+        (tensor(key=7), 'a storage of a type that cannot be read'),
+        (tensor(view=('0', 0, 4)), 'a part of another storage'),
+        (['reference', ('module', 'x', '0', 'cpu', 1)], 'something else than a storage'),
+        (['reference', 3], 'something else than a storage'),
+        (tensor(kind='ComplexFloatStorage'), 'would run torch.ComplexFloatStorage'),
+        (tensor(kind='QInt8Storage'), 'would run torch.QInt8Storage'),
+        (Call('torch', 'Size', [1]), 'a size is no tuple'),
+        (Call('collections', 'OrderedDict', 3), 'something else than pairs'),
+        ({(1, 2): 3}, 'a key is no plain value'),
+        ({1, 2}, 'would run __builtin__.set'),
+    ],
+)
+def test_an_impossible_tensor_is_refused(value, message, tmp_path):
+    file = as_zip(tmp_path, written({'weight': value}), data__0=FOUR)
+    with pytest.raises(UserError, match=re.escape(message)) as raised:
+        open_pickle(file)
+    assert str(raised.value).startswith(f"'{file}' ") and '\n' not in str(raised.value)
+
+
+def test_a_storage_that_is_a_byte_short_is_refused(tmp_path):
+    with pytest.raises(UserError, match='reaches beyond its storage of 3 items'):
+        open_pickle(as_zip(tmp_path, written({'weight': tensor(shape=(4,))}), data__0=FOUR[:-1]))
+
+
+@pytest.mark.parametrize(
+    ('state', 'message'),
+    [
+        ({'weight': 3}, 'is no state dict: weight is no tensor'),
+        ({1: tensor()}, 'is no state dict: it holds more than named tensors'),
+        ({'state_dict': {1: tensor()}}, 'is no state dict'),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(state, message, tmp_path):
+    as_zip(tmp_path, written(state), data__0=FOUR)
+    with pytest.raises(UserError, match=message):
+        open_weights(tmp_path)
+
+
+def test_the_checkpoint_of_a_trainer_is_its_state_dict(tmp_path):
+    as_zip(tmp_path, written({'epoch': 3, 'state_dict': {'a': tensor()}, 'loss': 0.5}), data__0=FOUR)
+    assert [each.read().tolist() for each in open_weights(tmp_path).values()] == [[0, 1]]
+
+
+# ---- Hostile pickles ------------------------------------------------------------------------------------------------------------
+
+
+def nested(opening, closing, depth=100_000):
+    return b'\x80\x02' + opening * depth + closing * depth + b'.'
+
+
+HOSTILE = {
+    'a memo of two billion': b'\x80\x02]r\x00\x00\x00\x7f' + b'.',
+    'bytes of 2^36': b'\x80\x04\x8e' + (2**36).to_bytes(8, 'little') + b'x.',
+    'a text of 2^36': b'\x80\x04\x8d' + (2**36).to_bytes(8, 'little') + b'x.',
+    'a frame of 2^60': b'\x80\x04\x95' + (2**60).to_bytes(8, 'little') + b'].',
+    'a number of 2^31 bytes': b'\x80\x02\x8b' + (2**31 - 1).to_bytes(4, 'little') + b'1.',
+    'a number of 5,000 digits': b'L' + b'9' * 5000 + b'L\n.',
+    'nested lists': nested(b']', b'a'),
+    'nested tuples': nested(b')', b'\x85'),
+    'a nested key': b'\x80\x02})' + b'\x85' * 100_000 + b'Ns.',
+    'endless operations': b'\x80\x02' + b'N0' * 2**20 + b'}.',
+    'no operand': b'\x80\x02a.',
+    'no mark': b'\x80\x02t.',
+    'a memo that is empty': b'\x80\x02h\x05.',
+    'a memo of nothing': b'\x80\x02q\x05.',
+    'no end': b'\x80\x02}',
+    'an unknown operation': b'\x80\x02\xff.',
+    'an extension': b'\x80\x02\x82\x01.',
+    'attributes of a function': b'\x80\x02ctorch._utils\n_rebuild_parameter\n}b.',
+    'a call of a text': b'\x80\x02U\x01x)R.',
+    'an instance': b'(icollections\nOrderedDict\n.',
+    'a name that is a number': b'\x80\x04K\x01K\x02\x93.',
+    'an odd dict': b'(Nd.',
+    'a dict of lists': b'(]Nd.',
+}
+
+
+@pytest.mark.parametrize('name', HOSTILE)
+@pytest.mark.parametrize('form', ['zip', 'legacy'])
+def test_a_hostile_pickle_is_one_line_at_once(name, form, tmp_path):
+    file = tmp_path / 'pytorch_model.bin'
+    if form == 'zip':
+        as_zip(tmp_path, HOSTILE[name])
+    else:
+        file.write_bytes(HOSTILE[name])
+    begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError) as raised:
+        open_weights(tmp_path)
+    assert str(raised.value).startswith(f"'{file}' ") and '\n' not in str(raised.value)
+    assert time.monotonic() - begin < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+def test_nothing_that_a_pickle_does_outlives_it(tmp_path):
+    before = pickles.rebuild_parameter.__defaults__
+    with pytest.raises(UserError):
+        open_pickle(as_zip(tmp_path, b'\x80\x02ctorch._utils\n_rebuild_parameter\n}U\x0c__defaults__K\x01\x85sb.'))
+    assert pickles.rebuild_parameter.__defaults__ == before
+
+
+def test_attributes_of_a_dict_are_left_out(tmp_path):
+    ordered = OrderedDict(a=1)
+    vars(ordered)['_metadata'] = OrderedDict(version=1)
+    found = open_pickle(as_zip(tmp_path, pickle.dumps(ordered, 2)))
+    assert found == {'a': 1} and not hasattr(found, '_metadata')
+
+
+def test_a_dict_of_python_2_is_read(tmp_path):
+    state = Call('collections', 'OrderedDict', [['a', tensor()], ['b', tensor(2)]])
+    as_zip(tmp_path, written(state), data__0=FOUR)
+    assert [each.read().tolist() for each in open_weights(tmp_path).values()] == [[0, 1], [2, 3]]
+
+
+# ---- Hostile zips ---------------------------------------------------------------------------------------------------------------
+
+
+def test_compressed_entries_are_refused(tmp_path):
+    file = tmp_path / 'pytorch_model.bin'
+    for name in ('data.pkl', 'data/0', 'byteorder'):
+        with zipfile.ZipFile(file, 'w', zipfile.ZIP_STORED) as archive:
+            for entry, content in (('data.pkl', written({'weight': tensor()})), ('data/0', FOUR), ('byteorder', b'little')):
+                archive.writestr(f'archive/{entry}', content, zipfile.ZIP_DEFLATED if entry == name else zipfile.ZIP_STORED)
+        with pytest.raises(UserError, match=f'archive/{name} is compressed or encrypted'):
+            open_pickle(file)
+
+
+def test_a_pickle_that_inflates_to_gigabytes_is_refused_at_once(tmp_path):
+    file = tmp_path / 'pytorch_model.bin'
+    with (
+        zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open('archive/data.pkl', 'w') as entry,
+    ):
+        for _ in range(64):
+            entry.write(bytes(2**20))
+    with pytest.raises(UserError, match='is compressed or encrypted'):
+        open_pickle(file)
+
+
+def test_a_large_pickle_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r'archive/data.pkl has 16,777,217 bytes; at most 16,777,216 are read'):
+        open_pickle(as_zip(tmp_path, bytes(2**24 + 1)))
+
+
+@pytest.mark.parametrize(
+    ('central', 'at', 'value', 'message'),
+    [
+        (True, 6, 70, 'zip file version'),
+        (True, 20, 10**6, 'is compressed or encrypted'),
+        (True, 42, 2**31, 'is truncated or no file of torch.save'),
+        (False, 26, 60_000, 'it ends within archive/data.pkl'),
+        (False, 0, 7, 'it ends within archive/data.pkl'),
+    ],
+)
+def test_a_damaged_directory_is_refused(central, at, value, message, tmp_path):
+    file = as_zip(tmp_path, written({'weight': tensor()}), data__0=FOUR)
+    content = bytearray(file.read_bytes())
+    begin = content.index(b'PK\1\2' if central else b'PK\3\4') + at
+    size = 4 if at in (20, 42, 0) else 2
+    content[begin : begin + size] = value.to_bytes(size, 'little')
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        open_pickle(file)
+
+
+def test_a_legacy_file_whose_storages_do_not_fit_is_refused(tmp_path):
+    file = tmp_path / 'pytorch_model.bin'
+    begin = pickle.dumps(LEGACY, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
+    state, four = written({'a': tensor(shape=(4,))}), (4).to_bytes(8, 'little') + FOUR
+    file.write_bytes(begin + state + written(['0']) + four)
+    assert open_weights(tmp_path)['a'].read().tolist() == [0, 1, 2, 3]
+    twice = written({'a': tensor(), 'b': tensor(kind='LongStorage')})
+    for content, message in (
+        (state + written(['0']) + four[:-1], 'within a tensor'),
+        (state + written(['0']) + (2**63).to_bytes(8, 'little') + FOUR, 'within a tensor'),
+        (state + written(['0']) + (1).to_bytes(8, 'little') + FOUR, 'reaches beyond its storage of 1 items'),
+        (state + written(['1']) + four, 'lists other storages'),
+        (state + written(['0', '0']) + four, 'lists other storages'),
+        (state + written(3) + four, 'lists other storages'),
+        (state + written([[]]) + four, 'a key is no plain value'),
+        (twice + written(['0']) + four, 'the storage 0 has two types'),
+    ):
+        file.write_bytes(begin + content)
+        with pytest.raises(UserError, match=message):
+            open_weights(tmp_path)
+    file.write_bytes(pickle.dumps(7, 2))
+    with pytest.raises(UserError, match='it begins with another number'):
+        open_weights(tmp_path)

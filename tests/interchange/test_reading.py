@@ -10,9 +10,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from research.errors import UserError
-from research.interchange import configuration, reading
+from research.interchange import configuration, reading, weights
 from research.interchange.tensor_names import flatten
+from research.interchange.weights import open_weights
 from research.models.sharing import layout
+from research.runs import sources
 
 
 def change(folder: Path, edit) -> None:
@@ -86,11 +88,88 @@ def test_shards_are_read_as_one(model):
     assert same(plain, reading.open_folder(folder, 'shards')[0])
     (folder / 'model-00002-of-00002.safetensors').unlink()
     fails(folder, 'lacks model-00002-of-00002.safetensors, one of 2 shards')
-    for index in ('{}', '{"weight_map": 3}', '[' * 100_000):
+    for index, message in (
+        ('{}', 'it has no weight_map'),
+        ('{"weight_map": 3}', 'it has no weight_map'),
+        ('{"weight_map": {"a": 3}}', 'it has no weight_map'),
+        ('[' * 100_000, 'it nests deeper than 100'),
+        ('{"weight_map": {"a": "../x.safetensors"}}', "the shard '../x.safetensors', which is no .safetensors file beside it"),
+        ('{"weight_map": {"a": "x.bin"}}', "the shard 'x.bin', which is no .safetensors file beside it"),
+        (
+            '{"weight_map": {"a": "model-00001-of-00002.safetensors"}}',
+            'lacks the tensor a, which model.safetensors.index.json',
+        ),
+    ):
         (folder / 'model.safetensors.index.json').write_text(index)
-        fails(folder, 'it has no weight_map')
+        fails(folder, message)
     (folder / 'config.json').write_text('{"vocab_size": ' + '9' * 5000 + '}')
     fails(folder, 'is not JSON')
+
+
+def test_the_shard_that_the_index_names_wins(model):
+    folder = model()
+    plain, _ = reading.open_folder(folder, 'plain')
+    tensors = load_file(folder / 'model.safetensors')
+    (folder / 'model.safetensors').rename(folder / 'model-1.safetensors')
+    save_file({name: x + 1 for name, x in tensors.items()}, folder / 'model-2.safetensors')
+    last = sorted(tensors)[-1]
+    index = dict.fromkeys(tensors, 'model-1.safetensors') | {last: 'model-2.safetensors'}
+    (folder / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': index}))
+    opened = open_weights(folder)
+    for name, x in tensors.items():
+        np.testing.assert_array_equal(opened[name].read(), x + 1 if name == last else x)
+    (folder / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': dict.fromkeys(tensors, 'model-1.safetensors')}))
+    assert same(plain, reading.open_folder(folder, 'shards')[0])
+
+
+@pytest.mark.parametrize('wrapper', ['module.', '_orig_mod.', 'model.', 'model._orig_mod.', '0.auto_model.', 'net.bert.'])
+@pytest.mark.parametrize('name', ['BertLabel', 'DistilBertSpan'])
+def test_what_wrappers_put_before_all_names_is_left_out(wrapper, name, model):
+    folder = model(name)
+    plain, report = reading.open_folder(folder, 'plain')
+    change(folder, lambda tensors: [tensors.update({wrapper + each: tensors.pop(each)}) for each in list(tensors)])
+    found, again = reading.open_folder(folder, 'wrapped')
+    assert same(plain, found) and again == report
+
+
+def test_two_models_in_one_file_are_refused(model):
+    folder = model()
+    change(folder, lambda tensors: tensors.update({f'{side}.{name}': tensors[name] for side in 'ab' for name in list(tensors)}))
+    assert reading.open_folder(folder, 'the plain one')[0].heads
+    change(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if name[:2] not in ('a.', 'b.')])
+    fails(folder, "the weights hold 2 models, 'a.…' and 'b.…': save one of them alone")
+
+
+def test_a_name_that_is_there_is_told_where_none_fits(model):
+    folder = model()
+    change(folder, lambda tensors: [tensors.update({f'{each}.ours': tensors.pop(each)}) for each in list(tensors)])
+    fails(folder, 'its weights hold such as bert.embeddings.LayerNorm.bias.ours')
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ({'architectures': None}, 'has no model_type: add one of bert, distilbert, albert to it, such as "model_type": "bert"'),
+        ({'dim': 8, 'n_layers': 2, 'n_heads': 2, 'hidden_dim': 12}, 'such as "model_type": "distilbert"'),
+        ({'embedding_size': 128, 'hidden_size': 8, 'classifier_dropout_prob': 0.1}, 'such as "model_type": "albert"'),
+    ],
+)
+def test_a_config_without_its_model_type_says_what_to_add(given, message, model):
+    folder = model()
+    (folder / 'config.json').write_text(json.dumps(given))
+    fails(folder, message)
+
+
+def test_a_checkpoint_of_tensorflow_is_refused_with_the_command_that_converts_it(tmp_path):
+    for name in ('bert_model.ckpt.index', 'bert_model.ckpt.data-00000-of-00001', 'bert_config.json', 'vocab.txt'):
+        (tmp_path / name).write_text('')
+    message = 'transformers-cli convert --model_type bert --tf_checkpoint bert_model.ckpt --config bert_config.json --pytorch_dump'
+    fails(tmp_path, message)
+    for door in (sources.read_experiment, sources.open_donor):
+        with pytest.raises(UserError, match=message):
+            door(str(tmp_path), tmp_path / 'x', 'start')
+    (tmp_path / 'bert_config.json').rename(tmp_path / 'albert_config.json')
+    fails(tmp_path, 'convert --model_type albert --tf_checkpoint bert_model.ckpt --config albert_config.json')
 
 
 def test_missing_fields_have_the_defaults_of_the_class():
@@ -153,10 +232,13 @@ def test_groups_and_inner_blocks_are_sharing(layers, groups, inner, sharing, ord
         ({'model_type': 'bart'}, 'has model_type "bart"; the supported types are bert, distilbert, albert'),
         ({'model_type': ['bert']}, 'has model_type ["bert"]; the supported types are'),
         (
-            {'hidden_size': 10**12},
-            '(vocabulary 32, width 1,000,000,000,000, inner 12, 16 positions, 2 layers), but the weights hold',
+            {'hidden_size': 10**6},
+            '(vocabulary 32, width 1,000,000, inner 12, 16 positions, 2 layers), but the weights hold',
         ),
-        ({'num_hidden_layers': 10**9}, 'has num_hidden_layers=1000000000; at most 1,024 layers are supported'),
+        ({'hidden_size': 10**9 + 7}, 'has hidden_size=1000000007; at most 1,048,576 is supported'),
+        ({'vocab_size': 10**9}, 'has vocab_size=1000000000; at most 16,777,216 is supported'),
+        ({'num_hidden_layers': 10**9}, 'has num_hidden_layers=1000000000; at most 1,024 is supported'),
+        ({'problem_type': 'x', 'is_decoder': [[]] * 99}, 'is_decoder=[[], [], '),
         ({'layer_norm_eps': -1.0}, 'a model that cannot be built: model.epsilon=-1.0 must be above 0 and below 1'),
         ({'hidden_act': 'silu'}, "hidden_act='silu', which is not supported (there are: gelu"),
         (
@@ -191,6 +273,8 @@ def test_groups_that_no_layer_uses_are_refused(model):
         ({'0': 'a', '1': 'b'}, 'classifier.weight has shape (3, 8) in the weights, but config.json has 2 labels'),
         ({'0': 'a', '2': 'b'}, 'it must number the labels 0, 1, …'),
         (['a', 'b'], 'it must number the labels 0, 1, …'),
+        ({'0': 'a', '1': 'b', '01': 'c'}, 'it must number the labels 0, 1, …'),
+        ({'0': 'a', '1': 'b', '2': None}, 'the name of a label must be a text'),
     ],
 )
 def test_labels_that_contradict_the_weights_are_refused(labels, message, model):
@@ -202,8 +286,22 @@ def test_labels_are_named_or_numbered(model):
     assert reading.open_folder(model('AlbertLabel', id2label=None), 'model')[0].labels == ('LABEL_0', 'LABEL_1', 'LABEL_2')
 
 
-def test_several_labels_at_once_are_refused(model):
-    fails(model('BertLabel', problem_type='multi_label_classification'), 'an input has one label')
+@pytest.mark.parametrize(
+    ('config', 'fault'),
+    [
+        ({'problem_type': 'multi_label_classification'}, 'an input has one label'),
+        ({'problem_type': 'regression'}, 'with 3 scores, which is not supported'),
+        (
+            {'id2label': {'0': 'other', '1': 'good', '2': 'other'}},
+            'has id2label with "other" as 0 and as 2: give each label',
+        ),
+    ],
+)
+def test_a_label_head_that_cannot_be_read_is_left_out(config, fault, model):
+    donor, report = reading.open_folder(model('BertLabel', **config), 'model')
+    assert donor.heads == () and donor.labels == () and fault in donor.faults['label']
+    assert ('ignored', 'classifier.weight', 1, 24) in report
+    assert any(row.status == 'ignored' and fault in row.what for row in report)
 
 
 def test_missing_heads_are_random_and_reported(model):
@@ -249,7 +347,58 @@ def test_two_tensors_of_one_name_are_refused(model):
 def test_quantised_weights_are_refused(model):
     folder = model()
     change(folder, lambda tensors: tensors.update({'bert.pooler.dense.bias': np.zeros(8, np.int8)}))
-    fails(folder, 'bert.pooler.dense.bias holds int8 numbers')
+    fails(folder, 'bert.pooler.dense.bias holds int8 numbers, which are not supported (only float16, bfloat16, float32, float64)')
+    change(folder, lambda tensors: tensors.update({'bert.pooler.dense.bias': np.zeros(8, np.complex64)}))
+    fails(folder, 'bert.pooler.dense.bias holds C64 numbers')
+
+
+@pytest.mark.parametrize(('dtype', 'bytes_of_8'), [('F8_E4M3', 8), ('F8_E5M2', 8), ('F4', 4), ('F6_E2M3', 6)])
+def test_small_floats_are_refused_by_name(dtype, bytes_of_8, model):
+    folder = model()
+    content = (folder / 'model.safetensors').read_bytes()
+    size = int.from_bytes(content[:8], 'little')
+    header, body = json.loads(content[8 : 8 + size]), content[8 + size :]
+    header.pop('bert.pooler.dense.bias')
+    header = {name: facts for name, facts in header.items() if name != '__metadata__'}
+    packed, at = b'', 0
+    for facts in header.values():
+        begin, end = facts['data_offsets']
+        facts['data_offsets'] = [at, at + end - begin]
+        packed, at = packed + body[begin:end], at + end - begin
+    header['bert.pooler.dense.bias'] = {'dtype': dtype, 'shape': [8], 'data_offsets': [at, at + bytes_of_8]}
+    text = json.dumps(header).encode()
+    (folder / 'model.safetensors').write_bytes(struct.pack('<Q', len(text)) + text + packed + bytes(bytes_of_8))
+    fails(folder, f'bert.pooler.dense.bias holds {dtype} numbers')
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('name', ['classifier.bias', 'bert.encoder.layer.0.output.dense.weight'])
+def test_weights_that_are_not_finite_are_refused_by_name(name, value, model):
+    folder = model('BertLabel')
+    change(folder, lambda tensors: tensors[name].flat.__setitem__(1, value))
+    fails(folder, f'{name} holds {value} in 1 of ')
+
+
+def test_a_number_beyond_float32_is_refused_and_half_floats_are_read(model):
+    folder = model()
+    change(folder, lambda tensors: tensors.update({'bert.pooler.dense.bias': np.full(8, 1e300)}))
+    fails(folder, 'bert.pooler.dense.bias holds 1e+300 in 8 of 8 places')
+    change(folder, lambda tensors: tensors.update({'bert.pooler.dense.bias': np.arange(8, dtype=np.float16)}))
+    donor, _ = reading.open_folder(folder, 'model')
+    np.testing.assert_array_equal(donor.params['encoder']['pooler']['bias'], np.arange(8))
+
+
+def test_bfloat16_is_the_upper_half_of_a_float32(model):
+    folder = model()
+    change(folder, lambda tensors: tensors.update({'bert.pooler.dense.bias': np.array([1.5, -2, 0, 3, 4, 5, 6, 7], 'bfloat16')}))
+    donor, _ = reading.open_folder(folder, 'model')
+    np.testing.assert_array_equal(donor.params['encoder']['pooler']['bias'], [1.5, -2, 0, 3, 4, 5, 6, 7])
+
+
+def test_a_label_head_whose_bias_is_no_vector_is_refused(model):
+    folder = model('BertLabel')
+    change(folder, lambda tensors: tensors.update({'classifier.bias': np.array(1, np.float32)}))
+    fails(folder, 'classifier.bias has shape () in the weights; it must have one number for each label')
 
 
 def test_positions_other_than_sinusoids_are_learned(model):
@@ -268,7 +417,7 @@ def test_a_folder_without_its_files_is_refused(model, tmp_path):
     (folder / 'config.json').write_text('{')
     fails(folder, "config.json' is not JSON")
     (folder / 'config.json').write_text('[]')
-    fails(folder, 'holds no JSON object')
+    fails(folder, 'is not a JSON object')
     fails(tmp_path, 'has neither config.json nor experiment.json')
 
 
@@ -286,3 +435,8 @@ def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(model):
     with (folder / 'vocab.txt').open('a') as stream:
         stream.write('one\nmore\n')
     fails(folder, 'has 34 pieces, but config.json has vocab_size=32')
+
+
+def test_a_file_of_too_many_tensors_is_refused(model, monkeypatch):
+    monkeypatch.setattr(weights, 'TENSORS', 3)
+    fails(model(), "model.safetensors' has 46 tensors; at most 3 are read")
