@@ -12,9 +12,11 @@ from typing import Any, cast
 import ml_collections
 
 from research.errors import UserError, nearest
+from research.escape import clean
 from research.experiment import Experiment, is_scored
 
 LONGEST = 20_000  # characters of a value
+SHOWN = 200  # of them in a message
 # Keys of earlier versions -> their names today. A user who types one is given the new name; files that hold one are read.
 RENAMED = {'data.cache': 'machine.cache', 'data.prefetch': 'machine.prefetch', 'data.workers': 'machine.workers'}
 
@@ -47,14 +49,14 @@ def _parse(kind: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         if not isinstance(value, dict):
-            raise UserError(f'{path[:-1] or "the experiment"} must hold {", ".join(hints)}; it is {value!r}')
+            raise UserError(f'{path[:-1] or "the experiment"} must hold {", ".join(hints)}; it is {clean(repr(value), SHOWN)}')
         for key in value:
             if key not in hints:
                 raise UserError(f"no config key '{path}{key}'{nearest(key, hints)} (there are: {', '.join(hints)})")
         return cast(Any, kind)(**{key: _parse(hints[key], item, f'{path}{key}.') for key, item in value.items()})
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
-            raise UserError(f'{path[:-1]}={value!r} must be a tuple')
+            raise UserError(f'{path[:-1]}={clean(repr(value), SHOWN)} must be a tuple')
         return tuple(_parse(typing.get_args(kind)[0], item, path) for item in value)
     if type(value) is int and abs(value) >= 2**63:
         raise UserError(f'{path[:-1]} must be below 2**63; it has {len(hex(value)) - 2} hexadecimal digits')
@@ -65,7 +67,7 @@ def _parse(kind: Any, value: Any, path: str) -> Any:
     if kind is float and isinstance(value, float) and not math.isfinite(value):
         raise UserError(f'{path[:-1]}={value} must be finite')
     if type(value) is not kind:
-        raise UserError(f'{path[:-1]}={value!r} must be of type {kind.__name__}')
+        raise UserError(f'{path[:-1]}={clean(repr(value), SHOWN)} must be of type {kind.__name__}')
     return value
 
 
@@ -142,7 +144,8 @@ def _read(kind: Any, text: str, key: str) -> Any:
         return kind(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         name = 'tuple, such as 0,2,4' if typing.get_origin(kind) is tuple else kind.__name__
-        raise UserError(f"{key}={text}: '{text}' is no {name}") from None
+        shown = clean(text, SHOWN)
+        raise UserError(f"{key}={shown}: '{shown}' is no {name}") from None
 
 
 def _read_texts(text: str) -> tuple[str, ...]:
