@@ -42,7 +42,7 @@ def attempt(study: Study, folder: Path, name: str, run: Callable[[Experiment, Pa
         reason = f'{type(error).__name__}: {(str(error).strip().splitlines() or [""])[0]} (all of it in {workdir / "failure.json"})'
     if not reason:
         return 0
-    print(trace or clean(f'error: {reason}'), file=sys.stderr)
+    print('\n'.join(map(clean, (trace or f'error: {reason}').splitlines())), file=sys.stderr)
     if not is_follower():
         record_failure(workdir, reason, trace, again)
     return FAILED

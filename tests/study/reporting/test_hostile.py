@@ -20,6 +20,7 @@ from research.study.planning import listing
 from research.study.reporting import marks
 from research.study.reporting.cells import gather, read_row_cell
 from research.study.reporting.claims import judge
+from research.study.reporting.drawing import Drawn
 from research.study.reporting.remarks import describe_provenance, find_problems
 from research.study.reporting.report import report
 from research.study.reporting.table import main_sheet, write_caption
@@ -48,6 +49,7 @@ HOSTILE = (
     '_x_ &lt; &#65; <b>',
     'long ' * 2000,
 )
+DRAWN = [text for text in HOSTILE if '$' in text or '\x1b' in text or len(text) > 1000]  # what figures could stumble over
 NAME = 'r[bold]<b>|`*&$x_{$ =1'  # a run: what no folder's name may hold is left out
 
 
@@ -105,7 +107,12 @@ def hostile(study: Study, finish: Callable[..., None], tmp_path: Path) -> Callab
 
 
 @pytest.mark.parametrize('text', HOSTILE)
-def test_a_hostile_text_is_text_in_every_file_of_a_report(hostile: Callable, text: str, capsys: pytest.CaptureFixture) -> None:
+def test_a_hostile_text_is_text_in_every_file_of_a_report(
+    hostile: Callable, text: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if text not in DRAWN:  # figures cost seconds
+        drawn = [Drawn('curves', marks.quote(text), b'png', b'pdf')]
+        monkeypatch.setattr('research.study.reporting.report.draw', lambda *_: drawn)
     folder = hostile(text)
     assert command.main(['report', str(folder)]) == 0
     assert read_study(folder).table.title == text, 'it is cleaned where it is shown, and kept as it is'
@@ -117,14 +124,14 @@ def test_a_hostile_text_is_text_in_every_file_of_a_report(hostile: Callable, tex
         assert not [cell for cell in line if re.match(r'[=@\t\r]|[+-](?!\d+(\.\d+)?(e-?\d+)?$)', cell)], line
     for name in ('report.html', 'report.md', 'table.tex', 'table.csv'):
         assert not re.search('[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]', (folder / name).read_text()), name
-    assert (folder / 'figures' / 'cost.pdf').exists() and (folder / 'figures' / 'curves.png').exists()
+    assert (folder / 'figures' / 'cost.pdf').exists() == (text in DRAWN) and (folder / 'figures' / 'curves.png').exists()
     validate_terminal(capsys.readouterr().out)
 
 
 def validate_markdown(text: str) -> None:
     """Fails if a text of a stranger made markup of its own."""
-    assert not re.sub(r'</?code>|`[^`|\\]*`', '', text).replace('<code>', '').count('<'), text
-    assert not re.search(r'(?<!\\)\]\((?!figures/)', text)
+    prose = re.sub(r'</?code>|(?<!\\)`[^`|\\]*`', '', text)  # in code nothing is markup
+    assert '<' not in prose and not re.search(r'(?<!\\)\]\((?!figures/)', prose), prose
     tables = [part for part in text.split('\n\n') if part.startswith('| ')]
     assert len(tables) == 2
     for table in tables:
