@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -58,7 +59,7 @@ def make_metrics(steps: int) -> str:
     return ''.join(json.dumps(line) + '\n' for line in lines)
 
 
-def make_result(name: str, loss: float, steps: int) -> dict[str, object]:
+def make_result(name: str, loss: float, steps: int) -> dict[str, Any]:
     """The result.json of a pretraining run."""
     modules = {'embeddings': 2_299_900, 'pooler': 100, 'mlm': 500}
     parameters = {'total': 2_300_500, 'encoder': 2_300_000, 'encoder_without_pooler': 2_299_900, 'modules': modules}

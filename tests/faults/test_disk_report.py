@@ -50,10 +50,11 @@ def test_a_report_on_a_small_disk_that_is_full_or_read_only(finished: Path, root
         pytest.skip('nothing can be mounted here')
     try:
         subprocess.run(['cp', '-r', str(finished), str(disk)], check=True)
-        with (disk / 'filling').open('wb') as file, pytest.raises(OSError, match='No space left'):
+        descriptor = os.open(disk / 'filling', os.O_CREAT | os.O_WRONLY)
+        with pytest.raises(OSError, match='No space left'):
             while True:
-                file.write(b'x' * 4096)
-                file.flush()
+                os.write(descriptor, b'x' * 4096)
+        os.close(descriptor)
         before = contents(disk / 'study')
         command = [sys.executable, '-m', 'research.study', 'report', str(disk / 'study')]
         done = subprocess.run(command, capture_output=True, text=True, cwd=root)

@@ -21,6 +21,7 @@ COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#0
 LINES = ('solid', (0, (6, 2)), (0, (4, 1.5, 1, 1.5)), (0, (2, 1)))
 GREY = '#767676'
 LOGARITHMIC = 5.0  # sizes further apart than this factor are drawn on a logarithmic axis
+ABSURD = 1e15  # and those further apart than this are not: the axis would have no room for its margins
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', 'p')  # one more than colours, so that two rows of a colour differ
 APART = 6.0  # typographic points between markers of one size
 
@@ -131,7 +132,7 @@ def draw_points(axes: Axes, points: Sequence[Point], styles: Sequence[dict[str, 
 
 def spread_axis(axes: Axes, sizes: list[float]) -> None:
     """Makes the axis logarithmic if sizes are far apart, with plain numbers at its ticks."""
-    if min(sizes) > 0 and max(sizes) / min(sizes) > LOGARITHMIC:
+    if min(sizes) > 0 and LOGARITHMIC < max(sizes) / min(sizes) < ABSURD:
         axes.set_xscale('log')
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_minor_locator(NullLocator())
