@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import large_study
+from research.errors import UserError
 from research.study.reporting.report import report
 
 LIMITED = 'import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\n'
@@ -40,6 +41,22 @@ def test_a_report_on_a_full_disk_is_whole_or_not_there(finished: Path, root: Pat
     (finished / 'run-000' / 'result.json').unlink()
     done = subprocess.run([sys.executable, '-c', LIMITED, str(limit), str(finished)], capture_output=True, text=True, cwd=root)
     assert done.returncode == 2 and contents(finished) == whole, 'the report of yesterday stays as it was'
+
+
+def test_a_file_that_cannot_be_written_leaves_no_other(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Path.write_bytes
+
+    def fill(path: Path, content: bytes) -> int:
+        if 'report.md' in path.name:
+            raise OSError(28, 'No space left on device')
+        return write(path, content)
+
+    before = contents(finished)
+    monkeypatch.setattr('research.study.reporting.report.draw', lambda *_: [])
+    monkeypatch.setattr(Path, 'write_bytes', fill)
+    with pytest.raises(UserError, match='no report could be written, and what was there is as it was: No space left on device'):
+        report(finished)
+    assert contents(finished) == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='mounts a small disk, as root')

@@ -298,6 +298,11 @@ def test_a_study_that_is_moved_or_removed_while_it_runs_ends_in_one_line_and_is_
         run_study(study, tmp_path / 'elsewhere', Execution(only='teacher'))
 
 
+def test_a_report_that_fails_apart_is_told_in_its_own_words(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f'^no report was written: {tmp_path} holds no study'):
+        execute.report_apart(tmp_path)
+
+
 # ---- Compiled programs -----------------------------------------------------------------------------------------------------------
 
 
