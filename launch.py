@@ -19,6 +19,7 @@ from absl import flags
 
 from research.command import parse_changes, run_command
 from research.errors import UserError
+from research.escape import hide_secrets
 from research.study.execution.settings import Cluster, Execution, validate_execution
 
 FLAGS = flags.FLAGS
@@ -72,10 +73,7 @@ def launch(arguments: list[str]) -> None:
     from research.study import request
 
     asked = request.define(FLAGS.config, Path(FLAGS.workdir) if FLAGS.workdir else None, changed, FLAGS.sweep)
-    from research.runs import run as runs
     from research.study.execution import execute
-    from research.study.planning import dry, listing
-    from research.study.reporting import report
     from research.study.study import Study
 
     workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
@@ -84,14 +82,20 @@ def launch(arguments: list[str]) -> None:
             '--list, --only, --executor, --jobs and the flags of Slurm are for studies: give a file of experiments/, or a --sweep'
         )
     if FLAGS.dry:
+        from research.study.planning import dry
+
         print(json.dumps(dry.preview(asked, workdir), indent=2))
     elif not isinstance(asked, Study):
-        runs.run(asked, workdir)
+        from research.runs.run import run
+
+        run(asked, workdir)
     elif FLAGS.list:
+        from research.study.planning import listing
+
         listing.show(asked, workdir, execute.select(asked, execution.only))
     else:
-        os.environ['LAUNCHED_BY'] = shlex.join(arguments)  # what the runs' environment.json call their command
-        execute.run_study(asked, workdir, execution, report.report)
+        os.environ['LAUNCHED_BY'] = shlex.join(hide_secrets(arguments))  # what the runs' environment.json call their command
+        execute.run_study(asked, workdir, execution, execute.report_apart)
 
 
 def read_execution() -> Execution:

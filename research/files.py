@@ -14,6 +14,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from research.errors import UserError
+from research.escape import clean
+
+LONGEST = 200  # bytes of a name of ours: a folder takes 255, and files beside it have longer names
+
+
+def validate_name(key: str, name: str) -> None:
+    """Raises UserError if `name` cannot be the name of a folder on every machine. `key` begins the message."""
+    whole = clean(name) == name and len(name.encode()) <= LONGEST
+    if not name or name != name.strip() or name[0] == '.' or '/' in name or '\\' in name or not whole:
+        raise UserError(
+            f'{key}={name!r} must be the name of a folder: not empty, no dot or space in front, no slashes and control characters,'
+            f' at most {LONGEST} bytes'
+        )
 
 
 @contextlib.contextmanager
@@ -76,6 +89,18 @@ def open_append(path: Path) -> IO[str]:
         if error.errno == errno.ELOOP:
             raise UserError(f'{path} is a symbolic link, and a file is written there: remove the link') from None
         raise
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder to write in, if it is missing. Raises UserError if it is a link: it may lead anywhere."""
+    refuse_link(path)
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_link(path: Path) -> None:
+    """Raises UserError if `path`, which is about to be written, is a symbolic link."""
+    if path.is_symlink():
+        raise UserError(f'{path} is a symbolic link, and what is written there would go elsewhere: remove the link')
 
 
 def refuse_links(folder: Path) -> None:

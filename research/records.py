@@ -104,6 +104,8 @@ def _validate_tree(value: Any) -> None:
 
 def read_record(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`; None if the file is missing, half-written or holds something else."""
+    if path.is_fifo():  # it would wait for a writer
+        return None
     try:
         return read_object(path)
     except (FileNotFoundError, NotADirectoryError, UserError):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 from collections.abc import Iterable
 
 import jax
@@ -10,14 +9,14 @@ import jax
 from research import optim, surgery
 from research.data import validation as data_validation
 from research.errors import UserError, choose
+from research.escape import clean
 from research.experiment import Experiment, is_scored, offered
+from research.files import validate_name
 from research.models import architecture, paths, sharing
 from research.models.heads import Model, initialise
 from research.objectives import losses
 from research.parallel import PARALLEL
 from research.wire import value
-
-UNPRINTABLE = re.compile(r'[\x00-\x1f\x7f]')
 
 
 def validate(x: Experiment) -> None:
@@ -51,12 +50,9 @@ def _validate_all_but_parts(x: Experiment) -> None:
 
 
 def _validate_names(x: Experiment) -> None:
-    if not x.name or x.name != x.name.strip() or x.name[0] == '.' or '/' in x.name or '\\' in x.name or UNPRINTABLE.search(x.name):
-        raise UserError(
-            f'name={x.name!r} must be the name of a folder: not empty, no dot or space in front, no slashes and control characters'
-        )
+    validate_name('name', x.name)
     for key, source in (('start', x.start), ('teacher', x.teacher)):
-        if UNPRINTABLE.search(source) or source == '@' or source != source.strip():
+        if clean(source) != source or source == '@' or source != source.strip():
             raise UserError(
                 f"{key}={source!r} must be a run folder, a Hugging Face folder, an id of the hub, or '@' and a run of the study"
             )

@@ -12,8 +12,11 @@ from typing import Any, cast
 import ml_collections
 
 from research.errors import UserError, nearest
+from research.escape import clean
 from research.experiment import Experiment, is_scored
 
+LONGEST = 20_000  # characters of a value
+SHOWN = 200  # of them in a message
 # Keys of earlier versions -> their names today. A user who types one is given the new name; files that hold one are read.
 RENAMED = {'data.cache': 'machine.cache', 'data.prefetch': 'machine.prefetch', 'data.workers': 'machine.workers'}
 
@@ -46,22 +49,34 @@ def _parse(kind: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         if not isinstance(value, dict):
-            raise UserError(f'{path[:-1] or "the experiment"} must hold {", ".join(hints)}; it is {value!r}')
+            raise UserError(f'{path[:-1] or "the experiment"} must hold {", ".join(hints)}; it is {clean(repr(value), SHOWN)}')
         for key in value:
             if key not in hints:
                 raise UserError(f"no config key '{path}{key}'{nearest(key, hints)} (there are: {', '.join(hints)})")
         return cast(Any, kind)(**{key: _parse(hints[key], item, f'{path}{key}.') for key, item in value.items()})
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
-            raise UserError(f'{path[:-1]}={value!r} must be a tuple')
+            raise UserError(f'{path[:-1]}={clean(repr(value), SHOWN)} must be a tuple')
         return tuple(_parse(typing.get_args(kind)[0], item, path) for item in value)
+    if type(value) is int and abs(value) >= 2**63:
+        raise UserError(f'{path[:-1]} must be below 2**63; it has {len(hex(value)) - 2} hexadecimal digits')
+    if type(value) is str and (len(value) > LONGEST or not value.isprintable()):
+        _validate_text(value, path[:-1])
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is float and isinstance(value, float) and not math.isfinite(value):
         raise UserError(f'{path[:-1]}={value} must be finite')
     if type(value) is not kind:
-        raise UserError(f'{path[:-1]}={value!r} must be of type {kind.__name__}')
+        raise UserError(f'{path[:-1]}={clean(repr(value), SHOWN)} must be of type {kind.__name__}')
     return value
+
+
+def _validate_text(text: str, key: str) -> None:
+    """Raises UserError for a text that no path and no file of ours can hold."""
+    if len(text) > LONGEST:
+        raise UserError(f'{key} has {len(text):,} characters: at most {LONGEST:,} are read')
+    if any(letter == '\0' or '\ud800' <= letter <= '\udfff' for letter in text):
+        raise UserError(f'{key}={text!r} holds a byte 0, or bytes that are not UTF-8: rename the file')
 
 
 def override(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
@@ -112,6 +127,8 @@ def _override(x: Any, path: list[str], value: Any, key: str) -> Any:
 
 def _read(kind: Any, text: str, key: str) -> Any:
     """The value of type `kind` that `text` spells."""
+    if len(text) > LONGEST:
+        raise UserError(f'{key} has {len(text):,} characters: at most {LONGEST:,} are read')
     if kind is str:
         return text
     if kind is bool:
@@ -120,14 +137,26 @@ def _read(kind: Any, text: str, key: str) -> Any:
         return text.lower() in ('true', '1')
     try:
         if typing.get_origin(kind) is tuple and typing.get_args(kind)[0] is str:
-            return tuple(item.strip() for item in text.strip('()').replace("'", '').split(',') if item.strip())
+            return _read_texts(text)
         if typing.get_origin(kind) is tuple:
             read = ast.literal_eval(text if text.startswith(('(', '[')) else f'({text},)')
             return tuple(read)
         return kind(text)
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         name = 'tuple, such as 0,2,4' if typing.get_origin(kind) is tuple else kind.__name__
-        raise UserError(f"{key}={text}: '{text}' is no {name}") from None
+        shown = clean(text, SHOWN)
+        raise UserError(f"{key}={shown}: '{shown}' is no {name}") from None
+
+
+def _read_texts(text: str) -> tuple[str, ...]:
+    """The texts of a tuple: a,b or (a,b); with quotes, as Python writes it, they may hold commas and brackets."""
+    try:
+        read = ast.literal_eval(text if text.startswith(('(', '[')) else f'({text},)')
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        read = None
+    if isinstance(read, tuple | list) and all(isinstance(each, str) for each in read):
+        return tuple(read)
+    return tuple(item.strip() for item in text.strip('()').replace("'", '').split(',') if item.strip())
 
 
 def keys(kind: Any, prefix: str = '', compared: bool = False) -> list[str]:

@@ -1,12 +1,13 @@
 """JSON from strangers: one line for all that is not a value that can be used."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from research.errors import UserError
-from research.records import parse_json, read_json, read_lines, read_object, read_text, write_record
+from research.records import parse_json, read_json, read_lines, read_object, read_record, read_text, write_record
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,8 @@ def test_a_record_is_always_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='JSON'):
         write_record(tmp_path / 'a.json', {'loss': float('nan')})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_record_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'result.json')
+    assert read_record(tmp_path / 'result.json') is None

@@ -1,6 +1,7 @@
 """Official metrics of labels, scores and answers, computed on whole splits, and their baselines."""
 
 import collections
+import importlib
 import math
 import re
 import string
@@ -8,36 +9,45 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-import scipy.stats
-import sklearn.metrics
 from numpy.typing import NDArray
+
+# Loaded when a metric is computed: the launcher of a study names metrics only, and both together take 140 MB.
+
+
+def _sklearn() -> Any:
+    return importlib.import_module('sklearn.metrics')
+
+
+def _scipy() -> Any:
+    return importlib.import_module('scipy.stats')
+
 
 # ---- Labels and scores --------------------------------------------------------------------------------------------------------
 
 
 def accuracy(gold: NDArray, predicted: NDArray) -> float:
     """The share of examples whose label is predicted correctly."""
-    return float(sklearn.metrics.accuracy_score(gold, predicted))
+    return float(_sklearn().accuracy_score(gold, predicted))
 
 
 def f1(gold: NDArray, predicted: NDArray) -> float:
     """F1 of class 1 (MRPC, QQP); 0 if class 1 is neither gold nor predicted anywhere."""
-    return float(sklearn.metrics.f1_score(gold, predicted, zero_division=cast(Any, 0.0)))
+    return float(_sklearn().f1_score(gold, predicted, zero_division=cast(Any, 0.0)))
 
 
 def matthews(gold: NDArray, predicted: NDArray) -> float:
     """Matthews' correlation; 0 if only one class is predicted."""
-    return float(sklearn.metrics.matthews_corrcoef(gold, predicted))
+    return float(_sklearn().matthews_corrcoef(gold, predicted))
 
 
 def pearson(gold: NDArray, predicted: NDArray) -> float:
     """Pearson's correlation; 0 if either side is constant, where it is undefined."""
-    return float(cast(Any, scipy.stats.pearsonr(gold, predicted))[0]) if np.ptp(gold) > 0 and np.ptp(predicted) > 0 else 0.0
+    return float(cast(Any, _scipy().pearsonr(gold, predicted))[0]) if np.ptp(gold) > 0 and np.ptp(predicted) > 0 else 0.0
 
 
 def spearman(gold: NDArray, predicted: NDArray) -> float:
     """Spearman's correlation; 0 if either side is constant, where it is undefined."""
-    return float(cast(Any, scipy.stats.spearmanr(gold, predicted))[0]) if np.ptp(gold) > 0 and np.ptp(predicted) > 0 else 0.0
+    return float(cast(Any, _scipy().spearmanr(gold, predicted))[0]) if np.ptp(gold) > 0 and np.ptp(predicted) > 0 else 0.0
 
 
 METRICS: dict[str, Callable[[NDArray, NDArray], float]] = {

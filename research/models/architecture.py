@@ -39,14 +39,28 @@ class Architecture:
     remat: bool = False  # recompute each layer in the backward pass: less memory, a third more FLOPs
 
 
+# The largest values of these fields, beyond what any machine holds: what is larger is a slip, and would be counted to.
+LARGEST = {'layers': 10_000} | dict.fromkeys(
+    ('vocabulary', 'width', 'heads', 'inner', 'embedding', 'positions', 'types', 'groups'), 2**27
+)
+
+
+def refuse_size(a: Architecture) -> None:
+    """Raises UserError for a size above LARGEST."""
+    for field, largest in LARGEST.items():
+        if getattr(a, field) > largest:
+            raise UserError(f'model.{field}={getattr(a, field)} must be at most {largest:,}')
+
+
 def validate(a: Architecture) -> None:
     """Raises UserError for an architecture that cannot be built."""
     for field in ('vocabulary', 'layers', 'width', 'heads', 'inner', 'embedding', 'positions', 'groups'):
         if getattr(a, field) < 1:
             raise UserError(f'model.{field}={getattr(a, field)} must be at least 1')
+    refuse_size(a)
     if a.width % a.heads:
-        near = [n for n in range(1, a.width + 1) if a.width % n == 0]
-        nearest = min(near, key=lambda n: abs(n - a.heads))
+        apart = (n for distance in range(a.heads) for n in (a.heads - distance, a.heads + distance))
+        nearest = next(n for n in apart if a.width % n == 0)  # 1 at the latest
         raise UserError(
             f'model.width={a.width} is not a multiple of model.heads={a.heads}; --config.model.heads={nearest} would fit'
         )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from research.errors import UserError, choose, find_unused
-from research.models.architecture import Architecture
+from research.models.architecture import Architecture, refuse_size
 
 Layout = tuple[tuple[int, int], ...]  # of each layer: (attention group, feed-forward group)
 
@@ -20,8 +20,9 @@ def _validate_groups(a: Architecture) -> None:
 
 def _validate_table(a: Architecture) -> None:
     if len(a.table) != a.layers or any(len(pair) != 2 for pair in a.table):
+        shown = repr(a.table) if len(a.table) < 50 else f'({len(a.table)} pairs)'
         raise UserError(
-            f'model.table={a.table!r} must hold one (attention group, feed-forward group) for each of the {a.layers} layers'
+            f'model.table={shown} must hold one (attention group, feed-forward group) for each of the {a.layers} layers'
         )
 
 
@@ -53,6 +54,7 @@ def layout(a: Architecture) -> Layout:
     Raises UserError for an unknown strategy, and for groups or a table that do not fit the depth.
     """
     row = SHARING[choose('sharing strategy (model.sharing)', a.sharing, SHARING)]
+    refuse_size(a)
     row.validate(a)
     found = tuple(row.groups(layer, a) for layer in range(a.layers))
     for place, name in enumerate(('attention', 'feed-forward')):

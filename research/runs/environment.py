@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from research import parallel
+from research.escape import hide_secrets
 from research.machine import cores, describe_processor
 from research.runs.fingerprints import fingerprint_code
 from research.runs.folder import Environment
@@ -58,6 +59,16 @@ def _git(*arguments: str) -> str | None:
         return None  # git is missing, or the code was exported without its history
 
 
+def find_command() -> list[str]:
+    """The command line that this process serves: that of the launcher of its study, if there is one."""
+    if 'LAUNCHED_BY' not in os.environ:
+        return sys.argv
+    try:
+        return shlex.split(os.environ['LAUNCHED_BY'])
+    except ValueError:  # a variable of the user's own that is no command line
+        return [os.environ['LAUNCHED_BY']]
+
+
 def describe_environment(facts: dict[str, Any]) -> Environment:
     """The Environment of this process; `facts` describe its data."""
     # An installed copy of the code may lie inside the repository of another project.
@@ -68,7 +79,7 @@ def describe_environment(facts: dict[str, Any]) -> Environment:
         version=VERSION,
         commit=_git('rev-parse', 'HEAD') if in_repository else None,
         uncommitted_changes=None if changed is None else bool(changed),
-        command=tuple(shlex.split(os.environ['LAUNCHED_BY']) if 'LAUNCHED_BY' in os.environ else sys.argv),
+        command=tuple(hide_secrets(find_command())),
         python=platform.python_version(),
         machine=f'{platform.system()} {platform.machine()}',
         versions=find_versions(),

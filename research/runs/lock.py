@@ -7,18 +7,32 @@ refused leaves no folder behind.
 """
 
 import contextlib
+import dataclasses
+import errno
 import json
 import os
 import platform
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
-from research.files import take_lock
+from research.files import make_folder, open_append, take_lock
+from research.records import parse_json, parse_record
 
 PATIENCE = 1.0  # seconds to wait: `read_holder` takes the lock for some microseconds only
+LONGEST = 4096  # bytes of a lock file
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """The content of a lock file."""
+
+    process: int
+    machine: str
+    job: str = ''
 
 
 class HeldError(UserError):
@@ -41,15 +55,15 @@ def describe_holder(holder: dict[str, Any]) -> str:
 def hold(workdir: Path) -> Iterator[None]:
     """Holds the lock of `workdir` during the block.
 
-    Raises HeldError if another process holds it.
+    Raises HeldError if another process holds it, and UserError if the lock file or its folder is a symbolic link.
     """
     path = find_lock(workdir)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('a+', encoding='utf-8') as file:
+    make_folder(path.parent)
+    with open_append(path) as file:
         deadline = time.monotonic() + PATIENCE
         while not take_lock(file.fileno()):
             if time.monotonic() > deadline:
-                raise HeldError(f'{workdir} is in use by {describe_holder(_read(path))}: wait until it ends, or stop it')
+                raise HeldError(f'{workdir} is in use by {describe_holder(_read(file.fileno()))}: wait until it ends, or stop it')
             time.sleep(0.02)
         me = {'process': os.getpid(), 'machine': platform.node(), 'job': os.environ.get('SLURM_JOB_ID', '')}
         file.truncate(0)
@@ -60,18 +74,24 @@ def hold(workdir: Path) -> Iterator[None]:
 
 def read_holder(workdir: Path) -> dict[str, Any] | None:
     """The process, machine and Slurm job that hold the lock of `workdir`; None if it is free."""
-    path = find_lock(workdir)
+    try:  # a pipe would wait for a writer, and what a link leads to is no lock of ours
+        descriptor = os.open(find_lock(workdir), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
     try:
-        file = path.open(encoding='utf-8')
-    except FileNotFoundError:
-        return None
-    with file:
-        return None if take_lock(file.fileno(), shared=True) else _read(path)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or take_lock(descriptor, shared=True):
+            return None
+        return _read(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(descriptor: int) -> dict[str, Any]:
     """The content of a lock file; '?' as the process if the holder has not written it yet."""
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError:
+        text = os.pread(descriptor, LONGEST, 0).decode()
+        return dataclasses.asdict(parse_record(Holder, parse_json(text, 'the lock')))
+    except (ValueError, TypeError, UserError):
         return {'process': '?', 'machine': 'this machine', 'job': ''}

@@ -1,10 +1,29 @@
 """Which runs of a study start from which, and the order that follows. Works on names alone."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 from research.errors import UserError, nearest
+from research.files import validate_name
 
 Needs = Mapping[str, tuple[str, ...]]  # run -> the runs of the same study that it starts from
+
+
+# The files of a study folder beside one folder a run.
+FILES = ('study.json', 'report.md', 'report.html', 'table.tex', 'table.csv', 'figures')
+
+
+def validate_run_name(name: str) -> None:
+    """Raises UserError if a run cannot have this name, which is its folder's."""
+    try:
+        validate_name('run', name)
+    except UserError as error:
+        raise UserError(f"a run cannot be named '{name}': {error}") from None
+    if not re.match(r'[\w(]', name) or name in FILES:
+        raise UserError(
+            f"a run cannot be named '{name}', which would be its folder's name: begin with a letter or digit,"
+            f' use no slash, and leave {", ".join(FILES)} to the study'
+        )
 
 
 def siblings(*sources: str) -> tuple[str, ...]:
@@ -17,26 +36,29 @@ def order(needs: Needs) -> list[str]:
 
     Raises UserError for a start that the study does not have, and for runs that start from one another in a circle.
     """
-    placed: list[str] = []
-
-    def place(name: str, trail: tuple[str, ...]) -> None:
-        if name in trail:
-            circle = ' → '.join((*trail[trail.index(name) :], name))
-            raise UserError(f'runs of the study start from one another in a circle: {circle}')
-        if name in placed:
-            return
-        for needed in needs[name]:
-            if needed not in needs:
+    placed: dict[str, None] = {}
+    for first in needs:
+        if first in placed:
+            continue
+        trail = [first]  # a chain of starts may be longer than Python's recursion
+        rest = [iter(needs[first])]
+        while trail:
+            needed = next((each for each in rest[-1] if each not in placed), None)
+            if needed is None:
+                placed[trail.pop()] = None
+                rest.pop()
+            elif needed not in needs:
                 raise UserError(
-                    f"run '{name}' starts from '@{needed}', which the study does not have"
+                    f"run '{trail[-1]}' starts from '@{needed}', which the study does not have"
                     f'{nearest(needed, needs)} (there are: {", ".join(needs)})'
                 )
-            place(needed, (*trail, name))
-        placed.append(name)
-
-    for name in needs:
-        place(name, ())
-    return placed
+            elif needed in trail:
+                circle = ' → '.join((*trail[trail.index(needed) :], needed))
+                raise UserError(f'runs of the study start from one another in a circle: {circle}')
+            else:
+                trail.append(needed)
+                rest.append(iter(needs[needed]))
+    return list(placed)
 
 
 def with_starts(needs: Needs, chosen: Iterable[str]) -> list[str]:

@@ -3,19 +3,16 @@
 import dataclasses
 import hashlib
 import json
-import typing
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
 from research.experiment import Experiment
-from research.records import read_record, write_record
-from research.study.columns import Column
+from research.records import parse_record, read_record, write_record
 from research.study.graph import order
 from research.study.states import begun
-from research.study.stored import make_version_error, read_stored
-from research.study.study import Claim, Row, Study, Table
+from research.study.stored import make_version_error, parse_stored, read_stored
+from research.study.study import Claim, Study, Table
 from research.wire import differences, from_stored, to_wire
 
 SHOWN = 5  # differences named in a refusal
@@ -41,32 +38,24 @@ def make_definition(study: Study) -> dict[str, Any]:
 
 def read_study(folder: Path) -> Study:
     """The study that `folder` holds, from its study.json. Raises UserError if there is none, or one of another version."""
-    stored = read_stored(folder)
+    stored = parse_stored(read_stored(folder), folder)
     try:
-        runs = {name: from_stored(run['experiment']) for name, run in stored['runs'].items() if name not in stored['left_out']}
-        table = stored['table']
-        rows = tuple(
-            Row(row['title'], {role: tuple(names) for role, names in row['runs'].items()}, row['published'], row['facts'])
-            for row in table['rows']
-        )
-        columns = tuple(_record(Column, column) for column in table['columns'])
-        claims = tuple(Claim(each['text'], _quantity(each['left']), _quantity(each['right'])) for each in stored['claims'])
-        return Study(
-            stored['name'], runs, Table(table['title'], rows, columns, table['score'], table['source']), stored['note'], claims
-        )
-    except (KeyError, TypeError, AttributeError, UserError) as error:
+        runs = {name: from_stored(run.experiment) for name, run in stored.current().items()}
+        claims = tuple(_parse_claim(each) for each in stored.claims)
+        return Study(stored.name, runs, parse_record(Table, stored.table), stored.note, claims)
+    except (KeyError, TypeError, ValueError, UserError) as error:
         raise make_version_error(folder, error) from None
 
 
-def _record(kind: Any, values: Mapping[str, Any]) -> Any:
-    """A flat dataclass from JSON, lists as tuples."""
-    names = typing.get_type_hints(kind)
-    return kind(**{name: tuple(values[name]) if isinstance(values[name], list) else values[name] for name in names})
+def _parse_claim(stored: Any) -> Claim:
+    """A Claim from JSON. Raises KeyError, TypeError or ValueError if it is none."""
+    text, left, right = (stored[name] for name in ('text', 'left', 'right'))
+    return Claim(parse_record(str, text), _parse_quantity(left), _parse_quantity(right))
 
 
-def _quantity(stored: list[Any]) -> tuple[str | tuple[str, ...], str]:
+def _parse_quantity(stored: list[Any]) -> tuple[str | tuple[str, ...], str]:
     runs, key = stored
-    return (tuple(runs) if isinstance(runs, list) else runs), key
+    return parse_record(tuple[str, ...] if isinstance(runs, list) else str, runs), parse_record(str, key)
 
 
 def compare(study: Study, stored: dict[str, Any], path: Path) -> dict[str, list[str]]:
@@ -105,7 +94,7 @@ def read_own(study: Study, folder: Path) -> dict[str, Any] | None:
         if stored['name'] != study.name:
             raise UserError(f"{folder} holds study '{stored['name']}', not '{study.name}': choose another folder")
         changed = {name: named for name, named in compare(study, stored, path).items() if begun(folder / name)}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f'{path} is from another version of this code ({type(error).__name__}: {error}): delete it to have it written anew'
         ) from None

@@ -2,17 +2,14 @@
 
 import dataclasses
 import functools
-import re
 from collections.abc import Mapping
 
 from research.errors import UserError, choose
 from research.experiment import Experiment
+from research.files import validate_name
 from research.machine import Machine
 from research.study.columns import COLUMNS, Column, validate_key
-from research.study.graph import siblings
-
-# The files of a study folder beside one folder a run.
-FILES = ('study.json', 'report.md', 'report.html', 'table.tex', 'table.csv', 'figures')
+from research.study.graph import siblings, validate_run_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +77,9 @@ class Study:
     claims: tuple[Claim, ...] = ()
 
     def __post_init__(self) -> None:
+        validate_name('name of the study', self.name)
         for name in self.runs:
-            if not re.fullmatch(r'[\w(][^/\\\x00-\x1f]*', name) or name in FILES:
-                raise UserError(
-                    f"a run cannot be named '{name}', which would be its folder's name: begin with a letter or digit,"
-                    f' use no slash, and leave {", ".join(FILES)} to the study'
-                )
+            validate_run_name(name)
         for row in self.table.rows:
             for role, names in row.runs.items():
                 for name in names:

@@ -7,6 +7,8 @@ import rich.console
 import rich.table
 import rich.text
 
+from research.escape import clean
+
 
 def format_duration(seconds: float) -> str:
     """'12 days', '2 h 05 min', '3 min 20 s' or '12 s'."""
@@ -17,6 +19,11 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f'{hours} h {left:02d} min'
     return f'{minutes} min {rest:02d} s' if minutes else f'{rest} s'
+
+
+def to_text(text: str, style: str = '') -> rich.text.Text:
+    """What came from a file, for a cell or a title: clean, and without markup."""
+    return rich.text.Text(clean(text), style)
 
 
 def make_console() -> rich.console.Console:

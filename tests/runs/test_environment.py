@@ -57,6 +57,18 @@ def test_the_command_is_that_of_the_launcher_if_there_is_one(monkeypatch: pytest
     assert (found.version, found.versions['jax'], found.data) == (VERSION, jax.__version__, {'source': 'text'})
 
 
+def test_a_variable_of_another_that_is_no_command_is_recorded_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('LAUNCHED_BY', "it's")
+    assert environment.describe_environment({}).command == ("it's",)
+
+
+def test_tokens_of_the_command_line_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('LAUNCHED_BY', raising=False)
+    monkeypatch.setattr('sys.argv', ['launch.py', '--sbatch=export=ALL,HF_TOKEN=abc', '--config.data.tokenizer=wordpiece'])
+    command = environment.describe_environment({}).command
+    assert command == ('launch.py', '--sbatch=export=…', '--config.data.tokenizer=wordpiece')
+
+
 # ---- What decides the last bits -------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from research.runs import lock
 from research.runs import run as runs
 from research.runs.folder import read_environment
 from research.study import __main__ as command
-from research.study.curves import read_last_lines
+from research.study.curves import read_ends
 from research.study.execution import execute, queue, slurm
 from research.study.execution.monitor import Monitor
 from research.study.execution.progress import Progress, make_table, read_progress
@@ -44,7 +44,8 @@ def test_progress_is_read_off_the_folder_while_it_is_written(study, finished: Pa
     text = ''.join(json.dumps(line) + '\n' for line in [*lines, {'step': 20, 'wall': 41.0, 'dev/mlm': 4.0}]) + '{"step": 3'
     (run / 'metrics.jsonl').write_text(text)
     assert read_progress(run) == Progress(20, 1500, 5.0, 900.0, 2960.0)
-    assert len(read_last_lines(run / 'metrics.jsonl')) == 3 and read_last_lines(run / 'none.jsonl') == []
+    assert [line['step'] for line in read_ends(run / 'metrics.jsonl', 'train/loss')] == [10, 20]
+    assert read_ends(run / 'none.jsonl', 'train/loss') == []
     assert [format_duration(seconds) for seconds in (12.4, 200, 3725, 1e6)] == ['12 s', '3 min 20 s', '1 h 02 min', '12 days']
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from research.errors import UserError, choose
+from research.escape import clean
 from research.experiment import Experiment
 from research.runs import lock
 from research.runs.folder import read_result
@@ -34,7 +35,7 @@ def attempt(study: Study, folder: Path, name: str, run: Callable[[Experiment, Pa
         if read_result(workdir) is None and not is_follower():
             reason = 'it ended without a result.json'
     except lock.HeldError as error:
-        print(f'{name}: {error}', file=sys.stderr)
+        print(clean(f'{name}: {error}'), file=sys.stderr)
         return HELD
     except UserError as error:
         reason, trace, again = str(error), '', False
@@ -43,7 +44,7 @@ def attempt(study: Study, folder: Path, name: str, run: Callable[[Experiment, Pa
         reason = f'{type(error).__name__}: {(str(error).strip().splitlines() or [""])[0]} (all of it in {workdir / "failure.json"})'
     if not reason:
         return 0
-    print(trace or f'error: {reason}', file=sys.stderr)
+    print('\n'.join(map(clean, (trace or f'error: {reason}').splitlines())), file=sys.stderr)
     if not is_follower():
         record_failure(workdir, reason, trace, again)
     return FAILED

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from research.files import make_folder, open_append
 from research.study.execution.attempt import GRACE, HELD
+from research.study.execution.compiled import compiled_settings
 from research.study.execution.monitor import Monitor
 from research.study.execution.settings import Execution
 from research.study.execution.slots import Slot, make_slots
-from research.study.execution.starting import may_start
+from research.study.execution.starting import may_start, refuse_gone
 from research.study.states import record_failure, run_state, run_states
 from research.study.study import Study
 from research.version import ROOT
@@ -48,10 +50,12 @@ def execute(study: Study, folder: Path, names: list[str], execution: Execution) 
     try:
         while True:
             for name in [name for name, child in children.items() if child.process.poll() is not None]:
+                refuse_gone(folder)
                 child = children.pop(name)
                 wait_for_end(child)
                 free.insert(0, child.slot)
                 record_exit(folder / name, child)
+            refuse_gone(folder)
             states = run_states(study.needs, folder)
             monitor.update(states)
             for name in names:
@@ -72,28 +76,26 @@ def begin(folder: Path, name: str, slot: Slot, say: Callable[[str], None], attem
     """Starts the process of a run. Its output goes to `.output/NAME.txt` and, line by line, to `say`."""
     cores = ','.join(map(str, slot.cores))
     command = [*COMMAND, str(folder), name, f'--cores={cores}', '--tied']
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH', ''))))
-    settings = {**os.environ, 'PYTHONPATH': path, **slot.settings}
-    if 'JAX_COMPILATION_CACHE_DIR' not in settings:
-        # With any limit jax locks the folder, so that no run reads a half-written file of another.
-        settings |= {
-            'JAX_COMPILATION_CACHE_DIR': str(folder.absolute() / '.compiled'),
-            'JAX_COMPILATION_CACHE_MAX_SIZE': str(2**34),
-        }
+    output = folder / '.output' / f'{name}.txt'
+    make_folder(output.parent)
+    file = open_append(output)
     process = subprocess.Popen(
         command,
-        env=settings,
+        env={**os.environ, **make_path(), **compiled_settings(), **slot.settings},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C reaches the launcher alone, which ends its runs
     )
-    output = folder / '.output' / f'{name}.txt'
-    output.parent.mkdir(exist_ok=True)
     assert process.stdout is not None
-    copier = threading.Thread(target=_copy, args=(process.stdout, output, say), daemon=True)
+    copier = threading.Thread(target=_copy, args=(process.stdout, file, say), daemon=True)
     copier.start()
     return Child(process, copier, slot, attempts)
+
+
+def make_path() -> dict[str, str]:
+    """The environment variable by which a process of another folder finds this code."""
+    return {'PYTHONPATH': os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH', ''))))}
 
 
 def end_all(children: list[Child]) -> None:
@@ -119,8 +121,8 @@ def wait_for_end(child: Child) -> None:
     child.process.stdin.close()
 
 
-def _copy(lines: IO[bytes], output: Path, say: Callable[[str], None]) -> None:
-    with lines, output.open('a', encoding='utf-8') as file:
+def _copy(lines: IO[bytes], file: IO[str], say: Callable[[str], None]) -> None:
+    with lines, file:
         for line in lines:
             text = line.decode(errors='replace')
             file.write(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rich.live
 
+from research.escape import clean
 from research.study.execution.progress import make_table
 from research.study.states import RunState
 from research.study.terminal import format_duration, make_console
@@ -32,13 +33,13 @@ class Monitor:
     def say(self, name: str, text: str) -> None:
         """Prints one line about a run, but not the same twice in a row. On a terminal the table shows it."""
         if self._live is None and self._said.setdefault(name, '') != text:
-            print(f'[{self._names.index(name) + 1}/{len(self._names)}] {name}: {text}', flush=True)
+            print(clean(f'[{self._names.index(name) + 1}/{len(self._names)}] {name}: {text}'), flush=True)
         self._said[name] = text
 
     def say_output(self, line: str) -> None:
         """Prints a line of a run's output; on a terminal it goes to the run's file alone."""
         if self._live is None:
-            print(line, flush=True)
+            print(clean(line), flush=True)
 
     def say_start(self, name: str, before: RunState) -> None:
         """Says that this launcher starts a run: anew, again, or from where it stopped."""

@@ -1,12 +1,14 @@
 """Slurm's queue, and the states of runs that wait in it."""
 
+import dataclasses
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from research.errors import UserError
-from research.records import read_record
+from research.records import read_as
 from research.study.graph import Needs
 from research.study.states import RunState, run_state, run_states
 
@@ -26,7 +28,7 @@ def ask_slurm(*command: str) -> str:
 def read_queue() -> dict[str, tuple[str, str]]:
     """The user's jobs in the queue."""
     lines = ask_slurm('squeue', '--noheader', '--array', '--me', '--format=%i|%T|%r').splitlines()
-    return {job: (state, reason) for job, state, reason in (line.split('|', 2) for line in lines)}
+    return {job: (state, reason) for job, state, reason in (line.split('|', 2) for line in lines if line.count('|') > 1)}
 
 
 def job_file(folder: Path, name: str) -> Path:
@@ -34,9 +36,23 @@ def job_file(folder: Path, name: str) -> Path:
     return folder / '.slurm' / 'jobs' / f'{name}.json'
 
 
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """The record of a run's job: its id, and the failed attempts at the run before it."""
+
+    job: str
+    attempts: int
+
+
+def read_job(folder: Path, name: str) -> Job | None:
+    """The job that a launcher recorded for a run; None if there is none, or no id of Slurm's."""
+    found: Job | None = read_as(Job, job_file(folder, name))
+    return found if found is not None and re.fullmatch(r'[0-9]+(_[0-9]+)?', found.job) else None
+
+
 def find_jobs(names: Iterable[str], folder: Path, queue: Queue) -> dict[str, str]:
     """The runs whose job is in the queue -> its id."""
-    recorded = {name: record['job'] for name in names if (record := read_record(job_file(folder, name))) is not None}
+    recorded = {name: record.job for name in names if (record := read_job(folder, name)) is not None}
     return {name: job for name, job in recorded.items() if job in queue}
 
 

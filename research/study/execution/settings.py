@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 from research.errors import UserError
+from research.escape import clean
 
 # The forms of `sbatch --time`.
 TIMES = (
@@ -51,10 +52,23 @@ def count_minutes(text: str) -> int:
 
 
 def validate_execution(execution: Execution) -> None:
-    """Raises UserError for an invalid time and for numbers out of range."""
+    """Raises UserError for an invalid time, for texts that a batch script cannot hold and for numbers out of range."""
     count_minutes(execution.cluster.time)
+    _validate_texts(execution.cluster)
     values = {'jobs': (execution.jobs, 0), 'retries': (execution.retries, 0)}
     values |= {'gpus': (execution.cluster.gpus, 0), 'nodes': (execution.cluster.nodes, 1), 'cpus': (execution.cluster.cpus, 0)}
     for name, (value, least) in values.items():
         if value < least:
             raise UserError(f'--{name}={value}: it must be at least {least}')
+
+
+def _validate_texts(cluster: Cluster) -> None:
+    """Raises UserError for a value with a control character, which would be a line of its own in the batch script."""
+    values = dataclasses.asdict(cluster)
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    for name, text in [*texts.items(), *(('sbatch', each) for each in cluster.extra)]:
+        if clean(text) != text:
+            raise UserError(f'--{name}={text!r}: control characters and line breaks have no place in an option of sbatch')
+    for each in cluster.extra:
+        if not re.fullmatch(r'[A-Za-z][A-Za-z-]*(=.*)?', each):
+            raise UserError(f"--sbatch={each}: give 'option=value', such as --sbatch=mail-type=END")

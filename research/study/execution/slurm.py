@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,13 +16,15 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from research.errors import UserError
-from research.records import read_record, write_record
+from research.escape import clean
+from research.files import make_folder, refuse_links
+from research.records import write_record
 from research.runs import lock
 from research.study.execution.attempt import start_run
 from research.study.execution.monitor import Monitor
-from research.study.execution.queue import Queue, ask_slurm, find_jobs, job_file, read_queue, states_with_queue
+from research.study.execution.queue import Queue, ask_slurm, find_jobs, job_file, read_job, read_queue, states_with_queue
 from research.study.execution.settings import Cluster, Execution, count_minutes
-from research.study.execution.starting import may_start
+from research.study.execution.starting import may_start, refuse_gone
 from research.study.graph import Needs
 from research.study.states import RunState, record_failure, run_state
 from research.study.study import Study
@@ -59,6 +62,8 @@ def execute(study: Study, folder: Path, names: list[str], execution: Execution) 
             f"executor 'slurm' needs {', '.join(missing)}, which this machine does not have: give --executor=local, "
             'or go to a login node of the cluster'
         )
+    if clean(str(folder.absolute())) != str(folder.absolute()):
+        raise UserError(f'--workdir={folder} holds control characters, which no batch script can: give another')
     states = states_with_queue(study.needs, folder, read_queue())
     monitor = Monitor(study.name, folder, states)
     limits = {name: state.attempts + execution.retries for name, state in states.items()}
@@ -83,6 +88,7 @@ def submit_ready(
     tried: set[str],
 ) -> bool:
     """Submits the runs that may start and adds them to `tried`. Returns whether a job of the study is in the queue."""
+    refuse_gone(folder)
     try:
         # All under one lock: else a run that another launcher submits meanwhile would be submitted twice.
         with lock.hold(folder / '.submission'):
@@ -104,16 +110,16 @@ def submit_ready(
 def close_ended_jobs(needs: Needs, folder: Path, queue: Queue) -> None:
     """For the jobs that have left the queue: records why a run has no result, and forgets the job."""
     for name in needs:
-        recorded = read_record(job_file(folder, name))
-        if recorded is None or recorded['job'] in queue:
+        recorded = read_job(folder, name)
+        if recorded is None or recorded.job in queue:
             continue
         state = run_state(folder / name)
         if state.state == 'running':
             continue
-        silent = state.state in ('waiting', 'interrupted') or (state.state == 'failed' and state.attempts == recorded['attempts'])
+        silent = state.state in ('waiting', 'interrupted') or (state.state == 'failed' and state.attempts == recorded.attempts)
         # Slurm takes a job out of the queue if a run that it starts from failed: that is no failure of this one.
         if silent and all(run_state(folder / needed).state == 'done' for needed in needs[name]):
-            record_failure(folder / name, f'Slurm job {recorded["job"]} ended without a result: {read_end(recorded["job"])}')
+            record_failure(folder / name, f'Slurm job {recorded.job} ended without a result: {read_end(recorded.job)}')
         job_file(folder, name).unlink(missing_ok=True)
 
 
@@ -158,13 +164,15 @@ def group_ready(
 
 def submit(study: str, folder: Path, names: list[str], waits_for: tuple[str, ...], execution: Execution) -> None:
     """Submits `names` as one job array that begins when the jobs of `waits_for` have succeeded, and records their jobs."""
+    make_folder(folder / '.slurm')
+    refuse_links(folder / '.slurm')
     executor = submitit.SlurmExecutor(folder=folder.absolute() / '.slurm' / '%j', max_num_timeout=1_000_000)
-    recorded = [read_record(job_file(folder, needed)) for needed in waits_for]
-    ids = [record['job'] for record in recorded if record is not None]
+    recorded = [read_job(folder, needed) for needed in waits_for]
+    ids = [record.job for record in recorded if record is not None]
     executor.update_parameters(
         job_name=study,
         array_parallelism=execution.jobs or 256,
-        setup=[f'export PYTHONPATH={ROOT}${{PYTHONPATH:+:$PYTHONPATH}}'],
+        setup=[f'export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}'],
         srun_args=['--kill-on-bad-exit=1'],
         **({'dependency': f'afterok:{":".join(ids)}'} if ids else {}),
         **make_job_options(execution.cluster),
@@ -175,6 +183,9 @@ def submit(study: str, folder: Path, names: list[str], waits_for: tuple[str, ...
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
         words = ' '.join(line for line in str(error).splitlines() if 'sbatch: ' in line) or str(error)
         raise UserError(f'sbatch refused {len(names)} run(s) of {study}, {names[0]} first: {" ".join(words.split())}') from None
+    script = found[0].paths.submission_file
+    if script.exists():
+        script.chmod(0o600)  # it holds the options of the job, and so what --sbatch=export=… sets
     for name, job in zip(names, found, strict=True):
         write_record(job_file(folder, name), {'job': job.job_id, 'attempts': run_state(folder / name).attempts})
 

@@ -1,7 +1,9 @@
-"""Which runs may start: one rule for both executors."""
+"""Which runs may start, and whether their folder is still there: one rule for both executors."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from research.errors import UserError
 from research.study.graph import Needs
 from research.study.states import RunState
 
@@ -17,3 +19,11 @@ def may_start(needs: Needs, states: Mapping[str, RunState], name: str, limit: in
     if state.state == 'failed':
         return not tried or (state.again and state.attempts <= limit)
     return state.state in ('waiting', 'interrupted')
+
+
+def refuse_gone(folder: Path) -> None:
+    """Raises UserError if the folder of a study that runs was removed or moved: nothing is begun anew in its old place."""
+    if not (folder / 'study.json').exists():
+        raise UserError(
+            f'{folder} was removed or moved while its study ran, so its runs were stopped: give --workdir=PLACE where it lies now'
+        )

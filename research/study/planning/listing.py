@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import rich.box
 import rich.table
-import rich.text
 
 from research import costs, wire
 from research.data import steps, tasks
@@ -19,7 +18,7 @@ from research.runs.folder import read_result
 from research.study.planning.resolving import Resolved, resolve, validate_runs
 from research.study.states import run_states
 from research.study.study import Study
-from research.study.terminal import format_duration, make_console
+from research.study.terminal import format_duration, make_console, to_text
 
 # The share of a matrix product's speed that training is assumed to reach before a run of the study has shown it.
 UTILISATION = 0.4
@@ -134,7 +133,7 @@ def find_speed(study: Study, folder: Path) -> tuple[float, str]:
 def show(study: Study, folder: Path, names: list[str]) -> None:
     """Prints the list."""
     found, basis = plan_runs(study, folder, names)
-    shown = rich.table.Table(title=rich.text.Text(f'{study.name}: {len(found)} runs in {folder}'), box=rich.box.SIMPLE_HEAD)
+    shown = rich.table.Table(title=to_text(f'{study.name}: {len(found)} runs in {folder}'), box=rich.box.SIMPLE_HEAD)
     shown.add_column('Run', no_wrap=True)
     shown.add_column('State', no_wrap=True)
     shown.add_column('From', overflow='fold')
@@ -144,14 +143,14 @@ def show(study: Study, folder: Path, names: list[str]) -> None:
     for run in found:
         work = '?' if run.step_flops is None or run.steps is None else f'{run.step_flops * run.steps / 1e12:,.2f}'
         shown.add_row(
-            rich.text.Text(run.name),
+            to_text(run.name),
             run.state,
-            ', '.join(study.needs[run.name]),
+            to_text(', '.join(study.needs[run.name])),
             '?' if run.parameters is None else f'{run.parameters:,}',
             '?' if run.steps is None else f'{run.steps:,}',
             work,
             '?' if run.seconds is None else format_duration(run.seconds),
-            rich.text.Text(run.overrides),
+            to_text(run.overrides),
         )
     out = make_console()
     out.print(shown)

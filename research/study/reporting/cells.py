@@ -13,6 +13,7 @@ from research.experiment import Experiment
 from research.runs.definition import read_definition
 from research.runs.folder import Environment, Result, read_environment, read_result
 from research.study.columns import Column, Format
+from research.study.curves import is_number
 from research.study.states import RunState, run_states
 from research.study.study import Row, Study
 from research.wire import differences, setting
@@ -28,6 +29,9 @@ class Evidence:
     result: Result | None
     environment: Environment | None
     experiment: Experiment | None
+    # Numbers of what the run and all that it starts from have in common with other runs: equal numbers, equal things.
+    config: int = 0  # the settings, which are the same for all seeds of one experiment
+    data: int = 0  # the fingerprints of the training data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,25 +60,33 @@ class Cell:
 
 def gather(study: Study, folder: Path) -> dict[str, Evidence]:
     """The Evidence of every run of the study, in running order."""
-    found = {}
+    found: dict[str, Evidence] = {}
+    numbers: dict[tuple[Any, ...], int] = {}  # a thing -> its number; those of the starts stand in for all that lies below them
     for name, state in run_states(study.needs, folder).items():
         try:
             experiment = read_definition(folder / name)
         except UserError:
             experiment = None
-        found[name] = Evidence(state, read_result(folder / name), read_environment(folder / name), experiment)
+        environment = read_environment(folder / name)
+        facts = environment.data if environment is not None else {}
+        prints = json.dumps([facts[key] if key in facts else None for key in ('fingerprint', 'tokenizer_fingerprint')])
+        starts = [found[needed] for needed in study.needs[name]]
+        config = (None if experiment is None else setting(experiment), *(start.config for start in starts))
+        data = (prints, *(start.data for start in starts))
+        config, data = (numbers.setdefault(thing, len(numbers)) for thing in (config, data))
+        found[name] = Evidence(state, read_result(folder / name), environment, experiment, config, data)
     return found
 
 
 def look_up(result: Result, key: str) -> float | None:
-    """The number at a path such as 'metrics:dev/mlm'; None if the run has none."""
+    """The number at a path such as 'metrics:dev/mlm'; None if the run has none, or one that no sum can hold."""
     found: Any = result
     for level in key.split(':'):
         if isinstance(found, Mapping):
             found = found[level] if level in found else None
         elif dataclasses.is_dataclass(found):
             found = getattr(found, level)
-    return None if found is None else float(found)
+    return float(found) if is_number(found) or (isinstance(found, float) and not math.isfinite(found)) else None
 
 
 def read_number(name: str, key: str, evidence: Mapping[str, Evidence]) -> tuple[float | None, str]:
@@ -128,10 +140,10 @@ def find_mixed(study: Study, names: tuple[str, ...], evidence: Mapping[str, Evid
     """Which of 'configs', 'code' and 'data' differ between the finished runs of a cell."""
     runs = [name for name in names if evidence[name].result is not None]
     kinds = {
-        'configs': {_config(study, name, evidence) for name in runs}
+        'configs': {evidence[name].config for name in runs}
         | {None for name in runs if _redefined(study.runs[name], evidence[name].experiment)},
         'code': {code for name in runs for code in _codes(evidence[name].environment)},
-        'data': {_data(evidence, name, study) for name in runs},
+        'data': {evidence[name].data for name in runs},
     }
     return tuple(kind for kind, different in kinds.items() if len(different) > 1)
 
@@ -140,21 +152,6 @@ def _codes(environment: Environment | None) -> set[str]:
     """The code of each session of a run, as text."""
     sessions = environment.all_sessions() if environment is not None else ()
     return {json.dumps([getattr(session, key) for key in CODE], sort_keys=True) for session in sessions}
-
-
-def _data(evidence: Mapping[str, Evidence], name: str, study: Study) -> str:
-    """The fingerprints of the training data of a run and of the runs that it starts from."""
-    environment = evidence[name].environment
-    facts = environment.data if environment is not None else {}
-    own = json.dumps([facts[key] if key in facts else None for key in ('fingerprint', 'tokenizer_fingerprint')])
-    return own + ''.join(_data(evidence, needed, study) for needed in study.needs[name])
-
-
-def _config(study: Study, name: str, evidence: Mapping[str, Evidence]) -> tuple[Experiment | None, ...]:
-    """The settings of a run and of the runs that it starts from, which are the same for all seeds of one experiment."""
-    found = evidence[name].experiment
-    own = None if found is None else setting(found)
-    return (own, *(each for needed in study.needs[name] for each in _config(study, needed, evidence)))
 
 
 def _redefined(defined: Experiment, stored: Experiment | None) -> bool:

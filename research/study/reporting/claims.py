@@ -7,6 +7,7 @@ import scipy.stats
 
 from research.study.columns import FORMATS, Format
 from research.study.reporting.cells import Cell, Evidence, read_cell, read_row_cell, show_number
+from research.study.reporting.marks import quote
 from research.study.study import Claim, Study
 
 SHOWN = 4  # pairs of rows in another order that are named
@@ -45,19 +46,19 @@ def judge(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) -> str:
     for (_, key), cell in zip(claim.sides(), cells, strict=True):
         form = formats[key] if key in formats else FORMATS['plain']
         shown.append(' '.join(''.join(format_cell(cell, form)).split()))
-    subjects = [name_runs(names, study) for names, _ in claim.sides()]
+    subjects = [quote(name_runs(names, study)) for names, _ in claim.sides()]
     text = claim.text.replace('{a}', subjects[0]).replace('{b}', subjects[1])
     both = f'{text}: {shown[0]} against {shown[1]}'
     missing = {name: why for cell in cells for name, why in cell.missing.items()}
     if not all(cell.values for cell in cells):
-        return f'**not known** — {text}: ' + '; '.join(f'{name} has no number ({why})' for name, why in missing.items())
+        return f'**not known** — {text}: ' + '; '.join(quote(f'{name} has no number ({why})') for name, why in missing.items())
     sides = zip((names for names, _ in claim.sides()), cells, strict=True)
     counted = [pair for names, cell in sides for pair in zip([x for x in names if x not in cell.missing], cell.values, strict=True)]
     broken = [name for name, value in counted if not math.isfinite(value)]
     if broken:
-        return f'**not known** — {both} ({", ".join(f"{name} is not finite" for name in broken)})'
+        return f'**not known** — {both} ({", ".join(f"{quote(name)} is not finite" for name in broken)})'
     verdict, why = _verdict(*cells)
-    reservations = [f'so far: {name} has no number ({why})' for name, why in missing.items()]
+    reservations = [quote(f'so far: {name} has no number ({why})') for name, why in missing.items()]
     reservations += [f'mixed {what}' for what in dict.fromkeys(what for cell in cells for what in cell.mixed)]
     aside = '; '.join(part for part in (why, *reservations) if part)
     return f'**{verdict}** — {both}' + (f' ({aside})' if aside else '')
@@ -94,8 +95,8 @@ def order_of_published(study: Study, evidence: Mapping[str, Evidence]) -> list[s
         pairs = [(a, b) for place, a in enumerate(known) for b in known[place + 1 :] if a[1] != b[1]]
         if not pairs:
             continue
-        wrong = [f"'{a[0]}' and '{b[0]}'" for a, b in pairs if (a[1] < b[1]) != (a[2] < b[2]) or a[2] == b[2]]
-        line = f'{column.title}: {len(pairs) - len(wrong)} of {len(pairs)} pairs of rows are in the published order'
+        wrong = [quote(f"'{a[0]}' and '{b[0]}'") for a, b in pairs if (a[1] < b[1]) != (a[2] < b[2]) or a[2] == b[2]]
+        line = f'{quote(column.title)}: {len(pairs) - len(wrong)} of {len(pairs)} pairs of rows are in the published order'
         more = f'; and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
         lines.append(line + (f'; not: {"; ".join(wrong[:SHOWN])}{more}.' if wrong else '.'))
     return lines

@@ -12,13 +12,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
+from research.escape import to_figure
 from research.study.reporting.cells import Cell
+from research.study.reporting.marks import quote
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; without their yellow, too pale for a line.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 LINES = ('solid', (0, (6, 2)), (0, (4, 1.5, 1, 1.5)), (0, (2, 1)))
 GREY = '#767676'
 LOGARITHMIC = 5.0  # sizes further apart than this factor are drawn on a logarithmic axis
+ABSURD = 1e15  # and those further apart than this are not: the axis would have no room for its margins
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X', 'p')  # one more than colours, so that two rows of a colour differ
 APART = 6.0  # typographic points between markers of one size
 
@@ -74,7 +77,7 @@ def make_panels(number: int) -> tuple[Figure, list[Axes]]:
 
 def add_legend(figure: Figure, entries: Iterable[tuple[str, int]], style: Callable[[int], dict[str, Any]] = line_style) -> None:
     """Below the panels: the style of each (title, place of its row)."""
-    lines = {title: Line2D([], [], **style(place)) for title, place in sorted(entries, key=lambda entry: entry[1])}
+    lines = {to_figure(title): Line2D([], [], **style(place)) for title, place in sorted(entries, key=lambda entry: entry[1])}
     if lines:
         columns = 4 if len(lines) <= 16 else 6
         rows = -(-len(lines) // columns)
@@ -91,7 +94,7 @@ def add_legend(figure: Figure, entries: Iterable[tuple[str, int]], style: Callab
 
 def add_panel_legend(axes: Axes, entries: Iterable[tuple[str, int]]) -> None:
     """Below a panel: the line and marker of each (name, number of its style)."""
-    lines = {name: Line2D([], [], **marker_style(number) | line_style(number)) for name, number in entries}
+    lines = {to_figure(name): Line2D([], [], **marker_style(number) | line_style(number)) for name, number in entries}
     below: dict[str, Any] = {'loc': 'upper center', 'bbox_to_anchor': (0.5, -0.16)}
     axes.legend(list(lines.values()), list(lines), ncols=2, frameon=False, fontsize=7, handlelength=2.5, **below)
 
@@ -101,13 +104,13 @@ def save(figure: Figure, name: str, title: str) -> Drawn:
     png, pdf = BytesIO(), BytesIO()
     figure.savefig(png, format='png', metadata={'Software': None})
     figure.savefig(pdf, format='pdf', metadata={'CreationDate': None, 'Creator': None, 'Producer': None})
-    return Drawn(name, title, png.getvalue(), pdf.getvalue())
+    return Drawn(name, quote(title), png.getvalue(), pdf.getvalue())
 
 
 def add_remark(axes: Axes, text: str, height: float) -> None:
     """Write `text` at the right end of a horizontal line."""
     place: dict[str, Any] = {'xycoords': ('axes fraction', 'data'), 'textcoords': 'offset points'}
-    axes.annotate(text, (1, height), (-2, 3), ha='right', va='bottom', fontsize=8, color=GREY, **place)
+    axes.annotate(to_figure(text), (1, height), (-2, 3), ha='right', va='bottom', fontsize=8, color=GREY, **place)
 
 
 def move_apart(axes: Axes, sizes: Sequence[float]) -> list[Transform]:
@@ -129,7 +132,7 @@ def draw_points(axes: Axes, points: Sequence[Point], styles: Sequence[dict[str, 
 
 def spread_axis(axes: Axes, sizes: list[float]) -> None:
     """Makes the axis logarithmic if sizes are far apart, with plain numbers at its ticks."""
-    if min(sizes) > 0 and max(sizes) / min(sizes) > LOGARITHMIC:
+    if min(sizes) > 0 and LOGARITHMIC < max(sizes) / min(sizes) < ABSURD:
         axes.set_xscale('log')
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_minor_locator(NullLocator())

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from research.data.masking import MASKING
+from research.escape import to_figure
 from research.models.architecture import Architecture
 from research.runs.folder import Smoothness
 from research.study.columns import FORMATS, Column
@@ -77,7 +78,7 @@ def draw_curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) ->
             marker = 'o' if len(steps) < 3 else None
             axes.plot(steps, losses, marker=marker, markersize=4, alpha=0.8, **line_style(owners[name][1]))
         axes.set_xlabel('Steps', fontsize=9)
-        axes.set_ylabel(title, fontsize=9)
+        axes.set_ylabel(to_figure(title), fontsize=9)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,.0f}'))
@@ -143,8 +144,8 @@ def draw_cost(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> D
         draw_points(axes, found, [marker_style(point.place) for point in found])
         mark_majority(axes, found, majority)
         spread_axis(axes, [point.size for point in found])
-        axes.set_xlabel(column.title, fontsize=9)
-        axes.set_ylabel(score.title, fontsize=9)
+        axes.set_xlabel(to_figure(column.title), fontsize=9)
+        axes.set_ylabel(to_figure(score.title), fontsize=9)
     add_legend(figure, {(point.title, point.place) for _, found in drawn for point in found}, marker_style)
     return save(figure, 'cost', f'{score.title} against cost; the line is the Pareto front')
 
@@ -203,7 +204,7 @@ def draw_shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> 
         spread_axis(axes, [point.size for point in here])
         axes.set_xticks(sorted({point.size for point in here}))
         axes.set_xlabel(SHAPES[field], fontsize=9)
-        axes.set_ylabel(score.title, fontsize=9)
+        axes.set_ylabel(to_figure(score.title), fontsize=9)
     return save(figure, 'shape', f'{score.title} against {" and ".join(SHAPES[field].lower() for field, _ in drawn)}')
 
 

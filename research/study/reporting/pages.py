@@ -3,8 +3,10 @@
 import base64
 from typing import NamedTuple
 
+from research import escape
+from research.study.reporting import marks
 from research.study.reporting.drawing import Drawn
-from research.study.reporting.sheets import Sheet, to_html, to_inline_html, to_markdown
+from research.study.reporting.sheets import Sheet, to_html, to_markdown
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -21,7 +23,8 @@ class Heading(NamedTuple):
     text: str
 
 
-Block = Heading | str | list[str] | Sheet | Drawn  # of a report, in reading order; a list is a list of items
+# Of a report, in reading order: a string is a paragraph, a list one of items; all of their lines have marks (see marks.py).
+Block = Heading | str | list[str] | Sheet | Drawn
 
 
 def write_markdown(title: str, blocks: list[Block]) -> str:
@@ -30,16 +33,16 @@ def write_markdown(title: str, blocks: list[Block]) -> str:
     def write(block: Block) -> str:
         match block:
             case Heading(text):
-                return f'## {text}'
+                return f'## {marks.to_markdown(text)}'
             case Sheet():
                 return to_markdown(block)
             case Drawn():
-                return f'![{block.title}](figures/{block.name}.png)'
+                return f'![{marks.to_markdown(block.title)}](figures/{block.name}.png)'
             case str():
-                return block
-        return '\n'.join(f'- {line}' for line in block)
+                return escape.begin_markdown(marks.to_markdown(block))
+        return '\n'.join(f'- {escape.begin_markdown(marks.to_markdown(line))}' for line in block)
 
-    return '\n\n'.join(text for text in (f'# {title}', *map(write, blocks)) if text) + '\n'
+    return '\n\n'.join(text for text in (f'# {marks.to_markdown(title)}', *map(write, blocks)) if text) + '\n'
 
 
 def write_html(title: str, blocks: list[Block]) -> str:
@@ -48,16 +51,16 @@ def write_html(title: str, blocks: list[Block]) -> str:
     def write(block: Block) -> str:
         match block:
             case Heading(text):
-                return f'<h2>{to_inline_html(text)}</h2>'
+                return f'<h2>{marks.to_html(text)}</h2>'
             case Sheet():
                 return to_html(block)
             case Drawn():
-                image, name = base64.b64encode(block.png).decode(), to_inline_html(block.title)
+                image, name = base64.b64encode(block.png).decode(), escape.to_html(marks.to_text(block.title))
                 return f'<h3>{name}</h3>\n<img alt="{name}" src="data:image/png;base64,{image}">'
             case str():
-                return f'<p>{to_inline_html(block)}</p>' if block else ''
-        return '<ul>\n' + ''.join(f'<li>{to_inline_html(line)}</li>\n' for line in block) + '</ul>' if block else ''
+                return f'<p>{marks.to_html(block)}</p>' if block else ''
+        return '<ul>\n' + ''.join(f'<li>{marks.to_html(line)}</li>\n' for line in block) + '</ul>' if block else ''
 
-    body = '\n'.join(text for text in (f'<h1>{to_inline_html(title)}</h1>', *map(write, blocks)) if text)
-    head = f'<meta charset="utf-8">\n<title>{to_inline_html(title)}</title>\n<style>{STYLE}</style>'
+    body = '\n'.join(text for text in (f'<h1>{marks.to_html(title)}</h1>', *map(write, blocks)) if text)
+    head = f'<meta charset="utf-8">\n<title>{escape.to_html(marks.to_text(title))}</title>\n<style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from research.data.masking import MASKING
+from research.escape import hide_secrets
 from research.study.reporting.cells import Cell, Evidence, find_baseline, read_cell
+from research.study.reporting.marks import quote
 from research.study.reporting.sheets import Entry, Sheet
 from research.study.reporting.table import MISSING
 from research.study.study import Study
@@ -27,20 +29,24 @@ ENVIRONMENT = {
 def find_problems(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Evidence]) -> list[str]:
     """Lines on the table's problems: runs not done, missing numbers, cells that mix, models that have learnt nothing."""
     missing = dict.fromkeys(pair for line in cells for cell in line for pair in cell.missing.items())
-    lines = [f'{MISSING} for `{name}`: {why}.' for name, why in missing]
+    lines = [f'{MISSING} for `{quote(name)}`: {quote(why)}.' for name, why in missing]
     named = {name for name, _ in missing}
     others = [name for name, found in evidence.items() if found.state.state != 'done' and name not in named]
-    lines += [f'Not done either: {", ".join(f"`{name}` ({evidence[name].state.state})" for name in others)}.'] if others else []
+    lines += (
+        [f'Not done either: {", ".join(f"`{quote(name)}` ({evidence[name].state.state})" for name in others)}.'] if others else []
+    )
     for row, line in zip(study.table.rows, cells, strict=True):
         for column, cell in zip(study.table.columns, line, strict=True):
             if cell.mixed:
-                names = ', '.join(f'`{name}`' for name in row.runs[column.role]) if column.role in row.runs else row.title
-                lines.append(f'† {row.title}, {column.title}: mixed {" and ".join(cell.mixed)} among {names}.')
+                names = (
+                    ', '.join(f'`{quote(name)}`' for name in row.runs[column.role]) if column.role in row.runs else quote(row.title)
+                )
+                lines.append(f'† {quote(row.title)}, {quote(column.title)}: mixed {" and ".join(cell.mixed)} among {names}.')
     for column in study.table.columns:
         for name in [name for row in study.table.rows if column.role in row.runs for name in row.runs[column.role]]:
             chance, cell = find_baseline(name, column, evidence), read_cell(study, (name,), column.key, evidence)
             if chance is not None and cell.values and cell.mean <= chance:
-                lines.append(f'`{name}` scores no better than the commonest label: it has learnt nothing from its task.')
+                lines.append(f'`{quote(name)}` scores no better than the commonest label: it has learnt nothing from its task.')
     for name, found in evidence.items():
         result = found.result
         if result is None or result.unigram_entropy is None or 'dev/mlm' not in result.metrics:
@@ -50,7 +56,7 @@ def find_problems(study: Study, cells: list[list[Cell]], evidence: Mapping[str, 
         rare = MASKING[study.runs[name].data.masking.policy].weighs_pieces
         if loss >= entropy and not rare:
             lines.append(
-                f'`{name}` has a held-out MLM loss of {loss:.3f}, not below the unigram entropy of {entropy:.3f}:'
+                f'`{quote(name)}` has a held-out MLM loss of {loss:.3f}, not below the unigram entropy of {entropy:.3f}:'
                 ' it has learnt no more than how frequent each piece is.'
             )
     return list(dict.fromkeys(lines))
@@ -65,13 +71,19 @@ def spell_value(value: Any) -> str:
     return {True: 'yes', False: 'no', None: 'unknown'}[value] if value is None or isinstance(value, bool) else str(value)
 
 
+def _spell_fingerprint(found: Evidence) -> str:
+    """The fingerprint of a run's data, if it recorded one."""
+    facts = {} if found.environment is None else found.environment.data
+    return quote(spell_value(facts['fingerprint'])) if 'fingerprint' in facts else MISSING
+
+
 def describe_provenance(study: Study, evidence: Mapping[str, Evidence]) -> tuple[Sheet, list[str]]:
     """How the numbers came about: (a table of the runs, lines on their environments, naming the runs if they differ)."""
     lines = []
     for name, found in evidence.items():
         result = found.result
-        texts = [f'`{name}`', found.state.state, ', '.join(study.needs[name]) or MISSING]
-        texts.append(MISSING if found.environment is None else spell_value(found.environment.data['fingerprint']))
+        texts = [f'`{quote(name)}`', found.state.state, quote(', '.join(study.needs[name])) or MISSING]
+        texts.append(_spell_fingerprint(found))
         texts.append(MISSING if found.experiment is None else spell_value(found.experiment.seed))
         if result is None:
             texts += [MISSING] * 3
@@ -84,7 +96,10 @@ def describe_provenance(study: Study, evidence: Mapping[str, Evidence]) -> tuple
         holders: dict[str, list[str]] = {}
         for name, found in evidence.items():
             for session in found.environment.all_sessions() if found.environment is not None else ():
-                holders.setdefault(spell_value(getattr(session, key)) or 'not recorded', []).append(name)
+                value = getattr(session, key)
+                value = hide_secrets(value) if key == 'command' else value  # earlier versions recorded them
+                holders.setdefault(spell_value(value) or 'not recorded', []).append(name)
         for value, names in holders.items():
-            facts.append(f'{title}: `{value}`' + (f' (of {", ".join(dict.fromkeys(names))})' if len(holders) > 1 else ''))
+            of = f' (of {quote(", ".join(dict.fromkeys(names)))})' if len(holders) > 1 else ''
+            facts.append(f'{title}: `{quote(value)}`{of}')
     return Sheet(titles, tuple(lines), left=4), facts

@@ -7,6 +7,7 @@ the laws.
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 from research.errors import UserError
 from research.records import write_record
 from research.runs import lock
-from research.study.execution import attempt, execute, local
+from research.study.execution import attempt, compiled, execute, local
 from research.study.execution.execute import EXECUTORS, prepare, run_study, select
 from research.study.execution.settings import Cluster, Execution, count_minutes, validate_execution
 from research.study.ledger import read_study
@@ -231,6 +232,107 @@ def test_times_are_read_as_sbatch_reads_them() -> None:
     found = {text: count_minutes(text) for text in ('90', '90:30', '2:00:00', '1-0', '1-12:30', '0-0:0:1')}
     assert found == {'90': 90, '90:30': 91, '2:00:00': 120, '1-0': 1440, '1-12:30': 2190, '0-0:0:1': 1}
     validate_execution(Execution(cluster=Cluster(time='1-0')))
+
+
+# ---- What is not followed --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures('fake')
+@pytest.mark.parametrize('name', ['study.json', 'teacher', '.locks', '.output', '.slurm', 'figures'])
+def test_a_study_with_a_link_is_refused_before_anything_runs(study: Study, tmp_path: Path, name: str) -> None:
+    target = tmp_path / 'target'
+    target.mkdir()
+    (tmp_path / 'study').mkdir()
+    (tmp_path / 'study' / name).symlink_to(target)
+    with pytest.raises(
+        UserError, match=f'{name} is a symbolic link, and what is written there would go elsewhere: remove the link'
+    ):
+        run_study(study, tmp_path / 'study', Execution(only='teacher'))
+    assert not list(target.iterdir())
+
+
+@pytest.mark.usefixtures('fake')
+@pytest.mark.parametrize('place', ['.locks/teacher', '.output/teacher.txt'])
+def test_a_file_of_a_study_that_is_a_link_is_not_written_through(study: Study, tmp_path: Path, place: str) -> None:
+    target = tmp_path / 'target'
+    target.write_text('precious')
+    folder = tmp_path / 'study'
+    (folder / place).parent.mkdir(parents=True)
+    (folder / place).symlink_to(target)
+    with pytest.raises(UserError):
+        run_study(study, folder, Execution(only='teacher', retries=0))
+    assert target.read_text() == 'precious'
+
+
+@pytest.mark.usefixtures('fake')
+@pytest.mark.parametrize('moved', [True, False])
+def test_a_study_that_is_moved_or_removed_while_it_runs_ends_in_one_line_and_is_not_begun_anew(
+    study: Study, tmp_path: Path, moved: bool
+) -> None:
+    folder = tmp_path / 'study'
+    folder.mkdir()
+    planned(folder, teacher=['600'])
+    caught: list[BaseException] = []
+
+    def launch() -> None:
+        try:
+            run_study(study, folder, Execution(only='teacher'))
+        except BaseException as error:
+            caught.append(error)
+
+    launcher = threading.Thread(target=launch)
+    launcher.start()
+    while run_state(folder / 'teacher').state != 'running' or not (folder / 'teacher' / 'checkpoints').exists():
+        assert launcher.is_alive()
+        time.sleep(0.02)
+    if moved:
+        folder.rename(tmp_path / 'elsewhere')
+    else:
+        shutil.rmtree(folder)
+    launcher.join(30)
+    assert not launcher.is_alive()
+    assert str(caught[0]).startswith(f'{folder} was removed or moved while its study ran, so its runs were stopped')
+    assert not folder.exists()
+    if moved:
+        assert run_state(tmp_path / 'elsewhere' / 'teacher').state == 'interrupted', 'its process was ended'
+        run_study(study, tmp_path / 'elsewhere', Execution(only='teacher'))
+
+
+def test_a_report_that_fails_apart_is_told_in_its_own_words(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f'^no report was written: {tmp_path} holds no study'):
+        execute.report_apart(tmp_path)
+
+
+# ---- Compiled programs -----------------------------------------------------------------------------------------------------------
+
+
+def test_compiled_programs_lie_in_the_users_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    folder = tmp_path / 'cache' / 'small-berts' / 'compiled'
+    assert compiled.compiled_settings()['JAX_COMPILATION_CACHE_DIR'] == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    assert compiled.find_compiled() is None, 'anybody could put a program there'
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    assert compiled.find_compiled() is None
+    monkeypatch.setenv('XDG_CACHE_HOME', '/proc/nowhere')
+    assert compiled.find_compiled() is None and compiled.compiled_settings() == {}, 'a home that cannot be written'
+    monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', '/mine')
+    assert compiled.compiled_settings() == {}
+
+
+def test_the_compiled_programs_of_a_strangers_study_are_not_loaded(
+    study: Study, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    fake.write_text(fake.read_text() + '\nprint("cache:", os.environ["JAX_COMPILATION_CACHE_DIR"])\n')
+    (tmp_path / 'study' / '.compiled').mkdir(parents=True)
+    run_study(study, tmp_path / 'study', Execution(only='teacher'))
+    told = (tmp_path / 'study' / '.output' / 'teacher.txt').read_text()
+    assert f'cache: {tmp_path}/cache/small-berts/compiled\n' in told
 
 
 # ---- One attempt -----------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pandas
 import pytest
 
 from research.errors import UserError
+from research.escape import to_latex as escape_latex
 from research.runs.folder import read_result
 from research.study import __main__ as command
 from research.study.columns import COLUMNS, FORMATS, Column
@@ -19,7 +20,7 @@ from research.study.reporting.cells import Cell, find_best, gather, look_up
 from research.study.reporting.claims import format_cell, judge, order_of_published
 from research.study.reporting.remarks import find_problems
 from research.study.reporting.report import report
-from research.study.reporting.sheets import Entry, Sheet, escape_latex, to_latex
+from research.study.reporting.sheets import Entry, Sheet, to_latex
 from research.study.study import Claim, Row
 
 
@@ -203,8 +204,12 @@ def test_claims_over_seeds_must_stand_out_of_the_spread(study, finished, finish)
 
 def test_nothing_is_claimed_of_missing_or_broken_numbers(study, finished, finish):
     left, right = ('student', 'metrics:dev/mlm'), ('scratch', 'metrics:dev/mlm')
-    finish(finished, study, 'student', float('nan'))
-    found = claimed(study, finished, left, right)
+    evidence = gather(study, finished)
+    result = read_result(finished / 'student')
+    assert result is not None
+    broken = dataclasses.replace(result, metrics={'dev/mlm': float('nan')})
+    evidence['student'] = dataclasses.replace(evidence['student'], result=broken)
+    found = judge(Claim('{a} is below {b}', left, right), study, evidence)
     assert found == '**not known** — Student is below Scratch: nan against 2.900 (student is not finite)'
     (finished / 'student' / 'result.json').unlink()
     assert claimed(study, finished, left, right) == '**not known** — Student is below Scratch: student has no number (interrupted)'
