@@ -240,7 +240,7 @@ def test_missing_data_are_told(command: Command, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step_and_name(
     command: Command, tiny: Callable[..., Experiment], tmp_path: Path
 ) -> None:
-    x = tiny('bert', {'optimizer.lr': 1e30, 'optimizer.warmup': 0.0, 'run.steps': 6})
+    x = tiny('bert', {'optimizer.lr': 1e30, 'optimizer.warmup': 0.0, 'run.steps': 12})
     status, _, err = command(f'--config={write(tmp_path, x)}', f'--workdir={tmp_path}/run')
     assert status == 2 and err.count('\n') == 1
     assert err.startswith('error: step ') and ' is not finite; there is no checkpoint yet in ' in err

@@ -71,7 +71,7 @@ def test_hidden_states_are_finite_and_other_rows_do_not_notice(models: tuple[Mod
     assert is_finite(found)
     np.testing.assert_array_equal(found.hidden[MASKED:], other.hidden[MASKED:])
     alone = jax.device_get(forward(params, jax.tree.map(lambda x: x[MASKED:], with_odd_rows(batch, 0))))
-    np.testing.assert_allclose(found.hidden[MASKED:].astype(np.float32), alone.hidden.astype(np.float32), atol=1e-2)
+    np.testing.assert_allclose(found.hidden[MASKED:].astype(np.float32), alone.hidden.astype(np.float32), atol=5e-2)
     padding = found.attention[:, list(PADDING)].astype(np.float32)
     np.testing.assert_allclose(padding, 1 / padding.shape[-1], rtol=1e-2)  # where nothing may be attended to, everything is alike
     packed = {**with_odd_rows(batch, 0), 'segments': jnp.asarray(batch['mask']).at[jnp.array(PADDING)].set(0)}
