@@ -40,7 +40,8 @@ def test_a_parser_raises_user_errors() -> None:
         (
             MemoryError(),
             1,
-            'error: out of memory: make run.batch or data.length smaller, or run.accumulate larger (--dry estimates what a run takes)\n',
+            'error: out of memory: make run.batch or data.length smaller, or run.accumulate larger '
+            '(--dry estimates what a run takes)\n',
         ),
         (KeyboardInterrupt(), 130, 'interrupted\n'),
     ],
