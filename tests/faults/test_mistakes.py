@@ -118,12 +118,12 @@ MISTAKES = {
     'an experiment that is no JSON': Mistake('launch', ('--workdir=x',), 'x/experiment.json', {'x/experiment.json': '{"a": '}),
     'an experiment that nests too deep': Mistake('launch', ('--workdir=x',), 'x/experiment.json', {'x/experiment.json': DEEP}),
     'an experiment of another version': Mistake(
-        'launch', ('--workdir=x',), 'from another version of this code', {'x/experiment.json': '{"name": "x"}'}
+        'launch', ('--workdir=x',), 'from another version of this code', {'x/experiment.json': '{"layers": 3}'}
     ),
     # Sources of text.
     'no such kind of source': prepare('txt:a', "'txt'"),
     'no such text': prepare('text:*.txt', "no file matches '*.txt'"),
-    'an empty text': prepare('text:a.txt', 'holds no text', files={'a.txt': ''}),
+    'an empty text': prepare('text:a.txt', 'there is no text', files={'a.txt': ''}),
     'a text that is not UTF-8': prepare('text:a.txt', 'UTF-8', files={'a.txt': b'caf\xe9\n'}),
     'a truncated archive': prepare('text:a.txt.gz', 'a.txt.gz', files={'a.txt.gz': b'\x1f\x8b\x08'}),
     'lines that are no JSON': prepare('jsonl:a.jsonl', "'a.jsonl' line 1 is not JSON", files={'a.jsonl': '{"text": \n'}),
@@ -157,7 +157,8 @@ MISTAKES = {
     'no such task': tune("named 'sst3'", task='sst3'),
     'a folder without the task': tune("data.folder='glue' has no SST-2/train.tsv", '--config.data.folder=glue', task='sst2'),
     'questions that are no JSON': tune(
-        "'squad/train-v1.1.json'",
+        "'squad/train-v1.1.json' is not JSON",
+        '--config=configs/finetune.py:squad',
         '--config.data.folder=squad',
         task='squad',
         files={'squad/train-v1.1.json': '{', 'squad/dev-v1.1.json': '{'},
@@ -195,13 +196,14 @@ MISTAKES = {
 }
 
 
-def tree(folder: Path) -> dict[str, bytes | str | None]:
-    """All that lies in a folder: the content of files, the target of links, None for folders."""
-    found: dict[str, bytes | str | None] = {}
-    for path in sorted(folder.rglob('*')):
-        content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-        found[str(path.relative_to(folder))] = content
-    return found
+def tree(folder: Path) -> dict[str, bytes | str]:
+    """Every file of a folder with its content, every link with its target.
+
+    Lock files are left out: they are empty of meaning without their process, and one that is removed while another process opens it
+    would let both in.
+    """
+    paths = [path for path in sorted(folder.rglob('*')) if path.parent.name != '.locks' and (path.is_symlink() or path.is_file())]
+    return {str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes() for path in paths}
 
 
 def enter(door: str, arguments: list[str], patch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
