@@ -1,10 +1,18 @@
 """Checkpoints: training states on disk. The only file that imports orbax.
 
 A checkpoint holds two items: 'params', and 'training', the rest of the State. A reader of the model does not read the optimizer's
-state. Saving is asynchronous; a checkpoint whose writing was interrupted is ignored and removed later.
+state. Saving is asynchronous; a checkpoint whose writing was interrupted is ignored and removed later. A checkpoint appears
+together with the SHA-256 of its files, by which damage that came later is found.
 """
 
+import contextlib
+import dataclasses
+import hashlib
 import logging
+import re
+import sys
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +21,29 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from research import parallel
 from research.errors import UserError
+from research.records import read_as, read_record, write_record
 from research.train import State, evaluated
 
-# Orbax logs every file it writes, and warns about each checkpoint without a score.
-logging.getLogger('absl').addFilter(lambda record: record.levelno >= logging.ERROR)
+# Orbax logs every file it writes, warns about each checkpoint without a score, and logs each error that it raises.
+logging.getLogger('absl').addFilter(lambda record: record.levelno >= logging.ERROR and 'orbax' not in record.pathname)
 
 ITEMS = ('params', 'training')
+UNFINISHED = '.orbax-checkpoint-tmp'  # ends the name of a checkpoint that is being written
+SUMS = 'checksums.json'
 
 
 class Checkpoints:
-    """The checkpoints of one run: the newest `keep` and the one with the best score."""
+    """The checkpoints of one run: the newest `keep` and the one with the best score.
+
+    What cannot be written raises UserError: at once, or at the next call, since saving goes on beside the training.
+    """
 
     def __init__(self, folder: Path, keep: int = 1, read_only: bool = False) -> None:
+        self._hook = sys.excepthook
+        self._folder = Path(folder).absolute()
+        self._place = None  # of the folder on its disk, once it is known
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),
@@ -34,27 +52,40 @@ class Checkpoints:
                 ),
             ]
         )
-        self._manager = ocp.CheckpointManager(
-            Path(folder).absolute(),
-            item_names=ITEMS,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy,
-                best_fn=lambda metrics: metrics['score'],
-                cleanup_tmp_directories=not read_only,  # a reader must not remove what the run is writing
-                read_only=read_only,
-            ),
-        )
+        with self._explained():
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                item_names=ITEMS,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policy,
+                    best_fn=lambda metrics: metrics['score'],
+                    cleanup_tmp_directories=not read_only,  # a reader must not remove what the run is writing
+                    read_only=read_only,
+                    async_options=ocp.AsyncOptions(post_finalization_callback=self._sign),
+                ),
+            )
+        self._place = locate(self._folder)
+        sys.excepthook = self._report
 
     def save(self, state: State, score: float | None = None) -> None:
         """Starts saving `state` under its step; a state with a `score` (higher is better) can become the best."""
         training = {'step': state.step, 'key': state.key, 'moments': state.moments}
         if state.average is not None:  # readers of the model get the average; training continues from these
             training['params'] = state.params
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(params=ocp.args.StandardSave(evaluated(state)), training=ocp.args.StandardSave(training)),
-            metrics=None if score is None else {'score': score},
-        )
+        step = int(state.step)
+        with self._explained(f'the checkpoint of step {step}'):
+            if self._place is not None and locate(self._folder) != self._place:  # orbax would begin a folder of its own there
+                raise UserError(
+                    f'{self._folder.parent} was removed or moved while the run was writing there: step {step} is not saved. '
+                    'Give the folder its name again; the same command continues from its last checkpoint'
+                )
+            if step in self._manager.all_steps():  # saved without its score when a signal came
+                self._manager.delete(step)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(params=ocp.args.StandardSave(evaluated(state)), training=ocp.args.StandardSave(training)),
+                metrics=None if score is None else {'score': score},
+            )
 
     def latest(self) -> int | None:
         """The newest step on disk; None if there is none."""
@@ -79,6 +110,22 @@ class Checkpoints:
             return State(params=found['params'], **found['training'])
         return State(average=found['params'], **found['training'])
 
+    def resume(self, like: State) -> tuple[int, State, list[str]]:
+        """The newest step that can be restored and its State; 0 and `like` itself if there is none. Also lines for the log.
+
+        A checkpoint of an earlier version, without checksums, is set aside if orbax cannot read it.
+        """
+        notes: list[str] = []
+        while (step := self.latest()) is not None:
+            try:
+                return step, self.restore(step, like), [*notes, f'continues from the checkpoint of step {step}']
+            except Exception as error:
+                if (self._folder / str(step) / SUMS).exists():
+                    raise
+                notes.append(set_aside(self._folder, step, str(error).partition('\n')[0]))
+                self._manager.reload()
+        return 0, like, notes
+
     def params(self, step: int) -> Any:
         """The parameters of `step`, without the optimizer's state, as a tree of numpy arrays."""
         item = Path(self._manager.directory) / str(step) / 'params'
@@ -89,26 +136,150 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until every started save is on disk."""
-        self._manager.wait_until_finished()
+        with self._explained():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits for the saves and closes the folder."""
-        self._manager.close()
+        with self._explained():
+            try:
+                self._manager.close()
+            finally:
+                sys.excepthook = self._hook
+
+    def _report(self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        """Reports an error that nobody caught, but for those of tensorstore's threads after a write has failed."""
+        if str(error) != 'Event loop is closed':
+            self._hook(kind, error, trace)
+
+    def _sign(self) -> None:
+        """Adds its checksums to the checkpoint that has just been written, before orbax gives it its name."""
+        if parallel.is_chief():
+            for written in self._folder.glob(f'*{UNFINISHED}'):
+                write_record(written / SUMS, {'sha256': hash_files(written)})
+
+    @contextlib.contextmanager
+    def _explained(self, what: str = 'a checkpoint') -> Iterator[None]:
+        """Turns the many errors of a disk that cannot be written into one line."""
+        try:
+            yield
+        except Exception as error:
+            found = NO_WRITING.search(str(error))
+            if found is None:
+                raise
+            raise UserError(
+                f'{self._folder}: {what} cannot be written ({found[0].lower()}). Make room or mend the disk; '
+                'the same command continues from the last checkpoint'
+            ) from error
+
+
+# How the file systems' refusals read, through Python, tensorstore and orbax.
+NO_WRITING = re.compile(
+    'No space left on device|Disk quota exceeded|Read-only file system|Permission denied|Input/output error|File too large'
+)
+
+
+# ---- Damage ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """checksums.json: the SHA-256 of each file of a checkpoint, by its path there."""
+
+    sha256: Mapping[str, str]
+
+
+def locate(folder: Path) -> tuple[int, int] | None:
+    """The place of a folder on its disk, which it keeps until it is removed or moved away; None if it is not there."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def hash_files(checkpoint: Path, item: str = '*') -> dict[str, str]:
+    """Path -> the SHA-256 of each file of the items of a checkpoint. Orbax still changes its own files beside them."""
+    found = {}
+    for path in sorted(path for path in checkpoint.glob(f'{item}/**/*') if path.is_file()):
+        with path.open('rb') as file:
+            found[path.relative_to(checkpoint).as_posix()] = hashlib.file_digest(file, 'sha256').hexdigest()
+    return found
+
+
+def find_damage(checkpoint: Path, item: str = '*') -> str:
+    """What is wrong with the files of a checkpoint, or of one item of it; '' if all are as they were written.
+
+    Of a checkpoint of an earlier version, which has no checksums, no more is known than whether its parts are there.
+    """
+    missing = [name for name in ITEMS if not (checkpoint / name).is_dir()]
+    if missing:
+        return f'{missing[0]} is missing'
+    if read_record(checkpoint / '_CHECKPOINT_METADATA') is None:
+        return '_CHECKPOINT_METADATA cannot be read'
+    if not (checkpoint / SUMS).exists():
+        return ''
+    sums = read_as(Sums, checkpoint / SUMS)
+    if sums is None:
+        return f'{SUMS} cannot be read'
+    try:
+        found = hash_files(checkpoint, item)
+    except OSError as error:
+        return f'{error.filename or "a file"} cannot be read ({error.strerror})'
+    expected = {path: value for path, value in sums.sha256.items() if item in ('*', path.partition('/')[0])}
+    missing = [path for path in expected if path not in found]
+    changed = [path for path in expected if path in found and found[path] != expected[path]]
+    return f'{missing[0]} is missing' if missing else f'{changed[0]} has another checksum' if changed else ''
+
+
+def list_steps(folder: Path) -> list[int]:
+    """The steps that have a checkpoint in `folder`, in order."""
+    return sorted(int(path.name) for path in folder.glob('*') if path.name.isdecimal() and path.is_dir())
+
+
+def set_aside(folder: Path, step: int, reason: str) -> str:
+    """Moves a damaged checkpoint out of `folder`, to damaged/STEP beside it, and returns a line for the log."""
+    place = folder.parent / 'damaged' / str(step)
+    place.parent.mkdir(exist_ok=True)
+    number = 1
+    while place.exists():
+        number += 1
+        place = place.with_name(f'{step}-{number}')
+    (folder / str(step)).rename(place)
+    return f'the checkpoint of step {step} is damaged ({reason}): set aside as {place.parent.name}/{place.name}'
+
+
+def set_aside_damaged(folder: Path) -> list[str]:
+    """Sets every damaged checkpoint of a run aside, before orbax reads any of them. Returns lines for the log."""
+    damage = {step: find_damage(folder / str(step)) for step in list_steps(folder)}
+    return [set_aside(folder, step, reason) for step, reason in damage.items() if reason]
 
 
 def read_params(folder: Path, label: str) -> tuple[int, Any]:
     """The step and the parameters of the selected checkpoint: the best by score, or the newest if none has a score.
 
-    `label` names the run in messages. Raises UserError if the folder holds no checkpoint.
+    `label` names the run in messages. Raises UserError if the folder holds no checkpoint, or a damaged one.
     """
     if not folder.is_dir():
         raise UserError(f'{label} holds no checkpoints: train it first, or name another run')
+    for step in list_steps(folder):
+        _refuse_damaged(folder / str(step), 'metrics', label)  # the scores of all decide which is selected
     checkpoints = Checkpoints(folder, read_only=True)
     try:
         best = checkpoints.best()
         step = best if best is not None else checkpoints.latest()
         if step is None:
             raise UserError(f'{label} holds no checkpoints: train it first, or name another run')
+        _refuse_damaged(folder / str(step), 'params', label)
         return step, checkpoints.params(step)
     finally:
         checkpoints.close()
+
+
+def _refuse_damaged(checkpoint: Path, item: str, label: str) -> None:
+    reason = find_damage(checkpoint, item)
+    if reason:
+        raise UserError(
+            f'{label}: the checkpoint of step {checkpoint.name} is damaged ({checkpoint}: {reason}). Restore it from a copy, or '
+            'remove it and result.json and run the same command again'
+        )

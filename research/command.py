@@ -1,14 +1,17 @@
 """The parts that all command lines share: a parser, exit statuses, and --config.KEY=VALUE."""
 
 import argparse
+import contextlib
 import os
 import select
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
-from research.errors import UserError, nearest
+from research.errors import Interrupted, UserError, nearest
 from research.escape import clean
 
 DEBUG = ('--debug', '--debug=true')
@@ -32,16 +35,18 @@ def run_command(command: Callable[[list[str]], int | None], arguments: list[str]
     """Runs one command line. A failure is one line on the standard error, with --debug after its traceback.
 
     Returns its exit status (None becomes 0): 2 after a UserError or an OSError; 1 if memory ran out, and after a bug, whose
-    traceback is always printed; 130 if interrupted; 141, and no line, if nobody reads the standard output any more (`| head`).
+    traceback is always printed; 141, and no line, if nobody reads the standard output any more (`| head`); 128 + the number of the
+    signal that interrupted it. SIGTERM ends a command as Ctrl-C does: what it has begun is cleaned up.
     """
     try:
-        status = command(arguments) or 0
+        with ending_by_sigterm():
+            status = command(arguments) or 0
         if sys.stdout is not None:  # None: it was closed
             sys.stdout.flush()  # else the interpreter does, after anybody who could say why it failed
         return status
-    except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(str(error) or interrupted, file=sys.stderr)
+        return 128 + (error.signal if isinstance(error, Interrupted) else signal.SIGINT)
     except Exception as error:
         if isinstance(error, OSError) and _drop_output(isinstance(error, BrokenPipeError)):
             return CLOSED
@@ -88,6 +93,23 @@ def _drop_output(broken: bool) -> bool:
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return gone
+
+
+@contextlib.contextmanager
+def ending_by_sigterm() -> Iterator[None]:
+    """Within the block SIGTERM raises Interrupted, if it did nothing but end the process before."""
+
+    def end(number: int, frame: object) -> None:
+        raise Interrupted(number)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def parse_changes(rest: list[str], known: Iterable[str], flags: str) -> dict[str, str]:

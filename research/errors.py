@@ -8,6 +8,14 @@ class UserError(Exception):
     """A mistake of the user, explained in one line: the value given, the values possible, how to fix it."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the command. `signal` is its number, from which the exit status follows, and the text says what was saved."""
+
+    def __init__(self, number: int, text: str = '') -> None:
+        super().__init__(text)
+        self.signal = number
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """'; did you mean …?' with the option closest to `name`; '' if none is close."""
     close = difflib.get_close_matches(str(name), list(options), n=1)

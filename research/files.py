@@ -23,9 +23,17 @@ def open_part(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise name_file(error, path) from None
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def name_file(error: OSError, path: Path) -> OSError:
+    """The error with the path that it is about: the system leaves it out where a write fails, such as on a full disk."""
+    return error if error.filename else OSError(error.errno, error.strerror, str(path))
 
 
 @contextlib.contextmanager
@@ -58,13 +66,16 @@ def _umask() -> int:
 
 def open_append(path: Path) -> IO[str]:
     """Opens a text file to append to it, created if it is missing. Raises UserError if `path` is a link: it may lead anywhere."""
+
+    def follow_no_link(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        return open(path, 'a+', encoding='utf-8', opener=follow_no_link)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UserError(f'{path} is a symbolic link, and a file is written there: remove the link') from None
         raise
-    return os.fdopen(descriptor, 'a+', encoding='utf-8')
 
 
 def refuse_links(folder: Path) -> None:

@@ -1,16 +1,24 @@
 """The log of a run: lines in log.txt and on the terminal, numbers in metrics.jsonl and TensorBoard."""
 
 import json
+import os
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, Any
 
 import rich.console
 import rich.progress
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
-from research.files import write_whole
+from research.files import name_file, open_append, write_whole
 from research.records import read_lines
+
+PROTO: Any = event_pb2  # made at run time, so that its messages have no types
+FLUSH = 1.0  # seconds between two waits for the disk
 
 
 class Log:
@@ -18,9 +26,9 @@ class Log:
 
     def __init__(self, folder: Path, steps: int, first: int, began: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._text = (folder / 'log.txt').open('a')
-        self._metrics = (folder / 'metrics.jsonl').open('a')
-        self._events = tensorboardX.SummaryWriter(str(folder / 'tensorboard'), purge_step=first + 1)
+        self._text = open_append(folder / 'log.txt')
+        self._metrics = open_append(folder / 'metrics.jsonl')
+        self._events = Events(folder / 'tensorboard', first)
         # In a notebook, too, what is printed goes to stdout, where `api` can silence it.
         self._console = rich.console.Console(highlight=False, soft_wrap=True, force_jupyter=False)
         self._live = rich.progress.Progress(
@@ -43,16 +51,13 @@ class Log:
 
     def line(self, text: str) -> None:
         """Writes one line."""
-        self._text.write(text + '\n')
-        self._text.flush()
+        append(self._text, text)
         self._console.print(f'{self._name}: {text}', markup=False)
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """Records the numbers of one step under their names."""
-        self._metrics.write(json.dumps({'step': step, 'wall': round(self.wall(), 3), **values}) + '\n')
-        self._metrics.flush()
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        append(self._metrics, json.dumps({'step': step, 'wall': round(self.wall(), 3), **values}))
+        self._events.add(step, values)
 
     def progress(self, step: int, losses: Mapping[str, float], speed: float | None) -> None:
         """Shows how far the run is: losses by name, tokens per second if known, time left."""
@@ -61,8 +66,7 @@ class Log:
         shown = ' '.join(f'{name} {value:.4f}' for name, value in losses.items())
         shown += '' if speed is None else f' · {speed:,.0f} tokens/s'
         text = f'step {step}/{self._steps} {shown} · {int(left // 60)}:{int(left % 60):02d} left'
-        self._text.write(text + '\n')
-        self._text.flush()
+        append(self._text, text)
         if self._console.is_terminal:
             self._live.update(self._task, completed=step, state=f'{step}/{self._steps} {shown}')
         else:
@@ -75,6 +79,43 @@ class Log:
         self._events.close()
         self._metrics.close()
         self._text.close()
+
+
+class Events:
+    """The numbers of a run for TensorBoard, written at once: tensorboardX's own writer would wait for ever for a full disk."""
+
+    def __init__(self, folder: Path, first: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._writer = EventsWriter(str(folder / 'events'), f'.{secrets.token_hex(4)}')
+        self._flushed = time.monotonic()
+        start = PROTO.SessionLog(status=PROTO.SessionLog.START)  # TensorBoard drops what it has from this step on
+        self._writer.write_event(PROTO.Event(wall_time=time.time(), step=first + 1, session_log=start))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes the numbers of one step."""
+        try:
+            for name, value in values.items():
+                self._writer.write_event(PROTO.Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+            if time.monotonic() - self._flushed > FLUSH:
+                self._writer.flush()
+                self._flushed = time.monotonic()
+        except OSError as error:
+            raise name_file(error, self._folder) from None
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
+
+
+def append(file: IO[str], text: str) -> None:
+    """Writes a line at the end of a file that `open_append` has opened. Raises OSError, with the file's name, if it cannot."""
+    rest = (text + '\n').encode()
+    try:
+        while rest:
+            rest = rest[os.write(file.fileno(), rest) :]
+    except OSError as error:
+        raise name_file(error, Path(file.name)) from None
 
 
 def rewind(folder: Path, step: int) -> None:

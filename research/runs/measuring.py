@@ -1,6 +1,7 @@
 """The numbers of a run on one split, and which of them selects checkpoints."""
 
 import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from research.data import tasks
@@ -28,22 +29,33 @@ def read_scores(parts: Parts) -> list[float]:
     return [line[name] for line in read_metrics(parts.workdir) if name in line] if name else []
 
 
+def was_measured(parts: Parts, step: int) -> bool:
+    """Whether metrics.jsonl holds an evaluation of the watched split at `step`."""
+    names = f'{watched_split(parts)}/'
+    return any(line['step'] == step and any(name.startswith(names) for name in line) for line in read_metrics(parts.workdir))
+
+
 def is_exhausted(patience: int, scores: list[float]) -> bool:
     """Whether none of the last `patience` scores is better than the best before them; patience 0 waits for ever."""
     return bool(patience) and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
 
 
 def measure_split(
-    parts: Parts, params: Any, split: str, threshold: float | None = None
+    parts: Parts,
+    params: Any,
+    split: str,
+    threshold: float | None = None,
+    between: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> tuple[dict[str, float], scoring.Evaluation | None]:
     """The numbers of one split, named 'split/loss', and for a task its predictions.
 
-    Of pretraining's dev at most `run.evaluate_batches` are read. threshold: replaces data.answers.threshold.
+    Of pretraining's dev at most `run.evaluate_batches` are read. threshold: replaces data.answers.threshold. between: wraps the
+    batches, so that it can stop the evaluation.
     """
     x = parts.x
     limit = x.run.evaluate_batches if not x.data.task else 0
     batches = itertools.islice(parts.feed.evaluation[split], limit or None)
-    found = evaluate(parts.measure, parts.plan.put_batch, params, batches)
+    found = evaluate(parts.measure, parts.plan.put_batch, params, between(batches))
     if not x.data.task:
         return {f'{split}/{name}': value for name, value in found.means.items()}, None
     encoded = parts.feed.encoded[split]

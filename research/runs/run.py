@@ -8,6 +8,7 @@ from typing import Any
 from research import checkpoint, experiment, optim, parallel, validation
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
+from research.files import refuse_links
 from research.models.heads import Model
 from research.objectives import losses
 from research.records import to_json
@@ -43,6 +44,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     with parallel.chief_first():
         if parallel.is_chief():
             held.enter_context(lock.hold(workdir))
+            refuse_links(workdir)
         validate_folder(x, workdir)
         done = read_result(workdir)
         if done is not None:
@@ -61,13 +63,12 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         model = Model(x.model, student_heads(x, teacher.architecture if teacher else None))
         state, notes = first_state(model, x, start)
         changed = begin_folder(x, workdir, feed, steps)
+        damaged = checkpoint.set_aside_damaged(workdir / 'checkpoints') if parallel.is_chief() else []
 
     checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints', x.run.keep)
-    state = plan.put_state(state)
-    first = checkpoints.latest() or 0
+    first, state, continued = checkpoints.resume(plan.put_state(state))
     if first:
-        state = plan.put_state(checkpoints.restore(first, state))
-        notes = [f'continues from the checkpoint of step {first}']
+        state, notes = plan.put_state(state), []
     logged = workdir if parallel.is_chief() else workdir / 'processes' / str(parallel.get_process())
     before = wall_so_far(logged)
     rewind(logged, first)
@@ -75,7 +76,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     parts = Parts(x, workdir, plan, model, teacher, feed, steps, checkpoints, log, measure)
     try:
-        introduce(parts, [*changed, *notes])
+        introduce(parts, [*changed, *damaged, *notes, *continued])
         return finish(parts, *fit(parts, state, first))
     finally:
         checkpoints.close()

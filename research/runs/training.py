@@ -10,10 +10,11 @@ import jax
 
 from research import train
 from research.data import steps
-from research.errors import UserError
+from research.errors import Interrupted, UserError
 from research.objectives import losses
+from research.runs import signals
 from research.runs.folder import seconds_so_far
-from research.runs.measuring import is_exhausted, measure_split, read_scores, selecting_metric, watched_split
+from research.runs.measuring import is_exhausted, measure_split, read_scores, selecting_metric, was_measured, watched_split
 from research.runs.opening import Parts
 from research.train import State
 
@@ -85,42 +86,68 @@ def compile_step(parts: Parts) -> tuple[Callable[..., Any], dict[str, Any]]:
 def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]]:
     """Trains from step `first` to the last, evaluates and saves on the way; returns also what the last evaluation measured.
 
-    Metrics of step k − 1 are read while step k runs. A finished run is not evaluated again.
+    Metrics of step k − 1 are read while step k runs. A finished run is not evaluated again. After a signal the state is saved at
+    the end of the step, and Interrupted is raised.
     """
     x, scores, measured = parts.x, read_scores(parts), dict[str, float]()
     if not parts.steps or is_exhausted(x.run.patience, scores):
         return state, measured
     compiled, frozen = compile_step(parts)
     recorder = Recorder(parts, first)
-    pending = None
-    for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
-        state, metrics = compiled(state, frozen, parts.plan.put_batch(batch))
-        if pending is not None:
-            recorder.record(*pending)
-        pending = step, metrics
-        evaluates = watched_split(parts) in parts.feed.evaluation and _is_due(parts, step, x.run.evaluate_every)
-        if not evaluates and not _is_due(parts, step, x.run.checkpoint_every):
-            continue
-        recorder.record(*pending)
-        pending, score, seconds = None, None, recorder.seconds()
-        with recorder.paused():
-            if evaluates:
-                measured, score = _evaluate(parts, state, step, seconds)
-                scores += [] if score is None else [score]
-            parts.checkpoints.save(state, score)
-        if is_exhausted(x.run.patience, scores):
-            parts.log.line(f'stops at step {step}: no better {selecting_metric(parts)} in {x.run.patience} evaluations')
-            break
+    with signals.postponed() as signal:
+        if first and _evaluates(parts, first) and not was_measured(parts, first):
+            measured = _pause(parts, recorder, state, first, scores, signal)  # a signal came during that evaluation
+        unread = None
+        for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
+            if is_exhausted(x.run.patience, scores):
+                parts.log.line(f'stops at step {step - 1}: no better {selecting_metric(parts)} in {x.run.patience} evaluations')
+                break
+            state, metrics = compiled(state, frozen, parts.plan.put_batch(batch))
+            if unread is not None:
+                recorder.record(*unread)
+            unread = step, metrics
+            if _evaluates(parts, step) or _is_due(parts, step, x.run.checkpoint_every) or signal.number is not None:
+                recorder.record(*unread)
+                unread = None
+                measured = _pause(parts, recorder, state, step, scores, signal)
     return state, measured
+
+
+def _pause(
+    parts: Parts, recorder: Recorder, state: State, step: int, scores: list[float], signal: signals.Pending
+) -> dict[str, float]:
+    """Evaluates `state` if that is due, saves it, and returns what was measured; adds the score to `scores`.
+
+    Raises Interrupted after a signal, once the state is on disk. An evaluation that a signal ends is made anew in the next session.
+    """
+    measured, score, seconds = dict[str, float](), None, recorder.seconds()
+    with recorder.paused():
+        if _evaluates(parts, step):
+            with contextlib.suppress(Interrupted):
+                measured, score = _evaluate(parts, state, step, seconds, signal)
+        scores += [] if score is None else [score]
+        parts.checkpoints.save(state, score)
+        if signal.number is not None:
+            parts.checkpoints.wait()
+            parts.log.line(f'stopped by {signal.name()}: the state of step {step} is saved')
+            raise Interrupted(signal.number, f'{parts.workdir.name}: the same command continues from step {step}')
+    return measured
+
+
+def _evaluates(parts: Parts, step: int) -> bool:
+    """Whether the watched split is evaluated at `step`."""
+    return watched_split(parts) in parts.feed.evaluation and _is_due(parts, step, parts.x.run.evaluate_every)
 
 
 def _is_due(parts: Parts, step: int, every: int) -> bool:
     return step == parts.steps or bool(every and step % every == 0)
 
 
-def _evaluate(parts: Parts, state: State, step: int, seconds: float) -> tuple[dict[str, float], float | None]:
-    """Measures the watched split and logs it: (its numbers, the one that selects checkpoints)."""
-    found, _ = measure_split(parts, train.evaluated(state), watched_split(parts))
+def _evaluate(
+    parts: Parts, state: State, step: int, seconds: float, signal: signals.Pending
+) -> tuple[dict[str, float], float | None]:
+    """Measures the watched split and logs it: (its numbers, the one that selects checkpoints). A signal raises Interrupted."""
+    found, _ = measure_split(parts, train.evaluated(state), watched_split(parts), between=signal.stop_between)
     parts.log.numbers(step, {'seconds': seconds, **found})
     parts.log.line(f'step {step} ' + ' '.join(f'{name} {value:.4f}' for name, value in found.items()))
     name = selecting_metric(parts)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from research.study.study import Study
 
 # Exit statuses, beside 0 and those of every command. Why a run failed stands in its folder.
 FAILED, HELD = 1, 4
+GRACE = 60.0  # seconds that a run has to save its state after SIGTERM
 
 
 def attempt(study: Study, folder: Path, name: str, run: Callable[[Experiment, Path], object]) -> int:
@@ -72,4 +74,6 @@ def start_run(folder: Path, name: str, cores: str = '', tied: bool = False) -> i
 def _end_with_launcher() -> None:
     while os.read(sys.stdin.fileno(), 1024):
         pass
-    os.kill(os.getpid(), signal.SIGKILL)  # only the steps since the last checkpoint are lost
+    os.kill(os.getpid(), signal.SIGTERM)  # the run saves its state
+    time.sleep(GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)

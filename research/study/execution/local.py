@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from research.study.execution.attempt import HELD
+from research.study.execution.attempt import GRACE, HELD
 from research.study.execution.monitor import Monitor
 from research.study.execution.settings import Execution
 from research.study.execution.slots import Slot, make_slots
@@ -64,10 +64,7 @@ def execute(study: Study, folder: Path, names: list[str], execution: Execution) 
                 return
             time.sleep(TICK)
     finally:
-        for child in children.values():
-            child.process.kill()
-        for child in children.values():
-            wait_for_end(child)
+        end_all(list(children.values()))
         monitor.close()
 
 
@@ -99,6 +96,21 @@ def begin(folder: Path, name: str, slot: Slot, say: Callable[[str], None], attem
     return Child(process, copier, slot, attempts)
 
 
+def end_all(children: list[Child]) -> None:
+    """Ends runs by SIGTERM, after which they save their states; a second Ctrl-C, or GRACE seconds, end them at once."""
+    for child in children:
+        child.process.terminate()
+    deadline = time.monotonic() + GRACE
+    try:
+        for child in children:
+            child.process.wait(max(deadline - time.monotonic(), 0.0))
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        pass  # the steps since their last checkpoints are lost
+    for child in children:
+        child.process.kill()
+        wait_for_end(child)
+
+
 def wait_for_end(child: Child) -> None:
     """Waits until a process has ended and all of its output is copied."""
     child.process.wait()
@@ -122,6 +134,7 @@ def record_exit(workdir: Path, child: Child) -> None:
     status = child.process.returncode
     if state.state in ('done', 'running') or state.attempts > child.attempts or status in (0, HELD):
         return
-    ended = f'killed by {signal.Signals(-status).name}' if status < 0 else f'ended with status {status}'
+    number = -status if status < 0 else status - 128 if status in (128 + signal.SIGTERM, 128 + signal.SIGINT) else 0
+    ended = f'{"killed" if status < 0 else "stopped"} by {signal.Signals(number).name}' if number else f'ended with status {status}'
     out_of_memory = ' (the system does that when memory runs out)' if status == -signal.SIGKILL else ''
     record_failure(workdir, f'{ended}{out_of_memory}; its output: {workdir.parent / ".output" / workdir.name}.txt')
