@@ -1,7 +1,6 @@
 """The first files of a run folder: its experiment, its tokenizer and its environment."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from research import wire
@@ -9,7 +8,7 @@ from research.data import feed as feeds
 from research.data import tokenizers
 from research.errors import UserError
 from research.experiment import Experiment
-from research.records import write_record
+from research.records import read_json, write_record
 from research.runs.environment import describe_environment
 from research.runs.folder import read_environment, write_environment
 
@@ -51,10 +50,10 @@ def read_definition(folder: Path, label: str = '', hint: str = '') -> Experiment
     """
     path = folder / 'experiment.json'
     try:
-        return wire.from_stored(json.loads(path.read_text('utf-8')))
+        return wire.from_stored(read_json(path))
     except FileNotFoundError:
         raise UserError(f'{label}{folder} is no run folder: it has no experiment.json{hint}') from None
-    except json.JSONDecodeError as error:
-        raise UserError(f'{label}{path} is not JSON ({error}){hint}') from None
     except UserError as error:
-        raise UserError(f'{label}{path} is from another version of this code ({error}){hint}') from None
+        unread = str(error).startswith(str(path))  # no JSON at all, and not one of other keys
+        why = str(error) if unread else f'{path} is from another version of this code ({error})'
+        raise UserError(f'{label}{why}{hint}') from None
