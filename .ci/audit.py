@@ -1,7 +1,7 @@
 """Asks pip-audit for known vulnerabilities of what requirements.lock holds, and says what it could not ask.
 
-Exit statuses: 0, every package was looked up, and what is known of them is explained in .ci/audit-explained.txt; 1, a vulnerability is
-not explained; 3, some packages, or all, could not be looked up. pip-audit alone ends with 0 where its database knows no package at all.
+Exit statuses: 0, every package was looked up, and each known vulnerability is explained in .ci/audit-explained.txt; 1, one is not
+explained; 3, some packages could not be looked up. pip-audit alone ends with 0 where its database knows no package at all.
 """
 
 import json

@@ -60,10 +60,11 @@ def sites(places: Iterable[Path] = tuple(ROOT / place for place in PLACES)) -> l
     return sorted(found)
 
 
-def missed(seen: Iterable[tuple[str, int]], among: Iterable[Site]) -> list[Site]:
-    """The sites of which no line was seen."""
-    seen = set(seen)
-    return [site for site in among if not any((site.file, line) in seen for line in range(site.first, site.last + 1))]
+def missed(seen: Iterable[tuple[str, int]] | None = None, among: Iterable[Site] | None = None) -> list[Site]:
+    """The sites of which no line was seen; by default all sites, and what this process reached."""
+    lines = reached if seen is None else set(seen)
+    every = sites() if among is None else among
+    return [site for site in every if not any((site.file, line) in lines for line in range(site.first, site.last + 1))]
 
 
 def _name(node: ast.expr) -> str:

@@ -1,5 +1,8 @@
 """The law that every line that makes a UserError is reached by a test."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,9 +53,22 @@ def test_the_tests_record_the_line_of_each_error() -> None:
     reached.reached -= {(site.file, line) for line in range(site.first, site.last + 1)}
     with pytest.raises(UserError):
         choose('colour', 'bleu', ['red'])
-    assert not reached.missed(reached.reached, [site])
+    assert not reached.missed(among=[site])
 
 
 def test_there_are_hundreds_of_sites() -> None:
     found = reached.sites()
     assert len(found) > 300 and {site.file.partition('/')[0] for site in found} >= {'research', 'launch.py'}
+
+
+@pytest.mark.parametrize('more', [(), ('-k', 'nearest')])
+def test_all_tests_together_fail_if_an_error_is_not_reached(root: Path, more: tuple[str, ...]) -> None:
+    """As if tests/test_errors.py were all tests there are, in a worker; a part of the tests is not asked."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith('PYTEST_')}
+    command = [sys.executable, '-m', 'pytest', '-q', '-n', '1', '-p', 'no:cacheprovider', '-o', 'testpaths=tests/test_errors.py']
+    environment = {**inherited, 'RESEARCH_DATA': str(root)}  # any folder
+    ended = subprocess.run([*command, *more], cwd=root, env=environment, capture_output=True, text=True, check=False)
+    listed = [line for line in ended.stdout.splitlines() if line.startswith(('launch.py:', 'research/'))]
+    assert ended.returncode == (0 if more else 1), ended.stdout + ended.stderr
+    assert (len(listed) > 300) == (not more) and not any(line.startswith('research/errors.py') for line in listed)
+    assert ' passed' in ended.stdout and ' failed' not in ended.stdout
