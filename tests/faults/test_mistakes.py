@@ -104,6 +104,10 @@ MISTAKES = {
     'a value that is too large to write': change('model.layers', '9' * 5000, 'model.layers=9'),
     'a section as a value': change('model', '3', "'model' is not one value"),
     'a value that fits no other': change('model.heads', '7', 'model.width=768 is not a multiple of model.heads=7'),
+    'a batch that cannot be divided': change('run.accumulate', '3', 'cannot be divided by run.accumulate=3', 'bert', '--dry'),
+    'nothing to evaluate': change(
+        'run.steps', '0', 'run.steps=0 evaluates a trained model: give --config.start=RUN', 'bert', '--dry'
+    ),
     'a loss without its teacher': change('losses.soft.weight', '1', "loss 'soft' needs a teacher"),
     'a key that changes nothing': change('data.masking.ngram', '2', 'data.masking.ngram would change nothing'),
     'a start that is not there': change('start', 'runs/nowhere', 'runs/nowhere', 'bert'),
@@ -190,6 +194,9 @@ MISTAKES = {
     'a study that is no JSON': Mistake('study', ('status', 'x'), 'x', {'x/study.json': '{'}),
     'a study that nests too deep': Mistake('study', ('report', 'x'), 'x', {'x/study.json': DEEP}),
     'a study of another version': Mistake('study', ('report', 'x'), 'x', {'x/study.json': '{"name": "x"}'}),
+    'a status of another version': Mistake(
+        'study', ('status', 'x'), 'x/study.json is from another version of this code', {'x/study.json': '{"name": "x"}'}
+    ),
     'a run of no study': Mistake('study', ('run', 'x', 'y'), 'x'),
     'no runs of tasks': Mistake('glue', ('table', '.'), 'holds no finished runs of tasks'),
     'nothing to submit': Mistake('glue', ('submit', 'out', 'x'), 'x'),

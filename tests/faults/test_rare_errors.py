@@ -16,6 +16,7 @@ from research.data.corpus import Part
 from research.data.settings import Data
 from research.errors import UserError
 from research.experiment import Experiment
+from research.files import open_part_folder
 from research.machine import Machine
 from research.models.architecture import Architecture
 from research.runs import opening
@@ -37,6 +38,13 @@ def test_a_dataset_that_is_stored_otherwise(monkeypatch: pytest.MonkeyPatch, spl
     monkeypatch.setattr(builders, 'builder', lambda name, folder: SimpleNamespace(info=info, data_dir='/data'))
     with pytest.raises(UserError, match=says):
         builders.open_builder('notes', '')
+
+
+def test_the_current_folder_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match='is the current folder, which cannot be replaced'), open_part_folder(Path('.')):
+        raise AssertionError('it was opened')
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dataset_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
