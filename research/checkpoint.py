@@ -72,6 +72,8 @@ class Checkpoints:
         training = {'step': state.step, 'key': state.key, 'moments': state.moments}
         if state.average is not None:  # readers of the model get the average; training continues from these
             training['params'] = state.params
+        if state.losses is not None:
+            training['losses'] = state.losses
         step = int(state.step)
         with self._explained(f'the checkpoint of step {step}'):
             if self._place is not None and locate(self._folder) != self._place:  # orbax would begin a folder of its own there
@@ -102,6 +104,8 @@ class Checkpoints:
         training = {'step': abstract.step, 'key': abstract.key, 'moments': abstract.moments}
         if abstract.average is not None:
             training['params'] = abstract.params
+        if abstract.losses is not None:
+            training['losses'] = abstract.losses
         found = self._manager.restore(
             step,
             args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract.params), training=ocp.args.StandardRestore(training)),

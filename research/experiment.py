@@ -31,6 +31,9 @@ class Run:
     patience: int = 0  # evaluations without a better score after which a task's run stops; 0 = never
     checkpoint_every: int = 500  # steps; 0 = at the end only
     keep: int = 2  # of the newest checkpoints, beside the best
+    max_skipped: int = 3  # broken steps in a row whose updates are left out; one more goes back to the last good checkpoint
+    spike: float = 0.0  # standard deviations above the median of the last 128 losses from which a step is broken; 0 = never
+    gradient_norms: bool = False  # logs the gradient's norm in each part of the model beside that of all
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,14 +10,16 @@ import optax
 from flax import struct
 
 from research import optim
+from research.models import paths
 from research.models.heads import Model, initialise
-from research.models.sharing import layout
+from research.models.sharing import Layout, layout
 from research.objectives.losses import Losses, active, counts, needs_teacher, terms, wants
 from research.objectives.view import Batch, View
 from research.optim import Optimizer
 from research.terms import Term
 
 Metrics = dict[str, jax.Array]  # float32 scalars: the mean of each loss, and the step's other numbers
+WINDOW = 128  # losses: a loss is compared with so many before it
 
 
 @struct.dataclass
@@ -29,6 +31,7 @@ class State:
     params: Any
     moments: Any  # the optimizer's own
     average: Any = None  # the parameters' moving average, where the optimizer keeps one
+    losses: jax.Array | None = None  # [WINDOW], the latest losses of sound steps, NaN before there are so many; None if unwatched
 
 
 def evaluated(state: State) -> Any:
@@ -36,10 +39,11 @@ def evaluated(state: State) -> Any:
     return state.params if state.average is None else state.average
 
 
-def initial_state(model: Model, optimizer: Optimizer, seed: int) -> State:
-    """A State of step 0 with fresh parameters."""
+def initial_state(model: Model, optimizer: Optimizer, seed: int, spike: float = 0.0) -> State:
+    """A State of step 0 with fresh parameters; `spike` is that of `make_step`."""
     key, init = jax.random.split(jax.random.key(seed))
-    return with_params(State(jnp.zeros((), jnp.int32), key, None, None), initialise(model, init), optimizer)
+    losses = jnp.full((WINDOW,), jnp.nan) if spike else None
+    return with_params(State(jnp.zeros((), jnp.int32), key, None, None, losses=losses), initialise(model, init), optimizer)
 
 
 def with_params(state: State, params: Any, optimizer: Optimizer) -> State:
@@ -54,12 +58,20 @@ def divide(batch: Batch, parts: int) -> Batch:
 
 
 def make_step(
-    student: Model, teacher: Model | None, losses: Losses, optimizer: Optimizer, steps: int, accumulate: int = 1
+    student: Model,
+    teacher: Model | None,
+    losses: Losses,
+    optimizer: Optimizer,
+    steps: int,
+    accumulate: int = 1,
+    spike: float = 0.0,
+    norms: bool = False,
 ) -> Callable[..., tuple[State, Metrics]]:
     """The pure function `step(state, frozen, batch, axis)` -> (State, Metrics).
 
     `frozen` holds the teacher's parameters under 'teacher' (or nothing); no gradient reaches them. `axis` names
-    the mapped axis of a pmap, over which sums are added, and is None under jit.
+    the mapped axis of a pmap, over which sums are added, and is None under jit. A step that is not sound (`is_sound`) is skipped:
+    it changes nothing but the clock, and its metric 'skipped' is 1. norms: adds `group_norms` to the metrics.
     """
     rate = optim.schedule(optimizer, steps)
     rule = optim.build(optimizer)
@@ -76,22 +88,60 @@ def make_step(
         scale = optim.multipliers(optimizer, state.params, layers)
         if scale is not None:  # what is frozen counts neither for the norm nor for what clips it
             gradients = jax.tree.map(lambda g, s: jnp.where(s > 0, g, 0), gradients, scale)
+        norm = optax.tree.norm(gradients)
+        sound = is_sound(loss, norm, state.losses, spike)
         direction, moments = rule.update(gradients, state.moments, state.params, step=state.step)
         if scale is not None:
             direction = jax.tree.map(jnp.multiply, direction, scale)
         params = jax.tree.map(lambda p, d: p - rate(state.step) * d, state.params, direction)
         average = optim.averaged(optimizer, state.average, params, state.step) if optimizer.ema else None
+        window = None if state.losses is None else state.losses.at[state.step % WINDOW].set(loss)
+        moved = {'params': params, 'moments': moments, 'average': average, 'losses': window}
+        kept = {name: jax.tree.map(lambda a, b: jnp.where(sound, a, b), moved[name], getattr(state, name)) for name in moved}
         metrics = {
             'loss': loss,
             **{name: term.mean() for name, term in found.items()},
             'learning_rate': rate(state.step),
-            'gradient_norm': optax.tree.norm(gradients),
+            'gradient_norm': norm,
+            **(group_norms(gradients, layers) if norms else {}),
             **_sum(count_pairs(batch), axis),
             'tokens': _sum(batch['mask'].astype(jnp.float32).sum(), axis),
+            'skipped': 1 - sound.astype(jnp.float32),
         }
-        return dataclasses.replace(state, step=state.step + 1, params=params, moments=moments, average=average), metrics
+        return dataclasses.replace(state, step=state.step + 1, **kept), metrics
 
     return step
+
+
+def is_sound(loss: jax.Array, norm: jax.Array, before: jax.Array | None, spike: float) -> jax.Array:
+    """Whether a step's loss and gradient norm are finite, and the loss is no spike among those `before` [WINDOW] (None: unwatched).
+
+    A spike lies more than `spike` standard deviations above the median of a full window.
+    """
+    sound = jnp.isfinite(loss) & jnp.isfinite(norm)
+    if before is None:
+        return sound
+    # NaN, of a window that is not full, makes the comparison false.
+    return sound & ~(loss > jnp.median(before) + spike * jnp.std(before))
+
+
+def group_norms(gradients: Any, layers: Layout) -> Metrics:
+    """The gradient's norm in each part of the model: 'gradient_norm/embeddings', …/layer_0, …/pooler and one for each head.
+
+    A block that layers share counts for the first of them.
+    """
+    squares: dict[str, jax.Array] = {}
+    for keys, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        path = paths.join(keys)
+        place = paths.stack_of(path)
+        if place is None:
+            name = 'embeddings' if paths.is_embedding(path) else paths.top(path).removeprefix('encoder/')
+            squares[name] = squares.get(name, jnp.zeros(())) + jnp.square(gradient).sum()
+            continue
+        for group, square in enumerate(jnp.square(gradient).sum(tuple(range(1, gradient.ndim)))):
+            name = f'layer_{[pair[place] for pair in layers].index(group)}'
+            squares[name] = squares.get(name, jnp.zeros(())) + square
+    return {f'gradient_norm/{name}': jnp.sqrt(square) for name, square in squares.items()}
 
 
 def make_objective(student: Model, teacher: Model | None, losses: Losses) -> Callable[..., tuple[jax.Array, dict[str, Term]]]:

@@ -69,7 +69,7 @@ def _validate_run(x: Experiment) -> None:
     for field in ('batch', 'accumulate', 'log_every', 'keep'):
         if getattr(run, field) < 1:
             raise UserError(f'run.{field}={getattr(run, field)} must be at least 1')
-    for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every'):
+    for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every', 'max_skipped', 'spike'):
         if getattr(run, field) < 0:
             raise UserError(f'run.{field}={getattr(run, field)} must not be negative')
     choose('way to use devices (run.parallel)', run.parallel, PARALLEL)

@@ -384,6 +384,12 @@ def walk(
         state, frozen, metrics = plan.put_state(beginning), plan.put_state(master), {}
         for number in range(STEPS):
             state, metrics = step(state, frozen, plan.put_batch(make_batch(seed=number)))
+            if not number:  # a row of one device makes the loss NaN: all of them leave the step out
+                batch = make_batch(seed=STEPS)
+                batch['masked_weights'][5] = np.nan
+                before = jax.device_get(state.params)
+                state, metrics = step(state, frozen, plan.put_batch(batch))
+                assert float(metrics['skipped']) == 1 and furthest(before, state.params) == 0
         return jax.device_get(state.params), {name: float(term.mean()) for name, term in metrics.items()}
 
     return walk

@@ -75,7 +75,7 @@ def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor 
 
 def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State, list[str]]:
     """The State of step 0, and log lines on where its parameters come from."""
-    state = train.initial_state(model, x.optimizer, x.seed)
+    state = train.initial_state(model, x.optimizer, x.seed, x.run.spike)
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     predicted = costs.summarize_parameters(x.model, model.heads)['total']
     if size != predicted:

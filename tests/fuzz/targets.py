@@ -1,0 +1,375 @@
+"""TARGETS: every parser of files from elsewhere, with small valid files to begin with, and how it is asked to read them."""
+
+import functools
+import io
+import json
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokenizers import models
+
+from research.errors import UserError
+from tests.fuzz.mutations import Files
+
+REFERENCES = Path(__file__).parents[1] / 'interchange' / 'references'
+PIECES = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'the', 'old', 'sailor', '##s', 'a', '.', 'é', '名')
+STORY = 'The old sailor carried seven coins.\nA quiet teacher followed her.\n\nThe king forgot the letter.\nIt rained.\n\n' * 3
+
+
+class Target(NamedTuple):
+    """A parser: the files that it reads when they are valid, and how it reads a folder of them, changed or not."""
+
+    files: Callable[[], Files]
+    read: Callable[[Path], object]
+
+
+def dump(value: Any) -> bytes:
+    """A value as JSON."""
+    return json.dumps(value).encode()
+
+
+# ---- Hugging Face folders -------------------------------------------------------------------------------------------------------
+
+
+def reference(name: str) -> Files:
+    """The files of a Hugging Face folder of the references, with a vocabulary."""
+    folder = REFERENCES / name
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in ('.json', '.safetensors', '.bin')}
+    return files | {'vocab.txt': '\n'.join(PIECES).encode()}
+
+
+def read_folder(folder: Path) -> object:
+    """Opens a model as `import`, `predict` and a run's start do."""
+    from research.interchange.reading import open_folder
+
+    return open_folder(folder, 'model')
+
+
+def split_safetensors(name: str) -> Files:
+    """A folder whose model.safetensors is taken apart: the JSON header, and the numbers."""
+    files = reference(name)
+    content = files.pop('model.safetensors')
+    (size,) = struct.unpack_from('<Q', content)
+    return files | {'header.json': content[8 : 8 + size], 'numbers': content[8 + size :]}
+
+
+def read_split_safetensors(folder: Path) -> object:
+    """Joins a model.safetensors that was taken apart, and opens the folder."""
+    header = read_bytes(folder / 'header.json')
+    (folder / 'model.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + read_bytes(folder / 'numbers'))
+    return read_folder(folder)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; nothing if it is not there."""
+    return path.read_bytes() if path.exists() else b''
+
+
+def split_zip(name: str) -> Files:
+    """A folder whose pytorch_model.bin is taken apart into its entries."""
+    files = reference(name)
+    with zipfile.ZipFile(io.BytesIO(files.pop('pytorch_model.bin'))) as archive:
+        return files | {entry.filename.replace('/', '|'): archive.read(entry) for entry in archive.infolist()}
+
+
+def read_split_zip(folder: Path) -> object:
+    """Joins a pytorch_model.bin that was taken apart, and opens the folder."""
+    with zipfile.ZipFile(folder / 'pytorch_model.bin', 'w') as archive:
+        for path in sorted(folder.glob('*|*')):
+            archive.writestr(path.name.replace('|', '/'), path.read_bytes())
+    return read_folder(folder)
+
+
+# ---- Tokenizers -----------------------------------------------------------------------------------------------------------------
+
+
+def vocabulary_folder() -> Files:
+    """A vocab.txt with the files that may lie beside it."""
+    config = {'do_lower_case': True, 'strip_accents': None, 'tokenizer_class': 'BertTokenizer', 'model_max_length': 512}
+    return {
+        'vocab.txt': '\n'.join(PIECES).encode(),
+        'tokenizer_config.json': dump(config),
+        'added_tokens.json': dump({'[E1]': 13}),
+        'special_tokens_map.json': dump({'unk_token': '[UNK]', 'mask_token': {'content': '[MASK]', 'lstrip': True}}),
+        'config.json': dump({'model_type': 'bert', 'vocab_size': 14}),
+    }
+
+
+def tokenizer_json(model: Any, albert: bool = False) -> Files:
+    """A tokenizer.json of our own."""
+    from research.data import tokenizers
+
+    return {'tokenizer.json': (tokenizers.as_albert if albert else tokenizers.as_bert)(model, True).to_str().encode()}
+
+
+def wordpiece() -> Files:
+    """A tokenizer.json of BERT's kind."""
+    return tokenizer_json(models.WordPiece({piece: id for id, piece in enumerate(PIECES)}, unk_token='[UNK]'))
+
+
+def unigram() -> Files:
+    """A tokenizer.json of ALBERT's kind."""
+    pieces = [
+        ('<pad>', 0.0),
+        ('<unk>', 0.0),
+        ('[CLS]', 0.0),
+        ('[SEP]', 0.0),
+        ('[MASK]', 0.0),
+        ('▁', -2.0),
+        ('▁the', -3.0),
+        ('a', -4.0),
+    ]
+    return tokenizer_json(models.Unigram(pieces, unk_id=1, byte_fallback=False), albert=True)
+
+
+def sentencepiece() -> Files:
+    """A spiece.model: a message of protocol buffers."""
+
+    def field(number: int, value: Any) -> bytes:
+        if isinstance(value, bytes):
+            return bytes([number << 3 | 2, len(value)]) + value
+        return bytes([number << 3 | 5]) + struct.pack('<f', value) if isinstance(value, float) else bytes([number << 3, value])
+
+    pieces = [('<pad>', 0.0, 3), ('<unk>', 0.0, 2), ('[CLS]', 0.0, 3), ('[SEP]', 0.0, 3), ('[MASK]', 0.0, 4), ('▁the', -2.0, 1)]
+    content = b''.join(field(1, field(1, piece.encode()) + field(2, score) + field(3, kind)) for piece, score, kind in pieces)
+    rest = field(2, field(3, 1) + bytes([40 << 3 & 127 | 128, 40 >> 4, 1])) + field(3, field(1, b'nmt_nfkc') + field(2, b''))
+    return {'spiece.model': content + rest, 'tokenizer_config.json': dump({'do_lower_case': True, 'keep_accents': False})}
+
+
+def read_tokenizer(folder: Path) -> object:
+    """Reads a tokenizer, its pieces and a text."""
+    from research.data.tokenizers import vocabulary_of
+    from research.interchange.folder_tokenizer import read_tokenizer
+
+    tokenizer = read_tokenizer(folder)
+    if tokenizer is None:
+        return None
+    return vocabulary_of(tokenizer), tokenizer.encode('The old sailors, é 名 [MASK] 😀\u200d').ids
+
+
+# ---- Tasks and texts ------------------------------------------------------------------------------------------------------------
+
+
+def read_task(name: str, file: str, folder: Path) -> object:
+    """The examples of a task whose train split is in `file`."""
+    from research.data import tasks
+    from research.data.settings import Data
+
+    if name == 'custom':
+        data = Data(task=name, train=str(folder / file), dev=str(folder / file), label='label')
+    else:
+        data = Data(task=name, folder=str(folder))
+    return [list(split) for split in tasks.examples(data, str(folder / 'cache')).values()]
+
+
+def table(separator: str) -> bytes:
+    """A small table of a task."""
+    rows = [('sentence', 'label'), *((f'the "old" sailor {n}', 'ab'[n % 2]) for n in range(6))]
+    return '\n'.join(separator.join(row) for row in rows).encode()
+
+
+def lines_of_a_task() -> Files:
+    """JSON lines of a task."""
+    rows = [{'sentence': f'the old sailor {n}', 'label': 'ab'[n % 2]} for n in range(6)]
+    return {'train.jsonl': '\n'.join(json.dumps(row) for row in rows).encode()}
+
+
+def squad(version: str) -> Files:
+    """A file of SQuAD's for both splits."""
+    answer = {'text': 'sailor', 'answer_start': 8}
+    questions: list[dict[str, Any]] = [
+        {'id': f'q{n}', 'question': 'Who?', 'answers': [answer], 'is_impossible': False} for n in range(2)
+    ]
+    questions[1] |= {'is_impossible': True, 'answers': []} if version == '2.0' else {}
+    content = {'version': version, 'data': [{'title': 'a', 'paragraphs': [{'context': 'The old sailor left.', 'qas': questions}]}]}
+    return {f'{split}-v{version}.json': dump(content) for split in ('train', 'dev')}
+
+
+def race() -> Files:
+    """A passage of RACE's for each split."""
+    passage = {'article': 'A b.', 'questions': ['Who?'], 'options': [['a', 'b', 'c', 'd']], 'answers': ['A'], 'id': 'high1.txt'}
+    return {f'{split}_{part}.jsonl': dump(passage) for split in ('train', 'dev', 'test') for part in ('middle', 'high')}
+
+
+def read_texts(source: str, folder: Path) -> object:
+    """The documents of a source of texts."""
+    from research.data import sources
+
+    return list(sources.documents(source.format(folder=folder)))
+
+
+def tfds() -> Files:
+    """The descriptions in a folder of TensorFlow Datasets."""
+    package = 'tensorflow_datasets.core.features'
+    feature = {'pythonClassName': f'{package}.text_feature.Text', 'text': {}}
+    features = {'pythonClassName': f'{package}.features_dict.FeaturesDict', 'featuresDict': {'features': {'text': feature}}}
+    template = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
+    shards = [{'name': 'train', 'shardLengths': ['1'], 'numBytes': '9', 'filepathTemplate': template}]
+    info = {'name': 'mine', 'version': '1.0.0', 'fileFormat': 'array_record', 'splits': shards}
+    return {
+        'features.json': dump(features),
+        'dataset_info.json': dump(info),
+        'mine-train.array_record-00000-of-00001': b'\x00' * 64,
+    }
+
+
+# ---- Our own folders ------------------------------------------------------------------------------------------------------------
+
+
+def experiment() -> Any:
+    """An experiment as JSON values."""
+    from research.experiment import Experiment
+    from research.wire import to_wire
+
+    return json.loads(json.dumps(to_wire(Experiment()).to_dict()))
+
+
+def read_experiment(folder: Path) -> object:
+    """Reads, validates and sizes the experiment of a run folder, as --dry does."""
+    from research import costs, validation
+    from research.runs.definition import read_definition
+
+    x = read_definition(folder)
+    validation.validate(x)
+    return costs.summarize_parameters(x.model, ())
+
+
+def study() -> Files:
+    """A study of two runs, one of them done, with all that a report reads."""
+    from research.experiment import Experiment
+    from research.study.columns import Column
+    from research.study.ledger import make_definition
+    from research.study.study import Claim, Row, Study, Table
+
+    rows = (Row('one', {'run': ('a',)}), Row('two', {'run': ('b',)}))
+    columns = (Column('loss', 'run', 'metrics:dev/mlm'),)
+    study = Study(
+        'mine',
+        {'a': Experiment(), 'b': Experiment(seed=1)},
+        Table('T', rows, columns),
+        'note',
+        (Claim('c', ('a', 'metrics:dev/mlm'), ('b', 'metrics:dev/mlm')),),
+    )
+    result = {
+        'name': 'a', 'steps': 2, 'metrics': {'dev/mlm': 2.5}, 'selected': None, 'flops_per_token': 1.0, 'flops_per_step': 2.0,
+        'parameters': {'total': 3, 'encoder': 2, 'encoder_without_pooler': 1, 'modules': {'mlm': 1}}, 'checkpoint_bytes': 4,
+        'train_seconds': 1.0, 'wall_seconds': 2.0, 'tokens_per_second': 3.0, 'peak_memory_bytes': 5, 'latency_seconds': 0.1,
+        'smoothness': {'l2': [1.0], 'degrees': [2.0]}, 'unigram_entropy': 3.0, 'labels': None, 'baseline': None, 'reported': None,
+        'score': None, 'collapsed': None,
+    }  # fmt: skip
+    line = {'step': 1, 'wall': 1.0, 'seconds': 1.0, 'train/loss': 3.0, 'dev/mlm': 2.5}
+    environment = {
+        'commit': None, 'uncommitted_changes': None, 'command': ['launch.py'], 'python': '3.11', 'machine': 'Linux', 'versions': {},
+        'devices': {'platform': 'cpu', 'kind': 'cpu', 'count': 1, 'processes': 1}, 'cores': 2, 'data': {'fingerprint': 'a'},
+        'steps': 2,
+    }  # fmt: skip
+    failure = {'reason': 'why', 'attempts': 1, 'again': False, 'traceback': ''}
+    return {
+        'study.json': dump(make_definition(study)),
+        'a|result.json': dump(result),
+        'a|metrics.jsonl': dump(line) + b'\n' + dump({**line, 'step': 2}) + b'\n',
+        'a|environment.json': dump(environment),
+        'a|experiment.json': dump(experiment()),
+        'b|failure.json': dump(failure),
+    }
+
+
+def read_study(folder: Path) -> object:
+    """Shows the states of a study and writes its report."""
+    from research.study import __main__ as command
+
+    for path in folder.glob('*|*'):
+        target = folder / path.name.replace('|', '/')
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    command.perform(['status', str(folder)])
+    return command.perform(['report', str(folder)])
+
+
+def command_lines() -> Files:
+    """Changes of a config as a command line gives them, one a line."""
+    lines = (
+        'model.layers=3',
+        'model.table=((0, 1), (1, 0))',
+        'data.labels=a,b',
+        'optimizer.lr=1e-3',
+        'data.source=text:a.txt',
+        'seed=1',
+    )
+    return {'changes': '\n'.join(lines).encode()}
+
+
+def read_command_lines(folder: Path) -> object:
+    """Parses each change and validates what becomes of the experiment."""
+    from research import validation
+    from research.experiment import Experiment
+    from research.wire import override
+
+    x = Experiment()
+    for line in read_bytes(folder / 'changes').decode(errors='surrogateescape').splitlines():
+        name, _, text = line.partition('=')
+        x = override(x, {name: text})
+    return validation.validate(x)
+
+
+def lines_of_predict() -> Files:
+    """A model, and lines for it."""
+    lines = ({'text': 'the [MASK] sailor', 'pair': 'a'}, {'text': 'the old sailor'})
+    return {'in.jsonl': '\n'.join(json.dumps(line) for line in lines).encode(), **reference('BertPretraining')}
+
+
+def read_lines_of_predict(folder: Path) -> None:
+    """Predicts, and reads what that wrote."""
+    from research.predict import __main__ as command
+
+    command.main([str(folder), '--kind=embed', f'--input={folder / "in.jsonl"}', f'--output={folder / "out.jsonl"}'])
+    if (folder / 'out.jsonl').exists():
+        for line in (folder / 'out.jsonl').read_text().splitlines():
+            json.loads(line, parse_constant=refuse_constant)
+
+
+def refuse_constant(name: str) -> None:
+    """Raises ValueError: NaN and Infinity are no JSON."""
+    raise ValueError(f'{name} is no JSON')
+
+
+TARGETS = {
+    'safetensors': Target(functools.partial(reference, 'BertLabel'), read_folder),
+    'safetensors-header': Target(functools.partial(split_safetensors, 'AlbertPretraining'), read_split_safetensors),
+    'bin': Target(functools.partial(reference, 'BertBin'), read_folder),
+    'bin-entries': Target(functools.partial(split_zip, 'BertBin'), read_split_zip),
+    'bin-legacy': Target(functools.partial(reference, 'BertLegacyBin'), read_folder),
+    'vocabulary': Target(vocabulary_folder, read_tokenizer),
+    'wordpiece': Target(wordpiece, read_tokenizer),
+    'unigram': Target(unigram, read_tokenizer),
+    'sentencepiece': Target(sentencepiece, read_tokenizer),
+    'tsv': Target(lambda: {'train.tsv': table('\t')}, functools.partial(read_task, 'custom', 'train.tsv')),
+    'csv': Target(lambda: {'train.csv': table(',')}, functools.partial(read_task, 'custom', 'train.csv')),
+    'jsonl': Target(lines_of_a_task, functools.partial(read_task, 'custom', 'train.jsonl')),
+    'squad': Target(functools.partial(squad, '1.1'), functools.partial(read_task, 'squad', '')),
+    'squad2': Target(functools.partial(squad, '2.0'), functools.partial(read_task, 'squad2', '')),
+    'race': Target(race, functools.partial(read_task, 'race', '')),
+    'text': Target(lambda: {'a.txt': STORY.encode()}, functools.partial(read_texts, 'text:{folder}/a.txt')),
+    'jsonl-texts': Target(
+        lambda: {'a.jsonl': dump({'text': STORY}) + b'\n'}, functools.partial(read_texts, 'jsonl:{folder}/a.jsonl')
+    ),
+    'tfds': Target(tfds, lambda folder: read_texts(f'tfds:{folder}', folder)),
+    'experiment': Target(lambda: {'experiment.json': dump(experiment())}, read_experiment),
+    'study': Target(study, read_study),
+    'command-line': Target(command_lines, read_command_lines),
+    'predict': Target(lines_of_predict, read_lines_of_predict),
+}
+
+
+def attempt(target: Target, folder: Path, files: Files) -> str:
+    """Lets the parser read the files: '' after success, else its one clear line. Any other error is raised: it was found."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    try:
+        target.read(folder)
+    except UserError as error:
+        return str(error)
+    return ''

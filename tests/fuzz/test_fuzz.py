@@ -1,0 +1,30 @@
+"""Parsers and files from strangers: what was found stays mended, and a minute of search finds nothing new."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.__main__ import FOUND, fuzz_apart, recall
+from tests.fuzz.targets import TARGETS, attempt
+
+KEPT = sorted(FOUND.glob('*/*.json'))
+
+
+@pytest.mark.parametrize('name', TARGETS)
+def test_valid_files_are_read(name: str, tmp_path: Path) -> None:
+    problem = attempt(TARGETS[name], tmp_path, TARGETS[name].files())
+    assert not problem or (name == 'tfds' and 'Traceback' not in problem), problem
+
+
+@pytest.mark.parametrize('path', KEPT, ids=lambda path: f'{path.parent.name}-{path.stem}')
+def test_what_was_found_stays_mended(path: Path, tmp_path: Path) -> None:
+    problem = attempt(TARGETS[path.parent.name], tmp_path, recall(path))
+    assert '\n' not in problem and len(problem) < 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', TARGETS)
+def test_a_minute_finds_nothing(name: str) -> None:
+    problem = fuzz_apart(name, 60, random.SystemRandom().randrange(10**9))
+    assert not problem, problem
