@@ -15,10 +15,16 @@ ifeq ($(REQUIREMENTS_$(ACCELERATOR)),)
 $(error ACCELERATOR=$(ACCELERATOR) is not one of cpu, cuda, tpu)
 endif
 
-.PHONY: quickstart test test-newest slow slurm lint parity
+# LOCKED=1: exactly the versions of requirements.lock, each file compared with its hash. They are those of a CPU.
+LOCKED :=
+ifneq ($(and $(LOCKED),$(filter-out cpu,$(ACCELERATOR))),)
+$(error LOCKED=1 is for ACCELERATOR=cpu; requirements.lock has no packages of $(ACCELERATOR))
+endif
+
+.PHONY: quickstart test test-newest slow slurm lint parity lock locked audit sbom release
 
 # Two runs at once on a CPU; else one on each GPU, and one on a TPU, which serves one process.
-quickstart: $(BIN)/.run-$(ACCELERATOR)
+quickstart: $(if $(LOCKED),locked,$(BIN)/.run-$(ACCELERATOR))
 	$(BIN)/python launch.py --config=experiments/quickstart.py $(if $(filter cpu,$(ACCELERATOR)),--jobs=2)
 
 test: $(BIN)/.dev
@@ -50,6 +56,31 @@ lint: $(BIN)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+
+# All that requirements.txt brings, for every Python from 3.11 on, with hashes. Versions that still fit stay; UPGRADE=1 takes the newest.
+lock: $(BIN)/.dev
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock' \
+		$(if $(UPGRADE),--upgrade) requirements.txt --output-file requirements.lock
+
+locked: requirements.lock | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+
+# Known vulnerabilities of what is locked. Statuses of .ci/audit.py: 0, none; 1, some that are not explained; 3, nobody could be asked.
+audit: $(BIN)/.dev
+	$(BIN)/python .ci/audit.py
+
+# A CycloneDX bill of materials of this version and requirements.lock. cyclonedx-py knows no version that is read from a module.
+sbom: $(BIN)/.dev
+	mkdir -p dist
+	version=$$($(BIN)/python -c 'from research.version import VERSION; print(VERSION)') && \
+	sed "s/^dynamic = .*/version = '$$version'/" pyproject.toml > dist/pyproject.toml
+	$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject dist/pyproject.toml --output-reproducible --of JSON \
+		--output-file dist/sbom.json requirements.lock
+	rm dist/pyproject.toml
+
+release: sbom
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	cp requirements.lock dist
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=…")'

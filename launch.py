@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from research.command import parse_changes, run_command
+from research.command import DEBUG_HELP, parse_changes, run_command
 from research.errors import UserError
 from research.escape import hide_secrets
 from research.study.execution.settings import Cluster, Execution, validate_execution
@@ -33,6 +33,7 @@ flags.DEFINE_bool('list', False, 'print the runs, their overrides, parameters, F
 flags.DEFINE_string(
     'only', '', 'run only the runs of a study that match a glob (several: separated by commas), and what they start from'
 )
+flags.DEFINE_bool('debug', False, DEBUG_HELP)
 flags.DEFINE_string('executor', 'local', 'who runs a study: local, this machine; slurm, a cluster')
 flags.DEFINE_integer('jobs', 0, 'runs of a study at once; 0 = one a device here, or as many as the cluster lets')
 flags.DEFINE_integer('retries', 1, 'how often a run of a study that crashed is tried again')
@@ -46,7 +47,7 @@ flags.DEFINE_string('account', '', "Slurm's account")
 flags.DEFINE_string('qos', '', "Slurm's quality of service")
 flags.DEFINE_string('constraint', '', 'features that a node must have')
 flags.DEFINE_multi_string('sbatch', [], "any other option of sbatch, as 'option=value'; may be repeated")
-OURS = ['config', 'workdir', 'sweep', 'dry', 'list', 'only', 'executor', 'jobs', 'retries']
+OURS = ['config', 'workdir', 'sweep', 'dry', 'list', 'only', 'executor', 'jobs', 'retries', 'debug']
 CLUSTER = ['partition', 'time', 'gpus', 'nodes', 'cpus', 'memory', 'account', 'qos', 'constraint', 'sbatch']
 
 

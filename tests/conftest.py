@@ -27,11 +27,14 @@ from research.models.architecture import Architecture
 from research.runs import run as runs
 from research.study import config_files
 from research.wire import from_wire, override
+from tests import reached
 from tests.squeezing import squeeze
 
 ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get('RESEARCH_DATA', ROOT.parent / 'shared' / 'data'))
 DEVICES = 8
 
+reached.record()
 parallel.simulate_devices(DEVICES)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
@@ -44,6 +47,41 @@ OBJECTS = ('the broken clock', 'a letter from Paris', 'seven silver coins', 'the
 ENDS = ('before breakfast', 'without a word', 'in the garden', 'at the end of winter', 'because of the rain')
 
 
+# ---- The law that every error text is reached by a test: see reached.py ----------------------------------------------------------
+
+
+def is_whole(config: pytest.Config) -> bool:
+    """Whether all fast tests are asked for: no path, no -k, -m, --deselect or --ignore of the user's."""
+    option = config.option
+    asked = (option.keyword, option.deselect, option.ignore, option.ignore_glob, option.collectonly)
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and option.markexpr == 'not slow' and not any(asked)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Takes in what a worker of xdist reached."""
+    reached.reached |= {tuple(each) for each in node.workeroutput.get('reached', ())} if error is None else set()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands over what it reached. All tests together fail if they pass and an error text was never made."""
+    config = session.config
+    if (output := vars(config).get('workeroutput')) is not None:
+        output['reached'] = sorted(reached.reached)
+    elif is_whole(config) and SHARED.is_dir() and session.exitstatus == pytest.ExitCode.OK and reached.missed():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Lists the error texts that no test reached."""
+    left = reached.missed() if is_whole(config) else []
+    if left:
+        without = '' if SHARED.is_dir() else ' (this fails nothing: tests that read the shared data were skipped)'
+        terminalreporter.section(f'errors of users that no test reaches{without}')
+        for site in left:
+            terminalreporter.write_line(f'{site.file}:{site.first}: {site.text}')
+
+
 @pytest.fixture(scope='session')
 def root() -> Path:
     """The repository."""
@@ -53,10 +91,9 @@ def root() -> Path:
 @pytest.fixture(scope='session')
 def shared_data() -> Path:
     """The folder of shared data: RESEARCH_DATA, or shared/data beside the repository."""
-    folder = Path(os.environ.get('RESEARCH_DATA', ROOT.parent / 'shared' / 'data'))
-    if not folder.is_dir():
-        pytest.skip(f'no shared data in {folder}; RESEARCH_DATA names another folder')
-    return folder
+    if not SHARED.is_dir():
+        pytest.skip(f'no shared data in {SHARED}; RESEARCH_DATA names another folder')
+    return SHARED
 
 
 @pytest.fixture(scope='session')

@@ -149,9 +149,9 @@ def test_a_command_works_from_any_folder(command: str, installed: Path, tmp_path
     assert ended.stdout.strip()
 
 
-def make(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What make would do, in an environment that is not there yet."""
-    command = ['make', '--no-print-directory', '--dry-run', 'VENV=.venv-none', *arguments]
+def make(root: Path, *arguments: str, dry: bool = True) -> subprocess.CompletedProcess[str]:
+    """What make would do, or does, by default in an environment that is not there yet."""
+    command = ['make', '--no-print-directory', *(['--dry-run', 'VENV=.venv-none'] if dry else []), *arguments]
     clean = {name: value for name, value in os.environ.items() if not name.startswith('MAKE') and name != 'MFLAGS'}
     return subprocess.run(command, cwd=root, env=clean, capture_output=True, text=True, check=False)
 
