@@ -33,16 +33,17 @@ def read_text(path: Path, label: str = '', size: int = SIZE) -> str:
         raise UserError(f'{label} is not UTF-8 (byte {error.start}): convert it with iconv') from None
 
 
-def parse_json(text: str, label: str) -> Any:
+def parse_json(text: str, label: str, lenient: bool = False) -> Any:
     """The JSON value in `text`, with or without a byte-order mark.
 
     Raises UserError, whose message begins with `label`, for anything else: also for NaN, for numbers and nesting that no float
-    and no recursion can hold, and for halves of a surrogate pair, which no file can hold.
+    and no recursion can hold, and for halves of a surrogate pair, which no file can hold. `lenient` lets NaN, infinity and these
+    halves pass: for records whose reader validates the fields that it uses, and uses few.
     """
     try:
-        value = json.loads(text.removeprefix('\ufeff'), parse_constant=_refuse_constant)
-        _validate_tree(value)
-        if '\\ud' in text or '\\uD' in text:
+        value = json.loads(text.removeprefix('\ufeff'), parse_constant=None if lenient else _refuse_constant)
+        _validate_tree(value, lenient)
+        if not lenient and ('\\ud' in text or '\\uD' in text):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise UserError(f'{label} is not JSON that can be read: it nests deeper than {DEPTH}') from None
@@ -70,15 +71,18 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f'{name} is no number')
 
 
-def _validate_tree(value: Any) -> None:
-    """Raises ValueError or RecursionError if a JSON value nests too deep or holds a number that no float can hold."""
+def _validate_tree(value: Any, lenient: bool) -> None:
+    """Raises ValueError or RecursionError if a JSON value nests too deep or holds a number that no float can hold.
+
+    `lenient` lets infinity pass.
+    """
     level = [value]
     for _ in range(DEPTH + 1):
         below: list[Any] = []
         for each in level:
             if type(each) is int and each.bit_length() > BITS:
                 raise ValueError('a number is too long')
-            if type(each) is float and each in (float('inf'), float('-inf')):
+            if not lenient and type(each) is float and each in (float('inf'), float('-inf')):
                 raise ValueError('a number is too large')
             if type(each) is dict:
                 below += each.values()

@@ -74,7 +74,7 @@ def read(data: Data, cache: str, tokenizer: Tokenizer, pieces: Vocabulary) -> tu
     encoder = Encoder(data, tasks.task(data), tasks.classes(data), tokenizer, pieces)
     found = tasks.examples(data, cache)
     members, selects, how = tasks.selection(data, found)
-    notices = compare_sizes(data.task, encoder.task, found)
+    notices = encoder.task.notices(data) + compare_sizes(data.task, encoder.task, found)
     splits, content = {}, hashlib.sha256()
     for split, each in members.items():
         splits[split], more = ENCODERS[encoder.task.kind](each, encoder, split == 'train')
