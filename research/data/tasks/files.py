@@ -126,6 +126,14 @@ def text(record: Mapping[str, Any], column: str, where: str, setting: str = '') 
     return found
 
 
+def identifier(record: Mapping[str, Any], where: str) -> str:
+    """The id of a record. Raises UserError unless it is a text or a whole number; KeyError if there is none."""
+    found = record['id']
+    if not isinstance(found, str | int) or isinstance(found, bool):
+        raise UserError(f'{where}: an id must be a text or a whole number, not {found!r:.40}')
+    return str(found)
+
+
 def number(given: Any, column: str, where: str, low: float, high: float) -> float:
     """The number in a column. Raises UserError unless it lies in [low, high]."""
     try:
