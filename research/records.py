@@ -160,8 +160,10 @@ def parse_record(kind: Any, value: Any) -> Any:
     inner = typing.get_args(kind)
     if type(None) in inner:
         return None if value is None else parse_record(inner[0], value)
-    if typing.get_origin(kind) is collections.abc.Mapping and isinstance(value, dict):
+    if typing.get_origin(kind) in (collections.abc.Mapping, dict) and isinstance(value, dict):
         return {name: parse_record(inner[1], each) for name, each in value.items()}
+    if typing.get_origin(kind) is list and isinstance(value, list):
+        return [parse_record(inner[0], each) for each in value]
     if typing.get_origin(kind) is tuple and isinstance(value, list):
         return tuple(parse_record(inner[0], each) for each in value)
     if kind is not Any and type(value) is not kind and not (kind is float and type(value) is int):

@@ -52,6 +52,19 @@ def documents(source: str, data: Data | None = None, cache: str = Machine.cache)
     return itertools.chain([first], present)
 
 
+def explain_single_document(source: str, data: Data) -> UserError:
+    """The error for a source of one document, of which a part is to be held out."""
+    hints = {
+        'blank_lines': 'separate its documents by blank lines',
+        'files': 'give several files, or data.documents=blank_lines if blank lines separate documents',
+    }
+    separate = f'{hints[data.documents]}, or ' if source.partition(':')[0] == 'text' else ''
+    return UserError(
+        f"'{source}' holds one document, which cannot be trained on and held out as well: {separate}"
+        'give --config.data.held_out=0 to train on all of it, without evaluation'
+    )
+
+
 def stamp(source: str, data: Data) -> Any:
     """What a source's text depends on (names, sizes and times of files, or versions of packages), without reading it."""
     row, argument = parse(source)
