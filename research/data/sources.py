@@ -11,7 +11,7 @@ from typing import Any
 from research.data import builders, cleaners, docstrings
 from research.data.json_lines import parse_line, string
 from research.data.settings import Data
-from research.data.text_files import lines_and_bytes, refuse_long
+from research.data.text_files import LONGEST, lines_and_bytes, refuse_long
 from research.errors import UserError, choose, nearest
 from research.machine import Machine
 
@@ -136,7 +136,7 @@ def json_lines(pattern: str, data: Data, cache: str) -> Iterator[Found]:
     """One document a JSON line, in `data.field`, its paragraphs separated by newlines."""
     del cache
     for path, before, total in measure_files(pattern):
-        for number, line, position in lines_and_bytes(path):
+        for number, line, position in lines_and_bytes(path, 2 * LONGEST):
             if line.strip():
                 document = string(parse_line(line, path, number), data.field, f"'{path}' line {number}", 'data.field')
                 refuse_long(len(document), f"'{path}' line {number}: the document")

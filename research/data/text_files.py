@@ -45,8 +45,8 @@ def lines_and_bytes(path: Path, longest: int = 0) -> Iterator[tuple[int, str, in
             if compressed and not os.fstat(raw.fileno()).st_size:
                 raise EOFError('it has no bytes')
             file = stack.enter_context(COMPRESSED[path.suffix](raw)) if compressed else raw
-            for number, line in enumerate(split_lines(file, 4 * longest), 1):  # a character has four bytes at most
-                if len(line) > 4 * longest:
+            for number, line in enumerate(split_lines(file, longest), 1):
+                if is_longer(line, longest):
                     raise UserError(f"'{path}' line {number} has more than {longest:,} characters, which are held at once: cut it")
                 if number == 1 and line.count(0) * 3 > len(line):
                     raise UserError(f"'{path}' is not UTF-8: it holds as many zeros as UTF-16 does; {conversion(path, line)}")
@@ -69,33 +69,47 @@ def lines_and_bytes(path: Path, longest: int = 0) -> Iterator[tuple[int, str, in
 def split_lines(file: IO[bytes], longest: int) -> Iterator[bytes]:
     """The lines of a file with their ends, which are newlines; carriage returns in a file that begins without any newline.
 
-    The last line is cut after `longest` bytes and one or more, if it has as many.
+    One of more than `longest` characters is the last, and is cut after some more.
     """
-    line = file.readline(min(BEGIN, longest + 2))
+    line = file.readline(BEGIN)
     if b'\n' not in line and b'\r' in line:
         yield from split_at_returns(file, line, longest)
         return
-    if len(line) == BEGIN and not line.endswith(b'\n'):
-        line += file.readline(longest + 2 - BEGIN)
     while line:
+        parts = [line]
+        size = count_characters(line) if len(line) == BEGIN else 0
+        while len(parts[-1]) == BEGIN and not parts[-1].endswith(b'\n') and size <= longest + 2:
+            parts.append(file.readline(BEGIN))
+            size += count_characters(parts[-1])
+        line = b''.join(parts)
         yield line
-        if len(line) > longest:
+        if is_longer(line, longest):
             return
-        line = file.readline(longest + 2)
+        line = file.readline(BEGIN)
 
 
 def split_at_returns(file: IO[bytes], begin: bytes, longest: int) -> Iterator[bytes]:
     """The lines of a file that end in carriage returns, as those of old spreadsheets do; `begin`: what was read of it."""
-    rest = begin
-    while len(rest) <= longest:
-        *whole, rest = rest.split(b'\r')
+    rest, more = b'', begin
+    while more and not is_longer(rest, longest):
+        *whole, rest = (rest + more).split(b'\r')
         yield from (line + b'\r' for line in whole)
         more = file.read(max(BEGIN, len(rest)))
-        if not more:
-            break
-        rest += more
     if rest:
         yield rest
+
+
+def is_longer(line: bytes, longest: int) -> bool:
+    """Whether a line, with its end of up to two, has more than `longest` characters."""
+    return len(line) > longest + 2 and count_characters(line) > longest + 2
+
+
+def count_characters(text: bytes) -> int:
+    """The number of characters of a text in UTF-8: of the bytes that begin one."""
+    return len(text.translate(None, CONTINUATION))
+
+
+CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of a character after its first
 
 
 def conversion(path: Path | str, content: bytes) -> str:
