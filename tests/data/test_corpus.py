@@ -526,3 +526,14 @@ def test_one_document_leads_to_what_can_be_done(tmp_path, cache, held_out):
     data = Data(source=f'jsonl:{json_lines}', held_out=1 - 1e-9)
     with pytest.raises(UserError, match='as well: give --config.data.held_out=0 to train on all of it'):
         tokenizer_of(data, tmp_path, 100)
+
+
+def test_an_array_that_is_none_is_named(story_data, tmp_path, cache):
+    data, tokenizer = story_data, tokenizer_of(story_data, cache, 200)
+    folder = prepare(data, tmp_path, tokenizer).folder
+    (folder / 'counts.npy').write_bytes(b'no array')
+    facts = json.loads((folder / 'facts.json').read_text())
+    facts['sizes']['counts.npy'], facts['checksums']['counts.npy'] = 8, corpus.checksum(folder / 'counts.npy')
+    (folder / 'facts.json').write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=r'cannot be read \(.*\): it is damaged; remove the folder'):
+        prepare(data, tmp_path, tokenizer)

@@ -205,3 +205,11 @@ def test_unlabelled_rows_from_the_wild_are_skipped_and_counted(shared_data: Path
 
 def test_the_readers_know_the_end_of_a_name() -> None:
     assert files.kind_of(Path('a.b.tsv.gz')) == '.tsv' and files.kind_of(Path('a')) == ''
+
+
+def test_two_texts_together_are_bounded_too(tmp_path: Path) -> None:
+    path = tmp_path / 'a.csv'
+    half = 'a' * (RECORD // 2 + 1)
+    path.write_text(f'sentence,other,label\n"{half}\n","{half}",x\nb,c,y\n')
+    with pytest.raises(UserError, match=r"a.csv' line 2: an example has more than 2,097,152 characters: cut its texts"):
+        tasks.examples(settings(path, dev=str(path), pair='other'), '')
