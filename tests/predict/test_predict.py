@@ -208,7 +208,7 @@ def test_a_run_reads_as_much_as_it_was_trained_with(teacher: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ('kind', 'line', 'told'),
     [
-        ('embed', '{"text": "a"', "in.jsonl' line 2 is not JSON .Expecting"),
+        ('embed', '{"text": "a"', "in.jsonl' line 2 is not JSON (Expecting"),
         ('embed', '["a"]', 'in.jsonl\' line 2 is not a JSON object but ["a"]'),
         ('embed', '{"txt": "a"}', "in.jsonl' line 2 has no column 'text'; did you mean 'txt'?; it has txt"),
         ('embed', '{"text": 3}', "in.jsonl' line 2: column 'text' is not a text but 3"),
