@@ -33,18 +33,20 @@ def read_text(path: Path, label: str = '', size: int = SIZE) -> str:
         raise UserError(f'{label} is not UTF-8 (byte {error.start}): convert it with iconv') from None
 
 
-def parse_json(text: str, label: str, unique: bool = False) -> Any:
+def parse_json(text: str, label: str, lenient: bool = False, unique: bool = False) -> Any:
     """The JSON value in `text`, with or without a byte-order mark.
 
     Raises UserError, whose message begins with `label`, for anything else: also for NaN, for numbers and nesting that no float
-    and no recursion can hold, and for halves of a surrogate pair, which no file can hold. unique: also for a name that an object
-    has twice, which another parser may read as the other value.
+    and no recursion can hold, and for halves of a surrogate pair, which no file can hold. `lenient` lets NaN, infinity and these
+    halves pass: for records whose reader validates the fields that it uses, and uses few. `unique` refuses a name that an object
+    has twice, too, which another parser may read as the other value.
     """
     try:
         pairs = _refuse_twice if unique else None
-        value = json.loads(text.removeprefix('\ufeff'), parse_constant=_refuse_constant, object_pairs_hook=pairs)
-        _validate_tree(value)
-        if '\\ud' in text or '\\uD' in text:
+        constant = None if lenient else _refuse_constant
+        value = json.loads(text.removeprefix('\ufeff'), parse_constant=constant, object_pairs_hook=pairs)
+        _validate_tree(value, lenient)
+        if not lenient and ('\\ud' in text or '\\uD' in text):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise UserError(f'{label} is not JSON that can be read: it nests deeper than {DEPTH}') from None
@@ -79,15 +81,18 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _validate_tree(value: Any) -> None:
-    """Raises ValueError or RecursionError if a JSON value nests too deep or holds a number that no float can hold."""
+def _validate_tree(value: Any, lenient: bool) -> None:
+    """Raises ValueError or RecursionError if a JSON value nests too deep or holds a number that no float can hold.
+
+    `lenient` lets infinity pass.
+    """
     level = [value]
     for _ in range(DEPTH + 1):
         below: list[Any] = []
         for each in level:
             if type(each) is int and each.bit_length() > BITS:
                 raise ValueError('a number is too long')
-            if type(each) is float and each in (float('inf'), float('-inf')):
+            if not lenient and type(each) is float and each in (float('inf'), float('-inf')):
                 raise ValueError('a number is too large')
             if type(each) is dict:
                 below += each.values()
@@ -103,13 +108,17 @@ def _validate_tree(value: Any) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`; None if the file is missing, half-written or holds something else."""
+    """The JSON object in `path`; None if the file is missing, half-written or holds something else.
+
+    Earlier versions may have written NaN, which is read as that.
+    """
     if path.is_fifo():  # it would wait for a writer
         return None
     try:
-        return read_object(path)
+        record = parse_json(read_text(path), str(path), lenient=True)
     except (FileNotFoundError, NotADirectoryError, UserError):
         return None
+    return record if isinstance(record, dict) else None
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -130,7 +139,7 @@ def parse_lines(lines: typing.Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """The JSON objects of lines with one on each; other lines, such as one that a power loss filled with zeros, are skipped."""
     for line in lines:
         try:
-            record = parse_json(line.decode(), '')
+            record = parse_json(line.decode(), '', lenient=True)
         except (UnicodeDecodeError, UserError):
             continue
         if isinstance(record, dict):
@@ -167,8 +176,10 @@ def parse_record(kind: Any, value: Any) -> Any:
     inner = typing.get_args(kind)
     if type(None) in inner:
         return None if value is None else parse_record(inner[0], value)
-    if typing.get_origin(kind) is collections.abc.Mapping and isinstance(value, dict):
+    if typing.get_origin(kind) in (collections.abc.Mapping, dict) and isinstance(value, dict):
         return {name: parse_record(inner[1], each) for name, each in value.items()}
+    if typing.get_origin(kind) is list and isinstance(value, list):
+        return [parse_record(inner[0], each) for each in value]
     if typing.get_origin(kind) is tuple and isinstance(value, list):
         return tuple(parse_record(inner[0], each) for each in value)
     if kind is not Any and type(value) is not kind and not (kind is float and type(value) is int):

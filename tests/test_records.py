@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from research.errors import UserError
-from research.records import parse_json, read_json, read_lines, read_object, read_record, read_text, write_record
+from research.records import parse_json, parse_record, read_json, read_lines, read_object, read_record, read_text, write_record
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,18 @@ def test_a_record_is_always_json(tmp_path: Path) -> None:
 def test_a_record_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / 'result.json')
     assert read_record(tmp_path / 'result.json') is None
+
+
+def test_a_lenient_reader_lets_pass_what_python_writes() -> None:
+    found = parse_json('\ufeff{"a": NaN, "b": -Infinity, "c": "\\ud800"}', '', lenient=True)
+    assert found['a'] != found['a'] and found['b'] == float('-inf') and found['c'] == '\ud800'
+    for text in ('[' * 200 + ']' * 200, '9' * 401, '9' * 5000, '{'):
+        with pytest.raises(UserError, match='^the file is not JSON'):
+            parse_json(text, 'the file', lenient=True)
+
+
+def test_records_hold_mappings_and_lists_of_one_type() -> None:
+    assert parse_record(dict[str, list[int]], {'a': [1]}) == {'a': [1]}
+    for value in ({'a': 1}, {'a': ['1']}, [1]):
+        with pytest.raises(ValueError, match='is no'):
+            parse_record(dict[str, list[int]], value)

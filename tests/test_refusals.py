@@ -79,6 +79,7 @@ IMPOSSIBLE = {
     'data.label': 'a\nb',
     'data.score': 'a\nb',
     'data.labels': 'a,b,a',
+    'data.unlabelled': 'ignore',
     'data.dev_share': '1.0',
     'losses.mlm.weight': '-1',
     'losses.nsp.weight': 'nan',

@@ -5,7 +5,8 @@ with the index and the counts; and last `block-N.json`, which marks it as whole.
 the last whole block.
 """
 
-import json
+import dataclasses
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from numpy.typing import NDArray
 
 from research.data.cutting import Cut, shares
-from research.records import write_record
+from research.records import read_as, write_record
 
 SHARD = 2**25  # pieces of a block: 64 MB where ids are uint16
 PARTS: tuple[str, ...] = ('train', 'held_out')
@@ -48,6 +49,17 @@ class Block:
     duplicates: int = 0
     smallest: float = 1.0  # share of a document, which held_out must exceed to hold out one
     pieces: int = 0
+
+
+@dataclass(frozen=True)
+class BlockFacts:
+    """What marks a block as whole: its block-N.json."""
+
+    read: int  # documents
+    duplicates: int
+    smallest: float
+    shards: dict[str, int]  # bytes of each
+    records: dict[str, int]  # sections of each part
 
 
 def find_unseen(seen: Seen, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -136,14 +148,14 @@ def save_block(folder: Path, number: int, block: Block, shards: dict[str, Path])
         arrays[f'{part}.counts'] = block.counts[part]
     arrays |= {'documents.histogram': block.documents_histogram, 'sentences.histogram': block.sentences_histogram}
     np.savez(folder / f'block-{number:05}.npz', hashes=np.concatenate(block.hashes), allow_pickle=False, **arrays)
-    facts = {
-        'read': block.read,
-        'duplicates': block.duplicates,
-        'smallest': block.smallest,
-        'shards': {path.name: path.stat().st_size for path in shards.values()},
-        'records': {part: len(arrays[f'{part}.sentences']) for part in PARTS},
-    }
-    write_record(folder / f'block-{number:05}.json', facts)
+    facts = BlockFacts(
+        read=block.read,
+        duplicates=block.duplicates,
+        smallest=block.smallest,
+        shards={path.name: path.stat().st_size for path in shards.values()},
+        records={part: len(arrays[f'{part}.sentences']) for part in PARTS},
+    )
+    write_record(folder / f'block-{number:05}.json', dataclasses.asdict(facts))
 
 
 def shard_name(part: str, number: int) -> str:
@@ -156,18 +168,17 @@ def sums(values: NDArray[Any], counts: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.add.reduceat(values, np.cumsum(counts) - counts, dtype=np.int64) if len(counts) else np.zeros(0, np.int64)
 
 
-def whole_blocks(folder: Path) -> list[dict[str, Any]]:
+def whole_blocks(folder: Path) -> list[BlockFacts]:
     """The facts of the whole blocks; files of others are removed."""
-    found: list[dict[str, Any]] = []
-    while (folder / f'block-{len(found):05}.json').is_file():
-        facts = json.loads((folder / f'block-{len(found):05}.json').read_text('utf-8'))
-        if any(not (folder / name).is_file() or (folder / name).stat().st_size != size for name, size in facts['shards'].items()):
+    found: list[BlockFacts] = []
+    while (facts := read_as(BlockFacts, folder / f'block-{len(found):05}.json')) is not None:
+        if any(not (folder / name).is_file() or (folder / name).stat().st_size != size for name, size in facts.shards.items()):
             break
-        if not (folder / f'block-{len(found):05}.npz').is_file():
+        if not zipfile.is_zipfile(folder / f'block-{len(found):05}.npz'):  # it is missing, or a power loss cut it short
             break
         found.append(facts)
     kept = {f'block-{number:05}.{suffix}' for number in range(len(found)) for suffix in ('json', 'npz')}
-    kept |= {name for facts in found for name in facts['shards']}
+    kept |= {name for facts in found for name in facts.shards}
     for path in folder.iterdir():
         if path.name not in kept:
             path.unlink()

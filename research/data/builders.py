@@ -1,5 +1,6 @@
 """Documents of TensorFlow Datasets, read without TensorFlow."""
 
+import functools
 import importlib
 import importlib.util
 import socket
@@ -11,6 +12,7 @@ from research.errors import UserError, nearest
 
 HOST = 'storage.googleapis.com'  # where TFDS keeps its datasets' descriptions
 BATCH = 256  # examples read at once
+FEATURES = 'tensorflow_datasets.core.features.'  # where the classes of features lie that a prepared folder may name
 
 
 def open_builder(name: str, folder: str, split: str = 'train') -> Any:
@@ -39,6 +41,7 @@ def builder(name: str, folder: str) -> Any:
     """
     import tensorflow_datasets as tfds
 
+    refuse_foreign_classes()
     if Path(name).expanduser().is_dir():
         if not (Path(name).expanduser() / 'dataset_info.json').is_file():
             raise UserError(
@@ -46,6 +49,8 @@ def builder(name: str, folder: str) -> Any:
             )
         try:
             return tfds.builder_from_directory(Path(name).expanduser())
+        except UserError:
+            raise
         except Exception as error:  # a parser's own
             raise UserError(f"'{name}/dataset_info.json' cannot be read: {' '.join(str(error).split())[:200]}") from error
     dataset = name.partition('/')[0].partition(':')[0]
@@ -56,8 +61,33 @@ def builder(name: str, folder: str) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         close = nearest(dataset, tfds.list_builders(with_community_datasets=False))
         raise UserError(f"there is no TFDS dataset named '{dataset}'{close} (nor a folder of that name)") from error
+    except UserError:
+        raise
     except Exception as error:  # a builder's own, for a config or a version that it does not have
         raise UserError(f'tfds:{name} cannot be opened: {" ".join(str(error).split())[:300]}') from error
+
+
+@functools.cache
+def refuse_foreign_classes() -> None:
+    """Makes TFDS refuse a folder of a dataset that names a class of features outside TFDS, before its module is imported.
+
+    features.json and dataset_info.json name classes, at any depth and also in texts that are JSON themselves. TFDS would import
+    the module of each, whatever it is, and so run its code. All of them pass through one function, which is replaced here.
+    """
+    import tensorflow_datasets as tfds
+
+    connector: Any = tfds.features.FeatureConnector
+    find = connector.cls_from_name
+
+    def find_own(name: str) -> Any:
+        if not str(name).startswith(FEATURES):
+            raise UserError(
+                f"a TFDS folder names the class '{name}' in its features.json, and only those of {FEATURES[:-1]} are loaded: "
+                'the code of any other would run; give data whose folder you trust as text or JSON lines'
+            )
+        return find(name)
+
+    connector.cls_from_name = staticmethod(find_own)
 
 
 def prepare(found: Any, name: str, folder: str) -> None:

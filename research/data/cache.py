@@ -13,6 +13,8 @@ from research.files import take_lock
 
 STALE = 24 * 3600  # seconds after which an unfinished folder that no process writes to is removed, though it could be continued
 FULL = (errno.ENOSPC, errno.EDQUOT)
+UNWRITABLE = (errno.EFBIG, errno.EROFS, errno.EIO)  # a limit on the size of files, a disk turned read-only, a disk that fails
+ELSEWHERE = 'name a folder on another disk: --config.machine.cache=FOLDER'
 
 
 class Interrupted(UserError):
@@ -24,7 +26,7 @@ def prepare_folder(folder: Path, write: Callable[[Path], None], continues: bool 
 
     `write` fills a hidden neighbour, which is then renamed, so that a killed process leaves nothing that looks finished;
     of several processes one writes and the others wait for it. With `continues`, the next `write` gets what a killed or
-    interrupted process left; else it is removed. Raises UserError if the disk is full.
+    interrupted process left; else it is removed. Raises UserError if the disk is full, or cannot be written.
     """
     unfinished = folder.with_name(f'.{folder.name}.unfinished')
     while not folder.is_dir():
@@ -34,7 +36,7 @@ def prepare_folder(folder: Path, write: Callable[[Path], None], continues: bool 
         except FileNotFoundError:  # another process finished or removed it in between
             continue
         except OSError as error:
-            raise UserError(f"machine.cache: cannot make the folder '{folder.parent}' ({error.strerror})") from error
+            raise UserError(f"machine.cache: cannot make the folder '{folder.parent}' ({error.strerror}); {ELSEWHERE}") from error
         try:
             if not lock_folder(lock, wait=False):
                 print(f'another process prepares {folder}; waiting for it', file=sys.stderr, flush=True)
@@ -63,22 +65,30 @@ def fill(folder: Path, unfinished: Path, write: Callable[[Path], None], continue
         kept = continues
         raise
     except (OSError, RuntimeError) as error:  # array_record raises RuntimeError, with the system's words
-        if not is_full(error):
+        if is_of(error, FULL):
+            state, mend = 'was full', f'Make room, or {ELSEWHERE}'
+        elif is_of(error, UNWRITABLE):
+            state, mend = f'could not be written ({describe(error)})', f'{ELSEWHERE[0].upper()}{ELSEWHERE[1:]}'
+        else:
             raise
         raise UserError(
-            f"the disk of '{folder.parent}' was full before {folder.name} was prepared; the files written so far are removed. "
-            'Make room, or name a folder on another disk: --config.machine.cache=FOLDER'
+            f"the disk of '{folder.parent}' {state} before {folder.name} was prepared; the files written so far are removed. {mend}"
         ) from error
     finally:
         if not kept:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def is_full(error: OSError | RuntimeError) -> bool:
-    """Whether the error means that no space is left."""
+def is_of(error: OSError | RuntimeError, numbers: tuple[int, ...]) -> bool:
+    """Whether the system's number of an error is one of these, or array_record's words are those of one."""
     if isinstance(error, OSError):
-        return error.errno in FULL
-    return any(os.strerror(number) in str(error) for number in FULL)
+        return error.errno in numbers
+    return any(os.strerror(number) in str(error) for number in numbers)
+
+
+def describe(error: OSError | RuntimeError) -> str:
+    """The system's words for an error of UNWRITABLE."""
+    return next(os.strerror(number) for number in UNWRITABLE if is_of(error, (number,)))
 
 
 def lock_folder(descriptor: int, wait: bool) -> bool:
@@ -86,10 +96,7 @@ def lock_folder(descriptor: int, wait: bool) -> bool:
     try:
         return take_lock(descriptor, wait=wait)
     except OSError as error:
-        raise UserError(
-            f'machine.cache: its file system cannot lock folders ({error.strerror}); '
-            'name a folder on another one: --config.machine.cache=FOLDER'
-        ) from error
+        raise UserError(f'machine.cache: its file system cannot lock folders ({error.strerror}); {ELSEWHERE}') from error
 
 
 def is_at(descriptor: int, path: Path) -> bool:

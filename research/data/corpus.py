@@ -9,7 +9,6 @@ Reading one section of a shard takes a hundred microseconds, even for 128 pieces
 more, in two bytes a piece, and a batch is a single gather.
 """
 
-import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from research.data.blocks import PARTS
 from research.data.facts import CorpusFacts
 from research.errors import DamagedError
+from research.records import read_as
 
 INDEX = {'lengths': '<i4', 'starts': '<i8', 'document': '<i8'}
 
@@ -59,18 +59,19 @@ def checksum(path: Path) -> int:
 def open_corpus(folder: Path, weight: float) -> Corpus:
     """A prepared corpus. Raises DamagedError if one of its files has changed since it was written."""
     mend = f"; remove the folder '{folder}', and it is prepared anew"
-    try:
-        facts = CorpusFacts(**json.loads((folder / 'facts.json').read_text('utf-8')))
-        sizes, checksums = dict(facts.sizes), dict(facts.checksums)
-    except (OSError, ValueError, TypeError) as error:
-        raise DamagedError(f"'{folder / 'facts.json'}' cannot be read{mend}") from error
-    for name, size in sizes.items():
+    facts = read_as(CorpusFacts, folder / 'facts.json')
+    if facts is None:
+        raise DamagedError(f"'{folder / 'facts.json'}' cannot be read{mend}")
+    for name, size in facts.sizes.items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else 0
         if found != size:
             raise DamagedError(f"'{folder / name}' has {found:,} bytes and was written with {size:,}: it is damaged{mend}")
-        if name in checksums and checksum(folder / name) != checksums[name]:
+        if name in facts.checksums and checksum(folder / name) != facts.checksums[name]:
             raise DamagedError(f"'{folder / name}' has changed since it was written: it is damaged{mend}")
-    return Corpus(folder, weight, facts, np.load(folder / 'counts.npy'), *(open_part(folder, part, facts) for part in PARTS))
+    try:
+        return Corpus(folder, weight, facts, np.load(folder / 'counts.npy'), *(open_part(folder, part, facts) for part in PARTS))
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedError(f"'{folder}' cannot be read ({' '.join(str(error).split())[:200]}): it is damaged{mend}") from error
 
 
 def open_part(folder: Path, part: str, facts: CorpusFacts) -> Part:

@@ -21,10 +21,11 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
-from research.data import english
+from research.data import english, json_lines
 from research.data.cache import prepare_folder
 from research.errors import UserError
 from research.files import fingerprint
+from research.records import parse_record
 
 # The distributions of requirements.txt that are read.
 DISTRIBUTIONS = (
@@ -89,10 +90,13 @@ def stamp() -> dict[str, str]:
 def passages(cache: str | Path) -> Iterator[Passage]:
     """Every passage of the corpus in its fixed order; extracted once (half a minute on two cores) into a folder of `cache`."""
     folder = prepare_folder(Path(cache) / f'docstrings-{fingerprint(stamp())}', write)
-    with open(folder / 'passages.jsonl', encoding='utf-8') as file:
-        for line in file:
-            record = json.loads(line)
-            yield Passage(record['package'], record['module'], tuple(record['paragraphs']))
+    for number, record in json_lines.records(folder / 'passages.jsonl'):
+        try:
+            yield parse_record(Passage, record)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"'{folder / 'passages.jsonl'}' line {number} is damaged; remove the folder '{folder}', and it is prepared anew"
+            ) from None
 
 
 def documents(cache: str | Path) -> Iterator[list[str]]:

@@ -74,7 +74,7 @@ def read(data: Data, cache: str, tokenizer: Tokenizer, pieces: Vocabulary) -> tu
     encoder = Encoder(data, tasks.task(data), tasks.classes(data), tokenizer, pieces)
     found = tasks.examples(data, cache)
     members, selects, how = tasks.selection(data, found)
-    notices = compare_sizes(data.task, encoder.task, found)
+    notices = encoder.task.notices(data) + compare_sizes(data.task, encoder.task, found)
     splits, content = {}, hashlib.sha256()
     for split, each in members.items():
         splits[split], more = ENCODERS[encoder.task.kind](each, encoder, split == 'train')
@@ -119,6 +119,22 @@ def cut(first: Ids, second: Ids | None, length: int) -> list[Ids]:
     return [shorter, [two[: room - len(one)] for one, two in zip(shorter, second, strict=True)]]
 
 
+def count_pieces(segments: list[Ids]) -> NDArray[np.int64]:
+    """[N] the pieces of each sequence in all of its segments."""
+    return np.sum([[len(each) for each in column] for column in segments], axis=0)
+
+
+def describe_losses(losses: NDArray[np.int64], what: str, encoder: Encoder) -> list[str]:
+    """A line about the examples that lose text to data.length or data.answers.question, if any; losses: pieces of each [N]."""
+    cut_short = int((losses > 0).sum())
+    if not cut_short:
+        return []
+    setting = f'data.length={encoder.data.length}'
+    if encoder.task.kind in ('choice', 'span'):
+        setting += f' and data.answers.question={encoder.data.answers.question}'
+    return [f'{cut_short:,} of {len(losses):,} examples lose {what}: they are longer than {setting} allows']
+
+
 def encoded(
     members: list[Example],
     encoder: Encoder,
@@ -149,13 +165,15 @@ def encode_texts(members: list[Example], encoder: Encoder, training: bool) -> tu
     del training
     first = encoder.encode([example.text for example in members])
     pairs = [example.pair for example in members]
-    segments = cut(first, encoder.encode(pairs) if any(pairs) else None, encoder.data.length)
+    second = encoder.encode(pairs) if any(pairs) else None
+    segments = cut(first, second, encoder.data.length)
+    losses = count_pieces([first, *([] if second is None else [second])]) - count_pieces(segments)
     numbers = {name: number for number, name in enumerate(encoder.names)} | {'': 0}
     if encoder.task.kind == 'score':
         targets = {'score': np.array([example.score or 0.0 for example in members], np.float32)}
     else:
         targets = {'label': np.array([numbers[example.label] for example in members], np.int32)}
-    return encoded(members, encoder, segments, targets), []
+    return encoded(members, encoder, segments, targets), describe_losses(losses, 'pieces of their texts', encoder)
 
 
 def encode_choices(members: list[Example], encoder: Encoder, training: bool) -> tuple[Encoded, list[str]]:
@@ -168,11 +186,14 @@ def encode_choices(members: list[Example], encoder: Encoder, training: bool) -> 
     passages = dict(zip(texts, encoder.encode(texts), strict=True))
     asked = encoder.encode([f'{x.pair} {option}' for x in members for option in x.options])
     room = encoder.data.length - 3
-    asked = [each[-min(2 * encoder.data.answers.question, room - 1) :] for each in asked]
     first = [passages[x.text] for x in members for _ in x.options]
+    whole = count_pieces([first, asked])
+    asked = [each[-min(2 * encoder.data.answers.question, room - 1) :] for each in asked]
     first = [one[: room - len(two)] for one, two in zip(first, asked, strict=True)]
+    losses = (whole - count_pieces([first, asked])).reshape(len(members), -1).max(axis=1)
     targets = {'label': np.array([encoder.names.index(example.label) for example in members], np.int32)}
-    return encoded(members, encoder, [first, asked], targets, candidates=len(encoder.names)), []
+    notices = describe_losses(losses, 'pieces of their passage, question or candidates', encoder)
+    return encoded(members, encoder, [first, asked], targets, candidates=len(encoder.names)), notices
 
 
 def encode_spans(members: list[Example], encoder: Encoder, training: bool) -> tuple[Encoded, list[str]]:
@@ -184,7 +205,7 @@ def encode_spans(members: list[Example], encoder: Encoder, training: bool) -> tu
     if not kept:
         raise UserError(f"{members[0].where}: no question's answer is in its context, so there is nothing to train on")
     asked = [(x.text, x.pair) for x in kept]
-    cuts = windows(encoder.tokenizer, encoder.pieces, asked, encoder.data.length, encoder.data.answers)
+    cuts = list(windows(encoder.tokenizer, encoder.pieces, asked, encoder.data.length, encoder.data.answers))
     found = [(owner, window) for owner, mine in enumerate(cuts) for window in mine]
     places = []
     for owner, window in found:
@@ -193,6 +214,10 @@ def encode_spans(members: list[Example], encoder: Encoder, training: bool) -> tu
     placed = {owner for (owner, _), place in zip(found, places, strict=True) if place}
     if training and (nowhere := sum(gold is not None for gold in golds) - len(placed)):
         notices.append(f"{nowhere} answers fit into none of their windows, whose target is then 'no answer'")
+    kept_pieces = np.array([len(mine[0].question) for mine in cuts])
+    notices += describe_losses(
+        count_pieces([encoder.encode([x.text for x in kept])]) - kept_pieces, 'the end of the question', encoder
+    )
     starts, ends = np.array([place or (0, 0) for place in places], np.int32).T
     segments = [[window.question for _, window in found], [window.part for _, window in found]]
     return encoded(kept, encoder, segments, {'start': starts, 'end': ends}, found=found), notices
@@ -231,7 +256,7 @@ def place_answers(members: list[Example], training: bool) -> tuple[list[Example]
 
 def is_at(example: Example, start: int, text: str) -> bool:
     """Whether the context has the text at this character."""
-    return example.pair[start : start + len(text)] == text
+    return start >= 0 and example.pair[start : start + len(text)] == text
 
 
 # Kind of a task -> (examples, encoder, whether they are trained on) -> the split, and lines about what was done to it.

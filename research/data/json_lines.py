@@ -6,25 +6,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from research.data.text_files import lines
+from research.data.text_files import RECORD, lines
 from research.errors import UserError, nearest
+from research.records import parse_json
 
 
 def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of each JSON line of a file; blank lines are skipped."""
-    return ((number, parse_line(line, path, number)) for number, line in lines(path) if line.strip())
+    """(line number, object) of each JSON line of a file, of RECORD characters at most; blank lines are skipped."""
+    return ((number, parse_line(line, path, number)) for number, line in lines(path, RECORD) if line.strip())
 
 
 def parse_line(line: str, path: Path | str, number: int) -> dict[str, Any]:
-    """The object of a JSON line."""
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"'{path}' line {number} is not JSON: {error.msg} at character {error.pos}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
-        raise UserError(f"'{path}' line {number} is not JSON that can be read: {error}") from None
+    """The object of a JSON line, with or without a byte-order mark. Numbers may be NaN, as Python and pandas write it."""
+    where = f"'{path}' line {number}"
+    record = parse_json(line, where, lenient=True)
     if not isinstance(record, dict):
-        raise UserError(f"'{path}' line {number} is not a JSON object but {json.dumps(record)[:40]}")
+        raise UserError(f'{where} is not a JSON object but {json.dumps(record)[:40]}')
     return record
 
 

@@ -74,7 +74,7 @@ def write(folder: Path, source: str, data: Data, cache: str, tokenizer: Tokenize
         seen = blocks.Seen(np.zeros(0, np.uint64), set())
         for number in range(len(done)):
             seen.old = np.union1d(seen.old, blocks.load_block(folder, number)['hashes'])
-    before = sum(facts['read'] for facts in done)
+    before = sum(facts.read for facts in done)
     stream = cuts(itertools.islice(sources.read(source, data, cache), before, None), tool)
     with progress(source) as report:
         for number in itertools.count(len(done)):
@@ -91,8 +91,8 @@ def join_blocks(folder: Path, source: str, data: Data, pieces: Vocabulary) -> No
     """Makes one corpus of the blocks in `folder`: its facts.json is written last, and then the blocks are removed."""
     done = blocks.whole_blocks(folder)
     totals = add_up(folder, len(done), data, pieces)
-    refuse_empty(source, data, totals.documents, min((facts['smallest'] for facts in done), default=1.0))
-    records = {part: [facts['records'][part] for facts in done] for part in PARTS}
+    refuse_empty(source, data, totals.documents, min((facts.smallest for facts in done), default=1.0))
+    records = {part: [facts.records[part] for facts in done] for part in PARTS}
     for part in PARTS:
         write_index(folder, part, len(done), totals.sentences[part], totals.sections[part])
     np.save(folder / 'counts.npy', totals.counts['train'])
@@ -109,7 +109,7 @@ def join_blocks(folder: Path, source: str, data: Data, pieces: Vocabulary) -> No
         sentences=totals.sentences['train'],
         held_out_documents=totals.documents['held_out'],
         held_out_tokens=int(totals.counts['held_out'].sum()),
-        duplicates=sum(facts['duplicates'] for facts in done),
+        duplicates=sum(facts.duplicates for facts in done),
         unknown_rate=float(both[pieces.unknown] / both.sum()),
         unigram_entropy=entropy(totals.counts['train'][~pieces.special]),
         lengths={name: np.trim_zeros(total, 'b').tolist() for name, total in totals.histograms.items()},
@@ -189,6 +189,8 @@ def refuse_empty(source: str, data: Data, documents: dict[str, int], smallest: f
     total = sum(documents.values())
     if not total:
         raise UserError(f"data.source='{source}' holds no text")
+    if total == 1 and data.held_out:
+        raise sources.explain_single_document(source, data)
     if data.held_out and not documents['held_out']:
         raise UserError(
             f"data.held_out={data.held_out} holds out none of the {total} documents of '{source}' (by their hashes, "

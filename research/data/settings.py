@@ -51,6 +51,7 @@ class Data:
     pair: str = ''  # task `custom`: the column of a second text, or '' for single texts
     label: str = 'label'  # task `custom`: the column of the label
     score: str = ''  # task `custom`: the column of a number to predict in place of a label
+    unlabelled: str = 'refuse'  # task `custom`, a row whose label or score is blank, '-', nan or null: refuse it, or skip it
     labels: tuple[str, ...] = ()  # the labels in their order; () is the task's own order, of `custom` those of train, sorted
     dev_share: float = 0.1  # share of train's texts, by their hash, that is carved out where selection or dev needs it
 

@@ -11,7 +11,7 @@ from typing import Any
 from research.data import builders, cleaners, docstrings
 from research.data.json_lines import parse_line, string
 from research.data.settings import Data
-from research.data.text_files import lines_and_bytes, refuse_long
+from research.data.text_files import LONGEST, lines_and_bytes, refuse_long
 from research.errors import UserError, choose, nearest
 from research.machine import Machine
 
@@ -50,6 +50,19 @@ def documents(source: str, data: Data | None = None, cache: str = Machine.cache)
     if first is None:
         raise UserError(f"data.source='{source}' holds no text")
     return itertools.chain([first], present)
+
+
+def explain_single_document(source: str, data: Data) -> UserError:
+    """The error for a source of one document, of which a part is to be held out."""
+    hints = {
+        'blank_lines': 'separate its documents by blank lines',
+        'files': 'give several files, or data.documents=blank_lines if blank lines separate documents',
+    }
+    separate = f'{hints[data.documents]}, or ' if source.partition(':')[0] == 'text' else ''
+    return UserError(
+        f"'{source}' holds one document, which cannot be trained on and held out as well: {separate}"
+        'give --config.data.held_out=0 to train on all of it, without evaluation'
+    )
 
 
 def stamp(source: str, data: Data) -> Any:
@@ -123,7 +136,7 @@ def json_lines(pattern: str, data: Data, cache: str) -> Iterator[Found]:
     """One document a JSON line, in `data.field`, its paragraphs separated by newlines."""
     del cache
     for path, before, total in measure_files(pattern):
-        for number, line, position in lines_and_bytes(path):
+        for number, line, position in lines_and_bytes(path, 2 * LONGEST):
             if line.strip():
                 document = string(parse_line(line, path, number), data.field, f"'{path}' line {number}", 'data.field')
                 refuse_long(len(document), f"'{path}' line {number}: the document")

@@ -1,10 +1,11 @@
 """Lines of text files, plain or compressed."""
 
+import codecs
 import gzip
 import io
-import itertools
 import lzma
 import os
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,7 +15,9 @@ from typing import IO, Any
 from research.errors import UserError
 
 LONGEST = 2**26  # characters of a document, at most: it is held in memory as a whole
+RECORD = 2**21  # characters of an example of a task, at most: it is cut into pieces as a whole, which takes 300 bytes a character
 BUFFER = 2**16  # bytes of a compressed file that are read and decompressed at once
+BEGIN = 2**20  # bytes within which a file shows by what its lines end
 
 
 def refuse_long(size: int, where: str) -> None:
@@ -23,36 +26,36 @@ def refuse_long(size: int, where: str) -> None:
         raise UserError(f'{where} has more than {LONGEST:,} characters; separate documents by blank lines, or cut it')
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path, longest: int = 0) -> Iterator[tuple[int, str]]:
     """(line number from 1, line without its end) of a UTF-8 file, decompressed by the end of its name; see `lines_and_bytes`."""
-    return ((number, line) for number, line, _ in lines_and_bytes(path))
+    return ((number, line) for number, line, _ in lines_and_bytes(path, longest))
 
 
-def lines_and_bytes(path: Path) -> Iterator[tuple[int, str, int]]:
+def lines_and_bytes(path: Path, longest: int = 0) -> Iterator[tuple[int, str, int]]:
     """(line number from 1, line without its end, bytes of the file read) of a UTF-8 file; a byte-order mark is skipped.
 
     A file whose name ends in .gz, .xz or .zst is decompressed. Raises UserError with the byte offset of text that is not
-    UTF-8, or if the file cannot be opened or decompressed.
+    UTF-8, for a line of more than `longest` characters (0: LONGEST), or if the file cannot be opened or decompressed.
     """
     compressed = path.suffix in COMPRESSED
-    offset = 0
+    offset, longest = 0, longest or LONGEST
     try:
         with ExitStack() as stack:
             raw = stack.enter_context(open(path, 'rb'))
             if compressed and not os.fstat(raw.fileno()).st_size:
                 raise EOFError('it has no bytes')
             file = stack.enter_context(COMPRESSED[path.suffix](raw)) if compressed else raw
-            for number in itertools.count(1):
-                line = file.readline(4 * LONGEST + 2)  # a character has four bytes at most; longer lines are refused
-                if not line:
-                    break
-                if len(line) > 4 * LONGEST:
-                    refuse_long(len(line), f"'{path}' line {number}")
+            for number, line in enumerate(split_lines(file, longest), 1):
+                if is_longer(line, longest):
+                    raise UserError(f"'{path}' line {number} has more than {longest:,} characters, which are held at once: cut it")
+                if number == 1 and line.count(0) * 3 > len(line):
+                    raise UserError(f"'{path}' is not UTF-8: it holds as many zeros as UTF-16 does; {conversion(path, line)}")
                 try:
                     decoded = line.decode('utf-8-sig' if number == 1 else 'utf-8')
                 except UnicodeDecodeError as error:
                     where = ' of its decompressed text' if compressed else ''
-                    raise UserError(f"'{path}' is not UTF-8 at byte {offset + error.start}{where} (line {number})") from error
+                    place = f'byte {offset + error.start}{where} (line {number})'
+                    raise UserError(f"'{path}' is not UTF-8 at {place}; {conversion(path, line)}") from error
                 yield number, decoded.rstrip('\r\n'), raw.tell()
                 offset += len(line)
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
@@ -61,6 +64,64 @@ def lines_and_bytes(path: Path) -> Iterator[tuple[int, str, int]]:
         if error.errno is None:  # pyarrow's errors about data; the system's have a number
             raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
         raise UserError(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def split_lines(file: IO[bytes], longest: int) -> Iterator[bytes]:
+    """The lines of a file with their ends, which are newlines; carriage returns in a file that begins without any newline.
+
+    One of more than `longest` characters is the last, and is cut after some more.
+    """
+    line = file.readline(BEGIN)
+    if b'\n' not in line and b'\r' in line:
+        yield from split_at_returns(file, line, longest)
+        return
+    while line:
+        parts = [line]
+        size = count_characters(line) if len(line) == BEGIN else 0
+        while len(parts[-1]) == BEGIN and not parts[-1].endswith(b'\n') and size <= longest + 2:
+            parts.append(file.readline(BEGIN))
+            size += count_characters(parts[-1])
+        line = b''.join(parts)
+        yield line
+        if is_longer(line, longest):
+            return
+        line = file.readline(BEGIN)
+
+
+def split_at_returns(file: IO[bytes], begin: bytes, longest: int) -> Iterator[bytes]:
+    """The lines of a file that end in carriage returns, as those of old spreadsheets do; `begin`: what was read of it."""
+    rest, more = b'', begin
+    while more and not is_longer(rest, longest):
+        *whole, rest = (rest + more).split(b'\r')
+        yield from (line + b'\r' for line in whole)
+        more = file.read(max(BEGIN, len(rest)))
+    if rest:
+        yield rest
+
+
+def is_longer(line: bytes, longest: int) -> bool:
+    """Whether a line, with its end of up to two, has more than `longest` characters."""
+    return len(line) > longest + 2 and count_characters(line) > longest + 2
+
+
+def count_characters(text: bytes) -> int:
+    """The number of characters of a text in UTF-8: of the bytes that begin one."""
+    return len(text.translate(None, CONTINUATION))
+
+
+CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of a character after its first
+
+
+def conversion(path: Path | str, content: bytes) -> str:
+    """The clause that says how to make UTF-8 of a file; content: a part of its text."""
+    wide = b'\0' in content or content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = 'UTF-16' if wide else 'WINDOWS-1252'
+    suffix = Path(path).suffix
+    tool = {'.gz': 'gzip', '.xz': 'xz', '.zst': 'zstd'}[suffix] if suffix in COMPRESSED else ''
+    given = shlex.quote(str(path))
+    if tool:
+        return f'if it is {encoding}, convert it: {tool} -dc {given} | iconv -f {encoding} -t UTF-8 > NEW'
+    return f'if it is {encoding}, convert it: iconv -f {encoding} -t UTF-8 {given} > NEW'
 
 
 class Pieces(io.RawIOBase):

@@ -12,6 +12,7 @@ from research.data.places import FORMAT, corpus_settings, origins, place
 from research.data.settings import Data
 from research.data.tokenizers import KINDS, load_tokenizer, save_tokenizer, train_tokenizer
 from research.data.validation import validate_corpus
+from research.errors import UserError
 from research.files import fingerprint
 
 SAMPLE = 50_000_000  # characters that a tokenizer is trained on, at most
@@ -36,9 +37,10 @@ def sample(data: Data, cache: str) -> list[str]:
     """Paragraphs of at most SAMPLE characters of the documents that are not held out, in their order.
 
     Each source gives its share. Of a source that has more, documents are drawn by their hashes, so that the sample
-    is spread over the whole source and always the same.
+    is spread over the whole source and always the same. Raises UserError if all documents are held out.
     """
     texts: list[str] = []
+    held_out = 0
     for weight, source in mixture.mixture(data.source):
         room = int(SAMPLE * weight)
         kept: list[tuple[int, list[str]]] = []
@@ -51,11 +53,16 @@ def sample(data: Data, cache: str) -> list[str]:
             if paragraphs and share(paragraphs) >= data.held_out:
                 kept.append((rank, paragraphs))
                 size += sum(map(len, paragraphs))
+            held_out += bool(paragraphs) and not texts and not kept
             while size > 2 * room and ceiling > 1:
                 ceiling //= 2
                 kept = [each for each in kept if each[0] < ceiling]
                 size = sum(len(paragraph) for _, paragraphs in kept for paragraph in paragraphs)
         texts += take_paragraphs(kept, room)
+    if not texts and held_out == 1:
+        raise sources.explain_single_document(data.source, data)
+    if not texts and held_out:
+        raise UserError(f'data.held_out={data.held_out} leaves none of the {held_out} documents to train a tokenizer on; lower it')
     return [text.replace(cleaners.MISSING, ' ') for text in texts]
 
 

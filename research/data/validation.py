@@ -13,6 +13,7 @@ from research.data.pretraining import PAIRS
 from research.data.sequences import FILLS
 from research.data.settings import Answers, Data
 from research.data.sources import SOURCES, parse
+from research.data.tasks.custom import UNLABELLED
 from research.data.tokenizers import KINDS
 from research.errors import UserError, choose
 from research.machine import Machine
@@ -48,8 +49,8 @@ def validate_texts(path: str, record: Any) -> None:
     for field in fields(record):
         value = getattr(record, field.name)
         for text in value if isinstance(value, tuple) else (value,):
-            if isinstance(text, str) and any(unicodedata.category(character) == 'Cc' for character in text):
-                raise UserError(f'{path}.{field.name}={value!r} holds a control character')
+            if isinstance(text, str) and any(unicodedata.category(each) in ('Cc', 'Cs') for each in text):
+                raise UserError(f'{path}.{field.name}={value!r} holds a control character, or half of a surrogate pair')
         if isinstance(field.default, bool) and not isinstance(value, bool):
             raise UserError(f'{path}.{field.name}={value!r} must be true or false')
 
@@ -98,6 +99,7 @@ def validate_sequences(data: Data) -> None:
 def validate_task(data: Data) -> None:
     """Raises UserError for examples that are impossible."""
     choose('data.select', data.select, tasks.SELECT)
+    choose('data.unlabelled', data.unlabelled, UNLABELLED)
     if not 0 < data.dev_share < 1:
         raise UserError(f'data.dev_share={data.dev_share} must be above 0 and below 1')
     if list(data.buckets) != sorted(set(data.buckets)) or any(size < 8 for size in data.buckets):

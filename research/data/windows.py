@@ -1,5 +1,6 @@
 """A question with windows over a long context: their pieces, and the places of pieces and answers in the context."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,11 @@ from research.data.settings import Answers
 from research.data.tokenizers import Vocabulary
 
 Offsets = tuple[tuple[int, int], ...]
+# Format characters (Cf) that belong to what follows: openings of direction, signs before a number, annotations.
+OPENING = frozenset(
+    '\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd'
+    '\u202a\u202b\u202d\u202e\u2066\u2067\u2068\ufff9'
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +27,13 @@ class Window:
     question: NDArray[np.int32]
     part: NDArray[np.int32]
     whole: Offsets  # the place of each piece of the context in it, in characters
+    extended: Offsets  # the same with the marks after a piece that no piece covers
     begin: int  # the first of them in the part
 
     @property
     def offsets(self) -> Offsets:
-        """The place of each piece of the part in the context, in characters."""
-        return self.whole[self.begin : self.begin + len(self.part)]
+        """The place of each piece of the part in the context, with the marks after it, in characters: answers are read by it."""
+        return self.extended[self.begin : self.begin + len(self.part)]
 
     @property
     def first(self) -> int:
@@ -51,21 +58,21 @@ def windows(
     """For each (question, context) windows of at most `length` pieces, special ones included, `stride` from one to the next."""
 
     @lru_cache(maxsize=64)
-    def cut(text: str) -> tuple[NDArray[np.int32], Offsets]:
+    def cut(text: str) -> tuple[NDArray[np.int32], Offsets, Offsets]:
         encoding = tokenizer.encode(text, add_special_tokens=False)
         ids = np.array(encoding.ids, np.int32)
         # '[SEP]' in a text is unknown, as in `tokenizers.encode`.
-        return np.where(pieces.special[ids], np.int32(pieces.unknown), ids) if len(ids) else ids, trim_offsets(
-            text, encoding.offsets
-        )
+        ids = np.where(pieces.special[ids], np.int32(pieces.unknown), ids) if len(ids) else ids
+        offsets = trim_offsets(text, encoding.offsets)
+        return ids, offsets, extend_offsets(text, offsets)
 
     for question, context in asked:
         short = cut(question)[0][: min(settings.question, (length - 3) // 2)]
-        ids, offsets = cut(context)
+        ids, offsets, extended = cut(context)
         room = length - 3 - len(short)
         found = []
         for begin in range(0, max(len(ids), 1), min(settings.stride, room)):
-            found.append(Window(short, ids[begin : begin + room], offsets, begin))
+            found.append(Window(short, ids[begin : begin + room], offsets, extended, begin))
             if begin + room >= len(ids):
                 break
         yield found
@@ -81,6 +88,29 @@ def trim_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> Offsets:
             end -= 1
         found.append((start, end))
     return tuple(found)
+
+
+def extend_offsets(text: str, offsets: Offsets) -> Offsets:
+    """Offsets whose ends take in the combining marks and format characters that follow a piece and are in no piece.
+
+    Tokenizers that strip accents, or clean text, leave these out of every piece; an answer that ends in one includes it.
+    """
+    if text.isascii():
+        return offsets
+    covered = np.zeros(len(text) + 1, bool)
+    for start, end in offsets:
+        covered[start:end] = True
+    found = []
+    for start, end in offsets:
+        while start < end < len(text) and not covered[end] and is_mark(text[end]):
+            end += 1
+        found.append((start, end))
+    return tuple(found)
+
+
+def is_mark(character: str) -> bool:
+    """Whether a character is a combining mark, or a format character that belongs to what precedes it."""
+    return unicodedata.category(character) in ('Mn', 'Mc', 'Me', 'Cf') and character not in OPENING
 
 
 def repair_answer(context: str, answer: tuple[int, str]) -> tuple[int, str] | None:

@@ -1,12 +1,14 @@
 """The files of a submission to GLUE's server."""
 
-import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from research.data import json_lines
+from research.data.tasks import files
 from research.data.tasks.glue import GLUE, SCALE
-from research.errors import UserError
+from research.errors import UserError, choose
 from research.runs.definition import read_definition
 
 # File of a submission -> (task, split) whose predictions it holds.
@@ -25,10 +27,28 @@ FILES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def spell_prediction(task: str, prediction: Any) -> str:
-    """A prediction as the server spells it: the files' own label, or a score within the scale."""
+def spell_prediction(task: str, prediction: Any, where: str) -> str:
+    """A prediction as the server spells it: the files' own label, or a score within the scale.
+
+    Raises UserError for what is neither a label of the task nor a number.
+    """
     row = GLUE[task]
-    return row.raw[row.names.index(prediction)] if row.names else f'{min(max(float(prediction), SCALE[0]), SCALE[1]):.3f}'
+    if row.names:
+        return row.raw[row.names.index(choose(f'label of {task} in {where}', str(prediction), row.names))]
+    return f'{min(max(files.number(prediction, "prediction", where, -math.inf, math.inf), SCALE[0]), SCALE[1]):.3f}'
+
+
+def read_rows(task: str, path: Path) -> Iterator[tuple[str, str]]:
+    """(id, prediction as the server spells it) of each line of a predictions.jsonl. Raises UserError for a line that is damaged."""
+    for number, record in json_lines.records(path):
+        where = f"'{path}' line {number}"
+        missing = [name for name in ('id', 'prediction') if name not in record]
+        if missing:
+            raise UserError(f'{where} has no {missing[0]}')
+        id = files.identifier(record, where)
+        if set(id) & set('\t\r\n'):
+            raise UserError(f'{where}: the id {id!r:.40} holds a tab or a newline, which separate the rows of a submission')
+        yield id, spell_prediction(task, record['prediction'], where)
 
 
 def make_submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], list[str]]:
@@ -54,8 +74,7 @@ def make_submission(runs: Iterable[Path], fill: bool) -> tuple[dict[str, str], l
             answer = GLUE[task].raw[0] if GLUE[task].raw else f'{sum(SCALE) / 2:.3f}'
             rows = [(str(number), answer) for number in range(GLUE[task].sizes[split])]
         else:
-            predicted = [json.loads(line) for line in places[source].read_text('utf-8').splitlines()]
-            rows = [(each['id'], spell_prediction(source[0], each['prediction'])) for each in predicted]
+            rows = list(read_rows(source[0], places[source]))
         texts[name] = ''.join(f'{index}\t{prediction}\n' for index, prediction in [('index', 'prediction'), *rows])
     if filled and not fill:
         raise UserError(

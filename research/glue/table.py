@@ -53,6 +53,9 @@ def group_runs(folder: Path) -> dict[str, list[Seeds]]:
     for path in sorted(folder.glob('*/result.json')):
         x, result = read_definition(path.parent), read_result(path.parent)
         if x.data.task and result is not None and result.score is not None:
+            complete = result.baseline is not None and {'score'} <= set(result.baseline.majority) & set(result.baseline.random)
+            if not complete or (result.collapsed is not None and 'reported' not in result.collapsed):
+                raise UserError(f'{path} is of another version of this code, or damaged: it lacks a baseline, or what collapsed')
             found.setdefault(x.data.task, {}).setdefault(setting(x), []).append((x, result))
     if not found:
         raise UserError(f'{folder} holds no finished runs of tasks')

@@ -33,16 +33,31 @@ def test_sums_of_runs():
     assert sums(np.zeros(0, np.int32), np.zeros(0, np.int32)).tolist() == []
 
 
-@pytest.mark.parametrize('harm', ['truncated', 'gone'])
+@pytest.mark.parametrize('harm', ['truncated', 'gone', 'zeros in the index', 'half an index', 'other facts', 'deep facts'])
 def test_only_whole_blocks_are_kept(tmp_path, harm):
     for number in range(3):
         (tmp_path / f'train-{number:05}.arrayrecord').write_bytes(bytes(10))
-        (tmp_path / f'block-{number:05}.npz').write_bytes(b'')
-        (tmp_path / f'block-{number:05}.json').write_text(json.dumps({'shards': {f'train-{number:05}.arrayrecord': 10}}))
+        np.savez(tmp_path / f'block-{number:05}.npz', hashes=np.zeros(9))
+        facts = {
+            'read': 1,
+            'duplicates': 0,
+            'smallest': 0.5,
+            'shards': {f'train-{number:05}.arrayrecord': 10},
+            'records': {'train': 1},
+        }
+        (tmp_path / f'block-{number:05}.json').write_text(json.dumps(facts))
     (tmp_path / 'train-00003.arrayrecord').write_bytes(b'half')
     assert len(whole_blocks(tmp_path)) == 3
     assert not (tmp_path / 'train-00003.arrayrecord').exists()
-    victim = tmp_path / 'train-00001.arrayrecord'
-    victim.write_bytes(bytes(9)) if harm == 'truncated' else victim.unlink()
+    shard, index, record = (tmp_path / name for name in ('train-00001.arrayrecord', 'block-00001.npz', 'block-00001.json'))
+    harms = {
+        'truncated': lambda: shard.write_bytes(bytes(9)),
+        'gone': shard.unlink,
+        'zeros in the index': lambda: index.write_bytes(bytes(index.stat().st_size)),
+        'half an index': lambda: index.write_bytes(index.read_bytes()[:100]),
+        'other facts': lambda: record.write_text('{"read": "1"}'),
+        'deep facts': lambda: record.write_text('[' * 10**5),
+    }
+    harms[harm]()
     assert len(whole_blocks(tmp_path)) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ['block-00000.json', 'block-00000.npz', 'train-00000.arrayrecord']

@@ -1,8 +1,10 @@
 """TFDS datasets, read without TensorFlow."""
 
+import json
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +69,45 @@ def test_a_name_in_a_data_dir(folder):
 def test_another_field(folder, field, message):
     with pytest.raises(UserError, match=message):
         list(documents('tfds:notes', Data(field=field, folder=str(folder))))
+
+
+def evil(folder: Path, form: str) -> None:
+    """Makes the description of a prepared dataset name a class of the module `evil_module`."""
+    path = folder / ('dataset_info.json' if form == 'info' else 'features.json')
+    content = json.loads(path.read_text())
+    if form == 'top':
+        content['pythonClassName'] = 'evil_module.Evil'
+    elif form == 'inner':
+        content['featuresDict']['features']['body']['pythonClassName'] = 'evil_module.Evil'
+    elif form == 'legacy':
+        content = {'type': 'evil_module.Evil', 'content': {}}
+    elif form == 'string':
+        inner = json.dumps({'body': {'type': 'evil_module.Evil', 'content': {}}})
+        content = {'pythonClassName': content['pythonClassName'], 'jsonFeature': {'json': inner}}
+    else:
+        content['features'] = {'pythonClassName': 'evil_module.Evil', 'jsonFeature': {'json': '{}'}}
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('form', ['top', 'inner', 'legacy', 'string', 'info'])
+@pytest.mark.parametrize('named', [False, True])
+def test_a_folder_that_names_a_class_from_elsewhere_never_runs_its_code(folder, tmp_path, monkeypatch, form, named):
+    (tmp_path / 'evil_module.py').write_text(f'open({str(tmp_path / "ran")!r}, "w").close()\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    shutil.copytree(folder / 'notes' / '1.0.0', tmp_path / 'notes' / '1.0.0')
+    for path in (tmp_path / 'notes' / '1.0.0').glob('*.json'):
+        path.write_text(path.read_text().replace('notes', 'other') if path.name == 'dataset_info.json' else path.read_text())
+    (tmp_path / 'notes').rename(tmp_path / 'other')
+    evil(tmp_path / 'other' / '1.0.0', form)
+    source = 'tfds:other/1.0.0' if named else f'tfds:{tmp_path}/other/1.0.0'
+    source = 'tfds:other' if named else source
+    try:
+        found = list(documents(source, Data(field='body', folder=str(tmp_path) if named else '')))
+    except UserError as error:
+        found = []
+        assert "names the class 'evil_module.Evil'" in str(error) and '\n' not in str(error)
+    assert not (tmp_path / 'ran').exists() and 'evil_module' not in sys.modules
+    assert not found or form == 'info'
 
 
 @pytest.mark.parametrize('harm', ['cut', 'gone', 'unreadable'])

@@ -501,3 +501,39 @@ def test_what_a_text_leaves_untold_is_unknown(story_data, tmp_path, cache):
 def test_settings_that_no_corpus_can_have(story_data, change, message, cache):
     with pytest.raises(UserError, match=message):
         preparation.prepare(replace(story_data, **change), cache, tokenizer_of(story_data, cache, 200))
+
+
+@pytest.mark.parametrize('held_out', [0.05, 0.99])
+def test_one_document_leads_to_what_can_be_done(tmp_path, cache, held_out):
+    """Whatever its hash, the hint is followed to the end: without held-out documents it is trained on."""
+    for number in range(4):
+        path = tmp_path / f'{number}.txt'
+        path.write_text(f'Only one document, number {number}. ' * 20)
+        data = Data(source=f'text:{path}', held_out=held_out, length=32)
+        with pytest.raises(
+            UserError, match='holds one document, .*: separate its documents by blank lines, or give .*held_out=0 to'
+        ) as caught:
+            prepare(data, tmp_path, tokenizer_of(data, tmp_path, 100))
+        assert '\n' not in str(caught.value)
+        data = replace(data, held_out=0.0)
+        assert prepare(data, tmp_path, tokenizer_of(data, tmp_path, 100)).facts.documents == 1
+    two = tmp_path / 'two.txt'
+    two.write_text('One document.\n\nAnother document.\n')
+    with pytest.raises(UserError, match='leaves none of the 2 documents to train a tokenizer on; lower it'):
+        tokenizer_of(Data(source=f'text:{two}', held_out=1 - 1e-9), tmp_path, 100)
+    json_lines = tmp_path / 'a.jsonl'
+    json_lines.write_text('{"text": "One."}')
+    data = Data(source=f'jsonl:{json_lines}', held_out=1 - 1e-9)
+    with pytest.raises(UserError, match='as well: give --config.data.held_out=0 to train on all of it'):
+        tokenizer_of(data, tmp_path, 100)
+
+
+def test_an_array_that_is_none_is_named(story_data, tmp_path, cache):
+    data, tokenizer = story_data, tokenizer_of(story_data, cache, 200)
+    folder = prepare(data, tmp_path, tokenizer).folder
+    (folder / 'counts.npy').write_bytes(b'no array')
+    facts = json.loads((folder / 'facts.json').read_text())
+    facts['sizes']['counts.npy'], facts['checksums']['counts.npy'] = 8, corpus.checksum(folder / 'counts.npy')
+    (folder / 'facts.json').write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=r'cannot be read \(.*\): it is damaged; remove the folder'):
+        prepare(data, tmp_path, tokenizer)

@@ -194,3 +194,10 @@ def test_docstrings_of_compiled_functions(tmp_path):
     assert docstrings.module('m', tmp_path, Path('m.py')) == [
         docstrings.Passage('m', 'm', ('It is compiled from another language.',))
     ]
+
+
+@pytest.mark.parametrize('line', ['{"package": "a"', '[' * 10**5, '{"package": 1, "module": "m", "paragraphs": []}', '{}'])
+def test_a_damaged_cache_is_named(tmp_path, monkeypatch, line):
+    monkeypatch.setattr(docstrings, 'write', lambda folder: (folder / 'passages.jsonl').write_text(line))
+    with pytest.raises(UserError, match="passages.jsonl' line 1"):
+        list(docstrings.passages(tmp_path))

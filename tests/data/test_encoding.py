@@ -216,3 +216,39 @@ def test_facts_of_a_task(feed: Callable[..., feeds.Feed], varied: Data) -> None:
     assert isinstance(facts, SupervisedFacts) and facts.labels == ['a', 'b']
     assert json.loads(json.dumps(asdict(facts))) == asdict(facts)
     assert set(encoding.ENCODERS) == {'label', 'score', 'choice', 'span'}
+
+
+# ---- What is cut off ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_log_counts_the_examples_that_lose_text(feed: Callable[..., feeds.Feed], varied: Data, tmp_path: Path) -> None:
+    long = sum(1 + n % 30 + len(str(n)) > 14 for n in range(300))
+    line = f'{long} of 300 examples lose pieces of their texts: they are longer than data.length=16 allows'
+    assert [each for each in notices(feed(replace(varied, length=16))) if 'lose' in each] == [f'train: {line}', f'dev: {line}']
+    assert not [each for each in notices(feed(varied)) if 'lose' in each]
+    path = tmp_path / 'pairs.tsv'
+    path.write_text('sentence\tsecond\tlabel\naaaa\tbbbb\tx\naaaa\tbbbbb\ty\naaaaaaaaaa\tb\tx\n')
+    data = Data(task='custom', train=str(path), dev=str(path), pair='second', length=12, buckets=(), select='last')
+    assert sum('1 of 3 examples lose' in each for each in notices(feed(data))) == 2
+    assert sum('2 of 3 examples lose' in each for each in notices(feed(replace(data, length=11)))) == 2
+
+
+def test_the_log_counts_questions_and_passages_that_are_cut(feed: Callable[..., feeds.Feed], tmp_path: Path) -> None:
+    passage = {'article': 'a' * 9, 'questions': ['q'], 'options': [['w', 'x', 'y', 'z' * 9]], 'answers': ['A'], 'id': 'p'}
+    for split in ('train', 'dev', 'test'):
+        records = [passage, passage | {'options': [list('wxyz')], 'id': 'r'}]
+        (tmp_path / f'{split}_high.jsonl').write_text(''.join(json.dumps(each) + '\n' for each in records))
+    found = notices(feed(Data(task='race', folder=str(tmp_path), length=20, buckets=())))
+    what = (
+        'pieces of their passage, question or candidates: they are longer than data.length=20 and data.answers.question=64 allows'
+    )
+    assert [each for each in found if 'lose' in each] == [
+        f'{split}: 1 of 2 examples lose {what}' for split in ('train', 'dev', 'test')
+    ]
+    asked = [{'id': id, 'question': id * 9, 'answers': [{'text': 'b', 'answer_start': 1}]} for id in 'xy']
+    asked[1]['question'] = 'short'
+    for split in ('train', 'dev'):
+        content = {'data': [{'paragraphs': [{'context': 'abc', 'qas': asked}]}]}
+        (tmp_path / f'{split}.json').write_text(json.dumps(content))
+    found = notices(feed(Data(task='squad', folder=str(tmp_path), length=64, answers=Answers(question=6), select='last')))
+    assert sum('1 of 2 examples lose the end of the question' in each for each in found) == 2

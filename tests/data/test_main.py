@@ -124,7 +124,10 @@ def test_bad_text_ends_in_one_line(tmp_path, monkeypatch, capsys):
     command = ['prepare', '--config=configs/bert.py:tiny']
     command += [f'--config.data.source=jsonl:{tmp_path}/a.jsonl', f'--config.machine.cache={tmp_path}/cache']
     assert run_command(door.main, command) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == f"error: '{tmp_path}/a.jsonl' is not UTF-8 at byte 28 (line 2)"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(
+        f"error: '{tmp_path}/a.jsonl' is not UTF-8 at byte 28 (line 2); if it is WINDOWS-1252, convert it: iconv"
+    )
     assert list((tmp_path / 'cache').iterdir()) == []
 
 

@@ -233,9 +233,11 @@ def test_both_versions_of_squad(squad: Callable[..., Data]) -> None:
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        ('{', 'is not JSON: .* in line 1'),
+        ('{', 'dev-any.json. is not JSON .Expecting property name'),
         ('{"data": [{"title": 1}]}', "is not in SQuAD's format: it lacks 'paragraphs'"),
         ('{"data": [7]}', "is not in SQuAD's format: lists and objects are not where they must be"),
+        ('[' * 10**5, 'is not JSON that can be read: it nests deeper than 100'),
+        ('{"data": ["\\ud800"]}', 'is not JSON that can be read: it holds half of a surrogate pair'),
         ('[]', "is not in SQuAD's format: lists and objects are not where they must be"),
         ('{"data": []}', 'has no questions'),
     ],
@@ -260,17 +262,83 @@ def test_questions_that_cannot_be(squad: Callable[..., Data], tmp_path: Path) ->
         tasks.examples(squad([asked('1', (13, '300'), is_impossible=True)], 'squad2'), '')
     with pytest.raises(UserError, match="column 'question' is not a text but 3"):
         tasks.examples(squad([asked('1', (13, '300')) | {'question': 3}]), '')
+    for id in (None, True, [1]):
+        with pytest.raises(UserError, match='an id must be a text or a whole number, not '):
+            tasks.examples(squad([asked('1', (13, '300')) | {'id': id}]), '')
     (tmp_path / 'train-more.json').write_text('{}')
     with pytest.raises(UserError, match='has several train files .train-any.json, train-more.json.; leave one'):
         tasks.examples(squad([asked('1', (0, 'x'))]), '')
     (tmp_path / 'train-more.json').unlink()
     data = squad([asked('1', (13, '300'))])
     (tmp_path / 'dev-any.json').write_bytes(b'\xff')
-    with pytest.raises(UserError, match='is not UTF-8 at byte 0'):
+    with pytest.raises(UserError, match=r'dev-any.json. is not UTF-8 \(byte 0\): convert it'):
         tasks.examples(data, '')
     (tmp_path / 'dev-any.json').unlink()
     with pytest.raises(UserError, match='the dev split of squad is missing'):
         tasks.examples(data, '')
+
+
+@pytest.mark.parametrize(
+    ('answers', 'message'),
+    [
+        ([{'text': None, 'answer_start': 0}], "question 1, answer: column 'text' is not a text but None"),
+        ([{'answer_start': 0}], "question 1, answer has no column 'text'"),
+        ([{'text': '300'}], 'question 1: answer_start must be a whole number, not None'),
+        ([{'text': '300', 'answer_start': True}], 'question 1: answer_start must be a whole number, not True'),
+        ([{'text': '300', 'answer_start': '13'}], "question 1: answer_start must be a whole number, not '13'"),
+        ({'text': ['300'], 'answer_start': [13]}, 'question 1: its answers must be a list of objects with text and answer_start'),
+        ('300', 'question 1: its answers must be a list of objects'),
+        (['300'], 'question 1: its answers must be a list of objects'),
+        (None, 'question 1: its answers must be a list of objects'),
+    ],
+)
+def test_answers_that_cannot_be(squad: Callable[..., Data], answers: Any, message: str) -> None:
+    for task in ('squad', 'squad2'):
+        with pytest.raises(UserError, match=message):
+            tasks.examples(squad([asked('1') | {'answers': answers}], task), '')
+
+
+def test_an_empty_text_is_no_answer(squad: Callable[..., Data]) -> None:
+    questions = [
+        asked('1', (0, '')),
+        asked('2', (-1, ' '), is_impossible=True),
+        asked('3', (0, ''), (13, '300')),
+        {'id': 4, 'question': 'How?', 'is_impossible': True},
+    ]
+    found = tasks.examples(squad(questions, 'squad2'), '')['dev']
+    assert [(x.id, x.answers) for x in found] == [('1', ()), ('2', ()), ('3', ((13, '300'),)), ('4', ())]
+    for wrong in questions[:2]:
+        with pytest.raises(UserError, match='has no answer, which SQuAD 1.1 does not allow'):
+            tasks.examples(squad([wrong]), '')
+
+
+# file of wild/squad_variants -> (what squad says, what squad2 says); '' is that it is read
+VARIANTS = {
+    'ok': ('', ''),
+    'int_ids': ('', ''),
+    'minus_one': ('', ''),
+    'answers_dict': ('its answers must be a list', 'its answers must be a list'),
+    'empty_context': ("column 'context' holds an empty text", "column 'context' holds an empty text"),
+    'farm_impossible': ('question imp has no answer, which SQuAD 1.1', ''),
+    'no_flag_empty': ('question imp has no answer, which SQuAD 1.1', ''),
+    'no_answers_key': (
+        "question m has no 'answers': give a list of them$",
+        "question m has no 'answers': .* or is_impossible=true",
+    ),
+    'string_start': ("answer_start must be a whole number, not '15'", "answer_start must be a whole number, not '15'"),
+}
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_squad_from_the_wild(name: str, shared_data: Path) -> None:
+    for task, message in zip(('squad', 'squad2'), VARIANTS[name], strict=True):
+        data = Data(task=task, folder=str(shared_data / 'wild' / 'squad_variants' / name))
+        if not message:
+            assert all(text for x in tasks.examples(data, '')['dev'] for _, text in x.answers)
+        else:
+            with pytest.raises(UserError, match=message) as caught:
+                tasks.examples(data, '')
+            assert '\n' not in str(caught.value)
 
 
 # ---- RACE and IMDb --------------------------------------------------------------------------------------------------------------
@@ -306,7 +374,8 @@ def test_race_in_both_layouts(tmp_path: Path, layout: str) -> None:
         ({'options': [['w', 'x', 'y', 4], list('wxyz')]}, "line 1: column 'options' is not a text but 4"),
         ({'article': 4}, "column 'article' is not a text but 4"),
         ({'article': ''}, "line 1: column 'article' holds an empty text"),
-        ({'id': None, 'x': 1}, ''),
+        ({'id': None}, 'line 1: an id must be a text or a whole number, not None'),
+        ({'x': 1}, ''),
     ],
 )
 def test_passages_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -324,7 +393,10 @@ def test_race_without_a_split_or_with_a_broken_passage(tmp_path: Path) -> None:
         tasks.examples(Data(task='race', folder=str(tmp_path)), '')
     (tmp_path / 'train' / 'high').mkdir(parents=True)
     (tmp_path / 'train' / 'high' / '1.txt').write_text('{')
-    with pytest.raises(UserError, match='is not a passage of RACE'):
+    with pytest.raises(UserError, match='high/1.txt. is not JSON'):
+        tasks.examples(Data(task='race', folder=str(tmp_path)), '')
+    (tmp_path / 'train' / 'high' / '1.txt').write_bytes(b'"\xff"')
+    with pytest.raises(UserError, match='high/1.txt. is not UTF-8'):
         tasks.examples(Data(task='race', folder=str(tmp_path)), '')
     (tmp_path / 'train' / 'high' / '1.txt').write_text('[1]')
     with pytest.raises(UserError, match='is not a passage of RACE: it must be a JSON object'):

@@ -1,6 +1,7 @@
 """Text in, documents out, and one line for each way that text can be bad."""
 
 import gzip
+import io
 import json
 import lzma
 
@@ -46,7 +47,7 @@ def test_json_lines_plain_and_compressed(tmp_path, name, opener):
         ('a.txt.xz', b'', 'is corrupt: it has no bytes'),
         ('a.txt.gz', b'', 'is corrupt: it has no bytes'),
         ('a.txt.zst', b'', 'is corrupt: it has no bytes'),
-        ('a.jsonl', b'{"text": "a"}\n{"text": \n', "a.jsonl' line 2 is not JSON: Expecting value at character"),
+        ('a.jsonl', b'{"text": "a"}\n{"text": \n', "a.jsonl' line 2 is not JSON .Expecting value: "),
         ('a.jsonl', b'{"text": "a"}\n["b"]\n', 'line 2 is not a JSON object but'),
         ('a.jsonl', b'{"txt": "a", "id": 3}\n', "line 1 has no column 'text' .data.field.; did you mean 'txt'.; it has txt, id"),
         ('a.jsonl', b'{}\n', 'it has none'),
@@ -252,10 +253,52 @@ def test_a_line_that_does_not_fit_into_memory_is_not_read_to_its_end(tmp_path, m
     monkeypatch.setattr(text_files, 'LONGEST', 1000)
     path = tmp_path / 'a.txt'
     path.write_text('word ' * 10**6)
-    longest = []
-    monkeypatch.setattr(
-        text_files, 'refuse_long', lambda size, where, real=text_files.refuse_long: longest.append(size) or real(size, where)
-    )
     with pytest.raises(UserError, match="a.txt' line 1 has more than 1,000 characters"):
         list(documents(f'text:{path}'))
-    assert max(longest) < 5000
+    for content in (b'word ' * 10**6, b'a\n' + b'word ' * 10**6, b'a\r' + b'word ' * 10**6):
+        file = io.BytesIO(content)
+        assert max(map(len, text_files.split_lines(file, 4000))) <= 2**21 and file.tell() < 2**22
+
+
+@pytest.mark.parametrize('ends', ['\n', '\r\n', '\r'])
+@pytest.mark.parametrize('suffix', ['', '.gz', '.xz', '.zst'])
+def test_lines_end_as_any_system_ends_them(tmp_path, ends, suffix):
+    pack = {'': bytes, '.gz': gzip.compress, '.xz': lzma.compress, '.zst': zstandard}[suffix]
+    path = tmp_path / f'a.txt{suffix}'
+    texts = ['\ufeffOne.', 'Two.', '', *(f'number {number}' for number in range(200_000)), 'É']
+    for last in ('', ends):
+        path.write_bytes(pack((ends.join(texts) + last).encode()))
+        assert [line for _, line in text_files.lines(path)] == [texts[0][1:], *texts[1:]]
+    assert len(list(documents(f'text:{path}'))) == 2
+
+
+def test_a_return_within_a_line_stays_in_it(tmp_path):
+    path = tmp_path / 'a.txt'
+    path.write_bytes(b'One\rstill one.\nTwo.\n')
+    assert [line for _, line in text_files.lines(path)] == ['One\rstill one.', 'Two.']
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('a b.txt', b'caf\xe9\n', "is WINDOWS-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8 '.*/a b.txt' > NEW"),
+        ('a.txt.xz', lzma.compress(b'caf\xe9\n'), 'convert it: xz -dc .*a.txt.xz | iconv -f WINDOWS-1252 -t UTF-8 > NEW'),
+        ('a.txt', 'One.\nTwo.\n'.encode('utf-16'), 'as UTF-16 does; if it is UTF-16, convert it: iconv -f UTF-16 -t UTF-8'),
+        ('a.txt', 'One.\nTwo.\n'.encode('utf-16-le'), 'is not UTF-8: it holds as many zeros as UTF-16 does'),
+        ('a.jsonl', '{"text": "One."}\n'.encode('utf-16-be'), 'is not UTF-8: it holds as many zeros'),
+    ],
+)
+def test_another_encoding_names_the_command_that_converts_it(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        list(documents(f'{"jsonl" if "jsonl" in name else "text"}:{path}'))
+    assert '\n' not in str(caught.value)
+
+
+def test_what_is_not_read_of_a_json_line_may_be_what_python_writes(tmp_path):
+    path = tmp_path / 'a.jsonl'
+    path.write_bytes(
+        b'\xef\xbb\xbf{"text": "One.", "loss": NaN, "title": "\\ud83d", "most": Infinity}\n\xef\xbb\xbf{"text": "Two."}'
+    )
+    assert list(documents(f'jsonl:{path}')) == [['One.'], ['Two.']]

@@ -54,7 +54,8 @@ IMPOSSIBLE: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     'data.pair': [('a\nb', {})],
     'data.label': [('', {'task': 'custom'}), ('a\nb', {})],
     'data.score': [('a\nb', {})],
-    'data.labels': [(('a', 'b', 'a'), {}), (('a\n',), {})],
+    'data.labels': [(('a', 'b', 'a'), {}), (('a\n',), {}), (('a\ud800',), {})],
+    'data.unlabelled': [('ignore', {})],
     'data.dev_share': [(0.0, {}), (1.0, {}), (math.nan, {})],
     'machine.cache': [('', {}), ('a\0', {})],
     'machine.prefetch': [(-1, {})],
@@ -102,7 +103,7 @@ def test_what_is_possible_passes() -> None:
 
 
 ANSWERS = {f'data.answers.{each.name}' for each in fields(Answers)}
-CUSTOM = {f'data.{name}' for name in ('train', 'dev', 'test', 'text', 'pair', 'label', 'score')}
+CUSTOM = {f'data.{name}' for name in ('train', 'dev', 'test', 'text', 'pair', 'label', 'score', 'unlabelled')}
 TASK = {'data.select', 'data.dev_share', 'data.buckets', 'data.labels'} | ANSWERS | CUSTOM
 PRETRAINING = {f'data.masking.{each.name}' for each in fields(Masking)}
 PRETRAINING |= {f'data.{name}' for name in ('pairs', 'fill', 'pack', 'short', 'first_length', 'first_share')}

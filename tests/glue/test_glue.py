@@ -132,3 +132,38 @@ def test_runs_that_cannot_be_submitted(tmp_path: Path) -> None:
     (one / 'experiment.json').write_text('{')
     with pytest.raises(UserError, match='experiment.json is not JSON'):
         submission.make_submission([one], fill=True)
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('{"id": "1"', "predictions.jsonl' line 1 is not JSON"),
+        ('[' * 10**5, "predictions.jsonl' line 1 is not JSON that can be read"),
+        ('{"prediction": "entailment"}', "predictions.jsonl' line 1 has no id"),
+        ('{"id": "1"}', "predictions.jsonl' line 1 has no prediction"),
+        ('{"id": "1", "prediction": "perhaps"}', "no label of rte in '.*' line 1 named 'perhaps'"),
+        ('{"id": "1", "prediction": null}', "no label of rte in '.*' line 1 named 'None'"),
+        ('{"id": null, "prediction": "entailment"}', 'line 1: an id must be a text or a whole number, not None'),
+        ('{"id": "1\\n2", "prediction": "entailment"}', 'holds a tab or a newline'),
+    ],
+)
+def test_predictions_that_are_damaged(tmp_path: Path, line: str, message: str) -> None:
+    run = told(tmp_path / 'a', 'rte', 'test', [])
+    (run / 'test' / 'predictions.jsonl').write_text(line + '\n')
+    with pytest.raises(UserError, match=message):
+        submission.make_submission([run], fill=True)
+
+
+@pytest.mark.parametrize('prediction', ['much', None, [1], True])
+def test_a_score_that_is_no_number_is_not_submitted(tmp_path: Path, prediction: Any) -> None:
+    with pytest.raises(UserError, match="line 1: column 'prediction' holds .*, which is no number"):
+        submission.make_submission([told(tmp_path / 'a', 'stsb', 'test', [prediction])], fill=True)
+
+
+@pytest.mark.parametrize('change', [{'baseline': None}, {'baseline': {'majority': {}, 'random': {}}}, {'collapsed': {}}])
+def test_a_result_of_another_version_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
+    finished(tmp_path / 'rte', 'rte', 0, 0.6)
+    path = tmp_path / 'rte' / 'result.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=r'rte/result.json is of another version of this code, or damaged'):
+        table.make_table(tmp_path)

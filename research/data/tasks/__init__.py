@@ -1,8 +1,10 @@
 """Supervised tasks: where the examples come from, which labels there are, and how examples are split. A row of TASKS each."""
 
+from research.data.json_lines import SURROGATE
 from research.data.settings import Data
 from research.data.tasks import custom, glue, imdb, packages, race, squad
 from research.data.tasks.example import Example, Task, carve
+from research.data.text_files import RECORD
 from research.errors import UserError, choose
 
 SELECT = ('train', 'dev', 'last')
@@ -29,7 +31,10 @@ def classes(data: Data) -> tuple[str, ...]:
 
 
 def examples(data: Data, cache: str) -> dict[str, list[Example]]:
-    """The examples of each split of the task. Raises UserError if a split is empty or an example has an unknown label."""
+    """The examples of each split of the task.
+
+    Raises UserError if a split is empty, or an example has an unknown label, or texts that are too long or cannot be written.
+    """
     row = task(data)
     splits = row.splits(data, cache)
     labels = classes(data)
@@ -42,9 +47,20 @@ def examples(data: Data, cache: str) -> dict[str, list[Example]]:
         if split == 'train' and row.kind == 'label' and len({example.label for example in members}) == 1:
             raise UserError(f"the train split of '{data.task}' has one label only, '{members[0].label}'")
         for example in members:
+            refuse_unusable(example)
             if row.kind in ('label', 'choice') and labelled and example.label not in labels:
                 raise UserError(f"{example.where}: unknown label '{example.label}' (there are: {', '.join(labels)})")
     return splits
+
+
+def refuse_unusable(example: Example) -> None:
+    """Raises UserError for a text of more than RECORD characters, and for half of a surrogate pair, which no file can hold."""
+    texts = (example.text, example.pair, *example.options)
+    if sum(map(len, texts)) > RECORD:
+        raise UserError(f'{example.where}: an example has more than {RECORD:,} characters: cut its texts')
+    for text in (*texts, example.label, example.id, *(text for _, text in example.answers)):
+        if not text.isascii() and SURROGATE.search(text):
+            raise UserError(f'{example.where} holds half of a surrogate pair, which is not a character')
 
 
 def is_labelled(kind: str, example: Example) -> bool:

@@ -36,6 +36,12 @@ class Printed:
     what: str = 'accuracy'
 
 
+def nothing(data: Data) -> list[str]:
+    """No line, for the tasks whose files can be read in one way only."""
+    del data
+    return []
+
+
 def unchanged(row: 'Task', data: Data) -> 'Task':
     """The row itself, for the tasks that no setting changes."""
     del data
@@ -58,6 +64,7 @@ class Task:
     printed: tuple[Printed, ...] = ()
     reads: tuple[str, ...] = ()  # the fields of Data that this task reads and others do not
     adapt: Callable[['Task', Data], 'Task'] = unchanged  # the row under these settings
+    notices: Callable[[Data], list[str]] = nothing  # lines for the log about how the files were read, and what was left out
 
     @property
     def loss(self) -> str:

@@ -2,12 +2,14 @@
 
 import csv
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from research.data import json_lines, text_files
+from research.data.text_files import RECORD
 from research.errors import UserError
 
 Record = dict[str, Any]
@@ -15,26 +17,61 @@ Record = dict[str, Any]
 
 def tab_separated(path: Path) -> Iterator[tuple[int, Record]]:
     """(line number, column -> text) of each line of a .tsv file with a header. Only tabs separate columns; quotes are text."""
-    return name_columns(path, ((number, line.split('\t')) for number, line in text_files.lines(path) if line))
+    return name_columns(path, ((number, line.split('\t')) for number, line in text_files.lines(path, RECORD) if line))
 
 
 def comma_separated(path: Path) -> Iterator[tuple[int, Record]]:
     """(line number, column -> text) of each row of a .csv file with a header; quoted cells may hold commas and newlines."""
-    reader = csv.reader((line + '\n' for _, line in text_files.lines(path)), strict=True)
+    return name_columns(path, read_cells(path, ','))
 
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        while True:
-            begin = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise UserError(f"'{path}' line {begin} is not CSV: {error}") from None
-            if cells:
-                yield begin, cells
 
-    return name_columns(path, rows())
+def tab_separated_or_quoted(path: Path) -> Iterator[tuple[int, Record]]:
+    """As `tab_separated`; cells are quoted as in a .csv file where `is_quoted` finds them so."""
+    return name_columns(path, read_cells(path, '\t')) if is_quoted(path) else tab_separated(path)
+
+
+def read_cells(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of each row that is not empty; quoted cells may hold separators and newlines."""
+    csv.field_size_limit(RECORD)  # the default of Python is 131,072 characters
+    reader = csv.reader((line + '\n' for _, line in text_files.lines(path, RECORD)), delimiter=separator, strict=True)
+    while True:
+        begin = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(f"'{path}' line {begin} is not CSV: {error}") from None
+        if cells:
+            yield begin, cells
+
+
+def is_quoted(path: Path) -> bool:
+    """Whether a .tsv file was written as pandas and spreadsheets do, which quote cells and double the quotes in them.
+
+    If its lines have equally many cells, each cell with a quote must be quoted as a whole, and one must show why: it is the header,
+    or holds a quote, or just those with a comma are quoted. Else, quoted cells with newlines must make all rows equally long.
+    """
+    width, even, whole, reasons, commas = 0, True, True, False, []
+    for _, line in text_files.lines(path, RECORD):
+        if line:
+            cells = line.split('\t')
+            header = not width
+            width = width or len(cells)
+            even = even and len(cells) == width
+            quoted = [cell for cell in cells if '"' in cell]
+            whole = whole and all(QUOTED.fullmatch(cell) for cell in quoted)
+            reasons = reasons or any(header or '""' in cell[1:-1] for cell in quoted)
+            commas += [',' in cell and '"' in cell for cell in cells if ',' in cell or '"' in cell]
+    if even:
+        return whole and (reasons or (any(commas) and all(commas)))
+    try:
+        return len({len(cells) for _, cells in read_cells(path, '\t')}) == 1
+    except UserError:
+        return False
+
+
+QUOTED = re.compile('"(?:[^"]|"")*"')
 
 
 def name_columns(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, Record]]:
@@ -53,7 +90,7 @@ def name_columns(path: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[
 
 
 READERS: dict[str, Callable[[Path], Iterator[tuple[int, Record]]]] = {
-    '.tsv': tab_separated,
+    '.tsv': tab_separated_or_quoted,
     '.csv': comma_separated,
     '.jsonl': json_lines.records,
 }
@@ -61,12 +98,16 @@ READERS: dict[str, Callable[[Path], Iterator[tuple[int, Record]]]] = {
 
 def rows(path: Path) -> Iterator[tuple[int, Record]]:
     """(line number, record) of each row of a file, read by the end of its name. Raises UserError for an unknown end."""
-    suffixes = [suffix for suffix in path.suffixes if suffix not in text_files.COMPRESSED]
-    kind = suffixes[-1] if suffixes else ''
-    if kind not in READERS:
+    if kind_of(path) not in READERS:
         ends, compressed = ', '.join(READERS), ', '.join(text_files.COMPRESSED)
         raise UserError(f"'{path}' is not a task file: its name must end in {ends}, with or without {compressed} after it")
-    return READERS[kind](path)
+    return READERS[kind_of(path)](path)
+
+
+def kind_of(path: Path) -> str:
+    """The end of a file's name, before one of a compressed file: '.tsv'; '' if it has none."""
+    suffixes = [suffix for suffix in path.suffixes if suffix not in text_files.COMPRESSED]
+    return suffixes[-1] if suffixes else ''
 
 
 def find_one(folder: Path, name: str) -> list[Path]:
@@ -83,6 +124,14 @@ def text(record: Mapping[str, Any], column: str, where: str, setting: str = '') 
     if not found.strip():
         raise UserError(f"{where}: column '{column}' holds an empty text")
     return found
+
+
+def identifier(record: Mapping[str, Any], where: str) -> str:
+    """The id of a record. Raises UserError unless it is a text or a whole number; KeyError if there is none."""
+    found = record['id']
+    if not isinstance(found, str | int) or isinstance(found, bool):
+        raise UserError(f'{where}: an id must be a text or a whole number, not {found!r:.40}')
+    return str(found)
 
 
 def number(given: Any, column: str, where: str, low: float, high: float) -> float:

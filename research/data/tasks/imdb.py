@@ -51,7 +51,7 @@ def read(folder: Path, split: str) -> Iterator[Example]:
             if 'label' not in record or not isinstance(record['label'], str | int) or record['label'] not in spelled:
                 given = repr(record['label']) if 'label' in record else 'none'
                 raise UserError(f'{where}: unknown label {given} (there are: 0, 1, {", ".join(LABELS)})')
-            yield Example(text, '', spelled[record['label']], where, str(record['id']) if 'id' in record else '')
+            yield Example(text, '', spelled[record['label']], where, files.identifier(record, where) if 'id' in record else '')
 
 
 def from_tfds() -> dict[str, list[Example]]:

@@ -1,6 +1,5 @@
 """RACE (Lai et al. 2017): questions about a passage with four candidates each, from middle and high schools."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from research.data import json_lines
 from research.data.tasks import files, prepared
 from research.data.tasks.example import Example, Printed, Task
 from research.errors import UserError
+from research.records import read_json
 
 LETTERS = ('A', 'B', 'C', 'D')
 PARTS = ('middle', 'high')
@@ -42,10 +42,7 @@ def from_folder(folder: Path) -> dict[str, list[Example]]:
 def read(folder: Path, split: str, part: str) -> Iterator[Example]:
     """The questions of one school in one split."""
     for path in sorted((folder / split / part).glob('*.txt')):
-        try:
-            yield from questions(json.loads(path.read_text('utf-8-sig')), f"'{path}'", part)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"'{path}' is not a passage of RACE: {error}") from None
+        yield from questions(read_json(path, f"'{path}'"), f"'{path}'", part)
     for path in files.find_one(folder, f'{split}_{part}.jsonl'):
         for number, record in json_lines.records(path):
             yield from questions(record, f"'{path}' line {number}", part)
@@ -58,7 +55,7 @@ def questions(record: Mapping[str, Any], where: str, part: str) -> Iterator[Exam
     missing = [name for name in ('article', 'questions', 'options', 'answers', 'id') if name not in record]
     if missing:
         raise UserError(f"{where} has no '{missing[0]}'; it has {', '.join(record)}")
-    passage = files.text(record, 'article', where)
+    passage, id = files.text(record, 'article', where), files.identifier(record, where)
     for name in ('questions', 'options', 'answers'):
         lists = [record[name], *(record[name] if name == 'options' and isinstance(record[name], list) else ())]
         if not all(isinstance(each, list) for each in lists):
@@ -73,9 +70,7 @@ def questions(record: Mapping[str, Any], where: str, part: str) -> Iterator[Exam
             raise UserError(f"{where}: unknown answer '{answer}' (there are: {', '.join(LETTERS)})")
         if len(options) != len(LETTERS):
             raise UserError(f'{where}: question {number} has {len(options)} options, not {len(LETTERS)}')
-        yield Example(
-            passage, asked, answer, where, f'{part}/{record["id"]}/{number}', options=tuple(options), part=part, group=passage
-        )
+        yield Example(passage, asked, answer, where, f'{part}/{id}/{number}', options=tuple(options), part=part, group=passage)
 
 
 def from_tfds() -> dict[str, list[Example]]:

@@ -1,15 +1,18 @@
 """SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018): questions whose answers are parts of a context."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from research.data import json_lines
 from research.data.tasks import files, prepared
 from research.data.tasks.example import Example, Printed, Task
 from research.errors import UserError
+from research.records import read_json
+
+SIZE = 2**28  # bytes of a file at most: it is read at once
 
 
 @dataclass(frozen=True)
@@ -65,18 +68,14 @@ def from_folder(name: str, folder: Path) -> dict[str, list[Example]]:
 
 def read(path: Path, no_answer: bool) -> list[Example]:
     """The questions of one official JSON file; no_answer: whether some may have none."""
+    content = read_json(path, f"'{path}'", SIZE)
     try:
-        articles = json.loads(path.read_text('utf-8-sig'))['data']
         found = [
             question(asked, paragraph['context'], str(path), no_answer)
-            for article in articles
+            for article in content['data']
             for paragraph in article['paragraphs']
             for asked in paragraph['qas']
         ]
-    except UnicodeDecodeError as error:
-        raise UserError(f"'{path}' is not UTF-8 at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"'{path}' is not JSON: {error.msg} in line {error.lineno}") from None
     except KeyError as error:
         raise UserError(f"'{path}' is not in SQuAD's format: it lacks {error} (data, paragraphs, context, qas …)") from None
     except (TypeError, AttributeError):
@@ -94,21 +93,38 @@ def question(asked: Mapping[str, Any], context: str, file: str, no_answer: bool)
 
     Raises UserError for an empty text, an answer without a place, and a missing answer where there must be one.
     """
-    where = f"'{file}' question {asked['id']}"
+    id = files.identifier(asked, f"'{file}'")
+    where = f"'{file}' question {id}"
     for name, record in (('question', asked), ('context', {'context': context})):
         files.text(record, name, where)
-    answers = asked['answers']
-    if no_answer and 'is_impossible' in asked and asked['is_impossible'] and answers:
+    impossible = no_answer and 'is_impossible' in asked and asked['is_impossible']
+    if 'answers' not in asked and not impossible:
+        raise UserError(f"{where} has no 'answers': give a list of them{', or is_impossible=true' if no_answer else ''}")
+    golds = read_answers(asked['answers'], where) if 'answers' in asked else ()
+    if impossible and golds:
         raise UserError(f'{where} has is_impossible=true and an answer')
-    if not answers and not no_answer:
+    if not golds and not no_answer:
         raise UserError(
             f'{where} has no answer, which SQuAD 1.1 does not allow: for SQuAD 2.0 give --config=configs/finetune.py:squad2'
         )
-    wrong = [each['answer_start'] for each in answers if not isinstance(each['answer_start'], int)]
-    if wrong:
-        raise UserError(f'{where}: answer_start must be a whole number, not {wrong[0]!r:.40}')
-    golds = tuple((each['answer_start'], str(each['text'])) for each in answers)
-    return Example(asked['question'], context, where=where, id=str(asked['id']), answers=golds, group=context)
+    return Example(asked['question'], context, where=where, id=id, answers=golds, group=context)
+
+
+def read_answers(answers: Any, where: str) -> tuple[tuple[int, str], ...]:
+    """(first character, text) of each answer; those with an empty text are left out, as some tools write 'no answer' so.
+
+    Raises UserError for an answer that is not a text with a place.
+    """
+    if not isinstance(answers, list) or not all(isinstance(each, Mapping) for each in answers):
+        raise UserError(f'{where}: its answers must be a list of objects with text and answer_start, not {answers!r:.60}')
+    golds = []
+    for each in answers:
+        text = json_lines.string(each, 'text', f'{where}, answer')
+        start = each['answer_start'] if 'answer_start' in each else None
+        if text.strip() and type(start) is not int:
+            raise UserError(f'{where}: answer_start must be a whole number, not {start!r:.40}')
+        golds += [(start, text)] if text.strip() else []
+    return tuple(golds)
 
 
 def from_tfds(version: Version) -> dict[str, list[Example]]:
@@ -125,6 +141,7 @@ def from_tfds(version: Version) -> dict[str, list[Example]]:
                 answers=tuple(
                     (int(start), prepared.string(text))
                     for start, text in zip(record['answers']['answer_start'], record['answers']['text'], strict=True)
+                    if text
                 ),
                 group=context,
             )
