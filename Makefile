@@ -21,7 +21,7 @@ ifneq ($(and $(LOCKED),$(filter-out cpu,$(ACCELERATOR))),)
 $(error LOCKED=1 is for ACCELERATOR=cpu; requirements.lock has no packages of $(ACCELERATOR))
 endif
 
-.PHONY: quickstart test test-newest slow slurm lint parity lock locked audit sbom release
+.PHONY: quickstart test test-newest slow fuzz slurm lint parity lock locked audit sbom release
 
 # Two runs at once on a CPU; else one on each GPU, and one on a TPU, which serves one process.
 quickstart: $(if $(LOCKED),locked,$(BIN)/.run-$(ACCELERATOR))
@@ -42,7 +42,12 @@ versions: $(BIN)/.dev
 	@$(BIN)/python -c 'import jax, platform; print("Python", platform.python_version(), "jax", jax.__version__)'
 
 slow: $(BIN)/.dev
-	$(BIN)/python -m pytest -m slow || test $$? -eq 5 # 5: there is none
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal || test $$? -eq 5 # 5: there is none
+
+# Every parser of files from elsewhere, for so many seconds each; what fails is kept in tests/fuzz/found.
+fuzz: SECONDS = 600
+fuzz: $(BIN)/.dev
+	$(BIN)/python -m tests.fuzz --seconds=$(SECONDS)
 
 # On a cluster: tests/slurm/cluster.sh start (as root) makes one of two nodes on this machine.
 slurm: $(BIN)/.dev

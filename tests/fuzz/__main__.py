@@ -1,11 +1,12 @@
 """python -m tests.fuzz [TARGET …] [--seconds=600] [--seed=N]: fuzzes parsers, each in a process of its own.
 
 A parser must succeed or say one clear line, within 10 s and 1 GB more than it has at the start. What fails is kept in
-tests/fuzz/found/TARGET, which the tests read again and again.
+tests/fuzz/found/CASE, which the tests read again and again.
 """
 
 import argparse
 import faulthandler
+import itertools
 import json
 import os
 import random
@@ -21,32 +22,33 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from research.files import fingerprint
 from tests.fuzz.mutations import Files, changed_files
-from tests.fuzz.targets import TARGETS, attempt
+from tests.fuzz.targets import CASES, TARGETS, attempt
 
 FOUND = Path(__file__).parent / 'found'
 SECONDS, MEMORY = 10, 2**30
 
 
 def fuzz(name: str, seconds: float, number: int, last: Path) -> int:
-    """Fuzzes one parser in this process; `last` holds the files that it reads at any moment. Returns how often it was asked."""
-    target = TARGETS[name]
-    files = target.files()
-    with tempfile.TemporaryDirectory() as folder:
-        problem = attempt(target, Path(folder), files)  # also loads all modules, which the limits do not count
-    if problem and name != 'tfds':
-        raise SystemExit(f'{name}: the valid files are refused: {problem}')
+    """Fuzzes one parser in this process; `last` holds the case that it reads at any moment. Returns how often it was asked."""
+    files = {case: CASES[case].files() for case in TARGETS[name]}
+    for case, valid in files.items():
+        with tempfile.TemporaryDirectory() as folder:
+            problem = attempt(case, Path(folder), valid)  # also loads all modules, which the limits do not count
+        if problem and case != 'tfds':
+            raise SystemExit(f'{case}: the valid files are refused: {problem}')
     size = int(Path('/proc/self/statm').read_text().split()[0]) * os.sysconf('SC_PAGE_SIZE')
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     asked, end = 0, time.monotonic() + seconds
 
-    def once(changed: Files) -> None:
+    def once(drawn: tuple[str, Files]) -> None:
         nonlocal asked
+        case, changed = drawn
         asked += 1
-        keep(changed, last)
+        keep(case, changed, last)
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         folder = Path(tempfile.mkdtemp())
         try:
-            problem = attempt(target, folder, changed)
+            problem = attempt(case, folder, changed)
         finally:
             faulthandler.cancel_dump_traceback_later()
             shutil.rmtree(folder)
@@ -54,28 +56,31 @@ def fuzz(name: str, seconds: float, number: int, last: Path) -> int:
             raise AssertionError(f'not one clear line: {problem[:500]!r}')
 
     options = settings(
-        max_examples=200,
+        max_examples=100,
         database=None,
         deadline=None,
-        suppress_health_check=tuple(HealthCheck.__members__.values()),
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example),
         phases=(Phase.generate, Phase.target, Phase.shrink),
     )
-    for round in range(1_000_000):
-        seed(number + round)(options(given(changed_files(files))(once)))()
+    for round in itertools.count():
+        case = TARGETS[name][round % len(files)]
+        drawn = changed_files(files[case]).map(lambda changed, case=case: (case, changed))
+        seed(number + round)(options(given(drawn)(once)))()
         if time.monotonic() > end:
-            break
+            return asked
     return asked
 
 
-def keep(files: Files, path: Path) -> None:
-    """Writes files as one JSON file that a person can read."""
+def keep(case: str, files: Files, path: Path) -> None:
+    """Writes a case and its files as one JSON file that a person can read."""
+    content = {'case': case, 'files': {name: content.decode('latin-1') for name, content in files.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({name: content.decode('latin-1') for name, content in files.items()}, indent=1) + '\n')
+    path.write_text(json.dumps(content, indent=1) + '\n')
 
 
 def recall(path: Path) -> Files:
-    """Files that `keep` wrote."""
-    return {name: content.encode('latin-1') for name, content in json.loads(path.read_text()).items()}
+    """The files that `keep` wrote."""
+    return {name: content.encode('latin-1') for name, content in json.loads(path.read_text())['files'].items()}
 
 
 def fuzz_apart(name: str, seconds: float, number: int) -> str:
@@ -87,9 +92,9 @@ def fuzz_apart(name: str, seconds: float, number: int) -> str:
     if ended.returncode == 0:
         return ''
     if last.exists():
-        files = recall(last)
-        path = FOUND / name / f'{fingerprint([sorted(files), *(files[key].decode("latin-1") for key in sorted(files))])}.json'
-        keep(files, path)
+        content = json.loads(last.read_text())
+        path = FOUND / content['case'] / f'{fingerprint(content)}.json'
+        keep(content['case'], recall(last), path)
         return f'{name}: {path} (seed {number}, status {ended.returncode})\n{ended.stdout[-500:]}{ended.stderr[-5000:]}'
     return f'{name}: status {ended.returncode}\n{ended.stderr[-5000:]}'
 

@@ -1,4 +1,4 @@
-"""TARGETS: every parser of files from elsewhere, with small valid files to begin with, and how it is asked to read them."""
+"""TARGETS: every parser of files from elsewhere, and the kinds of valid files that it is begun with."""
 
 import functools
 import io
@@ -19,8 +19,8 @@ PIECES = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'the', 'old', 'sailor', 
 STORY = 'The old sailor carried seven coins.\nA quiet teacher followed her.\n\nThe king forgot the letter.\nIt rained.\n\n' * 3
 
 
-class Target(NamedTuple):
-    """A parser: the files that it reads when they are valid, and how it reads a folder of them, changed or not."""
+class Case(NamedTuple):
+    """Files that are valid, and how a parser reads a folder of them, changed or not."""
 
     files: Callable[[], Files]
     read: Callable[[Path], object]
@@ -336,40 +336,59 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f'{name} is no JSON')
 
 
-TARGETS = {
-    'safetensors': Target(functools.partial(reference, 'BertLabel'), read_folder),
-    'safetensors-header': Target(functools.partial(split_safetensors, 'AlbertPretraining'), read_split_safetensors),
-    'bin': Target(functools.partial(reference, 'BertBin'), read_folder),
-    'bin-entries': Target(functools.partial(split_zip, 'BertBin'), read_split_zip),
-    'bin-legacy': Target(functools.partial(reference, 'BertLegacyBin'), read_folder),
-    'vocabulary': Target(vocabulary_folder, read_tokenizer),
-    'wordpiece': Target(wordpiece, read_tokenizer),
-    'unigram': Target(unigram, read_tokenizer),
-    'sentencepiece': Target(sentencepiece, read_tokenizer),
-    'tsv': Target(lambda: {'train.tsv': table('\t')}, functools.partial(read_task, 'custom', 'train.tsv')),
-    'csv': Target(lambda: {'train.csv': table(',')}, functools.partial(read_task, 'custom', 'train.csv')),
-    'jsonl': Target(lines_of_a_task, functools.partial(read_task, 'custom', 'train.jsonl')),
-    'squad': Target(functools.partial(squad, '1.1'), functools.partial(read_task, 'squad', '')),
-    'squad2': Target(functools.partial(squad, '2.0'), functools.partial(read_task, 'squad2', '')),
-    'race': Target(race, functools.partial(read_task, 'race', '')),
-    'text': Target(lambda: {'a.txt': STORY.encode()}, functools.partial(read_texts, 'text:{folder}/a.txt')),
-    'jsonl-texts': Target(
+CASES = {
+    'safetensors': Case(functools.partial(reference, 'BertLabel'), read_folder),
+    'safetensors-header': Case(functools.partial(split_safetensors, 'AlbertPretraining'), read_split_safetensors),
+    'bin': Case(functools.partial(reference, 'BertBin'), read_folder),
+    'bin-entries': Case(functools.partial(split_zip, 'BertBin'), read_split_zip),
+    'bin-legacy': Case(functools.partial(reference, 'BertLegacyBin'), read_folder),
+    'vocabulary': Case(vocabulary_folder, read_tokenizer),
+    'wordpiece': Case(wordpiece, read_tokenizer),
+    'unigram': Case(unigram, read_tokenizer),
+    'sentencepiece': Case(sentencepiece, read_tokenizer),
+    'tsv': Case(lambda: {'train.tsv': table('\t')}, functools.partial(read_task, 'custom', 'train.tsv')),
+    'csv': Case(lambda: {'train.csv': table(',')}, functools.partial(read_task, 'custom', 'train.csv')),
+    'jsonl': Case(lines_of_a_task, functools.partial(read_task, 'custom', 'train.jsonl')),
+    'squad': Case(functools.partial(squad, '1.1'), functools.partial(read_task, 'squad', '')),
+    'squad2': Case(functools.partial(squad, '2.0'), functools.partial(read_task, 'squad2', '')),
+    'race': Case(race, functools.partial(read_task, 'race', '')),
+    'text': Case(lambda: {'a.txt': STORY.encode()}, functools.partial(read_texts, 'text:{folder}/a.txt')),
+    'jsonl-texts': Case(
         lambda: {'a.jsonl': dump({'text': STORY}) + b'\n'}, functools.partial(read_texts, 'jsonl:{folder}/a.jsonl')
     ),
-    'tfds': Target(tfds, lambda folder: read_texts(f'tfds:{folder}', folder)),
-    'experiment': Target(lambda: {'experiment.json': dump(experiment())}, read_experiment),
-    'study': Target(study, read_study),
-    'command-line': Target(command_lines, read_command_lines),
-    'predict': Target(lines_of_predict, read_lines_of_predict),
+    'tfds': Case(tfds, lambda folder: read_texts(f'tfds:{folder}', folder)),
+    'experiment': Case(lambda: {'experiment.json': dump(experiment())}, read_experiment),
+    'study': Case(study, read_study),
+    'command-line': Case(command_lines, read_command_lines),
+    'predict': Case(lines_of_predict, read_lines_of_predict),
 }
 
 
-def attempt(target: Target, folder: Path, files: Files) -> str:
-    """Lets the parser read the files: '' after success, else its one clear line. Any other error is raised: it was found."""
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+# A parser -> the CASES that try it.
+TARGETS = {
+    'safetensors': ('safetensors', 'safetensors-header'),
+    'pickles': ('bin', 'bin-entries', 'bin-legacy'),
+    'vocabularies': ('vocabulary',),
+    'tokenizer-json': ('wordpiece', 'unigram'),
+    'sentencepiece': ('sentencepiece',),
+    'tables': ('tsv', 'csv', 'jsonl'),
+    'squad': ('squad', 'squad2'),
+    'race': ('race',),
+    'texts': ('text', 'jsonl-texts'),
+    'tfds': ('tfds',),
+    'experiments': ('experiment',),
+    'studies': ('study',),
+    'command-lines': ('command-line',),
+    'predict': ('predict',),
+}
+
+
+def attempt(name: str, folder: Path, files: Files) -> str:
+    """Lets the parser of a case read files: '' after success, else its one clear line. Any other error is raised: it was found."""
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
     try:
-        target.read(folder)
+        CASES[name].read(folder)
     except UserError as error:
         return str(error)
     return ''
