@@ -192,6 +192,16 @@ def get_process() -> int:
     return jax.process_index()
 
 
+def is_alone() -> bool:
+    """Whether this process makes its run alone."""
+    return jax.process_count() == 1
+
+
+def agree_to_stop(step: int) -> bool:
+    """Whether all processes of this run stop after `step`, since one of them got SIGTERM. To be asked by all after every step."""
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
 def is_chief() -> bool:
     """Whether this process writes the files of the run."""
     return get_process() == 0

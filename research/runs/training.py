@@ -129,7 +129,8 @@ def _train(parts: Parts, state: State, first: int, recorder: Recorder, signal: s
         for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
             state, metrics = compiled(state, frozen, parts.plan.put_batch(batch))
             unread.append((step, metrics))
-            due = _evaluates(parts, step) or is_due(parts, step, parts.x.run.checkpoint_every) or signal.number is not None
+            due = _evaluates(parts, step) or is_due(parts, step, parts.x.run.checkpoint_every)
+            due = signal.ends(step) or due
             read, unread = (unread, []) if due else (unread[:-1], unread[-1:])
             broken = next((number for number, metrics in read if not recorder.record(number, metrics)), None)
             if broken is not None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,22 @@ def test_a_disk_that_is_full_is_one_line(saved: Path, tmp_path: Path, monkeypatc
     monkeypatch.undo()
     checkpoints.close()
     assert list_steps(tmp_path / 'run' / 'checkpoints') == []
+
+
+def test_a_slow_disk_and_a_clock_that_jumps_change_nothing(
+    tiny: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_device: None
+) -> None:
+    x = tiny('bert', {'run.steps': 4, 'run.checkpoint_every': 1, 'run.keep': 4})
+    whole = runs.run(x, tmp_path / 'whole')
+    clock, sign = iter([1e9, 5e9, 1.0] * 1000), Checkpoints._sign
+    monkeypatch.setattr('time.time', lambda: next(clock))
+
+    def wait(self: Checkpoints) -> None:
+        time.sleep(0.3)
+        sign(self)
+
+    monkeypatch.setattr(Checkpoints, '_sign', wait)
+    result = runs.run(x, tmp_path / 'slow')
+    assert result['metrics'] == whole['metrics'] and list_steps(tmp_path / 'slow' / 'checkpoints') == [1, 2, 3, 4]
+    assert all(find_damage(path) == '' for path in (tmp_path / 'slow' / 'checkpoints').iterdir())
+    assert 0 < result['wall_seconds'] < 600 and 0 < result['train_seconds'] < 600
