@@ -3,6 +3,7 @@
 Left out are those that need what a test has not: a cluster, a benchmark's peers, official files, a study's hours.
 """
 
+import importlib
 import json
 import lzma
 import os
@@ -81,6 +82,13 @@ def test_the_table_of_experiments_counts_their_runs(root: Path) -> None:
     for name, *counts in rows:
         study = config_files.module(str(root / 'experiments' / f'{name}.py')).get_study
         assert [len(study(size).runs) for size in ('tiny', 'small', 'paper')] == list(map(int, counts)), name
+
+
+def test_the_bounds_of_the_page_on_security_are_those_of_the_code(root: Path) -> None:
+    rows = re.findall(r'^\|.*\| ([\d,]+) \| `([\w.]+)\.([A-Z_]+)` \|$', (root / 'docs' / 'security.md').read_text(), re.MULTILINE)
+    assert len(rows) == 19
+    for number, module, name in rows:
+        assert int(number.replace(',', '')) == vars(importlib.import_module(module))[name], f'{module}.{name}'
 
 
 @pytest.mark.slow
