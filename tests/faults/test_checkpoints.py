@@ -113,10 +113,10 @@ def stopped(tiny: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest
     x = tiny('bert', {'run.steps': 12, 'run.checkpoint_every': 3, 'run.keep': 3})
     original = training.Recorder.record
 
-    def record(self: Any, step: int, metrics: Any) -> None:
+    def record(self: Any, step: int, metrics: Any) -> bool:
         if step == 10:
             raise RuntimeError('a power loss')
-        original(self, step, metrics)
+        return original(self, step, metrics)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match='a power loss'):
         patch.setattr(training.Recorder, 'record', record)
@@ -155,11 +155,11 @@ def test_a_folder_that_is_moved_or_removed_while_a_run_writes_there(
 ) -> None:
     workdir, original = tmp_path / 'run', training.Recorder.record
 
-    def record(self: Any, step: int, metrics: Any) -> None:
+    def record(self: Any, step: int, metrics: Any) -> bool:
         if step == 5:
             self._parts.checkpoints.wait()
             workdir.rename(tmp_path / 'elsewhere') if moved else shutil.rmtree(workdir)
-        original(self, step, metrics)
+        return original(self, step, metrics)
 
     monkeypatch.setattr(training.Recorder, 'record', record)
     with pytest.raises(UserError, match='run was removed or moved while the run was writing there: step 6 is not saved'):

@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,9 @@ from research.errors import UserError
 ROOT = Path(__file__).parents[2]
 VOCABULARY = 500
 CORPUS = {'tokenizer'}  # what is left if the corpus finds no room
+# The first argument is the size, in bytes, that no file of the command may exceed.
+LIMITED = 'import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)\n'
+LIMITED += "runpy.run_module('research.data', run_name='__main__', alter_sys=True)"
 
 
 @pytest.fixture(scope='module')
@@ -71,11 +73,15 @@ def command(data: Data, cache: Path, limit: int = 0, **environment: str) -> tupl
     """(exit status, last line of the standard error) of `research.data prepare`; limit: bytes of a file, at most."""
     given = {'data.source': data.source, 'data.held_out': data.held_out, 'model.vocabulary': VOCABULARY, 'machine.cache': cache}
     done = subprocess.run(
-        [sys.executable, '-m', 'research.data', 'prepare', '--config=configs/bert.py:tiny']
+        [
+            sys.executable,
+            *(('-c', LIMITED, str(limit)) if limit else ('-m', 'research.data')),
+            'prepare',
+            '--config=configs/bert.py:tiny',
+        ]
         + [f'--config.{key}={value}' for key, value in given.items()],
         cwd=ROOT,
         env={**os.environ, **environment},
-        preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))) if limit else None,
         check=False,
         capture_output=True,
         text=True,
