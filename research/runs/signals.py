@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from research import parallel
 from research.errors import Interrupted
 
 Item = TypeVar('Item')
@@ -37,10 +38,11 @@ class Pending:
 def postponed() -> Iterator[Pending]:
     """Within the block a signal is only noted; the block asks for it. A second Ctrl-C ends the block at once.
 
-    Python runs handlers in the main thread only: in another one nothing is noted, and signals act as before.
+    Signals act as before in another thread than the main one, where Python runs no handlers, and in a run of several processes,
+    whom a signal would stop at different steps, each of them waiting for the others.
     """
     pending = Pending()
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or parallel.count_processes() > 1:
         yield pending
         return
 
