@@ -57,7 +57,7 @@ def entry() -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 if interrupted."""
+    """Runs one command line. Returns the exit status: 0, 2 for a mistake of the user's, 130 or 143 after Ctrl-C or SIGTERM."""
     return run_command(launch, arguments, 'interrupted; the same command continues from the last checkpoint')
 
 

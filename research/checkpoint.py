@@ -7,35 +7,32 @@ together with the SHA-256 of its files, by which damage that came later is found
 
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import re
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from research import parallel
+from research.checksums import ITEMS, SUMS, find_damage, hash_files, is_planned, list_steps, set_aside
 from research.errors import UserError
-from research.records import read_as, read_record, write_record
+from research.records import write_record
 from research.train import State, evaluated
 
 # Orbax logs every file it writes, warns about each checkpoint without a score, and logs each error that it raises.
 logging.getLogger('absl').addFilter(lambda record: record.levelno >= logging.ERROR and 'orbax' not in record.pathname)
 
-ITEMS = ('params', 'training')
 UNFINISHED = '.orbax-checkpoint-tmp'  # ends the name of a checkpoint that is being written
-SUMS = 'checksums.json'
 
 
 class Checkpoints:
-    """The checkpoints of one run: the newest `keep` and the one with the best score.
+    """The checkpoints of one run; `Policy` says which stay. `unplanned`: the steps of those that a signal asked for.
 
     What cannot be written raises UserError: at once, or at the next call, since saving goes on beside the training.
     """
@@ -45,20 +42,13 @@ class Checkpoints:
         self._hook = sys.excepthook
         self._folder = Path(folder).absolute()
         self._place = None  # of the folder on its disk, once it is known
-        policy = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(keep),
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics['score'], n=1, keep_checkpoints_without_metrics=False
-                ),
-            ]
-        )
+        self.unplanned = {step for step in list_steps(self._folder) if not is_planned(self._folder / str(step))}
         with self._explained():
             self._manager = ocp.CheckpointManager(
                 self._folder,
                 item_names=ITEMS,
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=policy,
+                    preservation_policy=Policy(keep, self.unplanned),
                     best_fn=lambda metrics: metrics['score'],
                     cleanup_tmp_directories=not read_only,  # a reader must not remove what the run is writing
                     read_only=read_only,
@@ -68,8 +58,11 @@ class Checkpoints:
         self._place = locate(self._folder)
         sys.excepthook = self._report
 
-    def save(self, state: State, score: float | None = None) -> None:
-        """Starts saving `state` under its step; a state with a `score` (higher is better) can become the best."""
+    def save(self, state: State, score: float | None = None, planned: bool = True) -> None:
+        """Starts saving `state` under its step; a state with a `score` (higher is better) can become the best.
+
+        planned: whether a run without signals would save it too.
+        """
         training = {'step': state.step, 'key': state.key, 'moments': state.moments}
         if state.average is not None:  # readers of the model get the average; training continues from these
             training['params'] = state.params
@@ -84,6 +77,8 @@ class Checkpoints:
                 )
             if step in self._manager.all_steps():  # saved without its score when a signal came
                 self._manager.delete(step)
+            if not planned:
+                self.unplanned.add(step)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(params=ocp.args.StandardSave(evaluated(state)), training=ocp.args.StandardSave(training)),
@@ -97,7 +92,7 @@ class Checkpoints:
     def best(self) -> int | None:
         """The step with the best score, the earliest of equals; None if none has a score."""
         scores = {step: metrics['score'] for step in self._manager.all_steps() if (metrics := self._manager.metrics(step))}
-        return max(scores, key=lambda step: (scores[step], -step)) if scores else None
+        return find_best(scores)
 
     def restore(self, step: int, like: State) -> State:
         """The State of `step`, with the shapes and devices of `like`."""
@@ -161,7 +156,8 @@ class Checkpoints:
         """Adds its checksums to the checkpoint that has just been written, before orbax gives it its name."""
         if parallel.is_chief():
             for written in self._folder.glob(f'*{UNFINISHED}'):
-                write_record(written / SUMS, {'sha256': hash_files(written)})
+                planned = int(written.name.partition('.')[0]) not in self.unplanned
+                write_record(written / SUMS, {'sha256': hash_files(written), 'planned': planned})
 
     @contextlib.contextmanager
     def _explained(self, what: str = 'a checkpoint') -> Iterator[None]:
@@ -178,20 +174,33 @@ class Checkpoints:
             ) from error
 
 
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Which checkpoints stay: the newest, the best by score, and the newest `keep` that are not `unplanned`.
+
+    So those that a signal asked for push none out, and a run that was stopped has all that it would have without the signal.
+    """
+
+    keep: int
+    unplanned: Set[int]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: object) -> Sequence[bool]:
+        """For each checkpoint, oldest first, whether it stays; orbax calls this after each save."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        best = find_best({checkpoint.step: checkpoint.metrics['score'] for checkpoint in checkpoints if checkpoint.metrics})
+        stay = {*steps[-1:], best, *[step for step in steps if step not in self.unplanned][-self.keep :]}
+        return [step in stay for step in steps]
+
+
+def find_best(scores: Mapping[int, float]) -> int | None:
+    """The step with the highest score, the earliest of equals; None if there is none."""
+    return max(scores, key=lambda step: (scores[step], -step)) if scores else None
+
+
 # How the file systems' refusals read, through Python, tensorstore and orbax.
 NO_WRITING = re.compile(
     'No space left on device|Disk quota exceeded|Read-only file system|Permission denied|Input/output error|File too large'
 )
-
-
-# ---- Damage ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Sums:
-    """checksums.json: the SHA-256 of each file of a checkpoint, by its path there."""
-
-    sha256: Mapping[str, str]
 
 
 def locate(folder: Path) -> tuple[int, int] | None:
@@ -201,63 +210,6 @@ def locate(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def hash_files(checkpoint: Path, item: str = '*') -> dict[str, str]:
-    """Path -> the SHA-256 of each file of the items of a checkpoint. Orbax still changes its own files beside them."""
-    found = {}
-    for path in sorted(path for path in checkpoint.glob(f'{item}/**/*') if path.is_file()):
-        with path.open('rb') as file:
-            found[path.relative_to(checkpoint).as_posix()] = hashlib.file_digest(file, 'sha256').hexdigest()
-    return found
-
-
-def find_damage(checkpoint: Path, item: str = '*') -> str:
-    """What is wrong with the files of a checkpoint, or of one item of it; '' if all are as they were written.
-
-    Of a checkpoint of an earlier version, which has no checksums, no more is known than whether its parts are there.
-    """
-    missing = [name for name in ITEMS if not (checkpoint / name).is_dir()]
-    if missing:
-        return f'{missing[0]} is missing'
-    if read_record(checkpoint / '_CHECKPOINT_METADATA') is None:
-        return '_CHECKPOINT_METADATA cannot be read'
-    if not (checkpoint / SUMS).exists():
-        return ''
-    sums = read_as(Sums, checkpoint / SUMS)
-    if sums is None:
-        return f'{SUMS} cannot be read'
-    try:
-        found = hash_files(checkpoint, item)
-    except OSError as error:
-        return f'{error.filename or "a file"} cannot be read ({error.strerror})'
-    expected = {path: value for path, value in sums.sha256.items() if item in ('*', path.partition('/')[0])}
-    missing = [path for path in expected if path not in found]
-    changed = [path for path in expected if path in found and found[path] != expected[path]]
-    return f'{missing[0]} is missing' if missing else f'{changed[0]} has another checksum' if changed else ''
-
-
-def list_steps(folder: Path) -> list[int]:
-    """The steps that have a checkpoint in `folder`, in order."""
-    return sorted(int(path.name) for path in folder.glob('*') if path.name.isdecimal() and path.is_dir())
-
-
-def set_aside(folder: Path, step: int, reason: str) -> str:
-    """Moves a damaged checkpoint out of `folder`, to damaged/STEP beside it, and returns a line for the log."""
-    place = folder.parent / 'damaged' / str(step)
-    place.parent.mkdir(exist_ok=True)
-    number = 1
-    while place.exists():
-        number += 1
-        place = place.with_name(f'{step}-{number}')
-    (folder / str(step)).rename(place)
-    return f'the checkpoint of step {step} is damaged ({reason}): set aside as {place.parent.name}/{place.name}'
-
-
-def set_aside_damaged(folder: Path) -> list[str]:
-    """Sets every damaged checkpoint of a run aside, before orbax reads any of them. Returns lines for the log."""
-    damage = {step: find_damage(folder / str(step)) for step in list_steps(folder)}
-    return [set_aside(folder, step, reason) for step, reason in damage.items() if reason]
 
 
 def validate_path(folder: Path) -> None:

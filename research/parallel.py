@@ -150,7 +150,7 @@ def is_started() -> bool:
 
 def request_determinism() -> None:
     """Gives XLA_FLAGS the flags of DETERMINISTIC. Does nothing once jax has opened its devices, or if XLA_FLAGS names a file."""
-    given = os.environ['XLA_FLAGS'].split() if 'XLA_FLAGS' in os.environ else []
+    given = os.environ.get('XLA_FLAGS', '').split()
     if is_started() or (given and not given[0].startswith('-')):
         return
     ours = [flag.partition('=')[0] for flag in DETERMINISTIC]
@@ -165,7 +165,7 @@ def describe_determinism() -> str:
     platform = jax.devices()[0].platform
     if platform != 'gpu':
         return f'run.deterministic changes and costs nothing on {platform.upper()}: a command gives the same bits there anyway'
-    given = os.environ['XLA_FLAGS'].split() if 'XLA_FLAGS' in os.environ else []
+    given = os.environ.get('XLA_FLAGS', '').split()
     last = {flag.partition('=')[0]: flag for flag in given}  # the value that XLA takes of several
     if not set(DETERMINISTIC) <= set(last.values()):
         raise UserError(

@@ -19,10 +19,12 @@ BITS = 1023  # of a whole number: larger ones have no float
 def read_text(path: Path, label: str = '', size: int = SIZE) -> str:
     """The text of a small file, without a byte-order mark.
 
-    Raises UserError, whose message begins with `label` (default: the path), if it is larger than `size` bytes or not UTF-8, and
-    OSError as `open` does.
+    Raises UserError, whose message begins with `label` (default: the path), if it is larger than `size` bytes, not UTF-8 or a pipe,
+    and OSError as `open` does.
     """
     label = label or str(path)
+    if path.is_fifo():  # it would wait for a writer
+        raise UserError(f'{label} is a pipe: write what comes through it to a file, and give that')
     with path.open('rb') as file:
         content = file.read(size + 1)
     if len(content) > size:
@@ -112,8 +114,6 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
     Earlier versions may have written NaN, which is read as that.
     """
-    if path.is_fifo():  # it would wait for a writer
-        return None
     try:
         record = parse_json(read_text(path), str(path), lenient=True)
     except (FileNotFoundError, NotADirectoryError, UserError):
@@ -128,11 +128,10 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects in the lines of `path`; [] if there is no such file. Other lines, such as one cut short, are skipped."""
-    try:
-        with path.open('rb') as file:
-            return list(parse_lines(file))
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.is_file():  # a pipe would wait for a writer
         return []
+    with path.open('rb') as file:
+        return list(parse_lines(file))
 
 
 def parse_lines(lines: typing.Iterable[bytes]) -> Iterator[dict[str, Any]]:

@@ -68,6 +68,24 @@ def test_the_best_is_kept_beside_the_newest(state: Callable[[int], State], tmp_p
     assert_same(params, state(2).params)
 
 
+def test_of_equal_scores_the_earliest_stays(state: Callable[[int], State], tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for step in (1, 2, 3, 4):
+        checkpoints.save(state(step), 0.5 if step < 4 else 0.25)
+    checkpoints.wait()
+    assert checkpoints.best() == 1 and steps(tmp_path) == [1, 4]
+    checkpoints.close()
+
+
+def test_a_checkpoint_that_a_signal_asked_for_pushes_no_other_out(state: Callable[[int], State], tmp_path: Path) -> None:
+    for step, planned, left in ((4, True, [4]), (5, False, [4, 5]), (6, False, [4, 6]), (8, True, [8])):
+        checkpoints = Checkpoints(tmp_path, keep=1)
+        assert checkpoints.unplanned == ({step - 1} if step == 6 else {6} if step == 8 else set())
+        checkpoints.save(state(step), planned=planned)
+        checkpoints.close()
+        assert steps(tmp_path) == left
+
+
 def test_a_continued_run_remembers_its_best(state: Callable[[int], State], tmp_path: Path) -> None:
     first = Checkpoints(tmp_path, keep=1)
     first.save(state(1), 0.9)

@@ -243,7 +243,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step_and_name(
     x = tiny('bert', {'optimizer.lr': 1e30, 'optimizer.warmup': 0.0, 'run.steps': 12})
     status, _, err = command(f'--config={write(tmp_path, x)}', f'--workdir={tmp_path}/run')
     assert status == 2 and err.count('\n') == 1
-    assert err.startswith('error: step ') and ' is not finite; there is no checkpoint yet in ' in err
+    assert err.startswith('error: step ') and ' is not finite; there is no checkpoint from before that in ' in err
     assert 'loss' in err.split(' is not finite')[0] and 'Try a lower --config.optimizer.lr' in err
     assert not (tmp_path / 'run' / 'result.json').exists()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from research.runs.folder import Environment
+from research.runs.folder import DECISIVE, Environment
 
 Say = Callable[[str], None]  # shows one line
 
@@ -13,19 +13,6 @@ Say = Callable[[str], None]  # shows one line
 TOLERANCE = {'float32': 1e-3, 'bfloat16': 2e-2}
 SHOWN = 20  # differences that are listed
 CHOICES = 0.01  # the share of a split's predictions that may be another choice there
-# The fields of an Environment that decide the last bits, with words for each.
-DECISIVE = {
-    'code': 'the code',
-    'versions': 'versions',
-    'python': 'Python',
-    'machine': 'the system',
-    'processor': 'the processor',
-    'instructions': 'its vector instructions',
-    'cores': 'the number of cores',
-    'devices': 'the devices',
-    'variables': 'environment variables',
-    'jax': 'settings of jax',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +73,7 @@ class Comparison:
 
 
 def compare_environments(sessions: Sequence[Environment], here: Environment) -> tuple[str, ...]:
-    """In what this process differs from the sessions that made a run: why the last bits may differ."""
+    """What of DECISIVE is another here than in the sessions of a run, in words: why the last bits may differ."""
     found = {}
     for session in sessions:
         for name, words in DECISIVE.items():

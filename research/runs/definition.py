@@ -10,13 +10,9 @@ from research.errors import UserError
 from research.experiment import Experiment
 from research.records import read_json, write_record
 from research.runs.environment import describe_environment
-from research.runs.folder import read_environment, write_environment
+from research.runs.folder import DECISIVE, read_environment, write_environment
 
-# Fields whose change starts a new recorded session: what may change a number.
-COMPARED = (
-    *('commit', 'uncommitted_changes', 'code', 'versions', 'python', 'machine', 'processor', 'instructions', 'cores', 'devices'),
-    *('variables', 'jax'),
-)
+COMPARED = ('commit', 'uncommitted_changes', *DECISIVE)  # fields whose change is recorded as a new session
 
 
 def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> list[str]:
@@ -28,7 +24,7 @@ def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> 
     here = describe_environment(dataclasses.asdict(feed.facts))
     if path.exists():
         first = read_environment(workdir)
-        if first is None:
+        if first is None or 'fingerprint' not in first.data:
             raise UserError(f'{path} is half-written or from another version of this code; give another --workdir')
         before = first.data['fingerprint']
         if before != feed.facts.fingerprint:

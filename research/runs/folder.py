@@ -97,6 +97,21 @@ class Environment:
         return (self, *self.sessions)
 
 
+# The fields of an Environment that decide the last bits of a run's numbers, with words for each.
+DECISIVE = {
+    'code': 'the code',
+    'versions': 'versions',
+    'python': 'Python',
+    'machine': 'the system',
+    'processor': 'the processor',
+    'instructions': 'its vector instructions',
+    'cores': 'the number of cores',
+    'devices': 'the devices',
+    'variables': 'environment variables',
+    'jax': 'settings of jax',
+}
+
+
 def read_result(folder: Path) -> Result | None:
     """The result.json of a run; None if it is missing, half-written or no Result."""
     return read_as(Result, folder / 'result.json')
@@ -122,8 +137,11 @@ def write_environment(folder: Path, environment: Environment) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl."""
-    return read_lines(folder / 'metrics.jsonl')
+    """The lines of metrics.jsonl that hold a step and its times."""
+    lines = read_lines(folder / 'metrics.jsonl')
+    return [
+        line for line in lines if all(name in line and type(line[name]) in (int, float) for name in ('step', 'wall', 'seconds'))
+    ]
 
 
 def seconds_so_far(folder: Path) -> float:

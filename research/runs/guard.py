@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
-from research.checkpoint import list_steps
+from research.checksums import list_steps
 from research.errors import UserError
 from research.runs.folder import read_metrics
 from research.runs.opening import Parts
@@ -61,21 +61,17 @@ class Guard:
         parts.checkpoints.wait()
         good = [saved for saved in list_steps(parts.workdir / 'checkpoints') if saved < first_bad]
         # A checkpoint that a signal asked for would be another one than in a run without that signal.
-        planned = [saved for saved in good if self._is_planned(saved)]
-        found = max(planned or good, default=0)
+        found = max((saved for saved in good if saved not in parts.checkpoints.unplanned), default=0)
         if found <= self._back:
-            raise UserError(self._refuse(step, found))
+            raise UserError(self._refuse(step))
         parts.log.line(f'goes back to the checkpoint of step {found}, and on after step {step}, without the batches between')
         self._row, self._back = 0, step
         restored = parts.checkpoints.restore(found, state)
         return parts.plan.put_state(dataclasses.replace(restored, step=jnp.asarray(step, jnp.int32))), found
 
-    def _is_planned(self, step: int) -> bool:
-        run = self._parts.x.run
-        return step == self._back or any(is_due(self._parts, step, every) for every in (run.checkpoint_every, run.evaluate_every))
-
-    def _refuse(self, step: int, found: int) -> str:
-        where = f'again after the run went back, and on after step {found}, in' if found else 'there is no checkpoint yet in'
+    def _refuse(self, step: int) -> str:
+        again = f'again after the run went back, and on after step {self._back}, in'
+        where = again if self._back else 'there is no checkpoint from before that in'
         return (
             f'step {step}: {self._why}; {where} {self._parts.workdir} '
             f'({self._row} steps in a row were skipped, run.max_skipped={self._parts.x.run.max_skipped}). '

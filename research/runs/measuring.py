@@ -23,10 +23,10 @@ def selecting_metric(bench: Bench) -> str:
     return f'{split}/{tasks.task(x.data).selects}' if x.data.task and split else ''
 
 
-def read_scores(parts: Parts) -> list[float]:
-    """The selecting metric in earlier sessions of the run, oldest first."""
+def read_scores(parts: Parts, first: int) -> list[float]:
+    """The selecting metric up to step `first`, oldest first. Another process may not have dropped later lines yet."""
     name = selecting_metric(parts)
-    return [line[name] for line in read_metrics(parts.workdir) if name in line] if name else []
+    return [line[name] for line in read_metrics(parts.workdir) if name in line and line['step'] <= first] if name else []
 
 
 def was_measured(parts: Parts, step: int) -> bool:

@@ -4,14 +4,15 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from research import checkpoint, experiment, parallel, validation
+from research import experiment, parallel, validation
+from research.checkpoint import Checkpoints
+from research.checksums import find_damage
 from research.data import feed as feeds
 from research.errors import DamagedError, UserError
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
-from research.models.heads import HEADS, Heads, Model
+from research.models.heads import Heads, Model
 from research.objectives import losses
 from research.runs import memory, sources
 from research.runs.comparing import TOLERANCE, Comparison, compare_environments
@@ -19,14 +20,14 @@ from research.runs.definition import read_definition
 from research.runs.environment import describe_environment
 from research.runs.folder import Environment, read_environment
 from research.runs.opening import Bench, number_of_steps
-from research.surgery import Donor
 
+MOST = 512  # devices that are simulated
 REMEDY = 'the folder is damaged, or of another version of this code'
 
 
 @dataclasses.dataclass(frozen=True)
 class Reopened:
-    """A run, the numbers computed anew so far, and why they may differ in the last bits."""
+    """A run, what was compared so far, and why numbers may differ in the last bits."""
 
     bench: Bench
     comparison: Comparison
@@ -38,7 +39,7 @@ def read_run(folder: Path) -> tuple[Experiment, Environment]:
     """The experiment and the environment of a run folder. Raises UserError if it is none, or lacks either."""
     x = read_definition(folder)
     environment = read_environment(folder)
-    if environment is None:
+    if environment is None or not {'platform', 'count'} <= environment.devices.keys():
         raise UserError(f'{folder / "environment.json"} is missing or half-written: {REMEDY}')
     return x, environment
 
@@ -52,7 +53,7 @@ def begin_process(x: Experiment, environment: Environment) -> None:
     if x.run.deterministic:
         parallel.request_determinism()
     stored = environment.devices
-    if stored['platform'] == 'cpu' and not parallel.is_started():
+    if stored['platform'] == 'cpu' and stored['count'] in range(1, MOST + 1) and not parallel.is_started():
         parallel.simulate_devices(stored['count'])
     here = parallel.describe_devices()
     if here['count'] != stored['count'] and x.run.parallel == 'pmap':
@@ -86,33 +87,32 @@ def reopen(folder: Path, x: Experiment, environment: Environment, heads: Heads |
     reasons = compare_environments(environment.all_sessions(), describe_environment({}))
     comparison = Comparison(TOLERANCE[x.model.dtype] if reasons else 0.0)
     compare_data(comparison, environment, feed)
-    labels = environment.data['labels'] if 'labels' in environment.data else None
-    return Reopened(bench, comparison, reasons, labels == feed.facts.labels)
+    same_labels = 'labels' not in environment.data or environment.data['labels'] == feed.facts.labels
+    return Reopened(bench, comparison, reasons, same_labels)
 
 
 def compare_data(comparison: Comparison, environment: Environment, feed: feeds.Feed) -> None:
-    """Compares the fingerprints of the tokenizer and of the data."""
-    names = {'tokenizer_fingerprint': "the tokenizer's fingerprint", 'fingerprint': "the data's fingerprint"}
+    """Compares the labels, and the fingerprints of the tokenizer and of the data."""
+    names = {
+        'tokenizer_fingerprint': "the tokenizer's fingerprint",
+        'fingerprint': "the data's fingerprint",
+        'labels': 'the labels',
+    }
     for key, words in names.items():
         if key in environment.data:
             comparison.add(words, environment.data[key], getattr(feed.facts, key))
 
 
-def find_heads(params: Any) -> Heads:
-    """The heads of a tree of parameters, with their numbers of classes."""
-    return tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
-
-
 @contextlib.contextmanager
-def reading(folder: Path, step: int) -> Iterator[checkpoint.Checkpoints]:
+def reading(folder: Path, step: int) -> Iterator[Checkpoints]:
     """The checkpoints of a run, to read that of `step` alone.
 
     Raises DamagedError if a file of that is not as it was written, and for whatever reading raises in the block.
     """
-    damage = checkpoint.find_damage(folder / 'checkpoints' / str(step))
+    damage = find_damage(folder / 'checkpoints' / str(step))
     if damage:
         raise DamagedError(f'the checkpoint of step {step} is damaged: {damage}')
-    checkpoints = checkpoint.Checkpoints(folder / 'checkpoints', read_only=True)
+    checkpoints = Checkpoints(folder / 'checkpoints', read_only=True)
     try:
         yield checkpoints
     except Exception as error:  # Orbax and TensorStore raise what they like for bytes that are not theirs
@@ -120,9 +120,3 @@ def reading(folder: Path, step: int) -> Iterator[checkpoint.Checkpoints]:
         raise DamagedError(f'the checkpoint of step {step} cannot be read: {type(error).__name__}: {reason}') from error
     finally:
         checkpoints.close()
-
-
-def open_start(x: Experiment, folder: Path) -> Donor | None:
-    """What the run starts from, if it does."""
-    key = 'teacher' if x.start == 'teacher' else 'start'
-    return sources.open_donor(sources.source_of_start(x), folder, key) if x.start else None

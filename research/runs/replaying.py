@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from research import train
-from research.checkpoint import list_steps
-from research.errors import DamagedError, UserError
+from research.checksums import list_steps
+from research.errors import UserError
 from research.experiment import Experiment
 from research.runs.comparing import Comparison, Say
 from research.runs.fingerprints import fingerprint_params
@@ -18,11 +18,12 @@ from research.runs.folder import read_metrics
 from research.runs.guard import BACK
 from research.runs.measuring import measure_split, watched_split
 from research.runs.opening import Bench, first_state
-from research.runs.reopening import begin_process, open_start, read_run, reading, reopen
+from research.runs.reopening import begin_process, read_run, reading, reopen
+from research.runs.sources import open_start
 from research.runs.training import compile_step
 from research.train import State
 
-TIMES = ('step', 'wall', 'seconds', 'train/tokens_per_second')  # of a logged line: what is no number of the model
+TIMES = ('step', 'wall', 'seconds', 'train/tokens_per_second')  # of a logged line: measured by a clock, not by the model
 
 
 class Replayed(NamedTuple):
@@ -34,10 +35,11 @@ class Replayed(NamedTuple):
 
 
 def replay(folder: Path, step: int, say: Say) -> bool:
-    """Computes the steps up to `step` anew, and says whether every logged number on the way is what they give.
+    """Computes the steps up to `step` anew, and returns whether they give every number that was logged on the way.
 
     It begins at the newest checkpoint before `step`, or at the first state, and goes on to the first logged step from there on.
-    Also compared are the checkpoints on the way. Raises UserError for a step that was never logged or cannot be computed here.
+    Also compared are the checkpoints on the way. Raises UserError for a step that was never logged or cannot be computed
+    here, DamagedError if something is damaged.
     """
     x, environment = read_run(folder)
     logged = _read_log(folder)
@@ -45,24 +47,19 @@ def replay(folder: Path, step: int, say: Say) -> bool:
     begin_process(x, environment)
     steps = list_steps(folder / 'checkpoints')
     first = max((each for each in steps if each < step), default=0)
-    try:
-        opened = reopen(folder, x, environment)
-        comparison, bench = opened.comparison, opened.bench
-        if not opened.same_labels:
-            return comparison.conclude(folder, opened.reasons, say)
-        state = _begin(folder, bench, first, steps)
-        say(f'{folder}: steps {first + 1} to {target}, from {f"the checkpoint of step {first}" if first else "the first state"}')
-        for each in replay_steps(bench, state, first, target, _read_returns(folder)):
-            if each.step in logged:
-                _compare_step(comparison, bench, each, logged[each.step])
-            if each.step in steps:
-                _compare_checkpoint(folder, comparison, each)
-            if each.step in (step, target):
-                say(_describe(each, logged))
-    except DamagedError as error:
-        say(str(error))
-        say(f'{folder}: different: it is damaged')
-        return False
+    opened = reopen(folder, x, environment)
+    comparison, bench = opened.comparison, opened.bench
+    if not opened.same_labels:
+        return comparison.conclude(folder, opened.reasons, say)
+    state = _begin(folder, bench, first, steps)
+    say(f'{folder}: steps {first + 1} to {target}, from {f"the checkpoint of step {first}" if first else "the first state"}')
+    for each in replay_steps(bench, state, first, target, _read_returns(folder)):
+        if each.step in logged:
+            _compare_step(comparison, bench, each, logged[each.step])
+        if each.step in steps:
+            _compare_checkpoint(folder, comparison, each)
+        if each.step in (step, target):
+            say(_describe(each, logged))
     return comparison.conclude(folder, opened.reasons, say)
 
 
@@ -96,8 +93,7 @@ def _read_log(folder: Path) -> dict[int, dict[str, float]]:
     """The logged numbers of each step, those of its evaluation included."""
     found: dict[int, dict[str, float]] = {}
     for line in read_metrics(folder):
-        if 'step' in line:
-            found.setdefault(int(line['step']), {}).update({name: line[name] for name in line if name not in (*TIMES, BACK)})
+        found.setdefault(int(line['step']), {}).update({name: line[name] for name in line if name not in (*TIMES, BACK)})
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research import checkpoint, experiment, optim, parallel, validation
+from research.checksums import set_aside_damaged
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.files import refuse_links
@@ -20,7 +21,6 @@ from research.runs.log import Log, rewind
 from research.runs.opening import Parts, first_state, introduce, load_data, number_of_steps
 from research.runs.training import fit
 from research.runs.validation import validate_folder, validate_sources, validate_teacher
-from research.surgery import Donor
 
 
 def run(x: Experiment, workdir: Path) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
             return to_json(done)
         promised = [parallel.describe_determinism()] if x.run.deterministic else []
         plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
-        start = _open_start(x, workdir)
+        start = sources.open_start(x, workdir)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
         if teacher is not None:
             validate_teacher(x, teacher.architecture)
@@ -66,7 +66,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         model = Model(x.model, student_heads(x, teacher.architecture if teacher else None))
         state, notes = first_state(model, x, start)
         changed = begin_folder(x, workdir, feed, steps)
-        damaged = checkpoint.set_aside_damaged(workdir / 'checkpoints') if parallel.is_chief() else []
+        damaged = set_aside_damaged(workdir / 'checkpoints') if parallel.is_chief() else []
 
     checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints', x.run.keep)
     first, state, continued = checkpoints.resume(plan.put_state(state))
@@ -84,8 +84,3 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     finally:
         checkpoints.close()
         log.close()
-
-
-def _open_start(x: Experiment, workdir: Path) -> Donor | None:
-    key = 'teacher' if x.start == 'teacher' else 'start'
-    return sources.open_donor(sources.source_of_start(x), workdir, key) if x.start else None

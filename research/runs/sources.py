@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from research import checkpoint
 from research.data.settings import Data
@@ -12,7 +13,7 @@ from research.interchange.configuration import is_other_format
 from research.interchange.hub import fetch, is_hub_id
 from research.interchange.pooling import is_known
 from research.models.architecture import Architecture
-from research.models.heads import HEADS
+from research.models.heads import HEADS, Heads
 from research.records import parse_record
 from research.runs import definition
 from research.runs.folder import read_environment, read_result
@@ -71,16 +72,26 @@ def open_model(source: str, workdir: Path, key: str) -> tuple[Donor, Experiment]
         return found, from_architecture(folder.name, found.architecture)
     x = read_experiment(source, workdir, key)
     step, params = checkpoint.read_params(folder / 'checkpoints', f"{key}='{source}'")
-    heads = tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
     tokenizer = folder / 'tokenizer'
     kept = tokenizer if tokenizer.is_dir() else None
     label = f'{source} (step {step})'
-    return Donor(label, x.model, heads, params, kept, labels_of(folder), pooling=pooling_of(folder)), x
+    return Donor(label, x.model, find_heads(params), params, kept, labels_of(folder), pooling=pooling_of(folder)), x
 
 
 def open_donor(source: str, workdir: Path, key: str) -> Donor:
     """The trained model that `source` names, its parameters in host memory."""
     return open_model(source, workdir, key)[0]
+
+
+def find_heads(params: Any) -> Heads:
+    """The heads of a tree of parameters, with their numbers of classes."""
+    return tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
+
+
+def open_start(x: Experiment, workdir: Path) -> Donor | None:
+    """What the run starts from; None if its first weights are random."""
+    key = 'teacher' if x.start == 'teacher' else 'start'
+    return open_donor(source_of_start(x), workdir, key) if x.start else None
 
 
 def labels_of(folder: Path) -> tuple[str, ...]:

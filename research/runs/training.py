@@ -101,27 +101,29 @@ def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]
 
     A finished run is not evaluated again. After a signal the state is saved at the end of the step, and Interrupted is raised.
     """
-    x, scores, measured = parts.x, read_scores(parts), dict[str, float]()
+    x, scores, measured = parts.x, read_scores(parts, first), dict[str, float]()
     if not parts.steps or is_exhausted(x.run.patience, scores):
         return state, measured
     recorder = Recorder(parts, first)
     with signals.postponed() as signal:
         # A signal came during that evaluation.
-        unmeasured = [(first, state)] if first and _evaluates(parts, first) and not was_measured(parts, first) else []
+        unmeasured = [(first, state, True)] if first and _evaluates(parts, first) and not was_measured(parts, first) else []
         pauses = itertools.chain(unmeasured, _train(parts, state, first, recorder, signal))
-        for step, state in pauses:
-            measured = _pause(parts, recorder, state, step, scores, signal)
+        for step, state, planned in pauses:
+            measured = _pause(parts, recorder, state, step, planned, scores, signal)
             if is_exhausted(x.run.patience, scores):
                 parts.log.line(f'stops at step {step}: no better {selecting_metric(parts)} in {x.run.patience} evaluations')
                 break
     return state, measured
 
 
-def _train(parts: Parts, state: State, first: int, recorder: Recorder, signal: signals.Pending) -> Iterator[tuple[int, State]]:
-    """Trains from step `first` to the last; yields (step, state) where the state is to be saved.
+def _train(
+    parts: Parts, state: State, first: int, recorder: Recorder, signal: signals.Pending
+) -> Iterator[tuple[int, State, bool]]:
+    """Trains from step `first` to the last; yields (step, state, whether that was planned) where the state is to be saved.
 
-    That is where an evaluation or a checkpoint is due, after a signal, and where the run went back to an earlier checkpoint.
-    Metrics of step k − 1 are read while step k runs.
+    That is where an evaluation or a checkpoint is due, where the run went back to an earlier checkpoint, and, unplanned, after a
+    signal. Metrics of step k − 1 are read while step k runs.
     """
     compiled, frozen = compile_step(parts)
     while first < parts.steps:
@@ -129,22 +131,22 @@ def _train(parts: Parts, state: State, first: int, recorder: Recorder, signal: s
         for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
             state, metrics = compiled(state, frozen, parts.plan.put_batch(batch))
             unread.append((step, metrics))
-            due = _evaluates(parts, step) or is_due(parts, step, parts.x.run.checkpoint_every)
-            due = signal.ends(step) or due
+            planned = _evaluates(parts, step) or is_due(parts, step, parts.x.run.checkpoint_every)
+            due = signal.ends(step) or planned
             read, unread = (unread, []) if due else (unread[:-1], unread[-1:])
             broken = next((number for number, metrics in read if not recorder.record(number, metrics)), None)
             if broken is not None:
                 first, state = broken, recorder.go_back(broken, state)
-                yield first, state
+                yield first, state, True
                 break
             if due:
-                yield step, state
+                yield step, state, planned
         else:
             return
 
 
 def _pause(
-    parts: Parts, recorder: Recorder, state: State, step: int, scores: list[float], signal: signals.Pending
+    parts: Parts, recorder: Recorder, state: State, step: int, planned: bool, scores: list[float], signal: signals.Pending
 ) -> dict[str, float]:
     """Evaluates `state` if that is due, saves it, and returns what was measured; adds the score to `scores`.
 
@@ -156,7 +158,7 @@ def _pause(
             with contextlib.suppress(Interrupted):
                 measured, score = _evaluate(parts, state, step, seconds, signal)
         scores += [] if score is None else [score]
-        parts.checkpoints.save(state, score)
+        parts.checkpoints.save(state, score, planned)
         if signal.number is not None:
             parts.checkpoints.wait()
             parts.log.line(f'stopped by {signal.name()}: the state of step {step} is saved')

@@ -1,12 +1,12 @@
-"""A finished run evaluated once more, from its folder alone: is every number of it what its weights and its data give?"""
+"""A finished run evaluated once more, from its folder alone: do its weights and data give the numbers that it recorded?"""
 
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from research.checkpoint import list_steps
-from research.errors import DamagedError, UserError
+from research.checksums import list_steps
+from research.errors import UserError
 from research.evaluation.scoring import Evaluation, render_predictions
 from research.experiment import Experiment
 from research.models import paths
@@ -17,33 +17,17 @@ from research.runs.ending import assess, evaluate_splits
 from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import Environment, Result, read_result
 from research.runs.opening import Bench, first_state
-from research.runs.reopening import (
-    Reopened,
-    begin_process,
-    find_heads,
-    open_start,
-    read_run,
-    reading,
-    reopen,
-)
+from research.runs.reopening import Reopened, begin_process, read_run, reading, reopen
+from research.runs.sources import find_heads, open_start
 
 PARAMETERS = "the parameters' fingerprint"
 
 
 def verify(folder: Path, say: Say) -> bool:
-    """Evaluates the selected checkpoint of a finished run and says whether result.json and the predictions are what it gives.
+    """Evaluates the selected checkpoint of a finished run, and returns whether it gives the recorded result and predictions.
 
-    Lists each difference. Raises UserError if the run is not finished, or cannot be evaluated here.
+    Lists each difference. Raises UserError if the run is not finished, or cannot be evaluated here, DamagedError if it is damaged.
     """
-    try:
-        return _verify(folder, say)
-    except DamagedError as error:
-        say(str(error))
-        say(f'{folder}: different: it is damaged')
-        return False
-
-
-def _verify(folder: Path, say: Say) -> bool:
     x, environment = read_run(folder)
     result = read_result(folder)
     if result is None:
@@ -79,7 +63,7 @@ def _read(folder: Path, step: int) -> Any:
 
 
 def _verify_imported(folder: Path, result: Result, say: Say) -> bool:
-    """Compares the parameters of an imported model, of which nothing was measured."""
+    """Compares the parameters of an imported model, which has no metrics."""
     params = _read(folder, result.steps)
     comparison = Comparison(0.0)
     comparison.add('parameters.total', result.parameters.total, sum(leaf.size for leaf in jax.tree.leaves(params)))
@@ -102,7 +86,7 @@ def _compare_shapes(comparison: Comparison, bench: Bench, params: Any) -> bool:
 
 
 def _compare_result(folder: Path, opened: Reopened, result: Result, params: Any) -> None:
-    """Evaluates, and compares what follows from parameters and data with result.json and the files of the splits."""
+    """Evaluates the parameters, and compares the numbers with result.json and the predictions with the files of the splits."""
     bench, comparison = opened.bench, opened.comparison
     placed = bench.plan.put_state(jax.tree.map(jax.numpy.asarray, params))
     if result.fingerprint is not None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from research.command import Parser, run_command
+from research.errors import DamagedError
 from research.escape import clean
 
 DIFFERENT = 1  # exit status where a run's numbers are not what its folder gives
@@ -31,17 +32,24 @@ def perform(arguments: list[str]) -> int:
 
         report(given.folder)
         return 0
-    if given.command == 'verify':
-        from research.runs.verifying import verify
-
-        return 0 if verify(given.folder, show) else DIFFERENT
-    if given.command == 'replay':
-        from research.runs.replaying import replay
-
-        return 0 if replay(given.folder, given.step, show) else DIFFERENT
+    if given.command in ('verify', 'replay'):
+        return 0 if repeat(given) else DIFFERENT
     from research.study.execution.attempt import start_run
 
     return start_run(given.folder, given.name, given.cores, given.tied)
+
+
+def repeat(given: argparse.Namespace) -> bool:
+    """Verifies or replays a run: whether its numbers are what its folder gives."""
+    from research.runs.replaying import replay
+    from research.runs.verifying import verify
+
+    try:
+        return verify(given.folder, show) if given.command == 'verify' else replay(given.folder, given.step, show)
+    except DamagedError as error:
+        show(str(error))
+        show(f'{given.folder}: different: it is damaged')
+        return False
 
 
 def show(line: str) -> None:

@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from research.experiment import Experiment
 from research.records import read_object
+from research.runs.folder import read_metrics
+from research.wire import to_wire
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,6 +118,18 @@ def has_ended(process: int) -> bool:
         return Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] == 'Z'
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def begin(folder: Path, x: Experiment) -> str:
+    """Begins a run folder that holds nothing but its experiment, and returns the argument that runs it."""
+    folder.mkdir()
+    (folder / 'experiment.json').write_text(json.dumps(to_wire(x).to_dict()))
+    return f'--workdir={folder}'
+
+
+def logged(workdir: Path) -> int:
+    """The last step in metrics.jsonl; 0 if there is none."""
+    return max((int(line['step']) for line in read_metrics(workdir)), default=0)
 
 
 TIMED = ('seconds', 'wall', 'train/tokens_per_second')

@@ -1,6 +1,5 @@
 """Checkpoints that were damaged after they were written: found, named, set aside, and the one before is used."""
 
-import dataclasses
 import shutil
 import time
 from collections.abc import Callable
@@ -12,7 +11,8 @@ import numpy as np
 import pytest
 
 from research import checkpoint
-from research.checkpoint import SUMS, Checkpoints, find_damage, list_steps, read_params, set_aside_damaged
+from research.checkpoint import Checkpoints, read_params
+from research.checksums import SUMS, find_damage, list_steps, set_aside_damaged
 from research.errors import UserError
 from research.experiment import Experiment
 from research.records import read_lines
@@ -81,7 +81,7 @@ def test_the_one_before_is_restored_and_read(saved: Path, tmp_path: Path) -> Non
     folder = tmp_path / 'checkpoints'
     shutil.copytree(saved, folder)
     for step in (20, 30):
-        DAMAGE['bit flipped'](next(path for path in sorted((folder / str(step) / 'params' / 'd').iterdir())))
+        DAMAGE['bit flipped'](min((folder / str(step) / 'params' / 'd').iterdir()))
     with pytest.raises(UserError, match=r'myrun: the checkpoint of step 30 is damaged .*params/d/.* has another checksum'):
         read_params(folder, 'myrun')
     assert len(set_aside_damaged(folder)) == 2
@@ -128,7 +128,7 @@ def stopped(tiny: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest
 def test_a_run_goes_on_from_the_newest_good_checkpoint(stopped: tuple[Experiment, Path], tmp_path: Path) -> None:
     x, workdir = stopped
     whole = runs.run(x, tmp_path / 'whole')
-    DAMAGE['truncated'](next(iter(sorted((workdir / 'checkpoints' / '9' / 'params' / 'ocdbt.process_0' / 'd').iterdir()))))
+    DAMAGE['truncated'](min((workdir / 'checkpoints' / '9' / 'params' / 'ocdbt.process_0' / 'd').iterdir()))
     result = runs.run(x, workdir)
     log = (workdir / 'log.txt').read_text()
     assert (
@@ -144,7 +144,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_begins_anew(stopped: tuple[Expe
     x, workdir = stopped
     for step in (3, 6, 9):
         DAMAGE['removed'](workdir / 'checkpoints' / str(step) / 'training' / '_METADATA')
-    result = runs.run(dataclasses.replace(x), workdir)
+    result = runs.run(x, workdir)
     assert result['steps'] == 12 and sorted(path.name for path in (workdir / 'damaged').iterdir()) == ['3', '6', '9']
     assert [line['step'] for line in read_lines(workdir / 'metrics.jsonl') if 'train/loss' in line] == list(range(1, 13))
 

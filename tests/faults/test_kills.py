@@ -4,7 +4,6 @@ A way to train that is new joins by a line of CASES.
 """
 
 import dataclasses
-import json
 import os
 import random
 import shutil
@@ -19,9 +18,7 @@ import pytest
 from research.checkpoint import UNFINISHED
 from research.experiment import Experiment
 from research.parallel import PARALLEL
-from research.records import read_lines
-from research.wire import to_wire
-from tests.faults.forks import Forker, describe_run
+from tests.faults.forks import Forker, begin, describe_run, logged
 
 KILLS = 25
 STEPS = 60
@@ -65,13 +62,6 @@ def define(tiny: Callable[..., Experiment], request: pytest.FixtureRequest) -> C
     return define
 
 
-def begin(folder: Path, x: Experiment) -> str:
-    """Begins a run folder that holds nothing but its experiment, and returns the argument that runs it."""
-    folder.mkdir()
-    (folder / 'experiment.json').write_text(json.dumps(to_wire(x).to_dict()))
-    return f'--workdir={folder}'
-
-
 @dataclasses.dataclass
 class Victim:
     """A run that is to be killed, and where it and its data lie."""
@@ -80,10 +70,6 @@ class Victim:
     cache: Path
     draw: random.Random
     start_up: float = 1.0  # seconds that the last session took up to its first step
-
-    def logged(self) -> int:
-        """The last step in metrics.jsonl."""
-        return max((int(line['step']) for line in read_lines(self.workdir / 'metrics.jsonl')), default=0)
 
     def moment(self, kind: str) -> Callable[[], bool]:
         """Asked again and again from the start of a session on: whether the moment for a kill of this kind has come."""
@@ -97,10 +83,10 @@ class Victim:
             return lambda: any(path.name.endswith(UNFINISHED) for path in self.workdir.glob('checkpoints/*'))
         if kind == 'ending':  # the evaluation after the last step
             return lambda: (self.workdir / 'checkpoints' / str(STEPS)).exists() and self.draw.random() < 0.02
-        begun, more = time.monotonic(), self.logged() + self.draw.randint(1, 3)
+        begun, more = time.monotonic(), logged(self.workdir) + self.draw.randint(1, 3)
 
         def stepping() -> bool:  # an evaluation is among the steps
-            if self.logged() < more:
+            if logged(self.workdir) < more:
                 return False
             self.start_up = time.monotonic() - begun
             return True

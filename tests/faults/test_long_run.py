@@ -1,6 +1,5 @@
 """A long run: memory, open files and threads stay flat over 20,000 steps that also evaluate and save, and the log is bounded."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 
 from research.experiment import Experiment
 from research.records import read_lines
-from research.wire import to_wire
+from tests.faults.forks import begin, logged
 
 STEPS, EVERY = 20_000, 250
 WARM = 5_000  # steps until all that is kept for ever has been made
@@ -31,16 +30,14 @@ def test_20000_steps_grow_by_less_than_a_megabyte_per_thousand(root: Path, tiny:
     often = {'run.checkpoint_every': EVERY, 'run.evaluate_every': EVERY, 'run.evaluate_batches': 2, 'run.log_every': 50}
     x = tiny('bert', {**small, **often, 'run.steps': STEPS})
     workdir = tmp_path / 'run'
-    workdir.mkdir()
-    (workdir / 'experiment.json').write_text(json.dumps(to_wire(x).to_dict()))
     settings = {**os.environ, 'JAX_NUM_CPU_DEVICES': '1'}
     with (tmp_path / 'output.txt').open('wb') as output:
         process = subprocess.Popen(
-            [sys.executable, str(root / 'launch.py'), f'--workdir={workdir}'], env=settings, stdout=output, stderr=output
+            [sys.executable, str(root / 'launch.py'), begin(workdir, x)], env=settings, stdout=output, stderr=output
         )
         found: dict[int, tuple[float, int, int]] = {}
         while process.poll() is None:
-            step = max((int(line['step']) for line in read_lines(workdir / 'metrics.jsonl')[-1:]), default=0)
+            step = logged(workdir)
             if step // 1000 * 1000 > max(found, default=0):
                 found[step] = measure(process.pid)
             time.sleep(0.1)

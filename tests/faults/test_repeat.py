@@ -14,21 +14,21 @@ import jax
 import numpy as np
 import pytest
 
-from research.checkpoint import SUMS, Checkpoints, hash_files, list_steps, read_params
+from research.checkpoint import Checkpoints, read_params
+from research.checksums import SUMS, hash_files, list_steps
 from research.experiment import Experiment
 from research.interchange import __main__ as interchange
 from research.records import write_record
-from research.runs import reopening
+from research.runs import reopening, sources
 from research.runs.definition import read_definition
 from research.runs.environment import describe_environment
 from research.runs.folder import read_environment, read_metrics
 from research.runs.opening import first_state
 from research.study import __main__ as command
 from research.wire import to_wire
+from tests.faults.forks import MEASURED, TIMED
 
 Tiny = Callable[..., Experiment]
-TIMES = ('seconds', 'wall', 'train/tokens_per_second')
-TIMED = ('train_seconds', 'wall_seconds', 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds')
 NAMES = ('plain', 'task', 'taught', 'judged')  # pretraining by pmap, a task, distillation in micro-batches, an evaluation alone
 LENGTH = {'run.steps': 6, 'run.log_every': 2, 'run.checkpoint_every': 2, 'run.evaluate_every': 3}
 
@@ -110,7 +110,7 @@ def flip(folder: Path, step: int, mask: int, where: tuple[str, ...] = ('encoder'
     """Flips bits of the largest weight of a block in a checkpoint, and writes that anew as training does."""
     x = read_definition(folder)
     with reopening.reading(folder, step) as checkpoints:
-        heads = reopening.find_heads(checkpoints.params(step))
+        heads = sources.find_heads(checkpoints.params(step))
     opened = reopening.reopen(folder, x, read_environment(folder) or pytest.fail('no environment'), heads)
     plan, model = opened.bench.plan, opened.bench.model
     like, _ = first_state(model, dataclasses.replace(x, start=''), None)
@@ -142,10 +142,10 @@ def test_two_processes_give_the_same_bits(twice: tuple[Path, Path], name: str) -
         (step, params), (again, other) = (read_params(folder / 'checkpoints', name) for folder in (one, two))
         assert step == again
         jax.tree.map(np.testing.assert_array_equal, params, other)
-    lines = [[{key: line[key] for key in line if key not in TIMES} for line in read_metrics(folder)] for folder in (one, two)]
+    lines = [[{key: line[key] for key in line if key not in TIMED} for line in read_metrics(folder)] for folder in (one, two)]
     assert lines[0] == lines[1] and (len(lines[0]) >= 5 or name == 'judged')
     results = [json.loads((folder / 'result.json').read_text()) for folder in (one, two)]
-    assert {key for key in results[0] if results[0][key] != results[1][key]} <= set(TIMED)
+    assert {key for key in results[0] if results[0][key] != results[1][key]} <= set(MEASURED)
     assert results[0]['metrics'] and results[0]['fingerprint']
     files = [sorted(path.relative_to(folder) for path in folder.glob('*/predictions*')) for folder in (one, two)]
     assert files[0] == files[1] and bool(files[0]) == (name in ('task', 'judged'))
@@ -246,7 +246,7 @@ def test_a_flipped_byte_on_disk_is_found(run: Callable, say: Callable, arguments
     verb, *rest = arguments
     status, said = say(verb, run('taught'), *rest)
     damaged = f'the checkpoint of step {4 if rest else 6} is damaged: params/'
-    # With checksums that fit, what the byte stands for decides: a part that cannot be read, or another weight.
+    # With checksums that fit, the byte is a part that cannot be read, or another weight.
     words = (' cannot be read: ', "the parameters' fingerprint: stored ", ' stored ') if summed else (damaged,)
     assert status == 1 and 'different: ' in said and any(each in said for each in words), said
 
@@ -283,6 +283,14 @@ def test_labels_of_other_names_end_the_comparison(run: Callable, say: Callable, 
             assert status == 1 and "the data's fingerprint: stored '" in said and 'metrics' not in said, said
     finally:
         path.write_text(before)
+
+
+def test_labels_that_were_recorded_otherwise_are_found(run: Callable, say: Callable) -> None:
+    path = run('task') / 'environment.json'
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {'data': record['data'] | {'labels': [*record['data']['labels'][1:], 'new']}}))
+    status, said = say('verify', run('task'))
+    assert status == 1 and "the labels.0: stored 'b', found 'a'" in said, said
 
 
 def test_a_changed_byte_of_the_prepared_corpus_is_found(run: Callable, say: Callable) -> None:
@@ -369,8 +377,9 @@ def test_what_cannot_be_computed_is_one_line(run: Callable, say: Callable, tmp_p
     oldest = list_steps(run('task') / 'checkpoints')[0]
     refused(f'steps after {oldest} can be replayed', 'replay', run('task'), '--step=2')
     refused("teacher='@plain'", 'replay', run('taught'), '--step=2')
-    (run('judged') / 'environment.json').write_text('{')
-    refused('environment.json is missing or half-written', 'verify', run('judged'))
+    for content in ('{', json.dumps(json.loads((run('judged') / 'environment.json').read_text()) | {'devices': {}})):
+        (run('judged') / 'environment.json').write_text(content)
+        refused('environment.json is missing or half-written', 'verify', run('judged'))
 
 
 def test_pmap_on_other_devices_is_refused(run: Callable, say: Callable) -> None:

@@ -20,10 +20,10 @@ from research.errors import Interrupted, UserError
 from research.experiment import Experiment
 from research.runs import folder as run_folder
 from research.runs import run as runs
+from tests.faults.forks import TIMED
 
 Tiny = Callable[..., Experiment]
 Start = Callable[..., dict[str, Any]]
-TIMED = ('seconds', 'wall', 'train/tokens_per_second')
 
 
 class Killed(BaseException):
@@ -131,11 +131,11 @@ def test_a_run_that_goes_back_and_is_killed_on_the_way_ends_with_the_same_bits(s
 
 
 def test_the_checkpoint_of_a_signal_is_none_to_go_back_to(start: Start, tmp_path: Path) -> None:
-    bad = {11, 12, 13, 14}
-    start('whole', nan=bad)
+    changes = {'run.keep': 1, 'run.max_skipped': 0}
+    start('whole', nan={11}, changes=changes)
     with pytest.raises(Interrupted):
-        start('stopped', nan=bad, stops=10)
-    start('stopped', nan=bad)
+        start('stopped', nan={11}, stops=10, changes=changes)
+    start('stopped', nan={11}, changes=changes)
     assert 'stopped by SIGTERM: the state of step 10 is saved' in (tmp_path / 'stopped' / 'log.txt').read_text()
     assert 'goes back to the checkpoint of step 8' in (tmp_path / 'stopped' / 'log.txt').read_text()
     assert_same(tmp_path / 'whole', tmp_path / 'stopped')
@@ -171,7 +171,8 @@ def test_the_last_steps_may_be_those_that_are_passed_over(start: Start, tmp_path
 
 def test_without_a_checkpoint_there_is_nowhere_to_go_back_to(start: Start) -> None:
     with pytest.raises(
-        UserError, match=r'step 2: gradient_norm, loss, mlm is not finite; there is no checkpoint yet in .*run.max_skipped=0\)'
+        UserError,
+        match=r'step 2: gradient_norm, loss, mlm is not finite; there is no checkpoint from before that .*run.max_skipped=0\)',
     ):
         start('run', nan={2}, changes={'run.max_skipped': 0})
 

@@ -426,9 +426,13 @@ def test_a_run_whose_data_have_changed_is_not_continued(tiny: Tiny, teacher: Pat
     shutil.copytree(teacher, tmp_path / 'run')
     (tmp_path / 'run' / 'result.json').unlink()
     path = tmp_path / 'run' / 'environment.json'
-    path.write_text(json.dumps(json.loads(path.read_text()) | {'data': {'fingerprint': 'other'}}))
-    with pytest.raises(UserError, match='the data have changed since .* began \\(other -> .*give another --workdir'):
-        runs.run(tiny('bert'), tmp_path / 'run')
+    for data, words in (
+        ({'fingerprint': 'other'}, 'the data have changed since .* began \\(other -> '),
+        ({}, 'is half-written or'),
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {'data': data}))
+        with pytest.raises(UserError, match=f'{words}.*give another --workdir'):
+            runs.run(tiny('bert'), tmp_path / 'run')
 
 
 def test_a_kill_while_the_folder_begins_leaves_one_that_can_begin_again(tiny: Tiny, tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ class Evidence:
     result: Result | None
     environment: Environment | None
     experiment: Experiment | None
-    # Numbers of what the run and all that it starts from have in common with other runs: equal numbers, equal things.
-    config: int = 0  # the settings, which are the same for all seeds of one experiment
-    data: int = 0  # the fingerprints of the training data
+    # Runs with one number have the same, and so have all that they start from.
+    config: int = 0  # settings, the seed left out
+    data: int = 0  # fingerprints of the training data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Cell:
 def gather(study: Study, folder: Path) -> dict[str, Evidence]:
     """The Evidence of every run of the study, in running order."""
     found: dict[str, Evidence] = {}
-    numbers: dict[tuple[Any, ...], int] = {}  # a thing -> its number; those of the starts stand in for all that lies below them
+    numbers: dict[tuple[Any, ...], int] = {}  # settings or fingerprints, with the numbers of the starts -> their number
     for name, state in run_states(study.needs, folder).items():
         try:
             experiment = read_definition(folder / name)
