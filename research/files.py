@@ -87,7 +87,7 @@ def open_append(path: Path) -> IO[str]:
         return open(path, 'a+', encoding='utf-8', opener=follow_no_link)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise UserError(f'{path} is a symbolic link, and a file is written there: remove the link') from None
+            refuse_link(path)
         raise
 
 
@@ -107,10 +107,7 @@ def refuse_links(folder: Path) -> None:
     """Raises UserError if a symbolic link lies anywhere in `folder`, which is about to be written; `folder` itself may be one."""
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):
-            if os.path.islink(os.path.join(place, name)):
-                raise UserError(
-                    f'{os.path.join(place, name)} is a symbolic link, and what is written there would leave {folder}: remove it'
-                )
+            refuse_link(Path(place, name))
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -1,8 +1,10 @@
 """JSON from anywhere, read in one way: bounded in size and depth, and typed by the record that it becomes."""
 
+import codecs
 import collections.abc
 import dataclasses
 import json
+import shlex
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from research.files import write_whole
 SIZE = 2**26  # bytes of a file that is read at once
 DEPTH = 100  # brackets within brackets
 BITS = 1023  # of a whole number: larger ones have no float
+SHOWN = 60  # characters of a value in a message
 
 
 def read_text(path: Path, label: str = '', size: int = SIZE) -> str:
@@ -32,7 +35,15 @@ def read_text(path: Path, label: str = '', size: int = SIZE) -> str:
     try:
         return content.decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        raise UserError(f'{label} is not UTF-8 (byte {error.start}): convert it with iconv') from None
+        raise UserError(f'{label} is not UTF-8 at byte {error.start}; {suggest_conversion(path, content)}') from None
+
+
+def suggest_conversion(path: Path | str, content: bytes, unpack: str = '') -> str:
+    """The clause with the command that makes UTF-8 of a file; content: a part of its text; unpack: the program to decompress it."""
+    wide = b'\0' in content or content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding, given = 'UTF-16' if wide else 'WINDOWS-1252', shlex.quote(str(path))
+    command = f'{unpack} -dc {given} | iconv -f {encoding} -t UTF-8' if unpack else f'iconv -f {encoding} -t UTF-8 {given}'
+    return f'if it is {encoding}, convert it: {command} > NEW'
 
 
 def parse_json(text: str, label: str, lenient: bool = False, unique: bool = False) -> Any:
@@ -73,7 +84,7 @@ def read_object(path: Path, label: str = '', size: int = SIZE) -> dict[str, Any]
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f'{name} is no number')
+    raise ValueError(f'{name} is not a number')
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,7 +95,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _validate_tree(value: Any, lenient: bool) -> None:
-    """Raises ValueError or RecursionError if a JSON value nests too deep or holds a number that no float can hold.
+    """Raises RecursionError if a JSON value nests too deep, and ValueError for a number that no float holds.
 
     `lenient` lets infinity pass.
     """
@@ -106,6 +117,12 @@ def _validate_tree(value: Any, lenient: bool) -> None:
     raise RecursionError
 
 
+def show(value: Any) -> str:
+    """A JSON value for a message, cut if it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f'{text[:SHOWN]}…'
+
+
 # ---- Records of our own ---------------------------------------------------------------------------------------------------------
 
 
@@ -121,8 +138,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Writes a JSON object atomically. Raises ValueError if it holds a number that is not finite."""
+def write_record(path: Path, record: Any) -> None:
+    """Writes a JSON value atomically. Raises ValueError if it holds a number that is not finite."""
     write_whole(path, (json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + '\n').encode())
 
 
@@ -131,7 +148,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():  # a pipe would wait for a writer
         return []
     with path.open('rb') as file:
-        return list(parse_lines(file))
+        return list(parse_lines(iter(lambda: file.readline(SIZE), b'')))
 
 
 def parse_lines(lines: typing.Iterable[bytes]) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ class Surgery:
 
 @dataclasses.dataclass(frozen=True)
 class Pooling:
-    """How a sentence encoder makes one vector of a text; the default is that of a model which is none."""
+    """How a sentence encoder makes one vector of a text; the default is that of any other model."""
 
     modes: tuple[str, ...] = ('mean',)  # rows of predict.kinds.POOLINGS, whose vectors are joined
     normalise: bool = False  # to a length of 1

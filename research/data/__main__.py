@@ -16,6 +16,7 @@ from research.data.corpus import Corpus
 from research.data.settings import Data
 from research.data.tokenizers import describe_unreachable, vocabulary_of
 from research.errors import UserError
+from research.escape import clean
 from research.experiment import Experiment
 from research.runs import sources
 from research.study import config_files
@@ -38,12 +39,12 @@ def main(arguments: list[str]) -> None:
     asked = config_files.load(given.config)
     runs = {asked.name: asked} if isinstance(asked, Experiment) else asked.runs
     wanted = {name: override(x, changed) for name, x in runs.items()}
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
     shown = set()
     for x, data in distinct(wanted.values()):
         tokenizer = tokenizer_training.tokenizer_of(data, x.machine.cache, x.model.vocabulary)
         if notice := describe_unreachable(tokenizer, vocabulary_of(tokenizer)):
-            console.print(notice, soft_wrap=True, markup=False)
+            console.print(notice, soft_wrap=True)
         for each in preparation.prepare(data, x.machine.cache, tokenizer):
             if each.folder in shown:
                 continue
@@ -117,7 +118,7 @@ def frequent(each: Corpus, pieces: list[str | None]) -> Table:
     table.columns[1].justify = table.columns[2].justify = 'right'
     order = np.argsort(-each.counts, kind='stable')[:TOP]
     for id in order[each.counts[order] > 0]:
-        table.add_row(str(pieces[id]).replace('[', r'\['), f'{each.counts[id]:,}', f'{each.counts[id] / each.counts.sum():.2%}')
+        table.add_row(clean(str(pieces[id])), f'{each.counts[id]:,}', f'{each.counts[id] / each.counts.sum():.2%}')
     return table
 
 

@@ -6,9 +6,11 @@ import importlib.util
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from research.errors import UserError, nearest
+from research.escape import flatten
 
 HOST = 'storage.googleapis.com'  # where TFDS keeps its datasets' descriptions
 BATCH = 256  # examples read at once
@@ -52,7 +54,7 @@ def builder(name: str, folder: str) -> Any:
         except UserError:
             raise
         except Exception as error:  # a parser's own
-            raise UserError(f"'{name}/dataset_info.json' cannot be read: {' '.join(str(error).split())[:200]}") from error
+            raise UserError(f"'{name}/dataset_info.json' cannot be read: {flatten(str(error), 200)}") from error
     dataset = name.partition('/')[0].partition(':')[0]
     if importlib.util.find_spec(f'tensorflow_datasets.text.{dataset}'):
         importlib.import_module(f'tensorflow_datasets.text.{dataset}')
@@ -64,7 +66,7 @@ def builder(name: str, folder: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # a builder's own, for a config or a version that it does not have
-        raise UserError(f'tfds:{name} cannot be opened: {" ".join(str(error).split())[:300]}') from error
+        raise UserError(f'tfds:{name} cannot be opened: {flatten(str(error), 200)}') from error
 
 
 @functools.cache
@@ -98,7 +100,7 @@ def prepare(found: Any, name: str, folder: str) -> None:
         socket.getaddrinfo(HOST, 443)  # TFDS itself would try for minutes where there is no network
         found.download_and_prepare(file_format='array_record', download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except Exception as error:  # whatever a network, a disk or a builder can raise
-        reason = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+        reason = f'{type(error).__name__}: {flatten(str(error), 200)}'
         raise UserError(
             f"tfds:{name} is not prepared in '{found.data_dir}' and could not be prepared here ({reason}); {command(name, folder)}"
         ) from error
@@ -106,8 +108,8 @@ def prepare(found: Any, name: str, folder: str) -> None:
 
 def command(name: str, folder: str) -> str:
     """The clause with the command that prepares a dataset where there are a network and TensorFlow."""
-    place = f' --data_dir={folder}' if folder else ''
-    return f'where there are a network and TensorFlow, run: tfds build {name} --file_format=array_record{place}'
+    place = f' --data_dir={quote(folder)}' if folder else ''
+    return f'where there are a network and TensorFlow, run: tfds build {quote(name)} --file_format=array_record{place}'
 
 
 def documents(name: str, field: str, folder: str) -> Iterator[tuple[float, list[str]]]:
@@ -130,7 +132,7 @@ def documents(name: str, field: str, folder: str) -> Iterator[tuple[float, list[
 
 def damage_error(name: str, folder: Any, error: Exception) -> UserError:
     """The error for a shard that is missing or damaged."""
-    return UserError(f"tfds:{name}: a shard in '{folder}' is missing or corrupt ({' '.join(str(error).split())[:200]})")
+    return UserError(f"tfds:{name}: a shard in '{folder}' is missing or corrupt ({flatten(str(error), 200)})")
 
 
 def text(example: dict[str, Any], field: str, where: str) -> str:

@@ -17,7 +17,7 @@ UNWRITABLE = (errno.EFBIG, errno.EROFS, errno.EIO)  # a limit on the size of fil
 ELSEWHERE = 'name a folder on another disk: --config.machine.cache=FOLDER'
 
 
-class Interrupted(UserError):
+class Unfinished(UserError):
     """A preparation was stopped; the same command goes on with it."""
 
 
@@ -61,7 +61,7 @@ def fill(folder: Path, unfinished: Path, write: Callable[[Path], None], continue
     try:
         write(unfinished)
         os.rename(unfinished, folder)
-    except (KeyboardInterrupt, Interrupted):
+    except (KeyboardInterrupt, Unfinished):
         kept = continues
         raise
     except (OSError, RuntimeError) as error:  # array_record raises RuntimeError, with the system's words

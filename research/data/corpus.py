@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from research.data.blocks import PARTS
 from research.data.facts import CorpusFacts
 from research.errors import DamagedError
+from research.escape import flatten
 from research.records import read_as
 
 INDEX = {'lengths': '<i4', 'starts': '<i8', 'document': '<i8'}
@@ -71,7 +72,7 @@ def open_corpus(folder: Path, weight: float) -> Corpus:
     try:
         return Corpus(folder, weight, facts, np.load(folder / 'counts.npy'), *(open_part(folder, part, facts) for part in PARTS))
     except (OSError, ValueError, TypeError) as error:
-        raise DamagedError(f"'{folder}' cannot be read ({' '.join(str(error).split())[:200]}): it is damaged{mend}") from error
+        raise DamagedError(f"'{folder}' cannot be read ({flatten(str(error), 200)}): it is damaged{mend}") from error
 
 
 def open_part(folder: Path, part: str, facts: CorpusFacts) -> Part:

@@ -144,7 +144,7 @@ def encoded(
     found: list[tuple[int, Window]] | None = None,
 ) -> Encoded:
     """The Encoded of segments that fit; found: of kind 'span', the example and the window of each row."""
-    sizes = np.sum([[len(each) for each in column] for column in segments], axis=0) + 1 + len(segments)
+    sizes = count_pieces(segments) + 1 + len(segments)
     return Encoded(
         members=members,
         names=encoder.names,

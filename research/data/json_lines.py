@@ -1,19 +1,19 @@
 """JSON objects, one a line."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from research.data.text_files import RECORD, lines
+from research.data.text_files import RECORD, lines_and_bytes
 from research.errors import UserError, nearest
-from research.records import parse_json
+from research.records import parse_json, show
 
 
-def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def records(path: Path, given: IO[bytes] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of each JSON line of a file, of RECORD characters at most; blank lines are skipped."""
-    return ((number, parse_line(line, path, number)) for number, line in lines(path, RECORD) if line.strip())
+    found = lines_and_bytes(path, RECORD, given)
+    return ((number, parse_line(line, path, number)) for number, line, _ in found if line.strip())
 
 
 def parse_line(line: str, path: Path | str, number: int) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def parse_line(line: str, path: Path | str, number: int) -> dict[str, Any]:
     where = f"'{path}' line {number}"
     record = parse_json(line, where, lenient=True)
     if not isinstance(record, dict):
-        raise UserError(f'{where} is not a JSON object but {json.dumps(record)[:40]}')
+        raise UserError(f'{where} is not a JSON object but {show(record)}')
     return record
 
 

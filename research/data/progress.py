@@ -53,7 +53,7 @@ def progress(name: str) -> Iterator[Callable[[int, float], None]]:
         yield write
         return
 
-    columns = (TextColumn('{task.description}'), BarColumn(), TextColumn('{task.fields[words]}'))
+    columns = (TextColumn('{task.description}', markup=False), BarColumn(), TextColumn('{task.fields[words]}'))
     with Progress(*columns, console=Console(stderr=True, force_jupyter=False), transient=True) as bar:
         task = bar.add_task(name, total=1.0, words='')
 

@@ -30,7 +30,7 @@ class Data:
     deduplicate: bool = False  # whether to leave out a document that a source held before, word for word
     changed: str = 'prepare'  # row of CHANGED: prepare anew, or refuse, when files changed since they were prepared
     tokenizer: str = 'wordpiece'  # row of KINDS, trained on the source; else the path of a vocab.txt, tokenizer.json or run folder
-    lowercase: bool = True  # for a trained tokenizer, or a vocab.txt whose folder does not say
+    lowercase: bool = True  # for a trained tokenizer, or a vocab.txt without do_lower_case beside it
     length: int = 128  # T, pieces of a sequence, special ones included
     pairs: str = 'none'  # none; nsp: is B what follows A? (Devlin et al. 2019); sop: are A and B in order? (Lan et al. 2020)
     fill: str = 'pieces'  # row of FILLS: single segments of pieces, of whole sentences, or of sentences across documents

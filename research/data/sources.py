@@ -53,7 +53,7 @@ def documents(source: str, data: Data | None = None, cache: str = Machine.cache)
 
 
 def explain_single_document(source: str, data: Data) -> UserError:
-    """The error for a source of one document, of which a part is to be held out."""
+    """The error for a source of one document, where data.held_out is above 0."""
     hints = {
         'blank_lines': 'separate its documents by blank lines',
         'files': 'give several files, or data.documents=blank_lines if blank lines separate documents',

@@ -1,11 +1,9 @@
 """Lines of text files, plain or compressed."""
 
-import codecs
 import gzip
 import io
 import lzma
 import os
-import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from research.errors import UserError
+from research.records import suggest_conversion
 
 LONGEST = 2**26  # characters of a document, at most: it is held in memory as a whole
 RECORD = 2**21  # characters of an example of a task, at most: it is cut into pieces as a whole, which takes 300 bytes a character
@@ -31,17 +30,20 @@ def lines(path: Path, longest: int = 0) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line, _ in lines_and_bytes(path, longest))
 
 
-def lines_and_bytes(path: Path, longest: int = 0) -> Iterator[tuple[int, str, int]]:
+def lines_and_bytes(path: Path, longest: int = 0, given: IO[bytes] | None = None) -> Iterator[tuple[int, str, int]]:
     """(line number from 1, line without its end, bytes of the file read) of a UTF-8 file; a byte-order mark is skipped.
 
-    A file whose name ends in .gz, .xz or .zst is decompressed. Raises UserError with the byte offset of text that is not
-    UTF-8, for a line of more than `longest` characters (0: LONGEST), or if the file cannot be opened or decompressed.
+    A file whose name ends in .gz, .xz or .zst is decompressed. given: read in place of the file, such as the standard input, which
+    `path` then only names. Raises UserError with the byte offset of text that is not UTF-8, for a line of more than `longest`
+    characters (0: LONGEST), or if the file cannot be opened or decompressed.
     """
-    compressed = path.suffix in COMPRESSED
+    compressed = given is None and path.suffix in COMPRESSED
+    named, unpack = 'FILE' if given else path, UNPACK[path.suffix] if compressed else ''
     offset, longest = 0, longest or LONGEST
     try:
         with ExitStack() as stack:
-            raw = stack.enter_context(open(path, 'rb'))
+            raw = stack.enter_context(open(path, 'rb')) if given is None else given
+            has_places = raw.seekable()  # a pipe has none
             if compressed and not os.fstat(raw.fileno()).st_size:
                 raise EOFError('it has no bytes')
             file = stack.enter_context(COMPRESSED[path.suffix](raw)) if compressed else raw
@@ -49,21 +51,21 @@ def lines_and_bytes(path: Path, longest: int = 0) -> Iterator[tuple[int, str, in
                 if is_longer(line, longest):
                     raise UserError(f"'{path}' line {number} has more than {longest:,} characters, which are held at once: cut it")
                 if number == 1 and line.count(0) * 3 > len(line):
-                    raise UserError(f"'{path}' is not UTF-8: it holds as many zeros as UTF-16 does; {conversion(path, line)}")
+                    raise UserError(
+                        f"'{path}' is not UTF-8: it holds as many zeros as UTF-16 does; {suggest_conversion(named, line, unpack)}"
+                    )
                 try:
                     decoded = line.decode('utf-8-sig' if number == 1 else 'utf-8')
                 except UnicodeDecodeError as error:
                     where = ' of its decompressed text' if compressed else ''
                     place = f'byte {offset + error.start}{where} (line {number})'
-                    raise UserError(f"'{path}' is not UTF-8 at {place}; {conversion(path, line)}") from error
-                yield number, decoded.rstrip('\r\n'), raw.tell()
+                    raise UserError(f"'{path}' is not UTF-8 at {place}; {suggest_conversion(named, line, unpack)}") from error
+                yield number, decoded.rstrip('\r\n'), raw.tell() if has_places else 0
                 offset += len(line)
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; those of gzip and pyarrow about data have none
+            raise UserError(f"'{path}' cannot be read: {error.strerror}") from error
         raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
-    except OSError as error:
-        if error.errno is None:  # pyarrow's errors about data; the system's have a number
-            raise UserError(f"'{path}' is corrupt: {str(error).rstrip('.')} after {offset} bytes of text") from error
-        raise UserError(f"'{path}' cannot be read: {error.strerror or error}") from error
 
 
 def split_lines(file: IO[bytes], longest: int) -> Iterator[bytes]:
@@ -110,18 +112,6 @@ def count_characters(text: bytes) -> int:
 
 
 CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of a character after its first
-
-
-def conversion(path: Path | str, content: bytes) -> str:
-    """The clause that says how to make UTF-8 of a file; content: a part of its text."""
-    wide = b'\0' in content or content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    encoding = 'UTF-16' if wide else 'WINDOWS-1252'
-    suffix = Path(path).suffix
-    tool = {'.gz': 'gzip', '.xz': 'xz', '.zst': 'zstd'}[suffix] if suffix in COMPRESSED else ''
-    given = shlex.quote(str(path))
-    if tool:
-        return f'if it is {encoding}, convert it: {tool} -dc {given} | iconv -f {encoding} -t UTF-8 > NEW'
-    return f'if it is {encoding}, convert it: iconv -f {encoding} -t UTF-8 {given} > NEW'
 
 
 class Pieces(io.RawIOBase):
@@ -177,3 +167,4 @@ def zstandard(raw: IO[bytes]) -> io.BufferedReader:
 
 # The end of a file's name -> what decompresses the file.
 COMPRESSED: dict[str, Callable[[Any], Any]] = {'.gz': gzip.open, '.xz': xz, '.zst': zstandard}
+UNPACK = {'.gz': 'gzip', '.xz': 'xz', '.zst': 'zstd'}  # the programs that do the same

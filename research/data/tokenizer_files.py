@@ -1,15 +1,16 @@
 """Reads a tokenizer as transformers does: a tokenizer.json, vocab.txt or spiece.model, with the rules in the files beside it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from research import records
+from research.data.added_tokens import FLAGS
 from research.data.sentencepiece import CONTROL, SIZE, USER_DEFINED, read_sentencepiece
 from research.data.tokenizer_json import ADDED, PIECES, SPECIAL, from_json, read_id, refuse_broken
 from research.errors import UserError
+from research.records import show
 
 FILES = ('tokenizer.json', 'vocab.txt', 'spiece.model')
 # Key of tokenizer_config.json -> attribute of a BertNormalizer.
@@ -73,23 +74,23 @@ def read_rules(folder: Path) -> dict[str, Any]:
     rules = read_beside(folder, 'tokenizer_config.json')
     for name in (*BERT_RULES, 'keep_accents'):
         if name in rules and not isinstance(rules[name], bool) and (name, rules[name]) != ('strip_accents', None):
-            raise UserError(f"'{folder / 'tokenizer_config.json'}' has {name}={json.dumps(rules[name])}; it must be true or false")
+            raise UserError(f"'{folder / 'tokenizer_config.json'}' has {name}={show(rules[name])}; it must be true or false")
     return rules
 
 
 def refuse_other_kinds(file: Path, rules: dict[str, Any]) -> None:
     """Raises UserError if tokenizer_config.json or config.json names a tokenizer that cuts by other rules than the file holds."""
-    config = read_beside(file.parent, 'config.json')
     supported = f'(supported: those of {", ".join(CLASSES)}, and any that is saved as a tokenizer.json)'
-    for name, given in (('tokenizer_config.json', rules), ('config.json', config)):
+    configs = {'tokenizer_config.json': rules, 'config.json': read_beside(file.parent, 'config.json')}
+    for name, given in configs.items():
         for key, only in ONLY.items():
             if key in given and given[key] not in (only, None):
                 raise UserError(
-                    f"'{file.parent / name}' has {key}={json.dumps(given[key])}, a tokenizer that is not supported {supported}; "
+                    f"'{file.parent / name}' has {key}={show(given[key])}, a tokenizer that is not supported {supported}; "
                     'choose another with --config.data.tokenizer, or split your texts into words by it yourself and give a copy of '
                     f'the folder without {key} and tokenizer_class'
                 )
-    for name, given in (('tokenizer_config.json', rules), ('config.json', config)):
+    for name, given in configs.items():
         kind = given['tokenizer_class'] if 'tokenizer_class' in given else None
         if kind is None:
             continue
@@ -97,29 +98,27 @@ def refuse_other_kinds(file: Path, rules: dict[str, Any]) -> None:
         complete = file.suffix == '.json' and (stem in WHOLE or kind == 'TokenizersBackend' or str(kind).endswith('Fast'))
         if stem not in CLASSES and not complete:
             raise UserError(
-                f"'{file.parent / name}' has tokenizer_class={json.dumps(kind)}, a tokenizer that is not supported {supported}; "
+                f"'{file.parent / name}' has tokenizer_class={show(kind)}, a tokenizer that is not supported {supported}; "
                 'save it as a tokenizer.json, or choose another with --config.data.tokenizer'
             )
         return  # as in transformers, the class in config.json counts only if tokenizer_config.json names none
 
 
 def list_added(folder: Path, rules: dict[str, Any]) -> list[tuple[int | None, AddedToken]]:
-    """(id, token) of each token that the files of a folder add to its vocabulary, by rising id; id: None for the next free one.
+    """(id, token) of each token that the files of a folder add to its vocabulary, by increasing id; id: None for the next free one.
 
     They are in tokenizer_config.json (`added_tokens_decoder`), in added_tokens.json, and in either config as special tokens
-    without an id. Raises UserError if a file says nothing that can be understood.
+    without an id. Raises UserError for entries of any other form.
     """
     found: list[tuple[int | None, AddedToken]] = []
     special: list[AddedToken] = []
-    for name, given in (
-        ('tokenizer_config.json', rules),
-        ('special_tokens_map.json', read_beside(folder, 'special_tokens_map.json')),
-    ):
+    configs = {'tokenizer_config.json': rules, 'special_tokens_map.json': read_beside(folder, 'special_tokens_map.json')}
+    for name, given in configs.items():
         for key in ('additional_special_tokens', 'extra_special_tokens'):
             listed = given[key] if key in given else None
             listed = list(listed.values()) if isinstance(listed, dict) else listed or []
             if not isinstance(listed, list):
-                raise UserError(f"'{folder / name}' has {key}={json.dumps(listed)[:40]}; it must be a list of tokens")
+                raise UserError(f"'{folder / name}' has {key}={show(listed)}; it must be a list of tokens")
             special += [read_token(each, True, f"'{folder / name}' {key}") for each in listed]
     decoder = rules['added_tokens_decoder'] if 'added_tokens_decoder' in rules else {}
     where = f"'{folder / 'tokenizer_config.json'}' added_tokens_decoder"
@@ -135,14 +134,13 @@ def list_added(folder: Path, rules: dict[str, Any]) -> list[tuple[int | None, Ad
 
 
 def read_token(token: Any, special: bool, where: str) -> AddedToken:
-    """An added token: its text, or an object with its text and its rules. special: where the object does not say."""
+    """An added token: its text, or an object with its text and its FLAGS; special: that flag, if it is not given."""
     given = {'content': token} if isinstance(token, str) else token
-    flags = ('lstrip', 'rstrip', 'single_word', 'normalized', 'special')
     if not isinstance(given, dict) or 'content' not in given or not isinstance(given['content'], str) or not given['content']:
-        raise UserError(f'{where} has the token {json.dumps(token)[:60]}; it must be a text, or an object with "content"')
-    chosen = {flag: given[flag] for flag in flags if flag in given}
+        raise UserError(f'{where} has the token {show(token)}; it must be a text, or an object with "content"')
+    chosen = {flag: given[flag] for flag in FLAGS if flag in given}
     if not all(isinstance(value, bool) for value in chosen.values()):
-        raise UserError(f'{where} has the token {json.dumps(token)[:60]}, whose {", ".join(chosen)} must be true or false')
+        raise UserError(f'{where} has the token {show(token)}, whose {", ".join(chosen)} must be true or false')
     return AddedToken(given['content'], **{'special': special, 'normalized': not special, **chosen})
 
 
@@ -159,7 +157,7 @@ def add_tokens(tokenizer: Tokenizer, added: list[tuple[int | None, AddedToken]],
     for name, (id, _) in new.items():
         if id is not None and tokenizer.token_to_id(name) != id:
             raise UserError(
-                f"'{file.parent}' gives the added token {json.dumps(name)[:40]} the id {id}, but '{file.name}' leads to "
+                f"'{file.parent}' gives the added token {show(name)} the id {id}, but '{file.name}' leads to "
                 f'{tokenizer.token_to_id(name)}: the two do not belong together'
             )
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from research import records
 from research.data.sentencepiece import SIZE, validate_charsmap
 from research.errors import UserError
+from research.records import show
 
 PIECES = 2**20  # of a tokenizer, at most; the largest published ones have a million
 ADDED = 100_000  # added tokens, at most
@@ -54,9 +55,7 @@ def from_json(file: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_str(text)
     wrong = [token['content'] for token in added if tokenizer.token_to_id(token['content']) != token['id']]
     if wrong:
-        raise UserError(
-            f'{label} gives the added token {json.dumps(wrong[0])[:40]} an id that leaves ids before it without a piece'
-        )
+        raise UserError(f'{label} gives the added token {show(wrong[0])} an id that leaves ids before it without a piece')
     return tokenizer
 
 
@@ -70,7 +69,7 @@ def _complete_unigram(model: dict[str, Any], label: str) -> bool:
         model['unk_id'] = next((pieces.index(name) for name in SPECIAL['unknown'] if name in pieces), None)
         return True
     if not isinstance(model['unk_id'], int) or not 0 <= model['unk_id'] < len(pieces):
-        raise UserError(f'{label} has unk_id={json.dumps(model["unk_id"])[:40]}, but {len(pieces)} pieces: it is the id of one')
+        raise UserError(f'{label} has unk_id={show(model["unk_id"])}, but {len(pieces)} pieces: it is the id of one')
     return False
 
 
@@ -110,7 +109,7 @@ def read_id(id: Any, where: str) -> int:
     if isinstance(id, str) and id.isdecimal() and len(id) < 10:
         id = int(id)
     if not isinstance(id, int) or not 0 <= id < PIECES:
-        raise UserError(f'{where} has the id {json.dumps(id)[:40]}; it must be 0 to {PIECES - 1:,}')
+        raise UserError(f'{where} has the id {show(id)}; it must be 0 to {PIECES - 1:,}')
     return id
 
 

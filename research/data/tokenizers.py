@@ -1,7 +1,7 @@
 """Tokenizers, trained or loaded, and facts about their pieces.
 
 Three kinds of pieces are more than letters. The five roles ([PAD], [UNK], [CLS], [SEP] and [MASK]; <pad> and <unk> in ALBERT's)
-stand for themselves only where this code puts them. Typed in a text they are letters or unknown, in training, evaluation and
+are themselves only where this code puts them. Typed in a text they are letters or unknown, in training, evaluation and
 prediction; except the mask, which in the text of a prediction is the mask (`with_mask`), since prompts need it. Every other added
 token, such as [E1] or <user>, is itself wherever it is typed. All other pieces are parts of words.
 """
@@ -23,6 +23,7 @@ from research.data.added_tokens import describe_rules, list_markers, with_flags
 from research.data.tokenizer_files import FILES, as_bert, read_tokenizer
 from research.data.tokenizer_json import SPECIAL, refuse_broken
 from research.errors import UserError, choose, nearest
+from research.escape import clean
 from research.files import write_whole
 from research.records import write_record
 
@@ -118,7 +119,7 @@ def unigram(texts: list[str], size: int, lowercase: bool) -> Tokenizer:
             f'a vocabulary of {size} pieces cannot hold all characters of the text (except the rarest, {1 - COVERAGE:.2%} of it); '
             'give a larger --config.model.vocabulary'
         ) from error
-    scores = {piece: score for piece, score in json.loads(tokenizer.to_str())['model']['vocab'] if piece not in special}
+    scores = {piece: score for piece, score in describe_rules(tokenizer)['model']['vocab'] if piece not in special}
     rarest = ranked_characters(scores)
     scores |= zip(rarest, sorted((scores[piece] for piece in rarest), reverse=True), strict=True)
     scores |= dict.fromkeys(SYMBOLS, 0.0)  # the best score, which SentencePiece gives to pieces that a user defines
@@ -201,7 +202,7 @@ def as_albert(model: Any, lowercase: bool) -> Tokenizer:
 def load_tokenizer(path: str | Path, lowercase: bool = True) -> Tokenizer:
     """The tokenizer in a file or a folder as `read_tokenizer` finds it, ready to cut texts.
 
-    lowercase: for a vocab.txt only, if no tokenizer_config.json beside it says otherwise.
+    lowercase: for a vocab.txt only, if no tokenizer_config.json beside it decides.
     Raises UserError if there is none, it cannot be read, or it lacks a special piece.
     """
     path = Path(path).expanduser()
@@ -264,7 +265,7 @@ def describe_unreachable(tokenizer: Tokenizer, pieces: Vocabulary) -> str:
                 lost.append(piece)
     if not lost:
         return ''
-    shown = ', '.join(sorted(lost)[:3])
+    shown = ', '.join(clean(piece, 40) for piece in sorted(lost)[:3])
     return (
         f'{len(lost):,} of {pieces.size:,} pieces have capitals ({shown}) and are never used, since the text is lower-cased: for a '
         'cased vocabulary give --config.data.lowercase=false, or {"do_lower_case": false} in its tokenizer_config.json'

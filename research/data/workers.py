@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from research.data.cache import Interrupted
+from research.data.cache import Unfinished
 from research.data.cutting import Cut, Knife, cut, make_knife
 from research.data.sources import Found
 from research.errors import UserError
@@ -108,7 +108,7 @@ def staff(count: int, build: Callable[..., Callable[[Any], Any]], *arguments: An
 
 
 def exchange(process: Worker, given: Any) -> Any:
-    """The answer of a worker. Raises its UserError, and Interrupted if it was killed."""
+    """The answer of a worker. Raises its UserError, and Unfinished if it was killed."""
     try:
         assert process.stdin and process.stdout
         pickle.dump(given, process.stdin, pickle.HIGHEST_PROTOCOL)
@@ -118,7 +118,7 @@ def exchange(process: Worker, given: Any) -> Any:
         status = process.wait()
         if status > 0:  # not killed: it failed, and would again
             raise RuntimeError(f'a process that prepares data failed (exit status {status}); its error is above') from error
-        raise Interrupted(
+        raise Unfinished(
             f'a process that prepares data was ended (exit status {status}); the same command goes on. If the machine is short '
             'of memory, use fewer processes: taskset -c 0, or for batches --config.machine.workers=0'
         ) from error

@@ -1,19 +1,16 @@
 """The model card of an export: architecture, origin and results."""
 
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 from research import costs
-from research.escape import clean
+from research.escape import hide_secrets, to_markdown, to_markdown_code
 from research.models.architecture import Architecture
 from research.models.sharing import count_groups
 from research.records import read_record
 from research.runs.folder import read_environment, read_result
 from research.surgery import Donor
-
-SECRET = re.compile(r'(\w*(?:token|secret|password|api_key)s?)=[^,\s]+', re.IGNORECASE)  # but not data.tokenizer=
 
 
 def make_card(class_name: str, donor: Donor, run: Path, notes: tuple[str, ...], licence: str) -> str:
@@ -24,7 +21,7 @@ def make_card(class_name: str, donor: Donor, run: Path, notes: tuple[str, ...], 
     results = {} if result is None else {metric: f'{value:.4f}' for metric, value in result.metrics.items()}
     parts = [
         f'---\nlicense: {licence}\nlibrary_name: transformers\n---',
-        f'# {escape(name)}',
+        f'# {to_markdown(str(name))}',
         f'`{class_name}`, {summary["total"]:,} parameters ({summary["encoder"]:,} in the encoder).',
         '## Architecture',
         format_table(('field', 'value'), describe_architecture(donor)),
@@ -59,42 +56,27 @@ def describe_origin(run: Path) -> dict[str, Any]:
     """Code, command and data of the run; None if not recorded."""
     environment = read_environment(run)
     data = {} if environment is None else environment.data
+    # Cards are published, and earlier versions recorded secrets.
+    command = None if environment is None else shlex.join(('python', *hide_secrets(environment.command)))
     return {
         'Commit of the code': None if environment is None else environment.commit,
-        'Command': None if environment is None else make_code(shlex.join(('python', *map(hide_secrets, environment.command)))),
+        'Command': None if command is None else Code(to_markdown_code(command)),
         'Data': data['source'] if 'source' in data else None,
         'Data fingerprint': data['fingerprint'] if 'fingerprint' in data else None,
         'Tokenizer fingerprint': read_key(run / 'tokenizer' / 'facts.json', 'fingerprint'),
     }
 
 
-def hide_secrets(argument: str) -> str:
-    """An argument of a command line without what environment variables hold: they may be keys. Cards are published."""
-    argument = re.sub(r'((?:^|=)export=).*', r'\1…', argument, flags=re.DOTALL)
-    return SECRET.sub(r'\1=…', argument)
-
-
 class Code(str):
     """Markdown that is a span of code."""
-
-
-def make_code(text: str) -> Code:
-    """A text as code in a cell of a Markdown table."""
-    harmless = clean(text).replace('`', "'").replace('|', r'\|')
-    return Code(f'`{harmless}`')
-
-
-def escape(value: Any) -> str:
-    """A value as text in Markdown: on one line, without markup, tags and new cells."""
-    return re.sub(r'([\\`*_{}\[\]<>|#!~])', r'\\\1', clean(str(value)))
 
 
 def format_table(header: tuple[str, str], rows: dict[str, Any]) -> str:
     """A Markdown table; None becomes 'not recorded'."""
     lines = [f'| {" | ".join(header)} |', '| --- | --- |']
     for key, value in rows.items():
-        shown = value if isinstance(value, Code) else 'not recorded' if value is None else escape(value)
-        lines.append(f'| {escape(key)} | {shown} |')
+        shown = value if isinstance(value, Code) else 'not recorded' if value is None else to_markdown(str(value), table=True)
+        lines.append(f'| {to_markdown(key, table=True)} | {shown} |')
     return '\n'.join(lines)
 
 

@@ -1,14 +1,14 @@
 """Converts config.json to an Architecture and back, and refuses what is not supported."""
 
-import json
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from research.errors import UserError
 from research.models.architecture import Architecture, validate
 from research.models.sharing import layout
-from research.records import read_object
+from research.records import read_object, show
 
 # Field of an Architecture -> the field of config.json and its default in the Hugging Face class.
 FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
@@ -114,7 +114,6 @@ CLASSES: dict[str, dict[tuple[str, ...], str]] = {
 MAX_LAYERS = 1024
 MAX_SIZE = 2**20  # of a width, and all else that is a number of rows or columns but the vocabulary
 MAX_PIECES = 2**24
-SHOWN = 60  # characters of a value in a message
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def guess_kind(config: dict[str, Any]) -> str:
-    """The model type whose fields a config.json has the most of; BERT of equals."""
+    """The model type whose fields a config.json has the most of; BERT if they tie."""
     return max(FIELDS, key=lambda kind: (sum(name in config for name, _ in FIELDS[kind].values()), kind == 'bert'))
 
 
@@ -154,19 +153,13 @@ def refuse_other_formats(folder: Path) -> None:
         kind = 'albert' if 'albert' in f'{folder.name} {[path.name for path in folder.glob("*.json")]}' else 'bert'
         settings = min((path.name for path in folder.glob(f'*{kind}*config*.json')), default=f'{kind}_config.json')
         command = (
-            f'transformers-cli convert --model_type {kind} --tf_checkpoint {index.name.removesuffix(".index")} '
-            f'--config {settings} --pytorch_dump_output pytorch_model.bin'
+            f'transformers-cli convert --model_type {kind} --tf_checkpoint {quote(index.name.removesuffix(".index"))} '
+            f'--config {quote(settings)} --pytorch_dump_output pytorch_model.bin'
         )
         raise UserError(
             f"'{folder}' is a checkpoint of TensorFlow ({index.name}), which is not read: convert it where transformers < 5, torch "
-            f'and tensorflow are installed: {command}; then copy {settings} to config.json'
+            f'and tensorflow are installed: {command}; then copy {quote(settings)} to config.json'
         )
-
-
-def show(value: Any) -> str:
-    """A JSON value for a message, cut if it is long."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= SHOWN else f'{text[:SHOWN]}…'
 
 
 def read_value(config: dict[str, Any], name: str, default: Any) -> Any:
@@ -186,7 +179,7 @@ def refuse_unsupported(config: dict[str, Any]) -> None:
     """Raises UserError for a field whose value changes the result and is not supported."""
     for name, only in ONLY.items():
         if name in config and config[name] not in (only, None):
-            raise UserError(f'config.json has {name}={show(config[name])}, which is not supported (only {json.dumps(only)})')
+            raise UserError(f'config.json has {name}={show(config[name])}, which is not supported (only {show(only)})')
 
 
 def read_architecture(config: dict[str, Any], pooler: bool) -> Architecture:

@@ -1,6 +1,5 @@
 """Writes the tokenizer of a Hugging Face folder: a tokenizer.json and the configs beside it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from tokenizers import Tokenizer
 from research.data.added_tokens import describe_rules, list_markers, with_flags
 from research.data.tokenizer_files import BERT_RULES
 from research.data.tokenizers import vocabulary_of
+from research.records import write_record
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, positions: int, types: bool = True) -> None:
@@ -33,5 +33,5 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, positions: int, types: b
     special = {name: config[name] for name in roles.values()}
     if markers:
         special['additional_special_tokens'] = config['additional_special_tokens'] = markers
-    (folder / 'tokenizer_config.json').write_text(json.dumps(config, indent=2, ensure_ascii=False) + '\n', 'utf-8')
-    (folder / 'special_tokens_map.json').write_text(json.dumps(special, indent=2) + '\n', 'utf-8')
+    write_record(folder / 'tokenizer_config.json', config)
+    write_record(folder / 'special_tokens_map.json', special)

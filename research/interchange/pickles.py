@@ -16,7 +16,7 @@ import numpy as np
 from research.errors import UserError
 from research.interchange.unpickling import Global, Machine, check_key
 
-# Storage of torch -> the numpy type of its items. A bfloat16 is the upper half of a float32.
+# Storage of torch -> the numpy type of its items.
 STORAGES = {
     'DoubleStorage': '<f8',
     'FloatStorage': '<f4',
@@ -95,8 +95,13 @@ class Stored:
         strides = [stride * items.itemsize for stride in self.strides]
         found = np.lib.stride_tricks.as_strided(items[self.offset :], self.shape, strides, writeable=False)
         if kept.dtype == 'bfloat16':
-            return (found.astype(np.uint32) << 16).view(np.float32)
+            return widen(found)
         return np.array(found)
+
+
+def widen(halves: np.ndarray) -> np.ndarray:
+    """Numbers of bfloat16, given as uint16, in float32, whose upper half they are."""
+    return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Stored:

@@ -1,13 +1,13 @@
 """Reads and writes the files of sentence-transformers beside a model: pooling, normalisation and a maximum length."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from research.data.tokenizer_files import read_beside
 from research.errors import UserError
-from research.records import read_json, read_object
+from research.records import read_json, read_object, show, write_record
 from research.surgery import Pooling
 
 # Key of 1_Pooling/config.json -> row of predict.kinds.POOLINGS, in the order in which sentence-transformers joins their vectors.
@@ -48,13 +48,13 @@ def parse_pooling(folder: Path, width: int, tokenizer: Tokenizer | None) -> Pool
         raise UserError(f'modules.json has the module {unknown}, which is not supported (only {", ".join(MODULES)})')
     if kinds not in (list(MODULES[:2]), list(MODULES)):
         raise UserError(f'modules.json has the modules {", ".join(kinds)}; only {", ".join(MODULES)}, in this order, are supported')
-    settings = read_settings(folder, 'config_sentence_transformers.json')
+    settings = read_beside(folder, 'config_sentence_transformers.json')
     if 'default_prompt_name' in settings and settings['default_prompt_name'] is not None:
         raise UserError(
             'config_sentence_transformers.json has a default_prompt_name, which is not supported: set it to null, and put the '
             'prompt before each text'
         )
-    settings = read_settings(folder, 'sentence_bert_config.json')
+    settings = read_beside(folder, 'sentence_bert_config.json')
     if 'do_lower_case' in settings and settings['do_lower_case'] is True and not is_lowercase(tokenizer):
         raise UserError(
             'sentence_bert_config.json has do_lower_case=true, but the tokenizer keeps capitals: set it in tokenizer_config.json'
@@ -64,12 +64,12 @@ def parse_pooling(folder: Path, width: int, tokenizer: Tokenizer | None) -> Pool
 
 
 def is_known(pooling: Pooling) -> bool:
-    """Whether a record of a run is possible."""
+    """Whether the Pooling that a run recorded is valid."""
     return bool(pooling.modes) and set(pooling.modes) <= set(MODES.values()) and 0 <= pooling.length <= MAX_LENGTH
 
 
 def read_modules(folder: Path) -> list[tuple[str, str]] | None:
-    """(type, folder) of each step of a sentence encoder, in order; None if the model is none."""
+    """(type, folder) of each step of a sentence encoder, in order; None for another model."""
     file = folder / 'modules.json'
     if not file.is_file():
         return [('Transformer', ''), ('Pooling', '1_Pooling')] if (folder / '1_Pooling' / 'config.json').is_file() else None
@@ -86,14 +86,8 @@ def read_modules(folder: Path) -> list[tuple[str, str]] | None:
 
 
 def is_lowercase(tokenizer: Tokenizer | None) -> bool:
-    """Whether a tokenizer has no use for capitals."""
-    return tokenizer is None or tokenizer.normalizer is None or tokenizer.normalizer.normalize_str('A') == 'a'
-
-
-def read_settings(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object of a file of the folder; {} if there is none."""
-    file = folder / name
-    return read_object(file, f"'{file}'") if file.is_file() else {}
+    """Whether a tokenizer lower-cases texts; True if there is none, since no text is read then."""
+    return tokenizer is None or (tokenizer.normalizer is not None and tokenizer.normalizer.normalize_str('A') == 'a')
 
 
 def read_length(settings: dict[str, Any]) -> int:
@@ -103,8 +97,7 @@ def read_length(settings: dict[str, Any]) -> int:
         return 0
     if type(length) is not int or not 3 <= length <= MAX_LENGTH:
         raise UserError(
-            f'sentence_bert_config.json has max_seq_length={json.dumps(length)[:60]}; it must be a number of pieces, 3 to '
-            f'{MAX_LENGTH:,}'
+            f'sentence_bert_config.json has max_seq_length={show(length)}; it must be a number of pieces, 3 to {MAX_LENGTH:,}'
         )
     return length
 
@@ -116,10 +109,10 @@ def read_modes(file: Path, width: int) -> tuple[str, ...]:
     given = read_object(file, f"'{file}'")
     for key in ('word_embedding_dimension', 'embedding_dimension'):
         if key in given and given[key] != width:
-            raise UserError(f"'{file}' has {key}={json.dumps(given[key])[:60]}, but config.json has a width of {width}")
+            raise UserError(f"'{file}' has {key}={show(given[key])}, but config.json has a width of {width}")
     for key, value in given.items():
         if key.startswith('pooling_mode') and key not in MODES and value is not False:
-            raise UserError(f"'{file}' has {key}={json.dumps(value)[:60]}, which is not supported (there are: {', '.join(MODES)})")
+            raise UserError(f"'{file}' has {key}={show(value)}, which is not supported (there are: {', '.join(MODES)})")
     on = {MODES[key]: value for key, value in ({'pooling_mode_mean_tokens': True} | given).items() if key in MODES}
     if not all(isinstance(value, bool) for value in on.values()) or not any(on.values()):
         raise UserError(f"'{file}' must turn at least one pooling mode on, each by true or false")
@@ -130,19 +123,14 @@ def read_modes(file: Path, width: int) -> tuple[str, ...]:
 
 
 def write_pooling(pooling: Pooling, folder: Path, width: int) -> None:
-    """Writes the files with which sentence-transformers makes the same vectors; none if the model is no sentence encoder."""
+    """Writes the files with which sentence-transformers makes the same vectors; none for another model."""
     if pooling == Pooling() or pooling.fault:
         return
     steps = [('', 'Transformer'), ('1_Pooling', 'Pooling'), *([('2_Normalize', 'Normalize')] if pooling.normalise else [])]
     modules = [{'idx': i, 'name': str(i), 'path': path, 'type': f'{PACKAGE}.{kind}'} for i, (path, kind) in enumerate(steps)]
-    write_json(folder / 'modules.json', modules)
-    for path, _ in steps[1:]:
-        (folder / path).mkdir()
+    write_record(folder / 'modules.json', modules)
+    if pooling.normalise:
+        (folder / '2_Normalize').mkdir()  # empty, as sentence-transformers has it
     modes = {key: mode in pooling.modes for key, mode in MODES.items()}
-    write_json(folder / '1_Pooling' / 'config.json', {'word_embedding_dimension': width, **modes})
-    write_json(folder / 'sentence_bert_config.json', {'max_seq_length': pooling.length or None, 'do_lower_case': False})
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Writes a JSON value."""
-    file.write_text(json.dumps(value, indent=2) + '\n', 'utf-8')
+    write_record(folder / '1_Pooling' / 'config.json', {'word_embedding_dimension': width, **modes})
+    write_record(folder / 'sentence_bert_config.json', {'max_seq_length': pooling.length or None, 'do_lower_case': False})

@@ -37,7 +37,7 @@ def validate_tensors(p: Contents, slots: list[Slot], shapes: dict[tuple[str, ...
         more = f' and {len(missing) - 1} more tensors' if len(missing) > 1 else ''
         there = next((name for name in p.stored.values() if name.endswith('weight')), next(iter(p.stored.values()), 'nothing'))
         raise UserError(
-            f"'{p.folder}' lacks {missing[0]}{more} of the encoder that its config.json describes; its weights hold such as {there}"
+            f"'{p.folder}' lacks {missing[0]}{more} of the encoder that its config.json describes; its weights hold e.g. {there}"
         )
     for slot in slots:
         shape = shapes[slot.path] if slot.group is None else shapes[slot.path][1:]

@@ -111,7 +111,7 @@ class Machine:
         self.memo[number] = self._stack[-1]
 
     def name(self, module: Any, name: Any) -> None:
-        """Puts what a name stands for on the stack. Raises UserError for a name outside the tables."""
+        """Puts the value of a name on the stack. Raises UserError for a name outside the tables."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise TypeError('a name is no text')
         named = Global(module, name)

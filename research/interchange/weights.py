@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from research.errors import UserError
-from research.interchange.pickles import Stored, open_pickle
+from research.interchange.pickles import Stored, open_pickle, widen
 from research.records import parse_json, read_object
 
 
@@ -108,10 +108,10 @@ def open_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def read_array(file: Path, begin: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The array of a type of DTYPES whose bytes begin at `begin`; bfloat16 as float32, whose upper half it is."""
+    """The array of a type of DTYPES whose bytes begin at `begin`; bfloat16 as float32."""
     kept = 'uint16' if dtype == 'BF16' else DTYPES[dtype]
     found = np.fromfile(file, np.dtype(kept).newbyteorder('<'), math.prod(shape), offset=begin).reshape(shape)
-    return (found.astype(np.uint32) << 16).view(np.float32) if dtype == 'BF16' else found
+    return widen(found) if dtype == 'BF16' else found
 
 
 def open_bin(file: Path) -> dict[str, Tensor]:

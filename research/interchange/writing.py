@@ -1,7 +1,6 @@
 """Writes a run as a Hugging Face folder."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from research.models.architecture import Architecture
 from research.models.encoder import has_projection, make_sinusoids
 from research.models.heads import HEADS
 from research.models.sharing import layout
+from research.records import write_record
 from research.surgery import Donor
 
 Params = dict[tuple[str, ...], np.ndarray]  # path -> parameter
@@ -69,7 +69,7 @@ def write_files(exported: Export, tensors: dict[str, np.ndarray], donor: Donor, 
     if tokenizer is not None:
         write_tokenizer(tokenizer, part, exported.architecture.positions, exported.architecture.types > 0)
         config['pad_token_id'] = vocabulary_of(tokenizer).pad
-    (part / 'config.json').write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
+    write_record(part / 'config.json', config)
     save_file(tensors, part / 'model.safetensors', metadata={'format': 'pt'})
     (part / 'model.safetensors').chmod(0o644)  # safetensors lets only the owner read the file
     write_pooling(donor.pooling, part, exported.architecture.width)

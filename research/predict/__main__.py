@@ -3,8 +3,6 @@
 python -m research.predict MODEL --kind=fill-mask|classify|answer|embed|hidden [--input FILE.jsonl] [--output FILE]
 """
 
-import io
-import itertools
 import json
 import math
 import sys
@@ -13,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import rich.console
@@ -21,13 +19,11 @@ import rich.progress
 from numpy.typing import NDArray
 
 from research.command import Parser, run_command
-from research.data.json_lines import SURROGATE, parse_line
-from research.data.text_files import LONGEST
+from research.data.json_lines import records
 from research.errors import UserError, choose
 from research.files import open_part
 from research.predict.batching import predict, require
-from research.predict.inputs import Input
-from research.predict.kinds import KINDS, Kind, read_input
+from research.predict.kinds import KINDS, read_input
 from research.runs import sources
 
 
@@ -36,7 +32,7 @@ def main(arguments: list[str]) -> None:
     parser = Parser(prog='python -m research.predict', description='Predictions of a trained model.')
     parser.add_argument('model', help='a run folder, a Hugging Face folder, or an id of the hub')
     parser.add_argument('--kind', required=True, help=', '.join(KINDS))
-    parser.add_argument('--input', type=Path, help='JSON lines; by default the standard input')
+    parser.add_argument('--input', type=Path, help='JSON lines, plain, .gz, .xz or .zst; by default the standard input')
     parser.add_argument('--output', type=Path, help='JSON lines, or an .npz for hidden; by default the standard output')
     parser.add_argument(
         '--no-answer',
@@ -59,32 +55,14 @@ def main(arguments: list[str]) -> None:
         raise UserError(f'--output={given.output} is {"a" if given.output.is_dir() else "in no"} folder: give a file in one')
     donor, x = sources.open_model(given.model, Path.cwd() / 'run', 'MODEL')
     kind = require(donor, given.kind)
-    # As universal newlines, without a byte-order mark; `parse` finds what is not UTF-8.
-    source = io.TextIOWrapper(sys.stdin.buffer if given.input is None else given.input.open('rb'), 'utf-8-sig', 'surrogateescape')
-    with source as lines, progress() as report:
-        found = predict(donor, kind, x.data, parse(lines, given.input or 'standard input', kind), report, given.no_answer)
+    source, opened = (Path('standard input'), sys.stdin.buffer) if given.input is None else (given.input, None)
+    inputs = (read_input(fields, f"'{source}' line {line}", kind) for line, fields in records(source, opened))
+    with progress() as report:
+        found = predict(donor, kind, x.data, inputs, report, given.no_answer)
         if given.kind == 'hidden' and given.output is not None:
             write_arrays(found, given.output)
         else:
             write_lines(found, given.output)
-
-
-def parse(lines: TextIO, source: Any, kind: Kind) -> Iterator[Input]:
-    """The inputs on JSON lines; empty lines are skipped.
-
-    lines: bytes that are not UTF-8 are in them as halves of surrogate pairs. Raises UserError, with its number, for a line that has
-    such bytes, is longer than LONGEST characters, or is not a JSON object.
-    """
-    for line in itertools.count(1):
-        text = lines.readline(LONGEST + 1)
-        if not text:
-            return
-        if len(text) > LONGEST:
-            raise UserError(f"'{source}' line {line} has more than {LONGEST:,} characters")
-        if SURROGATE.search(text):
-            raise UserError(f"'{source}' is not UTF-8 in line {line}: convert it, as in iconv -f LATIN1 -t UTF-8 {source} > NEW")
-        if text.strip():
-            yield read_input(parse_line(text, source, line), f"'{source}' line {line}", kind)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Inputs of predictions as sequences of ids."""
 
 import dataclasses
-import json
 from functools import partial
 
 import numpy as np
@@ -14,6 +13,7 @@ from research.data.settings import Data
 from research.data.tokenizers import Vocabulary
 from research.data.windows import windows
 from research.errors import UserError
+from research.records import show
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def read_masked(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
     for x, (one,) in zip(inputs, read_text(reader, inputs), strict=True):
         wanted = sum(text.count(mask) for text in x.fields.values())
         if not wanted:
-            raise UserError(f'{x.where} has no {mask} for fill-mask to fill: {json.dumps(x.fields["text"][:60])}')
+            raise UserError(f'{x.where} has no {mask} for fill-mask to fill: {show(x.fields["text"])}')
         positions = tuple(i for i, id in enumerate(one.ids) if id == reader.pieces.mask)
         if len(positions) < wanted:
             raise UserError(f'{x.where} is longer than the {reader.room} pieces that are read: its last {mask} would be cut off')

@@ -126,13 +126,17 @@ def describe_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Seq
     if found:
         lead = min(score_no_answer(logits) for _, logits in rows) - max(each.logit for each in found)
         best = Answer(0, 0, 0.0, 0.0) if threshold is not None and lead > threshold else best
-    answer = x.fields['context'][best.start : best.end]
-    told = {'answer': answer, 'start': best.start, 'end': best.end, 'score': number(best.probability)}
-    return {**told, 'no_answer': None if lead is None else number(lead)}
+    return {
+        'answer': x.fields['context'][best.start : best.end],
+        'start': best.start,
+        'end': best.end,
+        'score': number(best.probability),
+        'no_answer': None if lead is None else number(lead),
+    }
 
 
 def describe_vector(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
-    """The vector of the text, as the model's Pooling says."""
+    """The vector of the text, by the model's Pooling."""
     ((_, vectors),) = rows
     vector = np.concatenate([vectors[mode] for mode in donor.pooling.modes])
     if donor.pooling.normalise:

@@ -14,6 +14,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
+from research.escape import clean
 from research.files import name_file, open_append, write_whole
 from research.runs.folder import read_metrics
 
@@ -32,7 +33,7 @@ class Log:
         # In a notebook, too, what is printed goes to stdout, where `api` can silence it.
         self._console = rich.console.Console(highlight=False, soft_wrap=True, force_jupyter=False)
         self._live = rich.progress.Progress(
-            rich.progress.TextColumn('{task.description}'),
+            rich.progress.TextColumn('{task.description}', markup=False),
             rich.progress.BarColumn(bar_width=20),
             rich.progress.TextColumn('{task.fields[state]}'),
             rich.progress.TimeRemainingColumn(),
@@ -50,7 +51,8 @@ class Log:
         return time.monotonic() - self._began
 
     def line(self, text: str) -> None:
-        """Writes one line."""
+        """Writes one line; what it quotes from files cannot break it or move the cursor."""
+        text = clean(text)
         append(self._text, text)
         self._console.print(f'{self._name}: {text}', markup=False)
 

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from research.data import blocks, corpus, cutting, preparation, sources, tokenizer_training
 from research.data import feed as feeds
-from research.data.cache import Interrupted
+from research.data.cache import Unfinished
 from research.data.corpus import Corpus, Part
 from research.data.cutting import share
 from research.data.preparation import entropy
@@ -253,8 +253,8 @@ def test_an_interrupted_preparation_keeps_its_blocks_and_a_failed_one_nothing(st
         prepare(story_data, tmp_path, tokenizer)
     (unfinished,) = tmp_path.iterdir()
     assert len(list(unfinished.glob('block-*.json'))) == 2
-    raised[0] = Interrupted  # by what killed a worker
-    with pytest.raises(Interrupted):
+    raised[0] = Unfinished  # by what killed a worker
+    with pytest.raises(Unfinished):
         prepare(story_data, tmp_path, tokenizer)
     assert len(list(unfinished.glob('block-*.json'))) == 2
     raised[0] = UserError

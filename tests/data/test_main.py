@@ -18,7 +18,7 @@ from research.machine import Machine
 @pytest.fixture(scope='module')
 def arguments(story_data, tmp_path_factory) -> list[str]:
     """The command that prepares the stories."""
-    cache = tmp_path_factory.mktemp('prepared')
+    cache = tmp_path_factory.mktemp('[b]prepared')
     changes = {'data.source': story_data.source, 'machine.cache': str(cache), 'data.held_out': '0.2', 'model.vocabulary': '200'}
     return ['prepare', '--config=configs/bert.py:tiny', *(f'--config.{key}={value}' for key, value in changes.items())]
 
@@ -27,7 +27,7 @@ def test_a_corpus_is_prepared_and_told(arguments, capsys, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
     door.main(arguments)
     first = capsys.readouterr()
-    assert 'preparing' in first.err
+    assert 'preparing' in first.err and f' MB in {arguments[3].partition("=")[2]}/corpus-' in first.out
     assert 'documents and' in first.out and 'tokens to train on' in first.out and 'most frequent' not in first.out
     door.main([*arguments, '--stats', '--config.data.length', '64', '--config.data.pairs=sop', '--config.data.masking.rate=0.3'])
     again = capsys.readouterr()

@@ -98,7 +98,7 @@ def test_the_mask_of_a_prediction_takes_the_space_before_it(tmp_path):
     tokenizer = load_tokenizer(write(tmp_path, unigram(1)))
     reader, pieces = with_mask(tokenizer, vocabulary_of(tokenizer))
     ids = encode(reader, pieces, ['a [MASK] a', 'a[MASK][CLS]'])
-    assert [reader.id_to_token(id) for id in ids[0]] == ['▁a', '[MASK]', '▁', '▁a'][:2] + ['▁a']
+    assert [reader.id_to_token(id) for id in ids[0]] == ['▁a', '[MASK]', '▁a']
     assert [reader.id_to_token(id) for id in ids[1]][:2] == ['▁a', '[MASK]']
     assert pieces.cls not in ids[1]
     assert describe_rules(reader)['model'] == describe_rules(tokenizer)['model']  # not a score is rounded
@@ -149,6 +149,9 @@ def test_capitals_that_no_text_reaches_are_noticed(tmp_path):
 
     assert notice(True).startswith('1 of 14 pieces have capitals (The) and are never used, since the text is lower-cased')
     assert notice(False) == ''
+    hostile = load_tokenizer(vocabulary(tmp_path, [*PIECES, '\x1b[31mA' + 'a' * 99]))
+    shown = describe_unreachable(hostile, vocabulary_of(hostile))
+    assert shown.startswith('2 of 15') and '\x1b' not in shown and len(shown) < 300
     plain = load_tokenizer(write(tmp_path / 'plain', unigram(1)))
     assert describe_unreachable(plain, vocabulary_of(plain)) == ''
 

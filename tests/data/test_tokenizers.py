@@ -143,7 +143,7 @@ def test_a_text_of_many_characters_gets_the_pieces_for_them():
         ('vocab.txt', b'[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n', r"vocab.txt' lacks \[MASK\]"),
         ('vocab.txt', b'a\n', r'lacks \[PAD\] or <pad>, \[UNK\] or <unk>, \[CLS\], \[SEP\], \[MASK\]'),
         ('vocab.txt', b'a\nb\na\n', "names the piece 'a' twice, in lines 1 and 3"),
-        ('vocab.txt', b'a\n\xff\n', r'is not UTF-8 \(byte 2\): convert it with iconv'),
+        ('vocab.txt', b'a\n\xff\n', 'is not UTF-8 at byte 2; if it is WINDOWS-1252, convert it: iconv .*/vocab.txt > NEW'),
         ('tokenizer.json', b'{}', 'is not a tokenizer.json'),
     ],
 )

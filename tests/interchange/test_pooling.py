@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
 from research.command import run_command
 from research.errors import UserError
 from research.interchange import __main__ as interchange
 from research.interchange import reading
-from research.interchange.pooling import MODES
+from research.interchange.pooling import MODES, is_lowercase
 from research.predict import __main__ as predict
 from research.predict.kinds import POOLINGS
 from research.records import write_record
@@ -185,6 +186,7 @@ def test_capitals_that_the_encoder_should_not_see_are_refused(model):
     assert not reading.open_folder(folder, 'model')[0].pooling.fault
     (folder / 'tokenizer_config.json').write_text('{"do_lower_case": false}')
     assert 'the tokenizer keeps capitals' in reading.open_folder(folder, 'model')[0].pooling.fault
+    assert not is_lowercase(Tokenizer(models.WordPiece({'A': 0}, unk_token='A')))  # without a normaliser
 
 
 @pytest.mark.parametrize('record', [3, [], {'modes': 'cls'}, {'modes': []}, {'modes': ['median']}, {'length': -1}, {'fault': 3}])

@@ -143,7 +143,7 @@ def test_two_models_in_one_file_are_refused(model):
 def test_a_name_that_is_there_is_told_where_none_fits(model):
     folder = model()
     change(folder, lambda tensors: [tensors.update({f'{each}.ours': tensors.pop(each)}) for each in list(tensors)])
-    fails(folder, 'its weights hold such as bert.embeddings.LayerNorm.bias.ours')
+    fails(folder, 'its weights hold e.g. bert.embeddings.LayerNorm.bias.ours')
 
 
 @pytest.mark.parametrize(
@@ -170,6 +170,8 @@ def test_a_checkpoint_of_tensorflow_is_refused_with_the_command_that_converts_it
             door(str(tmp_path), tmp_path / 'x', 'start')
     (tmp_path / 'bert_config.json').rename(tmp_path / 'albert_config.json')
     fails(tmp_path, 'convert --model_type albert --tf_checkpoint bert_model.ckpt --config albert_config.json')
+    (tmp_path / 'a;$(b).ckpt.index').write_text('')  # the command can be pasted
+    fails(tmp_path, "--tf_checkpoint 'a;$(b).ckpt' --config")
 
 
 def test_missing_fields_have_the_defaults_of_the_class():

@@ -1,8 +1,10 @@
 """Predictions: what each kind tells, in what order, and what a mistake in the input is told as."""
 
 import dataclasses
+import gzip
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from research.command import run_command
+from research.data import json_lines
 from research.data.settings import Answers, Data
 from research.data.tokenizers import load_tokenizer, vocabulary_of, with_mask
 from research.errors import UserError
@@ -198,8 +201,12 @@ def test_few_shapes_are_compiled(model: Callable) -> None:
 def test_inputs_come_from_the_standard_input_and_go_to_the_output(model: Callable, monkeypatch, capsys) -> None:
     folder = model('BertLabel')
     content = b'\xef\xbb\xbf{"text": "the king"}\n\n{"text": "a map"}\n'  # with a byte-order mark
-    monkeypatch.setattr('sys.stdin', io.TextIOWrapper(io.BytesIO(content)))
-    assert run_command(__main__.main, [str(folder), '--kind=classify']) == 0
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        monkeypatch.setattr('sys.stdin', pipe)
+        assert run_command(__main__.main, [str(folder), '--kind=classify']) == 0
     captured = capsys.readouterr()
     assert [json.loads(line)['label'] in ('bad', 'fine', 'good') for line in captured.out.splitlines()] == [True, True]
     assert re.search(r'^2 inputs, \d+\.\d s$', captured.err, re.MULTILINE)
@@ -242,17 +249,21 @@ def test_a_line_that_cannot_be_read_is_told_by_its_number(kind, line, told, mode
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, 'in.jsonl'}  # nothing half-written
 
 
-def test_text_that_is_no_utf8_is_refused(model: Callable, capsys) -> None:
+def test_text_that_is_no_utf8_is_refused(model: Callable, monkeypatch, capsys) -> None:
     folder = model()
     file = folder.parent / 'in.jsonl'
     file.write_bytes(b'{"text": "a"}\n{"text": "\xff"}\n')
     assert run_command(__main__.main, [str(folder), '--kind=embed', f'--input={file}']) == 2
-    assert f"'{file}' is not UTF-8 in line 2: convert it, as in iconv -f LATIN1 -t UTF-8 {file} > NEW" in capsys.readouterr().err
+    mend = 'is not UTF-8 at byte 24 (line 2); if it is WINDOWS-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8'
+    assert f"'{file}' {mend} {file} > NEW" in capsys.readouterr().err
+    monkeypatch.setattr('sys.stdin', io.TextIOWrapper(io.BytesIO(file.read_bytes())))
+    assert run_command(__main__.main, [str(folder), '--kind=embed']) == 2
+    assert f"'standard input' {mend} FILE > NEW" in capsys.readouterr().err
 
 
 def test_a_line_that_is_too_long_is_refused(model: Callable, monkeypatch, capsys) -> None:
     folder = model()
-    monkeypatch.setattr(__main__, 'LONGEST', 20)
+    monkeypatch.setattr(json_lines, 'RECORD', 20)
     (folder.parent / 'in.jsonl').write_text('{"text": "a"}\n{"text": "a king and a map"}\n')
     assert run_command(__main__.main, [str(folder), '--kind=embed', f'--input={folder.parent / "in.jsonl"}']) == 2
     assert "in.jsonl' line 2 has more than 20 characters" in capsys.readouterr().err
@@ -264,6 +275,9 @@ def test_a_byte_order_mark_before_the_lines_is_no_text(model: Callable) -> None:
     (folder.parent / 'in.jsonl').write_bytes(b'\xef\xbb\xbf' + (folder.parent / 'in.jsonl').read_bytes().replace(b'\n', b'\r'))
     arguments = [str(folder), '--kind=embed', f'--input={folder.parent / "in.jsonl"}', f'--output={folder.parent / "2.jsonl"}']
     assert run_command(__main__.main, arguments) == 0
+    assert [json.loads(line) for line in (folder.parent / '2.jsonl').read_text().splitlines()] == plain
+    (folder.parent / 'in.jsonl.gz').write_bytes(gzip.compress((folder.parent / 'in.jsonl').read_bytes()))
+    assert run_command(__main__.main, [*arguments[:2], f'--input={folder.parent / "in.jsonl.gz"}', arguments[3]]) == 0
     assert [json.loads(line) for line in (folder.parent / '2.jsonl').read_text().splitlines()] == plain
 
 

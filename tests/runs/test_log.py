@@ -23,6 +23,14 @@ def test_a_loss_is_shown_by_its_whole_name(tmp_path: Path, capsys: pytest.Captur
     assert 'step 4/10 loss 3.0000 hidden_states 1.2500 mlm 1.7500 · 1,234 tokens/s' in capsys.readouterr().out
 
 
+def test_a_line_stays_one_whatever_it_quotes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log(tmp_path, 10, 0, 0.0)
+    log.line('labels: [b]\x1b[31m\nstep 7')
+    log.close()
+    assert (tmp_path / 'log.txt').read_text() == 'labels: [b]\\x1b[31m\\x0astep 7\n'
+    assert '[b]\\x1b[31m\\x0astep 7\n' in capsys.readouterr().out
+
+
 def test_the_progress_line_has_every_active_loss_and_no_other_number(
     tiny: Callable[..., Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from research.errors import UserError
 
 READS = ('train', 'dev', 'test', 'text', 'pair', 'score', 'unlabelled')
 UNLABELLED = ('refuse', 'skip')  # what is done with a row that has no label
-# How files spell that there is no label; 'none' and 'NA' are labels of some tasks.
+# How files write a missing label; 'none' and 'NA' are labels of some tasks.
 MISSING = ('', '-', 'nan', '<na>', 'n/a', '#n/a', 'null')
 WHOLE = re.compile(r'([+-]?\d+)\.0+')  # a whole number as pandas writes it in a column with a missing value
 FRACTION = re.compile(r'[+-]?\d*\.\d+(?:[eE][+-]?\d+)?')
@@ -134,7 +134,7 @@ def example(record: files.Record, data: Data, where: str, labelled: bool) -> Exa
 
 
 def is_missing(value: Any, data: Data) -> bool:
-    """Whether a cell says that a row has no label: see MISSING; data.labels may name what else is one of these."""
+    """Whether a cell has no label: it is null, blank, or one of MISSING that data.labels does not name."""
     spelled = str(value).strip()
     return value is None or (spelled.casefold() in MISSING and (not spelled or spelled not in data.labels))
 
