@@ -1,6 +1,11 @@
 """SIGTERM and SIGINT: the state is saved within a step, the status is the signal's own, and the run goes on bit for bit."""
 
+import os
 import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,3 +73,49 @@ def test_a_signal_before_the_first_step_ends_the_command(forker: Forker, x: Expe
     assert forker.kill_when(lambda: (workdir / 'environment.json').exists(), signal.SIGTERM, argument) == 143
     assert 'Traceback' not in forker.said()[before:]
     assert forker.run(argument) == 0
+
+
+# The arguments: the number of the process, the port, and the command line of launch.py.
+PROCESS = """
+import sys
+import jax
+from research import parallel
+parallel.join_processes = lambda: jax.distributed.initialize(f'localhost:{sys.argv[2]}', 2, int(sys.argv[1]))
+import launch
+sys.exit(launch.main(['launch.py', *sys.argv[3:]]))
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
+    root: Path, tiny: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    workdir = tmp_path / 'run'
+    argument = begin(workdir, tiny('bert', {'run.steps': 5000, 'run.checkpoint_every': 0, 'run.batch': 8, 'run.log_every': 1}))
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = str(free.getsockname()[1])
+    outputs = [(tmp_path / f'{number}.txt').open('w+') for number in range(2)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, '-W', 'ignore', '-c', PROCESS, str(number), port, argument],
+            cwd=root,
+            env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1'},
+            stdout=output,
+            stderr=output,
+        )
+        for number, output in enumerate(outputs)
+    ]
+    try:
+        while logged(workdir) < 5:
+            assert all(process.poll() is None for process in processes), [output.name for output in outputs]
+            time.sleep(0.05)
+        processes[1].terminate()
+        assert [process.wait(60) for process in processes] == [143, 143]
+    finally:
+        for process, output in zip(processes, outputs, strict=True):
+            process.kill()
+            output.close()
+    (step,) = [path.name for path in (workdir / 'checkpoints').iterdir()]
+    for output in outputs:
+        assert f'stopped by SIGTERM: the state of step {step} is saved' in Path(output.name).read_text()
