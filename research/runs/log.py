@@ -14,6 +14,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
 
+from research.escape import clean
 from research.files import name_file, open_append, write_whole
 from research.records import read_lines
 
@@ -32,14 +33,14 @@ class Log:
         # In a notebook, too, what is printed goes to stdout, where `api` can silence it.
         self._console = rich.console.Console(highlight=False, soft_wrap=True, force_jupyter=False)
         self._live = rich.progress.Progress(
-            rich.progress.TextColumn('{task.description}'),
+            rich.progress.TextColumn('{task.description}', markup=False),
             rich.progress.BarColumn(bar_width=20),
-            rich.progress.TextColumn('{task.fields[state]}'),
+            rich.progress.TextColumn('{task.fields[state]}', markup=False),
             rich.progress.TimeRemainingColumn(),
             console=self._console,
             transient=True,
         )
-        self._name = folder.resolve().name  # '.' has none
+        self._name = clean(folder.resolve().name)  # '.' has none
         self._task = self._live.add_task(self._name, total=steps, completed=first, state='')
         self._steps, self._first, self._begin, self._began = steps, first, time.monotonic(), began
         if self._console.is_terminal:
@@ -50,7 +51,8 @@ class Log:
         return time.monotonic() - self._began
 
     def line(self, text: str) -> None:
-        """Writes one line."""
+        """Writes one line, which may hold names from files."""
+        text = clean(text)
         append(self._text, text)
         self._console.print(f'{self._name}: {text}', markup=False)
 
@@ -65,6 +67,7 @@ class Log:
         left = (time.monotonic() - self._begin) / done * (self._steps - step)
         shown = ' '.join(f'{name} {value:.4f}' for name, value in losses.items())
         shown += '' if speed is None else f' · {speed:,.0f} tokens/s'
+        shown = clean(shown)
         text = f'step {step}/{self._steps} {shown} · {int(left // 60)}:{int(left % 60):02d} left'
         append(self._text, text)
         if self._console.is_terminal:
