@@ -12,7 +12,7 @@ from research.errors import UserError
 from research.files import write_whole
 
 SIZE = 2**26  # bytes of a file that is read at once
-MARKS = 2**22  # characters of '{[,' in a text, at most: each begins a value, which takes up to 200 bytes of memory
+MARKS = 3_000_000  # characters of '{[,' in a text, at most: each begins a value, which takes up to 200 bytes of memory
 DEPTH = 100  # brackets within brackets
 BITS = 1023  # of a whole number: larger ones have no float
 
