@@ -7,23 +7,24 @@ from collections.abc import Sequence
 
 SHOWN = 4000  # characters of a message; a path or a value may be as long as a stranger likes
 DRAWN = 80  # characters of a title in a figure
+# Control characters (ESC, newlines …), line and paragraph separators, directional marks and overrides, halves of surrogate pairs.
+# Joiners (U+200C, U+200D) are none: words of many languages need them.
+HARMFUL = re.compile('[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
 
 
 def clean(text: str, size: int = SHOWN) -> str:
     """`text` on one line of at most `size` characters; each character that moves the cursor, or reorders text, as its number.
 
-    These are the control characters (ESC, newlines …), line and paragraph separators, directional overrides and halves of
-    surrogate pairs. What lies in the middle of a long text is left out.
+    These are those of HARMFUL. What lies in the middle of a long text is left out.
     """
     if len(text) > size:
         text = f'{text[: size * 2 // 3]} … {text[len(text) - size // 4 :]}'
-    return ''.join(character if _is_harmless(character) else f'\\x{ord(character):02x}' for character in text)
+    return HARMFUL.sub(lambda found: f'\\x{ord(found[0]):02x}', text)
 
 
-def _is_harmless(character: str) -> bool:
-    if unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp'):
-        return False
-    return not ('\u202a' <= character <= '\u202e' or '\u2066' <= character <= '\u2069')
+def to_json(text: str) -> str:
+    """The same JSON on one line, safe to print: characters of HARMFUL as their numbers."""
+    return HARMFUL.sub(lambda found: f'\\u{ord(found[0]):04x}', text)
 
 
 def flatten(text: str, size: int = SHOWN) -> str:

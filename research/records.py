@@ -14,6 +14,7 @@ from research.errors import UserError
 from research.files import write_whole
 
 SIZE = 2**26  # bytes of a file that is read at once
+MARKS = 3_000_000  # characters of '{[,' in a text, at most: each begins a value, which takes up to 200 bytes of memory
 DEPTH = 100  # brackets within brackets
 BITS = 1023  # of a whole number: larger ones have no float
 SHOWN = 60  # characters of a value in a message
@@ -54,6 +55,8 @@ def parse_json(text: str, label: str, lenient: bool = False, unique: bool = Fals
     halves pass: for records whose reader validates the fields that it uses, and uses few. `unique` refuses a name that an object
     has twice, too, which another parser may read as the other value.
     """
+    if len(text) > MARKS and sum(map(text.count, '{[,')) > MARKS:
+        raise UserError(f'{label} is not JSON that can be read: it has over {MARKS:,} brackets and commas')
     try:
         pairs = _refuse_twice if unique else None
         constant = None if lenient else _refuse_constant

@@ -1,5 +1,7 @@
 """Text of strangers on a terminal, in a document, in a figure and in a record."""
 
+import json
+
 import pytest
 
 from research import escape
@@ -14,10 +16,18 @@ from research.escape import clean
         ('a\nb\r\tc', r'a\x0ab\x0d\x09c'),
         ('a\u202eb\u2028', r'a\x202eb\x2028'),
         ('a\ud800', r'a\xd800'),
+        ('a\u061cb\u200ec\u200f', r'a\x61cb\x200ec\x200f'),
+        ('می\u200cخواهم 👩\u200d🔬', 'می\u200cخواهم 👩\u200d🔬'),  # joiners
     ],
 )
 def test_control_characters_become_numbers(text: str, shown: str) -> None:
     assert clean(text) == shown
+
+
+def test_json_keeps_its_value_and_loses_its_control_characters() -> None:
+    value = {'label\x9b31m': 'a\u202e\x7f"\\ é'}
+    shown = escape.to_json(json.dumps(value, ensure_ascii=False))
+    assert json.loads(shown) == value and not escape.HARMFUL.search(shown) and 'é' in shown
 
 
 def test_a_long_text_keeps_its_ends() -> None:

@@ -10,6 +10,12 @@ from research.errors import UserError
 from research.records import parse_json, parse_record, read_json, read_lines, read_object, read_record, read_text, write_record
 
 
+def test_a_text_of_too_many_small_values_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(UserError, match='^this is not JSON that can be read: it has over 3,000,000 brackets and commas$'):
+        parse_json('[' + '{},' * 2**21 + '{}]', 'this')
+    assert len(parse_json('[' + '"a, b",' * 2**16 + '1]', 'this')) == 2**16 + 1
+
+
 @pytest.mark.parametrize(
     'text',
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from research import command
 from research.command import Parser, run_command
@@ -44,12 +45,12 @@ def main(arguments: list[str]) -> None:
     for x, data in distinct(wanted.values()):
         tokenizer = tokenizer_training.tokenizer_of(data, x.machine.cache, x.model.vocabulary)
         if notice := describe_unreachable(tokenizer, vocabulary_of(tokenizer)):
-            console.print(notice, soft_wrap=True)
+            console.print(clean(notice), soft_wrap=True, markup=False)
         for each in preparation.prepare(data, x.machine.cache, tokenizer):
             if each.folder in shown:
                 continue
             shown.add(each.folder)
-            console.print(summary(each), soft_wrap=True)
+            console.print(summary(each), soft_wrap=True, markup=False)
             if given.stats:
                 console.print(lengths(each))
                 console.print(frequent(each, [tokenizer.id_to_token(id) for id in range(vocabulary_of(tokenizer).size)]))
@@ -88,10 +89,10 @@ def summary(each: Corpus) -> str:
     """Two lines about a prepared corpus."""
     facts = each.facts
     return (
-        f'{facts.source}: {facts.documents:,} documents and {facts.tokens:,} tokens to train on, '
+        f'{clean(facts.source)}: {facts.documents:,} documents and {facts.tokens:,} tokens to train on, '
         f'{facts.held_out_documents:,} documents and {facts.held_out_tokens:,} tokens held out, '
         f'{facts.duplicates:,} duplicates left out, {facts.unknown_rate:.3%} of the pieces unknown\n'
-        f'  {bytes_of(each.folder) / 1e6:,.1f} MB in {each.folder}, {each.weight:.0%} of the training text'
+        f'  {bytes_of(each.folder) / 1e6:,.1f} MB in {clean(str(each.folder))}, {each.weight:.0%} of the training text'
     )
 
 
@@ -118,7 +119,7 @@ def frequent(each: Corpus, pieces: list[str | None]) -> Table:
     table.columns[1].justify = table.columns[2].justify = 'right'
     order = np.argsort(-each.counts, kind='stable')[:TOP]
     for id in order[each.counts[order] > 0]:
-        table.add_row(clean(str(pieces[id])), f'{each.counts[id]:,}', f'{each.counts[id] / each.counts.sum():.2%}')
+        table.add_row(Text(clean(str(pieces[id]))), f'{each.counts[id]:,}', f'{each.counts[id] / each.counts.sum():.2%}')
     return table
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from research.data.text_files import UNPACKED, refuse_long
 from research.errors import UserError, nearest
 from research.escape import flatten
 
 HOST = 'storage.googleapis.com'  # where TFDS keeps its datasets' descriptions
-BATCH = 256  # examples read at once
 FEATURES = 'tensorflow_datasets.core.features.'  # where the classes of features lie that a prepared folder may name
 
 
@@ -42,6 +42,7 @@ def builder(name: str, folder: str) -> Any:
     Datasets that use TensorFlow's text tools are registered, without TensorFlow, only once their modules are imported.
     """
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import naming
 
     refuse_foreign_classes()
     if Path(name).expanduser().is_dir():
@@ -59,6 +60,10 @@ def builder(name: str, folder: str) -> Any:
     if importlib.util.find_spec(f'tensorflow_datasets.text.{dataset}'):
         importlib.import_module(f'tensorflow_datasets.text.{dataset}')
     try:
+        if space := naming.parse_builder_name_kwargs(name)[0].namespace:
+            raise UserError(
+                f"'tfds:{name}' is not read: only TFDS' own datasets are, since a package of {space}'s may run their code"
+            )
         return tfds.builder(name, data_dir=folder or None, file_format='array_record')
     except tfds.core.DatasetNotFoundError as error:
         close = nearest(dataset, tfds.list_builders(with_community_datasets=False))
@@ -120,8 +125,8 @@ def documents(name: str, field: str, folder: str) -> Iterator[tuple[float, list[
         total = len(source)
     except Exception as error:  # array_record's own
         raise damage_error(name, found.data_dir, error) from error
-    for begin in range(0, total, BATCH):
-        numbers = range(begin, min(total, begin + BATCH))
+    for begin in range(0, total, UNPACKED):
+        numbers = range(begin, min(total, begin + UNPACKED))
         try:
             examples = source.__getitems__(list(numbers))
         except (RuntimeError, OSError, IndexError) as error:
@@ -143,9 +148,11 @@ def text(example: dict[str, Any], field: str, where: str) -> str:
     if not isinstance(value, bytes | str):
         raise UserError(f"{where}: field '{field}' is not a text but {type(value).__name__}")
     try:
-        return value if isinstance(value, str) else value.decode()
+        found = value if isinstance(value, str) else value.decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: field '{field}' is not UTF-8 at byte {error.start}") from error
+    refuse_long(len(found), f'{where}: the document')
+    return found
 
 
 def stamp(name: str, folder: str) -> list[Any]:

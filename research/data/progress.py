@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from research.escape import clean
+
 EVERY = 10.0  # seconds between plain lines
 
 
@@ -37,7 +39,7 @@ def describe(begin: Moment, now: Moment) -> str:
 @contextmanager
 def progress(name: str) -> Iterator[Callable[[int, float], None]]:
     """A function to call with (documents so far, share of the source read); speed is measured from its first call."""
-    start = time.monotonic()
+    name, start = clean(name), time.monotonic()
     moments: list[Moment] = []  # of the first call and, elsewhere than on a terminal, of each line
     if not sys.stderr.isatty():
 

@@ -1,6 +1,7 @@
 """Reads a spiece.model: a unigram model and its rules, as SentencePiece writes them for ALBERT."""
 
 import math
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from research.errors import UserError
 
 SIZE = 3 * 2**23  # bytes of a file of a tokenizer, at most
 MOST = 2**19  # pieces of a spiece.model, at most
+CHARSMAP = 2**21  # bytes of a map of characters, at most; ALBERT's has 237,539
+LEVELS = 64  # of the trie of a map of characters, at most: a byte each; ALBERT's has 10
+REPLACEMENT = 64  # bytes that such a map puts in the place of a character, at most; ALBERT's has 33
 VARINT = 10  # bytes of a number in a protocol buffer, at most
 CONTROL, USER_DEFINED = 3, 4  # kinds of pieces
 
@@ -96,7 +100,8 @@ def parse_fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def validate_charsmap(charsmap: Any, label: str) -> None:
-    """Raises UserError, which begins with `label`, for a map of characters whose trie leads outside of itself.
+    """Raises UserError, which begins with `label`, for a map of characters whose trie leads outside of itself or is too
+    deep, or that puts too long a text in the place of a character.
 
     The library indexes without a check and would panic at the first text that takes a wrong branch. The layout is that of
     SentencePiece's normalizer.cc: the size of a double-array trie in bytes, its units (4 bytes each), and the replacements, each
@@ -105,7 +110,7 @@ def validate_charsmap(charsmap: Any, label: str) -> None:
     if charsmap == b'':
         return
     wrong = UserError(f'{label} has a map of characters (precompiled_charsmap) that is broken')
-    if not isinstance(charsmap, bytes) or len(charsmap) < 8:
+    if not isinstance(charsmap, bytes) or not 8 <= len(charsmap) <= CHARSMAP:
         raise wrong
     size = int.from_bytes(charsmap[:4], 'little')
     if size < 4 or size % 4 or size + 4 > len(charsmap):
@@ -116,10 +121,16 @@ def validate_charsmap(charsmap: Any, label: str) -> None:
         replacements.decode('utf-8')
     except UnicodeDecodeError:
         raise wrong from None
+    if re.search(rb'[^\0]{%d}' % (REPLACEMENT + 1), replacements):
+        raise wrong
+    begins = (np.frombuffer(replacements + b'\0', np.uint8) & 0xC0) != 0x80
     offsets = (units >> 10) << ((units & 512) >> 6)
     seen = np.zeros(len(units), bool)
     nodes = offsets[:1]
-    while len(nodes := np.unique(nodes)):
+    for _ in range(LEVELS):
+        nodes = np.unique(nodes)
+        if not len(nodes):
+            return
         if nodes[-1] >= len(units):
             raise wrong
         nodes = nodes[~seen[nodes]]
@@ -132,14 +143,12 @@ def validate_charsmap(charsmap: Any, label: str) -> None:
             chosen = places[(units[places] & 0x800000FF) == byte]
             below.append(chosen ^ offsets[chosen])
             leaves = below[-1][(units[chosen] & 256) > 0]
-            if len(leaves) and (leaves.max() >= len(units) or not _is_replacement(units[leaves] & 0x7FFFFFFF, replacements)):
+            if len(leaves) and (leaves.max() >= len(units) or not _are_begins(units[leaves] & 0x7FFFFFFF, begins)):
                 raise wrong
         nodes = np.concatenate(below)
+    raise wrong
 
 
-def _is_replacement(places: Any, replacements: bytes) -> bool:
-    """Whether a character begins at each of these places of UTF-8, or its end is there."""
-    if places.max() > len(replacements):
-        return False
-    continued = np.append((np.frombuffer(replacements, np.uint8) & 0xC0) == 0x80, False)
-    return not continued[places].any()
+def _are_begins(places: Any, begins: Any) -> bool:
+    """Whether a character begins, or the text ends, at each of these places."""
+    return places.max() < len(begins) and begins[places].all()

@@ -11,7 +11,7 @@ from typing import Any
 from research.data import builders, cleaners, docstrings
 from research.data.json_lines import parse_line, string
 from research.data.settings import Data
-from research.data.text_files import LONGEST, lines_and_bytes, refuse_long
+from research.data.text_files import LONGEST, UNPACKED, lines_and_bytes, refuse_long
 from research.errors import UserError, choose, nearest
 from research.machine import Machine
 
@@ -164,7 +164,7 @@ def parquet(pattern: str, data: Data, cache: str) -> Iterator[Found]:
                 if not (arrow.types.is_string(kind) or arrow.types.is_large_string(kind)):
                     raise UserError(f"'{path}': column '{data.field}' is not of texts but of {kind}")
                 row = 0
-                for batch in file.iter_batches(batch_size=256, columns=[data.field]):
+                for batch in file.iter_batches(batch_size=UNPACKED, columns=[data.field]):
                     for value in batch.column(0):
                         row += 1
                         share = row / file.metadata.num_rows

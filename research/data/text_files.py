@@ -15,6 +15,8 @@ from research.records import suggest_conversion
 
 LONGEST = 2**26  # characters of a document, at most: it is held in memory as a whole
 RECORD = 2**21  # characters of an example of a task, at most: it is cut into pieces as a whole, which takes 300 bytes a character
+UNPACKED = 8  # documents of a binary file that are unpacked at once: each may be LONGEST, and take a few bytes in the file
+MEMORY = 2**28  # bytes that an .xz may ask for its dictionary; xz -9 takes 2**26
 BUFFER = 2**16  # bytes of a compressed file that are read and decompressed at once
 BEGIN = 2**20  # bytes within which a file shows by what its lines end
 
@@ -142,16 +144,25 @@ def xz(raw: IO[bytes]) -> io.BufferedReader:
 
 
 def streams(raw: IO[bytes]) -> Iterator[bytes]:
-    """The text of xz streams, one after another, with zeros between them or none. Raises EOFError within one."""
+    """The text of xz streams, one after another, with zeros between them or none.
+
+    Raises EOFError within one, and UserError for one that needs more than MEMORY.
+    """
     data = raw.read(BUFFER)
     while data:
-        stream = lzma.LZMADecompressor()
+        stream = lzma.LZMADecompressor(memlimit=MEMORY)
         while not stream.eof:
             if stream.needs_input and not data:
                 data = raw.read(BUFFER)
                 if not data:
                     raise EOFError('it ends within a stream')
-            yield stream.decompress(data, BUFFER)
+            try:
+                piece = stream.decompress(data, BUFFER)
+            except lzma.LZMAError as error:
+                if 'Memory usage limit' not in str(error):
+                    raise
+                raise UserError(f"'{raw.name}' needs over {MEMORY:,} bytes to be decompressed: compress it with xz -9") from None
+            yield piece
             data = b''
         data = stream.unused_data.lstrip(b'\0')
         while not data and (more := raw.read(BUFFER)):

@@ -11,13 +11,14 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from research import records
-from research.data.sentencepiece import SIZE, validate_charsmap
+from research.data.sentencepiece import REPLACEMENT, SIZE, validate_charsmap
 from research.errors import UserError
 from research.records import show
 
 PIECES = 2**20  # of a tokenizer, at most; the largest published ones have a million
 ADDED = 100_000  # added tokens, at most
 GROWTH = 1000  # times that a normaliser may lengthen a text, at most
+WORD = 1000  # characters of a word that is cut into pieces, at most: WordPiece tries every part of it
 
 # The names of each role's piece: BERT's first, then ALBERT's.
 SPECIAL = {
@@ -47,12 +48,19 @@ def from_json(file: Path) -> Tokenizer:
         read_id(id, label)
     if isinstance(vocabulary, list) and _complete_unigram(model, label):
         text = json.dumps(rules)
-    for step in _list_steps([rules[name] for name in ('normalizer', 'pre_tokenizer') if name in rules]):
+    steps = list(_list_steps([rules[name] for name in ('normalizer', 'pre_tokenizer') if name in rules]))
+    for step in steps:
         _validate_step(step, label)
+    if sum('type' in step and step['type'] == 'ByteLevel' for step in steps) > 1:
+        raise UserError(f'{label} has several ByteLevel steps, each of which doubles a text; one is supported')
     if _growth(rules['normalizer'] if 'normalizer' in rules else None) > GROWTH:
         raise UserError(f'{label} has a normaliser that lengthens a text over {GROWTH:,} times')
+    if 'max_input_chars_per_word' in model and (longest := model['max_input_chars_per_word']) not in range(WORD + 1):
+        raise UserError(f'{label} has max_input_chars_per_word={json.dumps(longest)[:40]}; it must be 0 to {WORD:,} (BERT: 100)')
     with refuse_broken(f'{label} is not a tokenizer.json'):
         tokenizer = Tokenizer.from_str(text)
+    tokenizer.no_padding()  # they would be used at the first text, whatever their length
+    tokenizer.no_truncation()
     wrong = [token['content'] for token in added if tokenizer.token_to_id(token['content']) != token['id']]
     if wrong:
         raise UserError(f'{label} gives the added token {show(wrong[0])} an id that leaves ids before it without a piece')
@@ -82,7 +90,7 @@ def _list_steps(rules: Any) -> Iterator[dict[str, Any]]:
 
 
 def _validate_step(step: dict[str, Any], label: str) -> None:
-    """Raises UserError for a step that would make the library panic."""
+    """Raises UserError for a step that would make the library panic or fill the memory."""
     if 'precompiled_charsmap' in step:
         try:
             charsmap = base64.b64decode(step['precompiled_charsmap'], validate=True)
@@ -94,9 +102,13 @@ def _validate_step(step: dict[str, Any], label: str) -> None:
 
 
 def _growth(normalizer: Any) -> float:
-    """How many times longer the replacements of a normaliser can make a text, at most."""
+    """How many times longer the steps of a normaliser can make a text, at most."""
     total = 1.0
     for step in _list_steps(normalizer):
+        if 'prepend' in step and isinstance(step['prepend'], str):
+            total *= len(step['prepend']) + 1.0
+        if 'precompiled_charsmap' in step:
+            total *= REPLACEMENT
         if 'pattern' in step and 'content' in step and isinstance(step['content'], str) and isinstance(step['pattern'], dict):
             pattern = step['pattern']['String'] if 'String' in step['pattern'] else ''
             longer = len(step['content']) / len(pattern) if pattern else len(step['content']) + 1.0

@@ -72,6 +72,7 @@ def validate_size(a: Architecture, tensors: dict[str, Tensor], size: int) -> Non
     `validate_tensors` finds smaller differences. size: bytes of the weight files; tensors may share them.
     """
     described = sum(costs.count_parameters(a).values())
+    described += a.positions * a.embedding if a.position_kind == 'sinusoidal' else 0  # computed, and as large
     stored = min(sum(math.prod(tensor.shape) for tensor in tensors.values()), size)
     if described > 100 * stored + 2**20:
         words = [f', {name} of shape {x.shape}' for name, x in tensors.items() if 'word_embeddings' in name]
@@ -108,9 +109,9 @@ def rename_tensors(kind: str, tensors: dict[str, Tensor]) -> tuple[dict[str, Ten
 def is_sinusoidal(a: Architecture, tensors: dict[str, Tensor]) -> bool:
     """Whether the position table in the file is the table of sinusoids, or missing."""
     name = 'distilbert.embeddings.position_embeddings.weight'
-    if name not in tensors or tensors[name].shape != (a.positions, a.embedding):
+    if name not in tensors:
         return True
-    if tensors[name].dtype not in FLOATS:
+    if tensors[name].shape != (a.positions, a.embedding) or tensors[name].dtype not in FLOATS:
         return False
     return bool(np.abs(tensors[name].read() - np.asarray(make_sinusoids(a.positions, a.embedding))).max() < 1e-6)
 

@@ -28,6 +28,7 @@ FILES = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin
 DTYPES = {'F64': 'float64', 'F32': 'float32', 'F16': 'float16', 'BF16': 'bfloat16', 'BOOL': 'bool'}
 DTYPES |= {f'{letter}{bits}': f'{name}{bits}' for letter, name in (('I', 'int'), ('U', 'uint')) for bits in (8, 16, 32, 64)}
 TENSORS = 2**16  # of a file, at most
+SHARED = 4  # times that tensors may read the bytes of a file, on average; tied weights are read twice
 
 
 def find_weight_files(folder: Path) -> list[Path]:
@@ -121,9 +122,14 @@ def open_bin(file: Path) -> dict[str, Tensor]:
         state = state['state_dict']
     if not isinstance(state, dict) or not all(type(name) is str for name in state):
         raise UserError(f"'{file}' is no state dict: it holds more than named tensors")
-    found = {}
+    found, size = {}, 0
     for name, stored in state.items():
         if not isinstance(stored, Stored):
             raise UserError(f"'{file}' is no state dict: {name} is no tensor")
         found[name] = Tensor(stored.shape, stored.dtype, stored.read)
+        size += math.prod(stored.shape) * stored.storage.type.itemsize
+    if size > SHARED * file.stat().st_size:
+        raise UserError(
+            f"'{file}' has tensors of {size:,} bytes, over {SHARED} times as many as it holds: too many share their bytes"
+        )
     return found

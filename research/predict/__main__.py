@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from research.command import Parser, run_command
 from research.data.json_lines import records
 from research.errors import UserError, choose
+from research.escape import to_json
 from research.files import open_part
 from research.predict.batching import predict, require
 from research.predict.kinds import KINDS, read_input
@@ -88,7 +89,8 @@ def write_lines(found: Iterator[dict[str, Any]], output: Path | None) -> None:
     """Writes one JSON line for each prediction, to the standard output, or atomically to a file."""
     if output is None:
         for each in found:
-            print(json.dumps(each, ensure_ascii=sys.stdout.encoding.lower() != 'utf-8', allow_nan=False), flush=True)
+            line = json.dumps(each, ensure_ascii=sys.stdout.encoding.lower() != 'utf-8', allow_nan=False)
+            print(to_json(line), flush=True)
         return
     with open_part(output) as part, part.open('w', encoding='utf-8') as stream:
         for each in found:

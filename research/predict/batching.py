@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from research.data.settings import Data
 from research.data.tokenizers import describe_unreachable, load_tokenizer, vocabulary_of, with_mask
 from research.errors import UserError, choose
+from research.escape import clean
 from research.models.architecture import Architecture
 from research.models.heads import Heads, Model
 from research.predict.inputs import Input, Reader, Sequence
@@ -68,7 +69,7 @@ def predict(
     tokenizer = load_tokenizer(donor.tokenizer)
     pieces = vocabulary_of(tokenizer)
     if notice := describe_unreachable(tokenizer, pieces):
-        print(notice, file=sys.stderr, flush=True)
+        print(clean(notice), file=sys.stderr, flush=True)
     longest = min(data.length, a.positions, kind.longest(donor))
     reader = Reader(*with_mask(tokenizer, pieces), longest, a.types != 1, data, no_answer)
     params = kind.prepare(reader, jax.tree.map(jnp.asarray, donor.params))

@@ -35,12 +35,12 @@ class Log:
         self._live = rich.progress.Progress(
             rich.progress.TextColumn('{task.description}', markup=False),
             rich.progress.BarColumn(bar_width=20),
-            rich.progress.TextColumn('{task.fields[state]}'),
+            rich.progress.TextColumn('{task.fields[state]}', markup=False),
             rich.progress.TimeRemainingColumn(),
             console=self._console,
             transient=True,
         )
-        self._name = folder.resolve().name  # '.' has none
+        self._name = clean(folder.resolve().name)  # '.' has none
         self._task = self._live.add_task(self._name, total=steps, completed=first, state='')
         self._steps, self._first, self._begin, self._began = steps, first, time.monotonic(), began
         if self._console.is_terminal:
@@ -67,6 +67,7 @@ class Log:
         left = (time.monotonic() - self._begin) / done * (self._steps - step)
         shown = ' '.join(f'{name} {value:.4f}' for name, value in losses.items())
         shown += '' if speed is None else f' · {speed:,.0f} tokens/s'
+        shown = clean(shown)
         text = f'step {step}/{self._steps} {shown} · {int(left // 60)}:{int(left % 60):02d} left'
         append(self._text, text)
         if self._console.is_terminal:

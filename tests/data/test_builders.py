@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from research.data import builders, preparation, tokenizer_training
+from research.data import builders, preparation, text_files, tokenizer_training
 from research.data.settings import Data
 from research.data.sources import documents, stamp
 from research.errors import UserError
@@ -131,6 +131,12 @@ def test_bytes_that_are_no_text():
         builders.text({'a': b'b\xff'}, 'a', 'here')
 
 
+def test_a_long_document_is_refused(monkeypatch):
+    monkeypatch.setattr(text_files, 'LONGEST', 10)
+    with pytest.raises(UserError, match='here: the document has more than 10 characters'):
+        builders.text({'a': b'b' * 11}, 'a', 'here')
+
+
 def test_a_dataset_that_cannot_be_prepared_names_the_command(tmp_path, monkeypatch):
     def unreachable(self, **arguments):
         raise ConnectionError('no route to host')
@@ -148,6 +154,9 @@ def test_no_such_dataset(tmp_path):
         list(documents('tfds:lm1bb', Data(folder=str(tmp_path))))
     with pytest.raises(UserError, match=r'tfds:lm1b/nonsense cannot be opened'):
         list(documents('tfds:lm1b/nonsense', Data(folder=str(tmp_path))))
+    for name in ('huggingface:glue', 'huggingface:glue/cola', 'kaggle:titanic'):
+        with pytest.raises(UserError, match=f"'tfds:{name}' is not read: only TFDS' own datasets are"):
+            list(documents(f'tfds:{name}', Data(folder=str(tmp_path))))
     with pytest.raises(UserError, match='is not the folder of a prepared TFDS dataset'):
         list(documents(f'tfds:{tmp_path}', Data()))
 

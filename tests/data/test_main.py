@@ -3,8 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+from rich.console import Console
 
 from research.command import run_command
 from research.data import __main__ as door
@@ -36,6 +40,17 @@ def test_a_corpus_is_prepared_and_told(arguments, capsys, monkeypatch):
     facts = json.loads(next(Path(arguments[3].partition('=')[2]).glob('corpus-*/facts.json')).read_text())
     assert f'{facts["documents"]:,} documents and {facts["tokens"]:,} tokens' in first.out
     assert 'most frequent pieces' in again.out and 'lengths' in again.out and ' the ' in again.out
+
+
+def test_pieces_and_names_of_strangers_are_printed_as_letters(capsys):
+    facts = SimpleNamespace(**dict.fromkeys(('documents', 'tokens', 'held_out_documents', 'held_out_tokens', 'duplicates'), 1))
+    facts.source, facts.unknown_rate = 'text:\x1b[31m[/x]', 0.0
+    corpus: Any = SimpleNamespace(counts=np.array([3, 2, 1]), facts=facts, folder=Path(__file__).parent, weight=1.0)
+    Console(width=120).print(door.frequent(corpus, ['\\[/x]', 'a\x1b]0;b\x07', '[bold]']))
+    shown = capsys.readouterr().out + door.summary(corpus)
+    assert '\x1b' not in shown and '\x07' not in shown
+    for text in ('\\[/x]', r'a\x1b]0;b\x07', '[bold]', r'text:\x1b[31m[/x]'):
+        assert text in shown
 
 
 @pytest.mark.parametrize(

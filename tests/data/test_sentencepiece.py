@@ -87,6 +87,30 @@ def test_a_map_of_characters_that_is_whole_is_accepted_and_each_wrong_branch_is_
     assert refused > 10
 
 
+def chain(length: int, replacement: bytes = b'a') -> bytes:
+    """A map of characters that replaces `length` times the byte 1."""
+    step, units = 2, [2 << 10, 0]  # from node 2i to 2i + 1, whose offset leads to node 2i + 2
+    for _ in range(length):
+        step += 2
+        units += [0, 1 | ((step ^ (step - 1)) << 10)]
+    units[-1] |= 256  # it has a leaf: the unit at its node, the place of the replacement
+    units += [1 << 31, *[0] * 256]
+    units += [0] * (-len(units) % 256)
+    return struct.pack(f'<I{len(units)}I', 4 * len(units), *units) + replacement + b'\0'
+
+
+@pytest.mark.parametrize(
+    ('charsmap', 'fault'),
+    [(chain(3), ''), (chain(100), 'broken'), (chain(3, b'a' * 65), 'broken'), (chain(3, bytes(2**21)), 'broken')],
+)
+def test_a_map_of_characters_is_bounded(charsmap, fault):
+    if not fault:
+        validate_charsmap(charsmap, 'this')
+        return
+    with pytest.raises(UserError, match=fault):
+        validate_charsmap(charsmap, 'this')
+
+
 def test_a_number_of_a_protocol_buffer_has_ten_bytes_at_most():
     assert list(parse_fields(b'\x08' + b'\xff' * 9 + b'\x01')) == [(1, 2**64 - 1)]
     with pytest.raises(ValueError, match='too many bytes'):

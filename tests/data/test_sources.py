@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import lzma
+import zlib
 
 import pyarrow
 import pyarrow.parquet
@@ -91,6 +92,29 @@ def test_xz_streams_follow_one_another_with_zeros_between(tmp_path):
     path = tmp_path / 'a.txt.xz'
     path.write_bytes(lzma.compress(b'One.\n' * 30_000) + bytes(8) + lzma.compress(b'') + lzma.compress(b'Two.') + bytes(2**17))
     assert [line for _, line in text_files.lines(path)] == ['One.'] * 30_000 + ['Two.']
+
+
+def test_an_xz_that_asks_for_much_memory_is_refused(tmp_path):
+    path = tmp_path / 'a.txt.xz'
+    rules = [{'id': lzma.FILTER_LZMA2, 'preset': 9, 'dict_size': 2**26}]
+    small = lzma.compress(b'One.', filters=rules)
+    path.write_bytes(small)
+    assert [line for _, line in text_files.lines(path)] == ['One.']
+    head, flags, properties = small[:12], small[12:16], 28  # a dictionary of 2**26 bytes is 28, one of 2**30 is 36
+    assert flags == b'\x02\x00\x21\x01' and small[16] == properties
+    block = flags + bytes([36]) + bytes(3)
+    path.write_bytes(head + block + zlib.crc32(block).to_bytes(4, 'little') + small[24:])
+    with pytest.raises(UserError, match=r"a.txt.xz' needs over 268,435,456 bytes to be decompressed: compress it with xz -9$"):
+        list(text_files.lines(path))
+
+
+def test_repeated_texts_of_parquet_are_unpacked_a_few_at_a_time(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({'text': ['a' * 2**20] * 64}), tmp_path / 'a.parquet', compression='zstd')
+    assert (tmp_path / 'a.parquet').stat().st_size < 1000
+    pyarrow.default_memory_pool().release_unused()
+    before = pyarrow.total_allocated_bytes()
+    for _, document in sources.read(f'parquet:{tmp_path}/a.parquet', Data(), ''):
+        assert len(document[0]) == 2**20 and pyarrow.total_allocated_bytes() - before < 30 * 2**20
 
 
 def test_a_file_that_vanished(tmp_path):

@@ -13,6 +13,8 @@ from research.errors import UserError
 from tests.data.making import CHARSMAPS, FLAGS, MARKERS, rules, unigram, write
 
 STEP = {'type': 'Replace', 'pattern': {'String': 'e'}, 'content': 'e' * 40}
+PREPEND = {'type': 'Prepend', 'prepend': 'e' * 40}
+CHARSMAP = {'type': 'Precompiled', 'precompiled_charsmap': base64.b64encode(b'\0\4\0\0' + bytes(1025)).decode()}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,10 @@ STEP = {'type': 'Replace', 'pattern': {'String': 'e'}, 'content': 'e' * 40}
         (rules(normalizer={'type': 'Precompiled', 'precompiled_charsmap': 3}), 'map of characters (precompiled_charsmap) that'),
         (rules(pre_tokenizer={'type': 'FixedLength', 'length': 0}), 'splits text into parts of length 0'),
         (rules(normalizer={'type': 'Sequence', 'normalizers': [STEP] * 2}), 'lengthens a text over 1,000 times'),
+        (rules(normalizer={'type': 'Sequence', 'normalizers': [{'type': 'ByteLevel'}] * 2}), 'has several ByteLevel steps'),
+        (rules(normalizer={'type': 'Sequence', 'normalizers': [PREPEND] * 2}), 'lengthens a text over 1,000 times'),
+        (rules(normalizer={'type': 'Sequence', 'normalizers': [CHARSMAP] * 2}), 'lengthens a text over 1,000 times'),
+        (rules(model={**rules()['model'], 'max_input_chars_per_word': 1001}), 'has max_input_chars_per_word=1001; it must be 0 to'),
         (rules(normalizer={'type': 'Nothing'}), 'is not a tokenizer.json'),
     ],
 )
@@ -52,6 +58,14 @@ def test_a_hostile_tokenizer_json_is_refused_in_one_line(content, message, tmp_p
         with pytest.raises(UserError, match=re.escape(message)) as caught:
             read(tmp_path)
         assert '\n' not in str(caught.value)
+
+
+def test_padding_and_truncation_are_dropped_before_a_text_is_read(tmp_path):
+    padding = {'strategy': {'Fixed': 100_000_000}, 'direction': 'Right', 'pad_to_multiple_of': 100_000_000, 'pad_id': 0}
+    padding |= {'pad_type_id': 0, 'pad_token': '[PAD]'}
+    truncation = {'direction': 'Right', 'max_length': 3, 'strategy': 'LongestFirst', 'stride': 0}
+    write(tmp_path, rules(padding=padding, truncation=truncation))
+    assert (tokenizer := read_tokenizer(tmp_path)) and tokenizer.encode('the king e e e').tokens == ['the', 'king', 'e', 'e', 'e']
 
 
 def test_a_panic_of_the_library_becomes_one_line():

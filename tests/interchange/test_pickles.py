@@ -241,6 +241,18 @@ def test_what_is_no_state_dict_is_refused(state, message, tmp_path):
         open_weights(tmp_path)
 
 
+def test_tensors_that_share_their_bytes_too_often_are_refused(tmp_path):
+    def save(count: int) -> None:
+        state = {str(i): tensor(shape=(100_000,)) for i in range(count)}
+        as_zip(tmp_path, written(state), data__0=bytes(400_000))
+
+    save(4)  # the pickle makes the file a bit larger
+    assert len(open_weights(tmp_path)) == 4
+    save(5)
+    with pytest.raises(UserError, match='has tensors of 2,000,000 bytes, over 4 times as many as it holds'):
+        open_weights(tmp_path)
+
+
 def test_the_checkpoint_of_a_trainer_is_its_state_dict(tmp_path):
     as_zip(tmp_path, written({'epoch': 3, 'state_dict': {'a': tensor()}, 'loss': 0.5}), data__0=FOUR)
     assert [each.read().tolist() for each in open_weights(tmp_path).values()] == [[0, 1]]

@@ -412,6 +412,16 @@ def test_positions_other_than_sinusoids_are_learned(model):
     assert 'position' in donor.params['encoder']
 
 
+def test_a_table_of_sinusoids_is_no_larger_than_the_file_explains(model):
+    name = 'distilbert.embeddings.position_embeddings.weight'
+    folder = model('DistilBertSinusoidal', max_position_embeddings=2**20)
+    fails(folder, f'{2**20:,} positions')  # the table is there, and smaller
+    change(folder, lambda tensors: tensors.pop(name))
+    fails(folder, f'{2**20:,} positions')  # it would be computed
+    folder = model('DistilBertModel', max_position_embeddings=24, sinusoidal_pos_embds=True)
+    fails(folder, 'position')
+
+
 def test_a_folder_without_its_files_is_refused(model, tmp_path):
     folder = model()
     (folder / 'model.safetensors').unlink()

@@ -23,12 +23,21 @@ def test_a_loss_is_shown_by_its_whole_name(tmp_path: Path, capsys: pytest.Captur
     assert 'step 4/10 loss 3.0000 hidden_states 1.2500 mlm 1.7500 · 1,234 tokens/s' in capsys.readouterr().out
 
 
-def test_a_line_stays_one_whatever_it_quotes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    log = Log(tmp_path, 10, 0, 0.0)
-    log.line('labels: [b]\x1b[31m\nstep 7')
+@pytest.mark.parametrize('forced', ['', '1'])  # elsewhere than on a terminal, and on one
+def test_names_from_files_cannot_write_to_the_terminal(
+    forced: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv('FORCE_COLOR', forced)
+    log = Log(tmp_path / r'run\[/x]', steps=10, first=0, began=0.0)
+    log.line('label \x1b]0;mine\x07 \u202e \\[/x]\nmore')
+    log.progress(4, {'loss\x1b]0;mine': 3.0}, None)
     log.close()
-    assert (tmp_path / 'log.txt').read_text() == 'labels: [b]\\x1b[31m\\x0astep 7\n'
-    assert '[b]\\x1b[31m\\x0astep 7\n' in capsys.readouterr().out
+    written, shown = (tmp_path / r'run\[/x]' / 'log.txt').read_text(), capsys.readouterr().out
+    assert r'label \x1b]0;mine\x07 \x202e \[/x]\x0amore' in written
+    assert r'loss\x1b]0;mine 3.0000' in written
+    for text in (written, shown):
+        assert '\x1b]' not in text and '\u202e' not in text
+    assert r'mine\x07 \x202e \[/x]\x0amore' in shown
 
 
 def test_the_progress_line_has_every_active_loss_and_no_other_number(

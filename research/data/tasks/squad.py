@@ -12,7 +12,7 @@ from research.data.tasks.example import Example, Printed, Task
 from research.errors import UserError
 from research.records import read_json
 
-SIZE = 2**28  # bytes of a file at most: it is read at once
+SIZE = 2**27  # bytes of a file at most: it is read at once
 
 
 @dataclass(frozen=True)
