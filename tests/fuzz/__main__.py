@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from research.files import fingerprint
 from tests.fuzz.mutations import Files, changed_files
-from tests.fuzz.targets import CASES, TARGETS, attempt
+from tests.fuzz.targets import CASES, TARGETS, attempt, is_clear
 
 FOUND = Path(__file__).parent / 'found'
 SECONDS, MEMORY = 10, 2**30
@@ -52,7 +52,7 @@ def fuzz(name: str, seconds: float, number: int, last: Path) -> int:
         finally:
             faulthandler.cancel_dump_traceback_later()
             shutil.rmtree(folder)
-        if '\n' in problem or len(problem) > 20_000:
+        if not is_clear(problem):
             raise AssertionError(f'not one clear line: {problem[:500]!r}')
 
     options = settings(

@@ -1,5 +1,6 @@
 """Valid files made invalid: what hypothesis draws to fuzz a parser."""
 
+import copy
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -56,6 +57,11 @@ def changed_bytes(draw: st.DrawFn, content: bytes) -> bytes:
     return content
 
 
+def hostile() -> st.SearchStrategy[Any]:
+    """One of HOSTILE, of which each draw has its own copy: a later change may be made inside it."""
+    return st.sampled_from(HOSTILE).map(copy.deepcopy)
+
+
 def list_places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of every value inside a JSON value, its own aside."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -69,7 +75,7 @@ def changed_value(draw: st.DrawFn, value: Any) -> Any:
     for _ in range(draw(st.integers(1, 3))):
         places = list_places(value)
         if not places:
-            return draw(st.sampled_from(HOSTILE))
+            return draw(hostile())
         *path, key = draw(st.sampled_from(places))
         holder = value
         for step in path:
@@ -87,7 +93,7 @@ def changed_value(draw: st.DrawFn, value: Any) -> Any:
         elif kind == 'wrap':
             holder[key] = [holder[key]] * draw(st.integers(1, 3))
         else:
-            holder[key] = draw(st.sampled_from(HOSTILE))
+            holder[key] = draw(hostile())
     return value
 
 
@@ -97,7 +103,7 @@ def changed_json(draw: st.DrawFn, content: bytes) -> bytes:
     first, newline, rest = content.partition(b'\n')
     try:
         value, newline, rest = json.loads(content), b'', b''
-    except ValueError:
+    except (ValueError, RecursionError):
         value = json.loads(first)
     return (
         json.dumps(draw(changed_value(value)), ensure_ascii=draw(st.booleans())).encode('utf-8', 'surrogatepass') + newline + rest
@@ -109,7 +115,7 @@ def is_json(content: bytes) -> bool:
     for text in (content, content.partition(b'\n')[0]):
         try:
             return isinstance(json.loads(text), dict | list)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return False
 

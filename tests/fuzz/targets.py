@@ -392,3 +392,11 @@ def attempt(name: str, folder: Path, files: Files) -> str:
     except UserError as error:
         return str(error)
     return ''
+
+
+def is_clear(problem: str) -> bool:
+    """Whether what `attempt` returned is one line.
+
+    A few newlines may come from names in the file: a command shows them as \\x0a.
+    """
+    return problem.count('\n') <= 3 and len(problem) < 20_000 and 'Traceback' not in problem
