@@ -198,7 +198,7 @@ def test_a_dataset_that_is_not_prepared_names_the_command_and_the_files(monkeypa
     with pytest.raises(
         UserError, match=r'run: tfds build imdb_reviews .*; or give the official files: --config.data.folder='
     ) as caught:
-        prepared.records('imdb_reviews', 'train')
+        next(prepared.records('imdb_reviews', 'train'))
     assert 'no such host' in str(caught.value) and '\n' not in str(caught.value)
 
 
