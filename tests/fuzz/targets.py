@@ -326,28 +326,60 @@ def read_study_without_figures(folder: Path) -> object:
 
 
 def command_lines() -> Files:
-    """Changes of a config as a command line gives them, one a line."""
-    lines = (
-        'model.layers=3',
-        'model.table=((0, 1), (1, 0))',
-        'data.labels=a,b',
-        'optimizer.lr=1e-3',
-        'data.source=text:a.txt',
-        'seed=1',
-    )
-    return {'changes': '\n'.join(lines).encode()}
+    """Changes of a config as a command line gives them, key -> text, and other texts to exchange some for."""
+    from research.experiment import Experiment
+    from research.wire import keys, value
+
+    changes = {key: str(value(Experiment(), key)) for key in keys(Experiment)}
+    texts = [
+        '0',
+        '1',
+        '2',
+        '3',
+        '-1',
+        '0.5',
+        '1e999',
+        'nan',
+        '9' * 5000,
+        '(' * 500,
+        '()',
+        '(0, 1)',
+        '((0, 1), (1, 0))',
+        'a,b',
+        "('a",
+    ]
+    texts += [
+        'true',
+        'None',
+        '2**40',
+        '12',
+        '64',
+        'text:a.txt',
+        'mrpc',
+        '@a',
+        'runs/a',
+        'encoder',
+        'embeddings',
+        '0x10',
+        '1_0',
+        '²',
+    ]
+    return {'changes.json': dump({'changes': changes, 'texts': texts})}
 
 
 def read_command_lines(folder: Path) -> object:
-    """Parses each change and validates what becomes of the experiment."""
+    """Applies the changes and validates what becomes of the experiment."""
     from research import validation
     from research.experiment import Experiment
     from research.wire import override
 
+    try:
+        changes = json.loads(read_bytes(folder / 'changes.json'))['changes'].items()
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None  # no command line has them
     x = Experiment()
-    for line in read_bytes(folder / 'changes').decode(errors='surrogateescape').splitlines():
-        name, _, text = line.partition('=')
-        x = override(x, {name: text})
+    for key, text in changes:
+        x = override(x, {key: text if isinstance(text, str) else str(text)})
     return validation.validate(x)
 
 
