@@ -265,27 +265,40 @@ def read_experiment(folder: Path) -> object:
 
 
 def study() -> Files:
-    """A study of two runs, one of them done, with all that a report reads."""
+    """A study of four runs, three of them done, with all that a report reads."""
     from research.experiment import Experiment
-    from research.study.columns import Column
-    from research.study.ledger import make_definition
+    from research.study.columns import COLLAPSED, SCORE, Column
+    from research.study.ledger import make_definition, to_plain
     from research.study.study import Claim, Row, Study, Table
 
-    rows = (Row('one', {'run': ('a',)}), Row('two', {'run': ('b',)}))
-    columns = (Column('loss', 'run', 'metrics:dev/mlm'),)
+    rows = (
+        Row('one', {'run': ('a', 'c')}, {'loss': 2.4}, {'what': 'x'}),
+        Row('two', {'run': ('b',)}),
+        Row('three', {'run': ('d',)}),
+    )
+    columns = (
+        Column('loss', 'run', 'metrics:dev/mlm', 'plain', 'min', 'note'),
+        Column('size', 'run', 'parameters:encoder', 'millions', relative='one'),
+        Column('time', 'run', 'train_seconds', 'minutes'),
+        Column('mean', '', '', of=('loss', 'time')),
+        SCORE,
+        COLLAPSED,
+    )
     study = Study(
         'mine',
-        {'a': Experiment(), 'b': Experiment(seed=1)},
-        Table('T', rows, columns),
+        {'a': Experiment(), 'b': Experiment(seed=1), 'c': Experiment(seed=2), 'd': Experiment(seed=3, start='@a')},
+        Table('T', rows, columns, 'loss', 'a paper'),
         'note',
-        (Claim('c', ('a', 'metrics:dev/mlm'), ('b', 'metrics:dev/mlm')),),
+        (Claim('{a} < {b}', (('a', 'c'), 'metrics:dev/mlm'), ('d', 'metrics:dev/mlm')),),
     )
     result = {
-        'name': 'a', 'steps': 2, 'metrics': {'dev/mlm': 2.5}, 'selected': None, 'flops_per_token': 1.0, 'flops_per_step': 2.0,
+        'name': 'a', 'steps': 2, 'metrics': {'dev/mlm': 2.5}, 'selected': {'step': 1, 'by': 'dev/mlm', 'how': 'best'},
+        'flops_per_token': 1.0, 'flops_per_step': 2.0,
         'parameters': {'total': 3, 'encoder': 2, 'encoder_without_pooler': 1, 'modules': {'mlm': 1}}, 'checkpoint_bytes': 4,
         'train_seconds': 1.0, 'wall_seconds': 2.0, 'tokens_per_second': 3.0, 'peak_memory_bytes': 5, 'latency_seconds': 0.1,
-        'smoothness': {'l2': [1.0], 'degrees': [2.0]}, 'unigram_entropy': 3.0, 'labels': None, 'baseline': None, 'reported': None,
-        'score': None, 'collapsed': None,
+        'smoothness': {'l2': [1.0], 'degrees': [2.0]}, 'unigram_entropy': 3.0, 'labels': ['no', 'yes'], 'reported': 'dev',
+        'baseline': {'majority': {'dev/accuracy': 0.5, 'score': 0.5}, 'random': {'score': 0.5}}, 'score': 0.7,
+        'collapsed': {'dev': 0, 'reported': 1},
     }  # fmt: skip
     line = {'step': 1, 'wall': 1.0, 'seconds': 1.0, 'train/loss': 3.0, 'dev/mlm': 2.5}
     environment = {
@@ -294,13 +307,16 @@ def study() -> Files:
         'steps': 2,
     }  # fmt: skip
     failure = {'reason': 'why', 'attempts': 1, 'again': False, 'traceback': ''}
+    done = {
+        'result.json': dump(result),
+        'metrics.jsonl': dump(line) + b'\n' + dump({**line, 'step': 2}) + b'\n',
+        'environment.json': dump(environment | {'sessions': [environment | {'machine': 'other'}]}),
+    }
     return {
         'study.json': dump(make_definition(study)),
-        'a|result.json': dump(result),
-        'a|metrics.jsonl': dump(line) + b'\n' + dump({**line, 'step': 2}) + b'\n',
-        'a|environment.json': dump(environment),
-        'a|experiment.json': dump(experiment()),
         'b|failure.json': dump(failure),
+        **{f'{run}|{name}': content for run in 'acd' for name, content in done.items()},
+        **{f'{run}|experiment.json': dump(to_plain(study.runs[run])) for run in 'acd'},
     }
 
 
