@@ -119,25 +119,31 @@ def command(name: str, folder: str) -> str:
 
 def documents(name: str, field: str, folder: str) -> Iterator[tuple[float, list[str]]]:
     """(share of the examples read, lines of the text in `field`) of each example."""
-    found = open_builder(name, folder)
+    for number, (share, example) in enumerate(read_examples(open_builder(name, folder), name), 1):
+        yield share, text(example, field, f'tfds:{name} example {number}').split('\n')
+
+
+def read_examples(found: Any, name: str, split: str = 'train') -> Iterator[tuple[float, dict[str, Any]]]:
+    """(share read so far, example) of each example of a split.
+
+    Raises UserError if a shard is missing or damaged, or its examples are not as features.json describes them.
+    """
     try:
-        source = found.as_data_source(split='train')
+        source = found.as_data_source(split=split)
         total = len(source)
-    except Exception as error:  # array_record's own
-        raise damage_error(name, found.data_dir, error) from error
-    for begin in range(0, total, UNPACKED):
-        numbers = range(begin, min(total, begin + UNPACKED))
-        try:
-            examples = source.__getitems__(list(numbers))
-        except (RuntimeError, OSError, IndexError) as error:
-            raise damage_error(name, found.data_dir, error) from error
-        for number, example in zip(numbers, examples, strict=True):
-            yield (number + 1) / total, text(example, field, f'tfds:{name} example {number + 1}').split('\n')
-
-
-def damage_error(name: str, folder: Any, error: Exception) -> UserError:
-    """The error for a shard that is missing or damaged."""
-    return UserError(f"tfds:{name}: a shard in '{folder}' is missing or corrupt ({flatten(str(error), 200)})")
+        for begin in range(0, total, UNPACKED):
+            numbers = range(begin, min(total, begin + UNPACKED))
+            for number, example in zip(numbers, source.__getitems__(list(numbers)), strict=True):
+                if not isinstance(example, dict):
+                    raise TypeError(f'example {number + 1} is not a record of fields but {type(example).__name__}')
+                yield (number + 1) / total, example
+    except UserError:  # of refuse_foreign_classes
+        raise
+    except Exception as error:  # of array_record, or of any class of features
+        raise UserError(
+            f"tfds:{name}: a shard in '{found.data_dir}' is missing or corrupt, or is not what its features.json describes "
+            f'({flatten(str(error), 200)})'
+        ) from error
 
 
 def text(example: dict[str, Any], field: str, where: str) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from research.errors import choose
+from research.errors import UserError, choose
 from research.study.keys import validate_key
 
 BETTER = ('max', 'min', '')
@@ -55,6 +55,8 @@ class Column:
         choose(f"direction of column '{self.title}'", self.better, BETTER)
         if not self.of:
             validate_key(self.key, f"column '{self.title}'")
+        elif self.role or self.key:
+            raise UserError(f"column '{self.title}' is the mean of others (of=…): leave out its role and its key")
 
 
 COLUMNS = {

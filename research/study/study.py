@@ -110,7 +110,7 @@ def refuse_twins(row: str, names: tuple[str, ...], runs: Mapping[str, Experiment
 
 
 def validate_table(table: Table) -> None:
-    """Raises UserError for a title, a role or a row that the table names and does not have."""
+    """Raises UserError for a title, a role or a row that the table names and does not have, and for a mean of a mean."""
     roles = {role: None for row in table.rows for role in row.runs}
     titles = [column.title for column in table.columns]
     if table.score:
@@ -120,6 +120,10 @@ def validate_table(table: Table) -> None:
             choose(f"role (column '{column.title}')", column.role, roles)
         for title in column.of:
             choose(f"column (averaged by '{column.title}')", title, titles)
+            if any(each.of for each in table.columns if each.title == title):
+                raise UserError(
+                    f"column '{column.title}' is the mean of '{title}', which is a mean itself: name those of its columns"
+                )
         if column.relative:
             choose(f"row (column '{column.title}')", column.relative, [row.title for row in table.rows])
     for row in table.rows:

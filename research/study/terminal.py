@@ -1,5 +1,6 @@
 """Printing: a console, and durations in words."""
 
+import math
 import sys
 
 import rich.box
@@ -11,7 +12,9 @@ from research.escape import clean
 
 
 def format_duration(seconds: float) -> str:
-    """'12 days', '2 h 05 min', '3 min 20 s' or '12 s'."""
+    """'12 days', '2 h 05 min', '3 min 20 s' or '12 s'; 'unknown' if it is not finite, as a file may hold."""
+    if not math.isfinite(seconds):
+        return 'unknown'
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)
     if hours >= 100:

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from research.data import builders, preparation, text_files, tokenizer_training
 from research.data.settings import Data
 from research.data.sources import documents, stamp
+from research.data.tasks import prepared
 from research.errors import UserError
 
 TEXTS = [f'Document number {number}.\nIt has a second paragraph é.' for number in range(300)]
@@ -124,6 +125,33 @@ def test_a_damaged_dataset(folder, tmp_path, harm):
     with pytest.raises(UserError, match=message) as caught:
         list(documents(f'tfds:{tmp_path}/1.0.0', Data(field='body')))
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('features', 'message'),
+    [
+        ({'featuresDict': {}}, 'No features set'),
+        ('top', 'no attribute'),
+    ],
+)
+def test_features_that_are_not_those_of_the_examples(folder, tmp_path, features, message):
+    shutil.copytree(folder / 'notes' / '1.0.0', tmp_path / '1.0.0')
+    path = tmp_path / '1.0.0' / 'features.json'
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content['featuresDict']['features']['body'] if features == 'top' else content | features))
+    with pytest.raises(UserError, match=f'or is not what its features.json describes .*{message}') as caught:
+        list(documents(f'tfds:{tmp_path}/1.0.0', Data(field='body')))
+    assert '\n' not in str(caught.value)
+
+
+def test_a_damaged_dataset_of_a_task(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder / 'notes', tmp_path / 'notes')
+    (shard,) = (tmp_path / 'notes' / '1.0.0').glob('*train*')
+    shard.write_bytes(shard.read_bytes()[:-50])
+    real = builders.builder
+    monkeypatch.setattr(builders, 'builder', lambda name, place: real(name, str(tmp_path)))
+    with pytest.raises(UserError, match='a shard in .* is missing or corrupt, .*; or give the official files'):
+        list(prepared.records('notes', 'train'))
 
 
 def test_bytes_that_are_no_text():

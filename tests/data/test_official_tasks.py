@@ -198,7 +198,7 @@ def test_a_dataset_that_is_not_prepared_names_the_command_and_the_files(monkeypa
     with pytest.raises(
         UserError, match=r'run: tfds build imdb_reviews .*; or give the official files: --config.data.folder='
     ) as caught:
-        prepared.records('imdb_reviews', 'train')
+        next(prepared.records('imdb_reviews', 'train'))
     assert 'no such host' in str(caught.value) and '\n' not in str(caught.value)
 
 
@@ -298,6 +298,12 @@ def test_answers_that_cannot_be(squad: Callable[..., Data], answers: Any, messag
             tasks.examples(squad([asked('1') | {'answers': answers}], task), '')
 
 
+def test_a_flag_that_is_neither_true_nor_false(squad: Callable[..., Data]) -> None:
+    for flag in ('false', 0, None):
+        with pytest.raises(UserError, match='question 1: is_impossible must be true or false, not '):
+            tasks.examples(squad([asked('1', (13, '300'), is_impossible=flag)], 'squad2'), '')
+
+
 def test_an_empty_text_is_no_answer(squad: Callable[..., Data]) -> None:
     questions = [
         asked('1', (0, '')),
@@ -370,6 +376,8 @@ def test_race_in_both_layouts(tmp_path: Path, layout: str) -> None:
         ({'options': [['a', 'b', 'c'], list('wxyz')]}, 'question 0 has 3 options, not 4'),
         ({'answers': ['A']}, 'line 1: there must be as many of each, not 2 questions, 2 options, 1 answers'),
         ({'questions': 'When?'}, "line 1: its 'questions' must be a list"),
+        ({'questions': [['When?']]}, "line 1: column 'questions' is not a text but"),
+        ({'options': [['w', ['x'], 'y', 'z']]}, "line 1: column 'options' is not a text but"),
         ({'options': ['wxyz', list('wxyz')]}, "line 1: its 'options' must be a list of lists"),
         ({'options': [['w', 'x', 'y', 4], list('wxyz')]}, "line 1: column 'options' is not a text but 4"),
         ({'article': 4}, "column 'article' is not a text but 4"),

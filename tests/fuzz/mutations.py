@@ -1,5 +1,6 @@
 """Valid files made invalid: what hypothesis draws to fuzz a parser."""
 
+import copy
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -56,6 +57,38 @@ def changed_bytes(draw: st.DrawFn, content: bytes) -> bytes:
     return content
 
 
+def hostile() -> st.SearchStrategy[Any]:
+    """One of HOSTILE, of which each draw has its own copy: a later change may be made inside it."""
+    return st.sampled_from(HOSTILE).map(copy.deepcopy)
+
+
+@st.composite
+def changed_lines(draw: st.DrawFn, content: bytes) -> bytes:
+    """Text with up to three of its lines replaced, added, doubled, left out or moved."""
+    lines = content.split(b'\n')
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(lines) - 1))
+        kind = draw(st.sampled_from(('replace', 'add', 'double', 'remove', 'move')))
+        line = draw(st.sampled_from(PIECES)).encode('utf-8', 'surrogatepass') if kind in ('replace', 'add') else lines[place]
+        into = draw(st.integers(0, len(lines) - 1)) if kind == 'move' else place
+        if kind in ('replace', 'remove', 'move') and len(lines) > 1:
+            del lines[place]
+        if kind != 'remove':
+            lines.insert(into, line)
+    return b'\n'.join(lines)
+
+
+def similar(value: Any) -> st.SearchStrategy[Any]:
+    """Another value of the same type, small if it is a number: what more often passes the first checks of a parser."""
+    if isinstance(value, bool):
+        return st.booleans()
+    if isinstance(value, int):
+        return st.integers(0, 16)
+    if isinstance(value, float):
+        return st.floats(0, 1)
+    return st.sampled_from(PIECES) if isinstance(value, str) else hostile()
+
+
 def list_places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of every value inside a JSON value, its own aside."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -69,12 +102,12 @@ def changed_value(draw: st.DrawFn, value: Any) -> Any:
     for _ in range(draw(st.integers(1, 3))):
         places = list_places(value)
         if not places:
-            return draw(st.sampled_from(HOSTILE))
+            return draw(hostile())
         *path, key = draw(st.sampled_from(places))
         holder = value
         for step in path:
             holder = holder[step]
-        kind = draw(st.sampled_from(('replace', 'replace', 'remove', 'rename', 'own', 'wrap')))
+        kind = draw(st.sampled_from(('replace', 'similar', 'similar', 'remove', 'rename', 'own', 'wrap')))
         if kind == 'remove':
             del holder[key]
         elif kind == 'rename' and isinstance(holder, dict):
@@ -84,10 +117,12 @@ def changed_value(draw: st.DrawFn, value: Any) -> Any:
             for step in draw(st.sampled_from(places)):
                 other = other[step]
             holder[key] = json.loads(json.dumps(other))
+        elif kind == 'similar':
+            holder[key] = draw(similar(holder[key]))
         elif kind == 'wrap':
             holder[key] = [holder[key]] * draw(st.integers(1, 3))
         else:
-            holder[key] = draw(st.sampled_from(HOSTILE))
+            holder[key] = draw(hostile())
     return value
 
 
@@ -97,7 +132,7 @@ def changed_json(draw: st.DrawFn, content: bytes) -> bytes:
     first, newline, rest = content.partition(b'\n')
     try:
         value, newline, rest = json.loads(content), b'', b''
-    except ValueError:
+    except (ValueError, RecursionError):
         value = json.loads(first)
     return (
         json.dumps(draw(changed_value(value)), ensure_ascii=draw(st.booleans())).encode('utf-8', 'surrogatepass') + newline + rest
@@ -109,9 +144,17 @@ def is_json(content: bytes) -> bool:
     for text in (content, content.partition(b'\n')[0]):
         try:
             return isinstance(json.loads(text), dict | list)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return False
+
+
+def is_text(content: bytes) -> bool:
+    """Whether the content is lines of text."""
+    try:
+        return b'\n' in content and b'\0' not in content and bool(content.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 @st.composite
@@ -123,6 +166,9 @@ def changed_files(draw: st.DrawFn, files: Mapping[str, bytes]) -> Files:
         if draw(st.integers(0, 30)) == 0:
             del files[name]
             return files
-        deep = is_json(files[name]) and draw(st.integers(0, 3)) > 0
-        files[name] = draw(changed_json(files[name]) if deep else changed_bytes(files[name]))
+        content, deep = files[name], draw(st.integers(0, 7)) > 0
+        if deep and is_json(content):
+            files[name] = draw(changed_json(content))
+        else:
+            files[name] = draw(changed_lines(content) if deep and is_text(content) else changed_bytes(content))
     return files

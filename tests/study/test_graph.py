@@ -93,6 +93,16 @@ def test_column_refuses_an_unknown_format_and_direction():
         Column('Score', 'task', 'steps', 'percent', 'maximum')
 
 
+def test_a_mean_of_columns_has_no_key_and_is_of_no_other_mean(experiment):
+    with pytest.raises(UserError, match="column 'Mean' is the mean of others .*leave out its role and its key"):
+        Column('Mean', 'task', 'steps', of=('MLM loss (nats)',))
+    rows, mlm = (Row('BERT', {'pretrain': ('teacher',)}),), COLUMNS['mlm']
+    small({'teacher': experiment('a')}, rows, (mlm, Column('Mean', '', '', of=(mlm.title,))))
+    for of in (('Mean',), (mlm.title, 'Mean')):
+        with pytest.raises(UserError, match="column 'All' is the mean of 'Mean', which is a mean itself"):
+            small({'teacher': experiment('a')}, rows, (mlm, Column('Mean', '', '', of=(mlm.title,)), Column('All', '', '', of=of)))
+
+
 def test_every_standard_column_has_a_format_a_direction_and_says_what_it_is():
     for column in COLUMNS.values():
         assert column.format in FORMATS

@@ -17,6 +17,8 @@ from research.study.terminal import format_duration, make_console
         (100 * 3600 - 1, '99 h 59 min'),
         (100 * 3600, '4 days'),
         (3.6e8, '4,167 days'),
+        (float('nan'), 'unknown'),
+        (float('inf'), 'unknown'),
     ],
 )
 def test_durations(seconds: float, text: str) -> None:

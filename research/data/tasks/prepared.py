@@ -8,9 +8,10 @@ from research.errors import UserError
 
 
 def records(name: str, split: str) -> Iterator[dict[str, Any]]:
-    """The records of a split of the TFDS dataset `name`. Raises UserError if it is not prepared and cannot be."""
+    """The records of a split of the TFDS dataset `name`. Raises UserError if it is damaged, or not prepared and cannot be."""
     try:
-        return iter(builders.open_builder(name, '', split).as_data_source(split=split))
+        found = builders.open_builder(name, '', split)
+        yield from (record for _, record in builders.read_examples(found, name, split))
     except UserError as error:
         raise UserError(f'{error}; or give the official files: --config.data.folder=FOLDER') from None
 

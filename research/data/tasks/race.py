@@ -57,10 +57,10 @@ def questions(record: Mapping[str, Any], where: str, part: str) -> Iterator[Exam
         raise UserError(f"{where} has no '{missing[0]}'; it has {', '.join(record)}")
     passage, id = files.text(record, 'article', where), files.identifier(record, where)
     for name in ('questions', 'options', 'answers'):
-        lists = [record[name], *(record[name] if name == 'options' and isinstance(record[name], list) else ())]
-        if not all(isinstance(each, list) for each in lists):
+        lists = record[name] if name == 'options' else [record[name]]
+        if not isinstance(lists, list) or not all(isinstance(each, list) for each in lists):
             raise UserError(f"{where}: its '{name}' must be a list{' of lists' if name == 'options' else ''}")
-        for each in (each for found in lists for each in found if not isinstance(each, list)):
+        for each in (each for found in lists for each in found):
             json_lines.string({name: each}, name, where)
     many = {name: len(record[name]) for name in ('questions', 'options', 'answers')}
     if len(set(many.values())) > 1:

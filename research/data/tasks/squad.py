@@ -97,7 +97,10 @@ def question(asked: Mapping[str, Any], context: str, file: str, no_answer: bool)
     where = f"'{file}' question {id}"
     for name, record in (('question', asked), ('context', {'context': context})):
         files.text(record, name, where)
-    impossible = no_answer and 'is_impossible' in asked and asked['is_impossible']
+    flag = asked['is_impossible'] if 'is_impossible' in asked else False
+    if not isinstance(flag, bool):
+        raise UserError(f'{where}: is_impossible must be true or false, not {flag!r:.40}')
+    impossible = no_answer and flag
     if 'answers' not in asked and not impossible:
         raise UserError(f"{where} has no 'answers': give a list of them{', or is_impossible=true' if no_answer else ''}")
     golds = read_answers(asked['answers'], where) if 'answers' in asked else ()

@@ -16,7 +16,7 @@ from research.study.columns import Column, Format
 from research.study.curves import is_number
 from research.study.states import RunState, run_states
 from research.study.study import Row, Study
-from research.wire import differences, setting
+from research.wire import setting
 
 CODE = ('commit', 'uncommitted_changes', 'versions')  # fields of an Environment in which the seeds of a cell must agree
 
@@ -158,7 +158,7 @@ def _redefined(defined: Experiment, stored: Experiment | None) -> bool:
     """Whether a run's experiment.json differs from the study's definition, or cannot be read. An inherited model does not count."""
     if stored is not None and defined.surgery.inherit:
         stored = dataclasses.replace(stored, model=defined.model)
-    return stored is None or bool(differences(stored, defined))
+    return stored != defined  # which leaves out the machine
 
 
 def find_baseline(name: str, column: Column, evidence: Mapping[str, Evidence]) -> float | None:
