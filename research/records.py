@@ -3,6 +3,8 @@
 import collections.abc
 import dataclasses
 import json
+import os
+import stat
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,17 +15,28 @@ from research.files import write_whole
 
 SIZE = 2**26  # bytes of a file that is read at once
 DEPTH = 100  # brackets within brackets
+LINE = 2**20  # bytes of a line of metrics.jsonl: ours have some hundred
 BITS = 1023  # of a whole number: larger ones have no float
+
+
+def open_regular(path: str, flags: int) -> int:
+    """An opener for `open`. Raises UserError for a pipe or a device, which may never end; a folder is left to `open`."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)  # without it, a pipe would wait for a writer
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        os.close(descriptor)
+        raise UserError(f'{path} is a pipe or a device: give a regular file')
+    return descriptor
 
 
 def read_text(path: Path, label: str = '', size: int = SIZE) -> str:
     """The text of a small file, without a byte-order mark.
 
-    Raises UserError, whose message begins with `label` (default: the path), if it is larger than `size` bytes or not UTF-8, and
-    OSError as `open` does.
+    Raises UserError, whose message begins with `label` (default: the path), if it is larger than `size` bytes, not UTF-8 or no
+    regular file, and OSError as `open` does.
     """
     label = label or str(path)
-    with path.open('rb') as file:
+    with open(path, 'rb', opener=open_regular) as file:
         content = file.read(size + 1)
     if len(content) > size:
         raise UserError(f'{label} is larger than {size:,} bytes')
@@ -112,8 +125,6 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
     Earlier versions may have written NaN, which is read as that.
     """
-    if path.is_fifo():  # it would wait for a writer
-        return None
     try:
         record = parse_json(read_text(path), str(path), lenient=True)
     except (FileNotFoundError, NotADirectoryError, UserError):
@@ -127,10 +138,13 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects in the lines of `path`; [] if there is no such file. Other lines, such as one cut short, are skipped."""
+    """The JSON objects in the lines of `path`; [] if there is no such file. Other lines, such as one cut short, are skipped.
+
+    Raises UserError for a pipe or a device.
+    """
     try:
-        with path.open('rb') as file:
-            return list(parse_lines(file))
+        with open(path, 'rb', opener=open_regular) as file:
+            return list(parse_lines(iter(lambda: file.readline(LINE), b'')))
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -14,7 +14,7 @@ from research.errors import DamagedError, UserError
 from research.experiment import Experiment
 from research.runs.comparing import Comparison, Say
 from research.runs.fingerprints import fingerprint_params
-from research.runs.folder import read_metrics
+from research.runs.folder import is_step, read_metrics
 from research.runs.guard import BACK
 from research.runs.measuring import measure_split, watched_split
 from research.runs.opening import Bench, first_state
@@ -96,14 +96,13 @@ def _read_log(folder: Path) -> dict[int, dict[str, float]]:
     """The logged numbers of each step, those of its evaluation included."""
     found: dict[int, dict[str, float]] = {}
     for line in read_metrics(folder):
-        if 'step' in line:
-            found.setdefault(int(line['step']), {}).update({name: line[name] for name in line if name not in (*TIMES, BACK)})
+        found.setdefault(int(line['step']), {}).update({name: line[name] for name in line if name not in (*TIMES, BACK)})
     return found
 
 
 def _read_returns(folder: Path) -> dict[int, int]:
     """Each step after which the run went back to an earlier state -> the step of that state."""
-    return {int(line['step']): int(line[BACK]) for line in read_metrics(folder) if BACK in line}
+    return {int(line['step']): int(line[BACK]) for line in read_metrics(folder) if BACK in line and is_step(line[BACK])}
 
 
 def _find_target(folder: Path, x: Experiment, step: int, logged: dict[int, dict[str, float]]) -> int:

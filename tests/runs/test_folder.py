@@ -17,11 +17,15 @@ from research.runs.folder import (
     Environment,
     Result,
     read_environment,
+    read_metrics,
     read_result,
+    seconds_so_far,
     to_json,
+    wall_so_far,
     write_environment,
     write_result,
 )
+from research.runs.log import rewind
 from research.version import VERSION
 
 KEYS = (
@@ -111,3 +115,17 @@ def test_the_card_of_a_run_reads_the_records(teacher: Path, tmp_path: Path) -> N
     assert found['Commit of the code'] == 'abc' and found['Command'] == "`python launch.py 'a b'`"
     assert found['Data fingerprint'] == environment.data['fingerprint'] and found['Tokenizer fingerprint']
     assert set(card.describe_origin(tmp_path / 'nowhere').values()) == {None}
+
+
+STRANGE = ('{}', '[1]', '{"step": "1"}', '{"step": 1.5}', '{"step": true}', '{"step": -1}', '{"wall": 9}', '{"seconds": 9}')
+
+
+def test_lines_of_metrics_without_a_step_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / 'metrics.jsonl'
+    whole = '{"step": 3, "wall": 2.5, "seconds": 1.5, "train/loss": NaN}\n'
+    path.write_text('\n'.join(STRANGE) + '\n' + whole + '{"step": 4, "wall": "9", "seconds": Infinity, "a": [1]}\n{"step": 5}\n')
+    first, second, third = read_metrics(tmp_path)
+    assert set(first) == {'step', 'wall', 'seconds', 'train/loss'} and set(second) == {'step', 'seconds'} and third == {'step': 5}
+    assert (wall_so_far(tmp_path), seconds_so_far(tmp_path)) == (2.5, 1.5)
+    rewind(tmp_path, 3)
+    assert path.read_text() == whole
