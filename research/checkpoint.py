@@ -6,13 +6,11 @@ together with the SHA-256 of its files, by which damage that came later is found
 """
 
 import contextlib
-import dataclasses
-import hashlib
 import logging
 import re
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +20,25 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from research import parallel
+from research.checkpoint_files import (
+    ITEMS,
+    SUMS,
+    find_damage,
+    hash_files,
+    list_steps,
+    locate,
+    set_aside,
+    validate_chunks,
+    validate_growth,
+)
 from research.errors import UserError
-from research.records import read_as, read_record, write_record
+from research.records import write_record
 from research.train import State, evaluated
 
 # Orbax logs every file it writes, warns about each checkpoint without a score, and logs each error that it raises.
 logging.getLogger('absl').addFilter(lambda record: record.levelno >= logging.ERROR and 'orbax' not in record.pathname)
 
-ITEMS = ('params', 'training')
 UNFINISHED = '.orbax-checkpoint-tmp'  # ends the name of a checkpoint that is being written
-SUMS = 'checksums.json'
 
 
 class Checkpoints:
@@ -107,6 +114,8 @@ class Checkpoints:
             training['params'] = abstract.params
         if abstract.losses is not None:
             training['losses'] = abstract.losses
+        for item in ITEMS:  # orbax compares the shapes with those of `like` before it reads, but not the chunks
+            validate_chunks(read_leaves(self._folder / str(step) / item))
         found = self._manager.restore(
             step,
             args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract.params), training=ocp.args.StandardRestore(training)),
@@ -118,7 +127,8 @@ class Checkpoints:
     def resume(self, like: State) -> tuple[int, State, list[str]]:
         """The newest step that can be restored and its State; 0 and `like` itself if there is none. Also lines for the log.
 
-        A checkpoint of an earlier version, without checksums, is set aside if orbax cannot read it.
+        A checkpoint of an earlier version, without checksums, is set aside if orbax cannot read it. Raises UserError if one with
+        checksums has other arrays than `like`.
         """
         notes: list[str] = []
         while (step := self.latest()) is not None:
@@ -126,14 +136,25 @@ class Checkpoints:
                 return step, self.restore(step, like), [*notes, f'continues from the checkpoint of step {step}']
             except Exception as error:
                 if (self._folder / str(step) / SUMS).exists():
-                    raise
+                    if not isinstance(error, ValueError | KeyError | TypeError):
+                        raise
+                    reason = str(error).partition('\n')[0]
+                    raise UserError(
+                        f'{self._folder / str(step)} does not fit the run ({reason}): give another --workdir'
+                    ) from error
                 notes.append(set_aside(self._folder, step, str(error).partition('\n')[0]))
                 self._manager.reload()
         return 0, like, notes
 
     def params(self, step: int) -> Any:
-        """The parameters of `step`, without the optimizer's state, as a tree of numpy arrays."""
+        """The parameters of `step`, without the optimizer's state, as a tree of numpy arrays.
+
+        Raises ValueError if they would take far more memory than their files do.
+        """
         item = Path(self._manager.directory) / str(step) / 'params'
+        leaves = read_leaves(item)
+        validate_chunks(leaves)
+        validate_growth(leaves, item)
         with ocp.PyTreeCheckpointer() as reader:
             metadata: Any = reader.metadata(item).item_metadata
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree)
@@ -184,80 +205,11 @@ NO_WRITING = re.compile(
 )
 
 
-# ---- Damage ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Sums:
-    """checksums.json: the SHA-256 of each file of a checkpoint, by its path there."""
-
-    sha256: Mapping[str, str]
-
-
-def locate(folder: Path) -> tuple[int, int] | None:
-    """The place of a folder on its disk, which it keeps until it is removed or moved away; None if it is not there."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def hash_files(checkpoint: Path, item: str = '*') -> dict[str, str]:
-    """Path -> the SHA-256 of each file of the items of a checkpoint. Orbax still changes its own files beside them."""
-    found = {}
-    for path in sorted(path for path in checkpoint.glob(f'{item}/**/*') if path.is_file()):
-        with path.open('rb') as file:
-            found[path.relative_to(checkpoint).as_posix()] = hashlib.file_digest(file, 'sha256').hexdigest()
-    return found
-
-
-def find_damage(checkpoint: Path, item: str = '*') -> str:
-    """What is wrong with the files of a checkpoint, or of one item of it; '' if all are as they were written.
-
-    Of a checkpoint of an earlier version, which has no checksums, no more is known than whether its parts are there.
-    """
-    missing = [name for name in ITEMS if not (checkpoint / name).is_dir()]
-    if missing:
-        return f'{missing[0]} is missing'
-    if read_record(checkpoint / '_CHECKPOINT_METADATA') is None:
-        return '_CHECKPOINT_METADATA cannot be read'
-    if not (checkpoint / SUMS).exists():
-        return ''
-    sums = read_as(Sums, checkpoint / SUMS)
-    if sums is None:
-        return f'{SUMS} cannot be read'
-    try:
-        found = hash_files(checkpoint, item)
-    except OSError as error:
-        return f'{error.filename or "a file"} cannot be read ({error.strerror})'
-    expected = {path: value for path, value in sums.sha256.items() if item in ('*', path.partition('/')[0])}
-    missing = [path for path in expected if path not in found]
-    changed = [path for path in expected if path in found and found[path] != expected[path]]
-    return f'{missing[0]} is missing' if missing else f'{changed[0]} has another checksum' if changed else ''
-
-
-def list_steps(folder: Path) -> list[int]:
-    """The steps that have a checkpoint in `folder`, in order."""
-    return sorted(int(path.name) for path in folder.glob('*') if path.name.isdecimal() and path.is_dir())
-
-
-def set_aside(folder: Path, step: int, reason: str) -> str:
-    """Moves a damaged checkpoint out of `folder`, to damaged/STEP beside it, and returns a line for the log."""
-    place = folder.parent / 'damaged' / str(step)
-    place.parent.mkdir(exist_ok=True)
-    number = 1
-    while place.exists():
-        number += 1
-        place = place.with_name(f'{step}-{number}')
-    (folder / str(step)).rename(place)
-    return f'the checkpoint of step {step} is damaged ({reason}): set aside as {place.parent.name}/{place.name}'
-
-
-def set_aside_damaged(folder: Path) -> list[str]:
-    """Sets every damaged checkpoint of a run aside, before orbax reads any of them. Returns lines for the log."""
-    damage = {step: find_damage(folder / str(step)) for step in list_steps(folder)}
-    return [set_aside(folder, step, reason) for step, reason in damage.items() if reason]
+def read_leaves(item: Path) -> list[Any]:
+    """What is known of each array of an item of a checkpoint: its name, shape, type and chunks."""
+    with ocp.PyTreeCheckpointer() as reader:
+        metadata: Any = reader.metadata(item).item_metadata
+        return jax.tree.leaves(metadata.tree)
 
 
 def validate_path(folder: Path) -> None:
@@ -269,8 +221,18 @@ def validate_path(folder: Path) -> None:
 def read_params(folder: Path, label: str) -> tuple[int, Any]:
     """The step and the parameters of the selected checkpoint: the best by score, or the newest if none has a score.
 
-    `label` names the run in messages. Raises UserError if the folder holds no checkpoint, or a damaged one.
+    `label` names the run in messages. Raises UserError if the folder holds no checkpoint, or one that cannot be read.
     """
+    try:
+        return _read_selected(folder, label)
+    except UserError:
+        raise
+    except Exception as error:  # Orbax and TensorStore raise what they like for bytes that are not theirs
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{label}: its checkpoints cannot be read ({folder}: {reason}). Restore them from a copy') from error
+
+
+def _read_selected(folder: Path, label: str) -> tuple[int, Any]:
     if not folder.is_dir():
         raise UserError(f'{label} holds no checkpoints: train it first, or name another run')
     for step in list_steps(folder):

@@ -28,7 +28,7 @@ def begin_folder(x: Experiment, workdir: Path, feed: feeds.Feed, steps: int) -> 
     here = describe_environment(dataclasses.asdict(feed.facts))
     if path.exists():
         first = read_environment(workdir)
-        if first is None:
+        if first is None or 'fingerprint' not in first.data:
             raise UserError(f'{path} is half-written or from another version of this code; give another --workdir')
         before = first.data['fingerprint']
         if before != feed.facts.fingerprint:

@@ -72,6 +72,14 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True)
+class Devices:
+    """The part of an Environment's `devices` that a reader uses."""
+
+    platform: str
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Environment:
     """environment.json: code, command, machine and data of a run. A session on another machine or by other code adds its own."""
 

@@ -4,23 +4,24 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from research import checkpoint, experiment, parallel, validation
+from research import checkpoint, checkpoint_files, experiment, parallel, validation
 from research.data import feed as feeds
 from research.errors import DamagedError, UserError
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
-from research.models.heads import HEADS, Heads, Model
+from research.models.heads import Heads, Model
 from research.objectives import losses
+from research.records import parse_record
 from research.runs import memory, sources
 from research.runs.comparing import TOLERANCE, Comparison, compare_environments
 from research.runs.definition import read_definition
 from research.runs.environment import describe_environment
-from research.runs.folder import Environment, read_environment
+from research.runs.folder import Devices, Environment, read_environment
 from research.runs.opening import Bench, number_of_steps
 from research.surgery import Donor
 
+DEVICES = 1024  # of a run: a process simulates as many
 REMEDY = 'the folder is damaged, or of another version of this code'
 
 
@@ -35,11 +36,17 @@ class Reopened:
 
 
 def read_run(folder: Path) -> tuple[Experiment, Environment]:
-    """The experiment and the environment of a run folder. Raises UserError if it is none, or lacks either."""
+    """The experiment and the environment of a run folder. Raises UserError if it is none, or one of them is missing or damaged."""
     x = read_definition(folder)
     environment = read_environment(folder)
     if environment is None:
         raise UserError(f'{folder / "environment.json"} is missing or half-written: {REMEDY}')
+    try:
+        count = parse_record(Devices, environment.devices).count
+    except (TypeError, ValueError):
+        count = 0
+    if not 1 <= count <= DEVICES:
+        raise UserError(f'{folder / "environment.json"}: devices lacks the platform or a count from 1 to {DEVICES:,}: {REMEDY}')
     return x, environment
 
 
@@ -98,18 +105,13 @@ def compare_data(comparison: Comparison, environment: Environment, feed: feeds.F
             comparison.add(words, environment.data[key], getattr(feed.facts, key))
 
 
-def find_heads(params: Any) -> Heads:
-    """The heads of a tree of parameters, with their numbers of classes."""
-    return tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
-
-
 @contextlib.contextmanager
 def reading(folder: Path, step: int) -> Iterator[checkpoint.Checkpoints]:
     """The checkpoints of a run, to read that of `step` alone.
 
     Raises DamagedError if a file of that is not as it was written, and for whatever reading raises in the block.
     """
-    damage = checkpoint.find_damage(folder / 'checkpoints' / str(step))
+    damage = checkpoint_files.find_damage(folder / 'checkpoints' / str(step))
     if damage:
         raise DamagedError(f'the checkpoint of step {step} is damaged: {damage}')
     checkpoints = checkpoint.Checkpoints(folder / 'checkpoints', read_only=True)

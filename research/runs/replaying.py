@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from research import train
-from research.checkpoint import list_steps
+from research.checkpoint_files import list_steps
 from research.errors import DamagedError, UserError
 from research.experiment import Experiment
 from research.runs.comparing import Comparison, Say

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from research import checkpoint, experiment, optim, parallel, validation
+from research import checkpoint, checkpoint_files, experiment, optim, parallel, validation
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.files import refuse_links
@@ -66,7 +66,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         model = Model(x.model, student_heads(x, teacher.architecture if teacher else None))
         state, notes = first_state(model, x, start)
         changed = begin_folder(x, workdir, feed, steps)
-        damaged = checkpoint.set_aside_damaged(workdir / 'checkpoints') if parallel.is_chief() else []
+        damaged = checkpoint_files.set_aside_damaged(workdir / 'checkpoints') if parallel.is_chief() else []
 
     checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints', x.run.keep)
     first, state, continued = checkpoints.resume(plan.put_state(state))

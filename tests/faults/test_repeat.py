@@ -14,11 +14,12 @@ import jax
 import numpy as np
 import pytest
 
-from research.checkpoint import SUMS, Checkpoints, hash_files, list_steps, read_params
+from research.checkpoint import Checkpoints, read_params
+from research.checkpoint_files import SUMS, hash_files, list_steps
 from research.experiment import Experiment
 from research.interchange import __main__ as interchange
 from research.records import write_record
-from research.runs import reopening
+from research.runs import reopening, sources
 from research.runs.definition import read_definition
 from research.runs.environment import describe_environment
 from research.runs.folder import read_environment, read_metrics
@@ -110,7 +111,7 @@ def flip(folder: Path, step: int, mask: int, where: tuple[str, ...] = ('encoder'
     """Flips bits of the largest weight of a block in a checkpoint, and writes that anew as training does."""
     x = read_definition(folder)
     with reopening.reading(folder, step) as checkpoints:
-        heads = reopening.find_heads(checkpoints.params(step))
+        heads = sources.find_heads(checkpoints.params(step))
     opened = reopening.reopen(folder, x, read_environment(folder) or pytest.fail('no environment'), heads)
     plan, model = opened.bench.plan, opened.bench.model
     like, _ = first_state(model, dataclasses.replace(x, start=''), None)
