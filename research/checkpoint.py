@@ -20,7 +20,18 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from research import parallel
-from research.checksums import ITEMS, SUMS, find_damage, hash_files, is_planned, list_steps, set_aside
+from research.checkpoint_files import (
+    ITEMS,
+    SUMS,
+    find_damage,
+    hash_files,
+    is_planned,
+    list_steps,
+    locate,
+    set_aside,
+    validate_chunks,
+    validate_growth,
+)
 from research.errors import UserError
 from research.records import write_record
 from research.train import State, evaluated
@@ -102,6 +113,8 @@ class Checkpoints:
             training['params'] = abstract.params
         if abstract.losses is not None:
             training['losses'] = abstract.losses
+        for item in ITEMS:  # orbax compares the shapes with those of `like` before it reads, but not the chunks
+            validate_chunks(read_leaves(self._folder / str(step) / item))
         found = self._manager.restore(
             step,
             args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract.params), training=ocp.args.StandardRestore(training)),
@@ -113,7 +126,8 @@ class Checkpoints:
     def resume(self, like: State) -> tuple[int, State, list[str]]:
         """The newest step that can be restored and its State; 0 and `like` itself if there is none. Also lines for the log.
 
-        A checkpoint of an earlier version, without checksums, is set aside if orbax cannot read it.
+        A checkpoint of an earlier version, without checksums, is set aside if orbax cannot read it. Raises UserError if one with
+        checksums has other arrays than `like`.
         """
         notes: list[str] = []
         while (step := self.latest()) is not None:
@@ -121,14 +135,25 @@ class Checkpoints:
                 return step, self.restore(step, like), [*notes, f'continues from the checkpoint of step {step}']
             except Exception as error:
                 if (self._folder / str(step) / SUMS).exists():
-                    raise
+                    if not isinstance(error, ValueError | KeyError | TypeError):
+                        raise
+                    reason = str(error).partition('\n')[0]
+                    raise UserError(
+                        f'{self._folder / str(step)} does not fit the run ({reason}): give another --workdir'
+                    ) from error
                 notes.append(set_aside(self._folder, step, str(error).partition('\n')[0]))
                 self._manager.reload()
         return 0, like, notes
 
     def params(self, step: int) -> Any:
-        """The parameters of `step`, without the optimizer's state, as a tree of numpy arrays."""
+        """The parameters of `step`, without the optimizer's state, as a tree of numpy arrays.
+
+        Raises ValueError if they would take far more memory than their files do.
+        """
         item = Path(self._manager.directory) / str(step) / 'params'
+        leaves = read_leaves(item)
+        validate_chunks(leaves)
+        validate_growth(leaves, item)
         with ocp.PyTreeCheckpointer() as reader:
             metadata: Any = reader.metadata(item).item_metadata
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree)
@@ -203,13 +228,11 @@ NO_WRITING = re.compile(
 )
 
 
-def locate(folder: Path) -> tuple[int, int] | None:
-    """The place of a folder on its disk, which it keeps until it is removed or moved away; None if it is not there."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def read_leaves(item: Path) -> list[Any]:
+    """What is known of each array of an item of a checkpoint: its name, shape, type and chunks."""
+    with ocp.PyTreeCheckpointer() as reader:
+        metadata: Any = reader.metadata(item).item_metadata
+        return jax.tree.leaves(metadata.tree)
 
 
 def validate_path(folder: Path) -> None:
@@ -221,8 +244,18 @@ def validate_path(folder: Path) -> None:
 def read_params(folder: Path, label: str) -> tuple[int, Any]:
     """The step and the parameters of the selected checkpoint: the best by score, or the newest if none has a score.
 
-    `label` names the run in messages. Raises UserError if the folder holds no checkpoint, or a damaged one.
+    `label` names the run in messages. Raises UserError if the folder holds no checkpoint, or one that cannot be read.
     """
+    try:
+        return _read_selected(folder, label)
+    except UserError:
+        raise
+    except Exception as error:  # Orbax and TensorStore raise what they like for bytes that are not theirs
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{label}: its checkpoints cannot be read ({folder}: {reason}). Restore them from a copy') from error
+
+
+def _read_selected(folder: Path, label: str) -> tuple[int, Any]:
     if not folder.is_dir():
         raise UserError(f'{label} holds no checkpoints: train it first, or name another run')
     for step in list_steps(folder):

@@ -4,7 +4,9 @@ import codecs
 import collections.abc
 import dataclasses
 import json
+import os
 import shlex
+import stat
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,20 +18,29 @@ from research.files import write_whole
 SIZE = 2**26  # bytes of a file that is read at once
 MARKS = 3_000_000  # characters of '{[,' in a text, at most: each begins a value, which takes up to 200 bytes of memory
 DEPTH = 100  # brackets within brackets
+LINE = 2**20  # bytes of a line of metrics.jsonl: ours have some hundred
 BITS = 1023  # of a whole number: larger ones have no float
 SHOWN = 60  # characters of a value in a message
+
+
+def open_regular(path: str, flags: int) -> int:
+    """An opener for `open`. Raises UserError for a pipe or a device, which may never end; a folder is left to `open`."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)  # without it, a pipe would wait for a writer
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        os.close(descriptor)
+        raise UserError(f'{path} is a pipe or a device: give a regular file')
+    return descriptor
 
 
 def read_text(path: Path, label: str = '', size: int = SIZE) -> str:
     """The text of a small file, without a byte-order mark.
 
-    Raises UserError, whose message begins with `label` (default: the path), if it is larger than `size` bytes, not UTF-8 or a pipe,
-    and OSError as `open` does.
+    Raises UserError, whose message begins with `label` (default: the path), if it is larger than `size` bytes, not UTF-8 or no
+    regular file, and OSError as `open` does.
     """
     label = label or str(path)
-    if path.is_fifo():  # it would wait for a writer
-        raise UserError(f'{label} is a pipe: write what comes through it to a file, and give that')
-    with path.open('rb') as file:
+    with open(path, 'rb', opener=open_regular) as file:
         content = file.read(size + 1)
     if len(content) > size:
         raise UserError(f'{label} is larger than {size:,} bytes')
@@ -147,11 +158,15 @@ def write_record(path: Path, record: Any) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects in the lines of `path`; [] if there is no such file. Other lines, such as one cut short, are skipped."""
-    if not path.is_file():  # a pipe would wait for a writer
+    """The JSON objects in the lines of `path`; [] if there is no such file. Other lines, such as one cut short, are skipped.
+
+    Raises UserError for a pipe or a device.
+    """
+    try:
+        with open(path, 'rb', opener=open_regular) as file:
+            return list(parse_lines(iter(lambda: file.readline(LINE), b'')))
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    with path.open('rb') as file:
-        return list(parse_lines(iter(lambda: file.readline(SIZE), b'')))
 
 
 def parse_lines(lines: typing.Iterable[bytes]) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from research.errors import UserError
-from research.records import parse_json, parse_record, read_json, read_lines, read_object, read_record, read_text, write_record
+from research.records import (
+    LINE,
+    parse_json,
+    parse_record,
+    read_json,
+    read_lines,
+    read_object,
+    read_record,
+    read_text,
+    write_record,
+)
 
 
 def test_a_text_of_too_many_small_values_is_refused_before_it_is_parsed() -> None:
@@ -91,3 +101,22 @@ def test_records_hold_mappings_and_lists_of_one_type() -> None:
     for value in ({'a': 1}, {'a': ['1']}, [1]):
         with pytest.raises(ValueError, match='is no'):
             parse_record(dict[str, list[int]], value)
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """A pipe would wait for a writer, and /dev/zero never ends."""
+    os.mkfifo(tmp_path / 'pipe')
+    (tmp_path / 'endless').symlink_to('/dev/zero')
+    for path in (tmp_path / 'pipe', tmp_path / 'endless'):
+        for read in (read_text, read_lines):
+            with pytest.raises(UserError, match=f'{path} is a pipe or a device: give a regular file'):
+                read(path)
+        assert read_record(path) is None
+    with pytest.raises(IsADirectoryError):
+        read_text(tmp_path)
+
+
+def test_a_line_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / 'metrics.jsonl'
+    path.write_text('{"step": 1}\n{"note": "' + 'a' * LINE + '", "step": 2}\n{"step": 3}\n')
+    assert read_lines(path) == [{'step': 1}, {'step': 3}]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import sys
 import time
@@ -9,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from research.errors import UserError
-from research.files import take_lock
+from research.files import refuse_link, refuse_links, take_lock
 
 STALE = 24 * 3600  # seconds after which an unfinished folder that no process writes to is removed, though it could be continued
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNWRITABLE = (errno.EFBIG, errno.EROFS, errno.EIO)  # a limit on the size of files, a disk turned read-only, a disk that fails
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW  # a link may lead anywhere; a pipe would wait for a writer
+OURS = re.compile(r'\.[a-z]+(-[0-9a-f]{8})?-[0-9a-f]{16}\.unfinished')  # as `places.place` and `docstrings` name them
 ELSEWHERE = 'name a folder on another disk: --config.machine.cache=FOLDER'
 
 
@@ -26,13 +29,15 @@ def prepare_folder(folder: Path, write: Callable[[Path], None], continues: bool 
 
     `write` fills a hidden neighbour, which is then renamed, so that a killed process leaves nothing that looks finished;
     of several processes one writes and the others wait for it. With `continues`, the next `write` gets what a killed or
-    interrupted process left; else it is removed. Raises UserError if the disk is full, or cannot be written.
+    interrupted process left; else it is removed. Raises UserError if the disk is full, or cannot be written, and for a link
+    where files are written.
     """
     unfinished = folder.with_name(f'.{folder.name}.unfinished')
     while not folder.is_dir():
+        refuse_link(unfinished)
         try:
             unfinished.mkdir(parents=True, exist_ok=True)
-            lock = os.open(unfinished, os.O_RDONLY)
+            lock = os.open(unfinished, FOLDER)
         except FileNotFoundError:  # another process finished or removed it in between
             continue
         except OSError as error:
@@ -54,7 +59,8 @@ def fill(folder: Path, unfinished: Path, write: Callable[[Path], None], continue
     begun = any(unfinished.iterdir())
     if begun and not continues:
         for path in unfinished.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    refuse_links(unfinished)
     verb = 'going on with' if begun and continues else 'preparing'
     print(f'{verb} {folder}: once, then it is read from there', file=sys.stderr, flush=True)
     kept = False
@@ -102,7 +108,7 @@ def lock_folder(descriptor: int, wait: bool) -> bool:
 def is_at(descriptor: int, path: Path) -> bool:
     """Whether an open folder is still the one at `path`."""
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
 
@@ -111,14 +117,14 @@ def remove_abandoned(parent: Path, ours: Path) -> None:
     """Removes the unfinished folders of killed processes that no command will go on with.
 
     Those are of the settings of `ours` (its name up to the last '-') for a text that has changed since, and any that
-    are STALE.
+    are STALE. Links, and folders with names of another shape, stay.
     """
     for path in parent.glob('.*.unfinished'):
-        if path == ours:
+        if path == ours or not OURS.fullmatch(path.name):
             continue
         try:
-            lock = os.open(path, os.O_RDONLY)
-        except OSError:  # it was finished or removed in between
+            lock = os.open(path, FOLDER)
+        except OSError:  # it was finished or removed in between, or is no folder
             continue
         try:
             old = time.time() - os.fstat(lock).st_mtime > STALE

@@ -1,6 +1,7 @@
 """The end of a run: the selected checkpoint is evaluated, and result.json is written."""
 
 import itertools
+import math
 import resource
 import statistics
 import sys
@@ -90,7 +91,8 @@ def make_result(
 ) -> Result:
     """The Result of the run, whose latency and smoothness are measured here."""
     x = parts.x
-    speeds = [line['train/tokens_per_second'] for line in read_metrics(parts.workdir) if 'train/tokens_per_second' in line]
+    key = 'train/tokens_per_second'
+    speeds = [line[key] for line in read_metrics(parts.workdir) if key in line and math.isfinite(line[key])]
     teacher = parts.teacher.architecture if parts.teacher else None
     spent = costs.count_flops(x.model, teacher, x.losses, x.data, x.run.batch)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)

@@ -1,6 +1,7 @@
 """The records of a run's folder: result.json, environment.json and metrics.jsonl. Nothing here loads jax."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True)
+class Devices:
+    """The part of an Environment's `devices` that a reader uses."""
+
+    platform: str
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Environment:
     """environment.json: code, command, machine and data of a run. A session on another machine or by other code adds its own."""
 
@@ -136,19 +145,30 @@ def write_environment(folder: Path, environment: Environment) -> None:
 # ---- metrics.jsonl --------------------------------------------------------------------------------------------------------------
 
 
+LAST = 2**53  # beyond it a float cannot count steps
+
+
+def is_step(value: Any) -> bool:
+    """Whether a JSON value is the number of a step."""
+    return type(value) is int and 0 <= value < LAST
+
+
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl that hold a step and its times."""
-    lines = read_lines(folder / 'metrics.jsonl')
-    return [
-        line for line in lines if all(name in line and type(line[name]) in (int, float) for name in ('step', 'wall', 'seconds'))
-    ]
+    """The numbers of the lines of metrics.jsonl that have a step; what is no number is left out. Raises UserError for a pipe."""
+    lines = (line for line in read_lines(folder / 'metrics.jsonl') if 'step' in line and is_step(line['step']))
+    return [{key: value for key, value in line.items() if type(value) in (int, float)} for line in lines]
 
 
 def seconds_so_far(folder: Path) -> float:
     """The seconds of training that earlier sessions of the run recorded."""
-    return max((line['seconds'] for line in read_metrics(folder)), default=0.0)
+    return _find_most(folder, 'seconds')
 
 
 def wall_so_far(folder: Path) -> float:
     """The seconds that earlier sessions of the run took, up to their last recorded line, compilation and evaluation included."""
-    return max((line['wall'] for line in read_metrics(folder)), default=0.0)
+    return _find_most(folder, 'wall')
+
+
+def _find_most(folder: Path, key: str) -> float:
+    """The largest finite number under `key` of metrics.jsonl; 0 if there is none."""
+    return max((line[key] for line in read_metrics(folder) if key in line and 0 <= line[key] < math.inf), default=0.0)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
-from research.checksums import list_steps
+from research.checkpoint_files import list_steps
 from research.errors import UserError
 from research.runs.folder import read_metrics
 from research.runs.opening import Parts

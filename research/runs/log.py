@@ -16,7 +16,8 @@ from tensorboardX.summary import scalar
 
 from research.escape import clean
 from research.files import name_file, open_append, write_whole
-from research.runs.folder import read_metrics
+from research.records import read_lines
+from research.runs.folder import is_step
 
 PROTO: Any = event_pb2  # made at run time, so that its messages have no types
 FLUSH = 1.0  # seconds between two waits for the disk
@@ -125,5 +126,5 @@ def rewind(folder: Path, step: int) -> None:
     """Drops the lines of metrics.jsonl after `step`, which a continued run writes again, and a line that a kill cut short."""
     path = folder / 'metrics.jsonl'
     if path.exists():
-        kept = [json.dumps(line) + '\n' for line in read_metrics(folder) if line['step'] <= step]
-        write_whole(path, ''.join(kept).encode())
+        lines = (line for line in read_lines(path) if 'step' in line and is_step(line['step']) and line['step'] <= step)
+        write_whole(path, ''.join(json.dumps(line) + '\n' for line in lines).encode())

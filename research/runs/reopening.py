@@ -7,21 +7,22 @@ from pathlib import Path
 
 from research import experiment, parallel, validation
 from research.checkpoint import Checkpoints
-from research.checksums import find_damage
+from research.checkpoint_files import find_damage
 from research.data import feed as feeds
 from research.errors import DamagedError, UserError
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.models.heads import Heads, Model
 from research.objectives import losses
+from research.records import parse_record
 from research.runs import memory, sources
 from research.runs.comparing import TOLERANCE, Comparison, compare_environments
 from research.runs.definition import read_definition
 from research.runs.environment import describe_environment
-from research.runs.folder import Environment, read_environment
+from research.runs.folder import Devices, Environment, read_environment
 from research.runs.opening import Bench, number_of_steps
 
-MOST = 512  # devices that are simulated
+DEVICES = 1024  # of a run: a process simulates as many
 REMEDY = 'the folder is damaged, or of another version of this code'
 
 
@@ -36,11 +37,17 @@ class Reopened:
 
 
 def read_run(folder: Path) -> tuple[Experiment, Environment]:
-    """The experiment and the environment of a run folder. Raises UserError if it is none, or lacks either."""
+    """The experiment and the environment of a run folder. Raises UserError if it is none, or one of them is missing or damaged."""
     x = read_definition(folder)
     environment = read_environment(folder)
-    if environment is None or not {'platform', 'count'} <= environment.devices.keys():
+    if environment is None:
         raise UserError(f'{folder / "environment.json"} is missing or half-written: {REMEDY}')
+    try:
+        count = parse_record(Devices, environment.devices).count
+    except (TypeError, ValueError):
+        count = 0
+    if not 1 <= count <= DEVICES:
+        raise UserError(f'{folder / "environment.json"}: devices lacks the platform or a count from 1 to {DEVICES:,}: {REMEDY}')
     return x, environment
 
 
@@ -53,7 +60,7 @@ def begin_process(x: Experiment, environment: Environment) -> None:
     if x.run.deterministic:
         parallel.request_determinism()
     stored = environment.devices
-    if stored['platform'] == 'cpu' and stored['count'] in range(1, MOST + 1) and not parallel.is_started():
+    if stored['platform'] == 'cpu' and not parallel.is_started():
         parallel.simulate_devices(stored['count'])
     here = parallel.describe_devices()
     if here['count'] != stored['count'] and x.run.parallel == 'pmap':

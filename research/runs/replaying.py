@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from research import train
-from research.checksums import list_steps
+from research.checkpoint_files import list_steps
 from research.errors import UserError
 from research.experiment import Experiment
 from research.runs.comparing import Comparison, Say
 from research.runs.fingerprints import fingerprint_params
-from research.runs.folder import read_metrics
+from research.runs.folder import is_step, read_metrics
 from research.runs.guard import BACK
 from research.runs.measuring import measure_split, watched_split
 from research.runs.opening import Bench, first_state
@@ -99,7 +99,7 @@ def _read_log(folder: Path) -> dict[int, dict[str, float]]:
 
 def _read_returns(folder: Path) -> dict[int, int]:
     """Each step after which the run went back to an earlier state -> the step of that state."""
-    return {int(line['step']): int(line[BACK]) for line in read_metrics(folder) if BACK in line}
+    return {int(line['step']): int(line[BACK]) for line in read_metrics(folder) if BACK in line and is_step(line[BACK])}
 
 
 def _find_target(folder: Path, x: Experiment, step: int, logged: dict[int, dict[str, float]]) -> int:

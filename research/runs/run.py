@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research import checkpoint, experiment, optim, parallel, validation
-from research.checksums import set_aside_damaged
+from research.checkpoint_files import set_aside_damaged
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.files import refuse_links

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from research import checkpoint
 from research.data.settings import Data
 from research.errors import UserError, nearest
@@ -12,12 +14,15 @@ from research.interchange import reading
 from research.interchange.configuration import is_other_format
 from research.interchange.hub import fetch, is_hub_id
 from research.interchange.pooling import is_known
+from research.models import paths
 from research.models.architecture import Architecture
-from research.models.heads import HEADS, Heads
+from research.models.heads import HEADS, Heads, Model, initialise
 from research.records import parse_record
 from research.runs import definition
 from research.runs.folder import read_environment, read_result
 from research.surgery import Donor, Pooling, inherit
+
+MEND = 'restore the run from a copy, or train it again'
 
 
 def locate(source: str, workdir: Path) -> Path:
@@ -71,7 +76,12 @@ def open_model(source: str, workdir: Path, key: str) -> tuple[Donor, Experiment]
         found, _ = reading.open_folder(folder, source)
         return found, from_architecture(folder.name, found.architecture)
     x = read_experiment(source, workdir, key)
-    step, params = checkpoint.read_params(folder / 'checkpoints', f"{key}='{source}'")
+    named = f"{key}='{source}'"
+    step, params = checkpoint.read_params(folder / 'checkpoints', named)
+    heads = find_heads(params)
+    wanted = list_shapes(jax.eval_shape(lambda: initialise(Model(x.model, heads), jax.random.key(0))))
+    if wanted != list_shapes(params):
+        raise UserError(f'{named}: the parameters of step {step} do not have the shapes of its experiment.json: {MEND}')
     tokenizer = folder / 'tokenizer'
     kept = tokenizer if tokenizer.is_dir() else None
     label = f'{source} (step {step})'
@@ -85,7 +95,14 @@ def open_donor(source: str, workdir: Path, key: str) -> Donor:
 
 def find_heads(params: Any) -> Heads:
     """The heads of a tree of parameters, with their numbers of classes."""
-    return tuple((name, params[name]['output']['bias'].shape[0]) for name in HEADS if name in params)
+    shapes = list_shapes(params)
+    found = [(name, shapes[f'{name}/output/bias']) for name in HEADS if f'{name}/output/bias' in shapes]
+    return tuple((name, *shape) for name, shape in found if len(shape) == 1)
+
+
+def list_shapes(params: Any) -> dict[str, tuple[int, ...]]:
+    """Path -> shape of each array of a tree."""
+    return {paths.join(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
 
 
 def open_start(x: Experiment, workdir: Path) -> Donor | None:
@@ -95,10 +112,13 @@ def open_start(x: Experiment, workdir: Path) -> Donor | None:
 
 
 def labels_of(folder: Path) -> tuple[str, ...]:
-    """The names of the labels of a run, as it wrote them when it began; () for a run without."""
+    """The names of the labels of a run, as it wrote them when it began; () for a run without. Raises UserError for others."""
     environment = read_environment(folder)
     if environment is not None and 'labels' in environment.data:
-        return tuple(environment.data['labels'] or ())
+        try:
+            return parse_record(tuple[str, ...] | None, environment.data['labels']) or ()
+        except (TypeError, ValueError):
+            raise UserError(f'{folder / "environment.json"} has a damaged record of labels: {MEND}') from None
     result = read_result(folder)  # imports of earlier versions recorded them here alone
     return () if result is None else result.labels or ()
 

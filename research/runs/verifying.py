@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 
-from research.checksums import list_steps
+from research.checkpoint_files import list_steps
 from research.errors import UserError
 from research.evaluation.scoring import Evaluation, render_predictions
 from research.experiment import Experiment
-from research.models import paths
 from research.models.heads import initialise
 from research.records import parse_lines, to_json
 from research.runs.comparing import CHOICES, Comparison, Difference, Say
@@ -18,7 +17,7 @@ from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import Environment, Result, read_result
 from research.runs.opening import Bench, first_state
 from research.runs.reopening import Reopened, begin_process, read_run, reading, reopen
-from research.runs.sources import find_heads, open_start
+from research.runs.sources import find_heads, list_shapes, open_start
 
 PARAMETERS = "the parameters' fingerprint"
 
@@ -76,11 +75,8 @@ def _verify_imported(folder: Path, result: Result, say: Say) -> bool:
 def _compare_shapes(comparison: Comparison, bench: Bench, params: Any) -> bool:
     """Whether the parameters are those of the model, by path and shape; each difference is recorded."""
     wanted = jax.eval_shape(lambda: initialise(bench.model, jax.random.key(0)))
-    ours, theirs = (
-        {paths.join(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)} for tree in (wanted, params)
-    )
     shapes = Comparison(0.0)
-    shapes.add('shape', ours, theirs)
+    shapes.add('shape', list_shapes(wanted), list_shapes(params))
     comparison.differences += shapes.differences
     return not shapes.differences
 

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from research.records import parse_lines
+from research.records import LINE, parse_lines
+from research.runs.folder import is_step
 
 TAIL = 16_384  # bytes: some dozens of lines
-LONGEST = 2**20  # bytes of a line: ours have some hundred
-LAST = 2**53  # a step: beyond it a float cannot count
 LARGEST = 1e100  # a number of a curve or a table, above which sums and squares overflow
 
 
@@ -40,14 +39,14 @@ def _read_numbers(path: Path, needle: bytes) -> Iterator[dict[str, float]]:
     """The numbers of each line that holds `needle`."""
     if path.is_file():  # a pipe would wait for a writer
         with path.open('rb') as file:
-            yield from _parse(line for line in iter(lambda: file.readline(LONGEST), b'') if needle in line)
+            yield from _parse(line for line in iter(lambda: file.readline(LINE), b'') if needle in line)
 
 
 def _parse(lines: Iterable[bytes]) -> Iterator[dict[str, float]]:
     """The numbers of each line that is a JSON object; what is no number, or no step, is left out."""
     for record in parse_lines(lines):
         numbers = {key: value for key, value in record.items() if is_number(value)}
-        yield {key: value for key, value in numbers.items() if key != 'step' or (type(value) is int and 0 <= value < LAST)}
+        yield {key: value for key, value in numbers.items() if key != 'step' or is_step(value)}
 
 
 def is_number(value: Any) -> bool:

@@ -40,24 +40,24 @@ def order(needs: Needs) -> list[str]:
     for first in needs:
         if first in placed:
             continue
-        trail = [first]  # a chain of starts may be longer than Python's recursion
-        rest = [iter(needs[first])]
+        trail = {first: iter(needs[first])}  # a chain of starts may be longer than Python's recursion
         while trail:
-            needed = next((each for each in rest[-1] if each not in placed), None)
+            last = next(reversed(trail))
+            needed = next((each for each in trail[last] if each not in placed), None)
             if needed is None:
-                placed[trail.pop()] = None
-                rest.pop()
+                trail.popitem()
+                placed[last] = None
             elif needed not in needs:
                 raise UserError(
-                    f"run '{trail[-1]}' starts from '@{needed}', which the study does not have"
+                    f"run '{last}' starts from '@{needed}', which the study does not have"
                     f'{nearest(needed, needs)} (there are: {", ".join(needs)})'
                 )
             elif needed in trail:
-                circle = ' → '.join((*trail[trail.index(needed) :], needed))
+                names = list(trail)
+                circle = ' → '.join((*names[names.index(needed) :], needed))
                 raise UserError(f'runs of the study start from one another in a circle: {circle}')
             else:
-                trail.append(needed)
-                rest.append(iter(needs[needed]))
+                trail[needed] = iter(needs[needed])
     return list(placed)
 
 

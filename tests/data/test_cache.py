@@ -1,5 +1,6 @@
 """Folders are finished or absent."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,6 +85,39 @@ def test_a_cache_that_cannot_be_made(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match='machine.cache: cannot make the folder'):
         prepare_folder(tmp_path / 'file' / 'corpus', lambda place: None)
+
+
+@pytest.mark.parametrize('continues', [False, True])
+def test_a_link_in_the_cache_leads_nowhere(continues: bool, tmp_path: Path) -> None:
+    """Neither in the place of the unfinished folder, nor inside it."""
+    cache, mine = tmp_path / 'cache', tmp_path / 'mine'
+    for folder in (cache, mine, cache / '.second.unfinished'):
+        folder.mkdir()
+    (mine / 'file').write_text('precious')
+    (cache / '.first.unfinished').symlink_to(mine)
+    (cache / '.second.unfinished' / 'file').symlink_to(mine / 'file')
+    (cache / '.second.unfinished' / 'folder').symlink_to(mine)
+    with pytest.raises(UserError, match='first.unfinished is a symbolic link'):
+        prepare_folder(cache / 'first', writer('new'), continues)
+    if continues:
+        with pytest.raises(UserError, match='second.unfinished/f.* is a symbolic link'):
+            prepare_folder(cache / 'second', writer('new'), continues)
+    else:
+        assert not (prepare_folder(cache / 'second', writer('new')) / 'file').is_symlink()
+    assert [path.read_text() for path in mine.iterdir()] == ['precious']
+
+
+def test_only_abandoned_folders_of_ours_are_removed(tmp_path: Path) -> None:
+    ours, mine = f'.corpus-{"a" * 8}-{"1" * 16}.unfinished', tmp_path / 'mine'
+    kept = ('.mine.unfinished', '.my-own-work.unfinished', f'.corpus-{"c" * 8}-{"2" * 16}.unfinished')
+    for name in (ours, *kept[:2], 'mine'):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / kept[2]).symlink_to(mine)
+    os.mkfifo(tmp_path / f'.corpus-{"d" * 8}-{"3" * 16}.unfinished')
+    prepare_folder(tmp_path / 'corpus', writer('new'))
+    assert not (tmp_path / ours).exists() and mine.is_dir()
+    assert all((tmp_path / name).exists() for name in kept)
 
 
 def test_fingerprint_sees_every_part():

@@ -1,5 +1,6 @@
 """Checkpoints that were damaged after they were written: found, named, set aside, and the one before is used."""
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 
 from research import checkpoint
 from research.checkpoint import Checkpoints, read_params
-from research.checksums import SUMS, find_damage, list_steps, set_aside_damaged
+from research.checkpoint_files import GROWTH, SUMS, find_damage, list_steps, set_aside_damaged
 from research.errors import UserError
 from research.experiment import Experiment
 from research.records import read_lines
@@ -201,3 +202,52 @@ def test_a_slow_disk_and_a_clock_that_jumps_change_nothing(
     assert result['metrics'] == whole['metrics'] and list_steps(tmp_path / 'slow' / 'checkpoints') == [1, 2, 3, 4]
     assert all(find_damage(path) == '' for path in (tmp_path / 'slow' / 'checkpoints').iterdir())
     assert 0 < result['wall_seconds'] < 600 and 0 < result['train_seconds'] < 600
+
+
+# ---- From strangers -------------------------------------------------------------------------------------------------------------
+
+
+def rewrite(folder: Path, state: State) -> Path:
+    """The folder of the checkpoints of a run, with `state` alone, and without checksums."""
+    shutil.rmtree(folder, ignore_errors=True)
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(state)
+    checkpoints.close()
+    (folder / str(int(state.step)) / SUMS).unlink()
+    return folder
+
+
+def test_parameters_that_would_take_far_more_memory_than_their_files_are_refused(tmp_path: Path) -> None:
+    zeros = {'a': jax.numpy.zeros((2500, 2000))}
+    folder = rewrite(tmp_path / 'checkpoints', dataclasses.replace(state(3), params=zeros, moments=()))
+    assert sum(path.stat().st_size for path in (folder / '3' / 'params').rglob('*')) * GROWTH < 20_000_000
+    with pytest.raises(UserError, match=r'^x: its checkpoints .*arrays of 20,000,000 bytes in files of [\d,]+: over 100 times'):
+        read_params(folder, 'x')
+
+
+def test_an_array_in_chunks_larger_than_itself_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = rewrite(tmp_path / 'checkpoints', state(3))
+    (leaf, *_) = leaves = checkpoint.read_leaves(folder / '3' / 'params')
+    assert leaf.storage.chunk_shape == leaf.shape
+    other = dataclasses.replace(leaf, storage=dataclasses.replace(leaf.storage, chunk_shape=(2**30, 30)))
+    monkeypatch.setattr(checkpoint, 'read_leaves', lambda item: [other, *leaves[1:]])
+    found = r'an array of shape \(20, 30\) in chunks of shape \(1073741824, 30\)'
+    with pytest.raises(UserError, match=f'^x: .*{found}'):
+        read_params(folder, 'x')
+    with pytest.raises(ValueError, match=found):
+        Checkpoints(folder, read_only=True).restore(3, state(0))
+
+
+def test_a_checkpoint_that_lacks_a_chunk_and_one_of_other_shapes_are_one_line(tmp_path: Path) -> None:
+    folder = rewrite(tmp_path / 'checkpoints', state(3))
+    other = dataclasses.replace(state(0), params={'a': {'kernel': jax.numpy.zeros((4, 30))}, 'b': jax.numpy.arange(3.0)})
+    checkpoints = Checkpoints(folder)
+    (folder / '3' / SUMS).write_text('{}')
+    with pytest.raises(UserError, match=r'3 does not fit the run \(.*shape.*\): give another --workdir'):
+        checkpoints.resume(other)
+    checkpoints.close()
+    (folder / '3' / SUMS).unlink()
+    for path in (folder / '3' / 'params').rglob('d/*'):
+        path.unlink()
+    with pytest.raises(UserError, match=f'^x: its checkpoints cannot be read .{folder}: .*Restore them from a copy$'):
+        read_params(folder, 'x')

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from research.checkpoint import Checkpoints, read_params
-from research.checksums import SUMS, hash_files, list_steps
+from research.checkpoint_files import SUMS, hash_files, list_steps
 from research.experiment import Experiment
 from research.interchange import __main__ as interchange
 from research.records import write_record

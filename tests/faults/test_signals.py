@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import pytest
 
-from research.checksums import list_steps
+from research.checkpoint_files import list_steps
 from research.experiment import Experiment
 from research.runs import signals
 from tests.faults.forks import Forker, begin, describe_run, logged

@@ -376,6 +376,10 @@ def test_labels_are_known_of_a_run_that_was_killed(tmp_path: Path) -> None:
     assert sources.labels_of(tmp_path) == ('a', 'b')
     run_folder.write_environment(tmp_path, dataclasses.replace(environment, data={}))
     assert sources.labels_of(tmp_path) == () == sources.labels_of(tmp_path / 'nowhere')
+    for strange in (5, 'ab', {'a': 1}, ['a', 1]):
+        run_folder.write_environment(tmp_path, dataclasses.replace(environment, data={'labels': strange}))
+        with pytest.raises(UserError, match=r'environment\.json has a damaged record of labels: restore the run from a copy'):
+            sources.labels_of(tmp_path)
 
 
 # ---- Folders that are taken ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Studies as values: order, references, and what a table may name."""
 
 import dataclasses
+import time
 
 import pytest
 
@@ -41,6 +42,15 @@ def test_order_puts_each_run_after_what_it_starts_from(experiment, field):
         'middle': experiment('x', start='@first'),
     }
     assert order(small(runs | {'first': experiment('x')}).needs) == ['first', 'middle', 'last', 'other']
+
+
+def test_a_long_chain_takes_linear_time():
+    needs = {str(number): (str(number + 1),) for number in range(100_000)} | {'100000': ()}
+    began = time.process_time()
+    assert order(needs)[:2] == ['100000', '99999']
+    assert time.process_time() - began < 5
+    with pytest.raises(UserError, match=r'in a circle: 2 → 3 → 2$'):
+        order({'1': ('2',), '2': ('3',), '3': ('2',)})
 
 
 def test_order_refuses_an_unknown_run_with_the_nearest(experiment):

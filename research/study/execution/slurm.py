@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -166,7 +167,9 @@ def submit(study: str, folder: Path, names: list[str], waits_for: tuple[str, ...
     """Submits `names` as one job array that begins when the jobs of `waits_for` have succeeded, and records their jobs."""
     make_folder(folder / '.slurm')
     refuse_links(folder / '.slurm')
-    executor = submitit.SlurmExecutor(folder=folder.absolute() / '.slurm' / '%j', max_num_timeout=1_000_000)
+    # submitit unpickles what it finds under a job's number: a new folder holds nothing that another has put there.
+    place = Path(tempfile.mkdtemp(prefix='submission-', dir=folder.absolute() / '.slurm'))
+    executor = submitit.SlurmExecutor(folder=place / '%j', max_num_timeout=1_000_000)
     recorded = [read_job(folder, needed) for needed in waits_for]
     ids = [record.job for record in recorded if record is not None]
     executor.update_parameters(

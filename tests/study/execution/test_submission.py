@@ -49,6 +49,20 @@ def test_a_folder_of_jobs_with_a_link_and_a_workdir_with_a_line_break_are_refuse
         slurm.execute(study, tmp_path / 'a\nb', ['teacher'], Execution(executor='slurm'))
 
 
+@pytest.mark.usefixtures('sbatch')
+def test_a_pickle_that_waits_under_the_number_of_a_job_is_not_loaded(study: Study, tmp_path: Path) -> None:
+    enter(study, tmp_path)
+    waiting = tmp_path / '.slurm' / '7_0' / '7_0_submitted.pkl'
+    waiting.parent.mkdir(parents=True)
+    waiting.write_bytes(b'a stranger')
+    slurm.submit(study.name, tmp_path, ['teacher'], (), Execution(executor='slurm'))
+    assert waiting.read_bytes() == b'a stranger'
+    (ours,) = (tmp_path / '.slurm').glob('submission-*')
+    assert ours.stat().st_mode & 0o777 == 0o700
+    assert str(ours) in next(ours.rglob('*submission.sh')).read_text().replace(str(waiting.parent), '')
+    assert [path.parent.parent for path in (tmp_path / '.slurm').rglob('*_submitted.pkl') if path != waiting] == [ours]
+
+
 FOREIGN = ('{}', '[1]', '{"job": 1, "attempts": 0}', '{"job": "7\\n#SBATCH", "attempts": 0}', '{"job": "-M", "attempts": 0}')
 
 

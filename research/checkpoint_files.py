@@ -1,14 +1,20 @@
-"""The checksums of checkpoints, by which damage is found, and the place where damaged ones are set aside."""
+"""The files of checkpoints: damage, found by checksums, and the sizes of arrays, validated before one is read."""
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from research.records import read_as, read_record
 
-ITEMS = ('params', 'training')  # what each checkpoint holds
+ITEMS = ('params', 'training')
 SUMS = 'checksums.json'
+GROWTH = 100  # times the bytes of the files: trained weights hardly compress
+FREE = 2**24  # bytes of arrays that any checkpoint may hold
+
+# ---- Damage ---------------------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +29,15 @@ def is_planned(checkpoint: Path) -> bool:
     """Whether a checkpoint would be there without a signal too; True of earlier versions', which none asked for."""
     sums = read_as(Sums, checkpoint / SUMS)
     return sums is None or sums.planned
+
+
+def locate(folder: Path) -> tuple[int, int] | None:
+    """The place of a folder on its disk, which it keeps until it is removed or moved away; None if it is not there."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def hash_files(checkpoint: Path, item: str = '*') -> dict[str, str]:
@@ -80,3 +95,25 @@ def set_aside_damaged(folder: Path) -> list[str]:
     """Sets every damaged checkpoint of a run aside, before orbax reads any of them. Returns lines for the log."""
     damage = {step: find_damage(folder / str(step)) for step in list_steps(folder)}
     return [set_aside(folder, step, reason) for step, reason in damage.items() if reason]
+
+
+# ---- Sizes: a few bytes, compressed, can become any number of them --------------------------------------------------------------
+
+
+def validate_chunks(leaves: Iterable[Any]) -> None:
+    """Raises ValueError if an array is stored in larger chunks than itself, which are unpacked whole.
+
+    leaves: Orbax's metadata of the arrays.
+    """
+    for leaf in leaves:
+        chunk = leaf.storage.chunk_shape
+        if len(chunk) != len(leaf.shape) or any(size > max(1, whole) for size, whole in zip(chunk, leaf.shape, strict=True)):
+            raise ValueError(f'{leaf.name}: an array of shape {leaf.shape} in chunks of shape {chunk}')
+
+
+def validate_growth(leaves: Iterable[Any], item: Path) -> None:
+    """Raises ValueError if the arrays are GROWTH times larger than the files of `item` that hold them."""
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    files = sum(path.lstat().st_size for path in item.rglob('*'))
+    if size > GROWTH * files + FREE:
+        raise ValueError(f'arrays of {size:,} bytes in files of {files:,}: over {GROWTH} times as many')
