@@ -38,6 +38,8 @@ def from_json(file: Path) -> Tokenizer:
     model = rules['model'] if 'model' in rules and isinstance(rules['model'], dict) else {}
     added = rules['added_tokens'] if 'added_tokens' in rules and isinstance(rules['added_tokens'], list) else []
     vocabulary = model['vocab'] if 'vocab' in model else {}
+    if not isinstance(vocabulary, dict | list):
+        raise UserError(f'{label} has the vocabulary {json.dumps(vocabulary)[:40]}; it must be an object or a list of pieces')
     ids = [token['id'] for token in added if isinstance(token, dict) and 'id' in token]
     ids += list(vocabulary.values()) if isinstance(vocabulary, dict) else []
     if len(added) > ADDED or len(vocabulary) > PIECES:
@@ -69,7 +71,7 @@ def _complete_unigram(model: dict[str, Any], label: str) -> bool:
     if 'unk_id' not in model or model['unk_id'] is None:
         model['unk_id'] = next((pieces.index(name) for name in SPECIAL['unknown'] if name in pieces), None)
         return True
-    if not isinstance(model['unk_id'], int) or not 0 <= model['unk_id'] < len(pieces):
+    if type(model['unk_id']) is not int or not 0 <= model['unk_id'] < len(pieces):
         raise UserError(f'{label} has unk_id={json.dumps(model["unk_id"])[:40]}, but {len(pieces)} pieces: it is the id of one')
     return False
 
@@ -109,7 +111,7 @@ def read_id(id: Any, where: str) -> int:
     """The id of a piece, a number or its digits."""
     if isinstance(id, str) and id.isdecimal() and len(id) < 10:
         id = int(id)
-    if not isinstance(id, int) or not 0 <= id < PIECES:
+    if type(id) is not int or not 0 <= id < PIECES:
         raise UserError(f'{where} has the id {json.dumps(id)[:40]}; it must be 0 to {PIECES - 1:,}')
     return id
 
@@ -119,9 +121,7 @@ def refuse_broken(label: str) -> Iterator[None]:
     """Turns an error of the library, or a panic of its Rust code, into a UserError that begins with `label`."""
     try:
         yield
-    except (UserError, OSError, KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:  # the library raises nothing narrower than Exception, and panics are no Exception
-        if not isinstance(error, Exception) and type(error).__name__ != 'PanicException':
+    except BaseException as error:  # the library raises Exception itself, and panics are no Exception; all others are ours
+        if type(error) is not Exception and type(error).__name__ != 'PanicException':
             raise
         raise UserError(f'{label}: {(str(error).splitlines() or [type(error).__name__])[0]}') from error

@@ -62,6 +62,33 @@ def hostile() -> st.SearchStrategy[Any]:
     return st.sampled_from(HOSTILE).map(copy.deepcopy)
 
 
+@st.composite
+def changed_lines(draw: st.DrawFn, content: bytes) -> bytes:
+    """Text with up to three of its lines replaced, added, doubled, left out or moved."""
+    lines = content.split(b'\n')
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(lines) - 1))
+        kind = draw(st.sampled_from(('replace', 'add', 'double', 'remove', 'move')))
+        line = draw(st.sampled_from(PIECES)).encode('utf-8', 'surrogatepass') if kind in ('replace', 'add') else lines[place]
+        into = draw(st.integers(0, len(lines) - 1)) if kind == 'move' else place
+        if kind in ('replace', 'remove', 'move') and len(lines) > 1:
+            del lines[place]
+        if kind != 'remove':
+            lines.insert(into, line)
+    return b'\n'.join(lines)
+
+
+def similar(value: Any) -> st.SearchStrategy[Any]:
+    """Another value of the same type, small if it is a number: what more often passes the first checks of a parser."""
+    if isinstance(value, bool):
+        return st.booleans()
+    if isinstance(value, int):
+        return st.integers(0, 16)
+    if isinstance(value, float):
+        return st.floats(0, 1)
+    return st.sampled_from(PIECES) if isinstance(value, str) else hostile()
+
+
 def list_places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of every value inside a JSON value, its own aside."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -80,7 +107,7 @@ def changed_value(draw: st.DrawFn, value: Any) -> Any:
         holder = value
         for step in path:
             holder = holder[step]
-        kind = draw(st.sampled_from(('replace', 'replace', 'remove', 'rename', 'own', 'wrap')))
+        kind = draw(st.sampled_from(('replace', 'similar', 'similar', 'remove', 'rename', 'own', 'wrap')))
         if kind == 'remove':
             del holder[key]
         elif kind == 'rename' and isinstance(holder, dict):
@@ -90,6 +117,8 @@ def changed_value(draw: st.DrawFn, value: Any) -> Any:
             for step in draw(st.sampled_from(places)):
                 other = other[step]
             holder[key] = json.loads(json.dumps(other))
+        elif kind == 'similar':
+            holder[key] = draw(similar(holder[key]))
         elif kind == 'wrap':
             holder[key] = [holder[key]] * draw(st.integers(1, 3))
         else:
@@ -120,6 +149,14 @@ def is_json(content: bytes) -> bool:
     return False
 
 
+def is_text(content: bytes) -> bool:
+    """Whether the content is lines of text."""
+    try:
+        return b'\n' in content and b'\0' not in content and bool(content.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 @st.composite
 def changed_files(draw: st.DrawFn, files: Mapping[str, bytes]) -> Files:
     """The files with one or two of them changed, or one left out."""
@@ -129,6 +166,9 @@ def changed_files(draw: st.DrawFn, files: Mapping[str, bytes]) -> Files:
         if draw(st.integers(0, 30)) == 0:
             del files[name]
             return files
-        deep = is_json(files[name]) and draw(st.integers(0, 3)) > 0
-        files[name] = draw(changed_json(files[name]) if deep else changed_bytes(files[name]))
+        content, deep = files[name], draw(st.integers(0, 7)) > 0
+        if deep and is_json(content):
+            files[name] = draw(changed_json(content))
+        else:
+            files[name] = draw(changed_lines(content) if deep and is_text(content) else changed_bytes(content))
     return files
