@@ -16,6 +16,8 @@ from research.errors import UserError
 
 PIECES = 2**20  # of a tokenizer, at most; the largest published ones have a million
 ADDED = 100_000  # added tokens, at most
+WORD = 1000  # max_input_chars_per_word, at most; BERT's is 100
+MARK = 16  # characters of what marks the begin or the end of a piece, at most; BERT's is ##
 GROWTH = 1000  # times that a normaliser may lengthen a text, at most
 
 # The names of each role's piece: BERT's first, then ALBERT's.
@@ -48,12 +50,11 @@ def from_json(file: Path) -> Tokenizer:
         read_id(id, label)
     if isinstance(vocabulary, list) and _complete_unigram(model, label):
         text = json.dumps(rules)
-    for step in _list_steps([rules[name] for name in ('normalizer', 'pre_tokenizer') if name in rules]):
-        _validate_step(step, label)
-    if _growth(rules['normalizer'] if 'normalizer' in rules else None) > GROWTH:
-        raise UserError(f'{label} has a normaliser that lengthens a text over {GROWTH:,} times')
+    _validate_rules(rules, model, label)
     with refuse_broken(f'{label} is not a tokenizer.json'):
         tokenizer = Tokenizer.from_str(text)
+    tokenizer.no_padding()  # its own length may fill the memory
+    tokenizer.no_truncation()
     wrong = [token['content'] for token in added if tokenizer.token_to_id(token['content']) != token['id']]
     if wrong:
         raise UserError(
@@ -84,6 +85,20 @@ def _list_steps(rules: Any) -> Iterator[dict[str, Any]]:
         yield from _list_steps(each)
 
 
+def _validate_rules(rules: dict[str, Any], model: dict[str, Any], label: str) -> None:
+    """Raises UserError for rules that would make the library panic, hang or fill the memory."""
+    for step in _list_steps([rules[name] for name in ('normalizer', 'pre_tokenizer') if name in rules]):
+        _validate_step(step, label)
+    if _growth(rules['normalizer'] if 'normalizer' in rules else None) > GROWTH:
+        raise UserError(f'{label} has a normaliser that lengthens a text over {GROWTH:,} times')
+    longest = model['max_input_chars_per_word'] if 'max_input_chars_per_word' in model else 0
+    if isinstance(longest, int) and longest > WORD:
+        raise UserError(f'{label} has max_input_chars_per_word={longest}, but the time for a word is cubic in it: at most {WORD:,}')
+    for name in ('continuing_subword_prefix', 'end_of_word_suffix'):
+        if name in model and isinstance(model[name], str) and len(model[name]) > MARK:
+            raise UserError(f'{label} has a {name} of {len(model[name]):,} characters; at most {MARK} are supported')
+
+
 def _validate_step(step: dict[str, Any], label: str) -> None:
     """Raises UserError for a step that would make the library panic."""
     if 'precompiled_charsmap' in step:
@@ -97,12 +112,14 @@ def _validate_step(step: dict[str, Any], label: str) -> None:
 
 
 def _growth(normalizer: Any) -> float:
-    """How many times longer the replacements of a normaliser can make a text, at most."""
+    """How many times longer the replacements and additions of a normaliser can make a text, at most."""
     total = 1.0
     for step in _list_steps(normalizer):
+        if 'prepend' in step and isinstance(step['prepend'], str):
+            total *= len(step['prepend']) + 1.0
         if 'pattern' in step and 'content' in step and isinstance(step['content'], str) and isinstance(step['pattern'], dict):
             pattern = step['pattern']['String'] if 'String' in step['pattern'] else ''
-            longer = len(step['content']) / len(pattern) if pattern else len(step['content']) + 1.0
+            longer = len(step['content']) / len(pattern) if isinstance(pattern, str) and pattern else len(step['content']) + 1.0
             total *= max(longer, 1.0)
     return total
 

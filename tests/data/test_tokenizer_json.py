@@ -46,6 +46,12 @@ STEP = {'type': 'Replace', 'pattern': {'String': 'e'}, 'content': 'e' * 40}
         (rules(normalizer={'type': 'Precompiled', 'precompiled_charsmap': 3}), 'map of characters (precompiled_charsmap) that'),
         (rules(pre_tokenizer={'type': 'FixedLength', 'length': 0}), 'splits text into parts of length 0'),
         (rules(normalizer={'type': 'Sequence', 'normalizers': [STEP] * 2}), 'lengthens a text over 1,000 times'),
+        (rules(normalizer={'type': 'Replace', 'pattern': {'String': True}, 'content': 'a'}), 'is not a tokenizer.json'),
+        (rules(normalizer={'type': 'Prepend', 'prepend': 'a' * 1000}), 'lengthens a text over 1,000 times'),
+        (
+            rules(model={**rules()['model'], 'max_input_chars_per_word': 10**9}),
+            'has max_input_chars_per_word=1000000000, but the time',
+        ),
         (rules(normalizer={'type': 'Nothing'}), 'is not a tokenizer.json'),
     ],
 )
@@ -55,6 +61,15 @@ def test_a_hostile_tokenizer_json_is_refused_in_one_line(content, message, tmp_p
         with pytest.raises(UserError, match=re.escape(message)) as caught:
             read(tmp_path)
         assert '\n' not in str(caught.value)
+
+
+def test_padding_and_truncation_of_a_file_are_left_out(tmp_path):
+    padding = {'strategy': {'Fixed': 10**12}, 'direction': 'Right', 'pad_to_multiple_of': 0, 'pad_id': 0, 'pad_type_id': 0}
+    cutting = {'direction': 'Right', 'max_length': 1, 'strategy': 'LongestFirst', 'stride': 5}
+    write(tmp_path, rules(padding={**padding, 'pad_token': '[PAD]'}, truncation=cutting))
+    tokenizer = read_tokenizer(tmp_path)
+    assert tokenizer is not None
+    assert tokenizer.encode('the king', add_special_tokens=False).tokens == ['the', 'king']
 
 
 def test_a_panic_of_the_library_becomes_one_line():

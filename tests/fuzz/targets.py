@@ -222,12 +222,9 @@ def read_charsmap(folder: Path) -> object:
 
 def read_tokenizer(folder: Path) -> object:
     """Reads a tokenizer, its pieces and a text."""
-    from research.data.tokenizer_files import read_tokenizer
-    from research.data.tokenizers import vocabulary_of
+    from research.data.tokenizers import load_tokenizer, vocabulary_of
 
-    tokenizer = read_tokenizer(folder)
-    if tokenizer is None:
-        return None
+    tokenizer = load_tokenizer(folder)
     return vocabulary_of(tokenizer), tokenizer.encode('The old sailors, é 名 [MASK] 😀\u200d').ids
 
 
