@@ -13,6 +13,7 @@ from research.errors import UserError
 SIZE = 3 * 2**23  # bytes of a file of a tokenizer, at most
 MOST = 2**19  # pieces of a spiece.model, at most
 VARINT = 10  # bytes of a number in a protocol buffer, at most
+REPLACEMENT = 100  # characters that replace one, at most; NFKC has 18
 CONTROL, USER_DEFINED = 3, 4  # kinds of pieces
 
 
@@ -113,9 +114,11 @@ def validate_charsmap(charsmap: Any, label: str) -> None:
     units = np.frombuffer(charsmap, '<u4', size // 4, 4).astype(np.int64)
     replacements = charsmap[4 + size :]
     try:
-        replacements.decode('utf-8')
+        longest = measure_replacements(charsmap)
     except UnicodeDecodeError:
         raise wrong from None
+    if longest > REPLACEMENT:
+        raise UserError(f'{label} has a map of characters that makes {longest:,} of one; at most {REPLACEMENT} are supported')
     offsets = (units >> 10) << ((units & 512) >> 6)
     seen = np.zeros(len(units), bool)
     nodes = offsets[:1]
@@ -135,6 +138,11 @@ def validate_charsmap(charsmap: Any, label: str) -> None:
             if len(leaves) and (leaves.max() >= len(units) or not _is_replacement(units[leaves] & 0x7FFFFFFF, replacements)):
                 raise wrong
         nodes = np.concatenate(below)
+
+
+def measure_replacements(charsmap: bytes) -> int:
+    """The number of characters in the longest replacement of a map of characters. Raises UnicodeDecodeError if it is not UTF-8."""
+    return max(map(len, charsmap[4 + int.from_bytes(charsmap[:4], 'little') :].decode('utf-8').split('\0')))
 
 
 def _is_replacement(places: Any, replacements: bytes) -> bool:

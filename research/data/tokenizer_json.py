@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from research import records
-from research.data.sentencepiece import SIZE, validate_charsmap
+from research.data.sentencepiece import SIZE, measure_replacements, validate_charsmap
 from research.errors import UserError
 
 PIECES = 2**20  # of a tokenizer, at most; the largest published ones have a million
@@ -117,6 +117,8 @@ def _growth(normalizer: Any) -> float:
     for step in _list_steps(normalizer):
         if 'prepend' in step and isinstance(step['prepend'], str):
             total *= len(step['prepend']) + 1.0
+        if 'precompiled_charsmap' in step:
+            total *= max(measure_replacements(base64.b64decode(step['precompiled_charsmap'])), 1)
         if 'pattern' in step and 'content' in step and isinstance(step['content'], str) and isinstance(step['pattern'], dict):
             pattern = step['pattern']['String'] if 'String' in step['pattern'] else ''
             longer = len(step['content']) / len(pattern) if isinstance(pattern, str) and pattern else len(step['content']) + 1.0

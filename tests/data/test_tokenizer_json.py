@@ -10,8 +10,9 @@ from research.data.tokenizer_files import read_tokenizer
 from research.data.tokenizer_json import refuse_broken
 from research.data.tokenizers import load_tokenizer
 from research.errors import UserError
-from tests.data.making import CHARSMAPS, FLAGS, MARKERS, rules, unigram, write
+from tests.data.making import CHARSMAPS, FLAGS, MARKERS, charsmap, rules, unigram, write
 
+MAP = {'type': 'Precompiled', 'precompiled_charsmap': base64.b64encode(charsmap(b'a' * 90)).decode()}
 STEP = {'type': 'Replace', 'pattern': {'String': 'e'}, 'content': 'e' * 40}
 
 
@@ -47,6 +48,7 @@ STEP = {'type': 'Replace', 'pattern': {'String': 'e'}, 'content': 'e' * 40}
         (rules(pre_tokenizer={'type': 'FixedLength', 'length': 0}), 'splits text into parts of length 0'),
         (rules(normalizer={'type': 'Sequence', 'normalizers': [STEP] * 2}), 'lengthens a text over 1,000 times'),
         (rules(normalizer={'type': 'Replace', 'pattern': {'String': True}, 'content': 'a'}), 'is not a tokenizer.json'),
+        (rules(normalizer={'type': 'Sequence', 'normalizers': [MAP] * 2}), 'lengthens a text over 1,000 times'),
         (rules(normalizer={'type': 'Prepend', 'prepend': 'a' * 1000}), 'lengthens a text over 1,000 times'),
         (
             rules(model={**rules()['model'], 'max_input_chars_per_word': 10**9}),
