@@ -17,6 +17,7 @@ from research.records import show
 
 PIECES = 2**20  # of a tokenizer, at most; the largest published ones have a million
 ADDED = 100_000  # added tokens, at most
+MARK = 16  # characters of what marks the begin or the end of a piece, at most; BERT's is ##
 GROWTH = 1000  # times that a normaliser may lengthen a text, at most
 WORD = 1000  # characters of a word that is cut into pieces, at most: WordPiece tries every part of it
 
@@ -40,6 +41,8 @@ def from_json(file: Path) -> Tokenizer:
     model = rules['model'] if 'model' in rules and isinstance(rules['model'], dict) else {}
     added = rules['added_tokens'] if 'added_tokens' in rules and isinstance(rules['added_tokens'], list) else []
     vocabulary = model['vocab'] if 'vocab' in model else {}
+    if not isinstance(vocabulary, dict | list):
+        raise UserError(f'{label} has the vocabulary {json.dumps(vocabulary)[:40]}; it must be an object or a list of pieces')
     ids = [token['id'] for token in added if isinstance(token, dict) and 'id' in token]
     ids += list(vocabulary.values()) if isinstance(vocabulary, dict) else []
     if len(added) > ADDED or len(vocabulary) > PIECES:
@@ -48,15 +51,7 @@ def from_json(file: Path) -> Tokenizer:
         read_id(id, label)
     if isinstance(vocabulary, list) and _complete_unigram(model, label):
         text = json.dumps(rules)
-    steps = list(_list_steps([rules[name] for name in ('normalizer', 'pre_tokenizer') if name in rules]))
-    for step in steps:
-        _validate_step(step, label)
-    if sum('type' in step and step['type'] == 'ByteLevel' for step in steps) > 1:
-        raise UserError(f'{label} has several ByteLevel steps, each of which doubles a text; one is supported')
-    if _growth(rules['normalizer'] if 'normalizer' in rules else None) > GROWTH:
-        raise UserError(f'{label} has a normaliser that lengthens a text over {GROWTH:,} times')
-    if 'max_input_chars_per_word' in model and (longest := model['max_input_chars_per_word']) not in range(WORD + 1):
-        raise UserError(f'{label} has max_input_chars_per_word={json.dumps(longest)[:40]}; it must be 0 to {WORD:,} (BERT: 100)')
+    _validate_rules(rules, model, label)
     with refuse_broken(f'{label} is not a tokenizer.json'):
         tokenizer = Tokenizer.from_str(text)
     tokenizer.no_padding()  # they would be used at the first text, whatever their length
@@ -76,7 +71,7 @@ def _complete_unigram(model: dict[str, Any], label: str) -> bool:
     if 'unk_id' not in model or model['unk_id'] is None:
         model['unk_id'] = next((pieces.index(name) for name in SPECIAL['unknown'] if name in pieces), None)
         return True
-    if not isinstance(model['unk_id'], int) or not 0 <= model['unk_id'] < len(pieces):
+    if type(model['unk_id']) is not int or not 0 <= model['unk_id'] < len(pieces):
         raise UserError(f'{label} has unk_id={show(model["unk_id"])}, but {len(pieces)} pieces: it is the id of one')
     return False
 
@@ -87,6 +82,22 @@ def _list_steps(rules: Any) -> Iterator[dict[str, Any]]:
         yield rules
     for each in rules.values() if isinstance(rules, dict) else rules if isinstance(rules, list) else ():
         yield from _list_steps(each)
+
+
+def _validate_rules(rules: dict[str, Any], model: dict[str, Any], label: str) -> None:
+    """Raises UserError for rules that would make the library panic, hang or fill the memory."""
+    steps = list(_list_steps([rules[name] for name in ('normalizer', 'pre_tokenizer') if name in rules]))
+    for step in steps:
+        _validate_step(step, label)
+    if sum('type' in step and step['type'] == 'ByteLevel' for step in steps) > 1:
+        raise UserError(f'{label} has several ByteLevel steps, each of which doubles a text; one is supported')
+    if _growth(rules['normalizer'] if 'normalizer' in rules else None) > GROWTH:
+        raise UserError(f'{label} has a normaliser that lengthens a text over {GROWTH:,} times')
+    if 'max_input_chars_per_word' in model and (longest := model['max_input_chars_per_word']) not in range(WORD + 1):
+        raise UserError(f'{label} has max_input_chars_per_word={show(longest)}; it must be 0 to {WORD:,} (BERT: 100)')
+    for name in ('continuing_subword_prefix', 'end_of_word_suffix'):
+        if name in model and isinstance(model[name], str) and len(model[name]) > MARK:
+            raise UserError(f'{label} has a {name} of {len(model[name]):,} characters; at most {MARK} are supported')
 
 
 def _validate_step(step: dict[str, Any], label: str) -> None:
@@ -111,7 +122,7 @@ def _growth(normalizer: Any) -> float:
             total *= REPLACEMENT
         if 'pattern' in step and 'content' in step and isinstance(step['content'], str) and isinstance(step['pattern'], dict):
             pattern = step['pattern']['String'] if 'String' in step['pattern'] else ''
-            longer = len(step['content']) / len(pattern) if pattern else len(step['content']) + 1.0
+            longer = len(step['content']) / len(pattern) if isinstance(pattern, str) and pattern else len(step['content']) + 1.0
             total *= max(longer, 1.0)
     return total
 
@@ -120,7 +131,7 @@ def read_id(id: Any, where: str) -> int:
     """The id of a piece, a number or its digits."""
     if isinstance(id, str) and id.isdecimal() and len(id) < 10:
         id = int(id)
-    if not isinstance(id, int) or not 0 <= id < PIECES:
+    if type(id) is not int or not 0 <= id < PIECES:
         raise UserError(f'{where} has the id {show(id)}; it must be 0 to {PIECES - 1:,}')
     return id
 
@@ -130,9 +141,7 @@ def refuse_broken(label: str) -> Iterator[None]:
     """Turns an error of the library, or a panic of its Rust code, into a UserError that begins with `label`."""
     try:
         yield
-    except (UserError, OSError, KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:  # the library raises nothing narrower than Exception, and panics are no Exception
-        if not isinstance(error, Exception) and type(error).__name__ != 'PanicException':
+    except BaseException as error:  # the library raises Exception itself, and panics are no Exception; all others are ours
+        if type(error) is not Exception and type(error).__name__ != 'PanicException':
             raise
         raise UserError(f'{label}: {(str(error).splitlines() or [type(error).__name__])[0]}') from error

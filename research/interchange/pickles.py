@@ -35,11 +35,9 @@ DIMENSIONS = 16  # of a tensor, at most
 DAMAGES = (
     zipfile.BadZipFile,
     EOFError,
-    KeyError,
     ValueError,
     TypeError,
     IndexError,
-    AttributeError,
     OverflowError,
     struct.error,
     RecursionError,
@@ -187,12 +185,14 @@ def open_zip(file: Path) -> Any:
         entries = {entry.filename: entry for entry in archive.infolist()}
     pickled = next((name for name in entries if name.endswith('/data.pkl')), None)
     if pickled is None:
-        raise KeyError('it has no data.pkl')
+        raise EOFError('it has no data.pkl')
     top = pickled.removesuffix('data.pkl')
     end = file.stat().st_size
 
     def find(name: str) -> tuple[int, zipfile.ZipInfo]:
         """(first byte, entry) of an entry, which lies in the file as it is."""
+        if name not in entries:
+            raise EOFError(f'it has no {name}')
         entry = entries[name]
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 or entry.compress_size != entry.file_size:
             raise ValueError(f'{name} is compressed or encrypted, which torch.save never does')

@@ -110,6 +110,12 @@ class Machine:
             raise IndexError('an operation lacks its operand')
         self.memo[number] = self._stack[-1]
 
+    def recall(self, number: int) -> None:
+        """Puts what was kept under a number on the stack."""
+        if number not in self.memo:
+            raise ValueError(f'it uses value {number} before it is made')
+        self.push(self.memo[number])
+
     def name(self, module: Any, name: Any) -> None:
         """Puts the value of a name on the stack. Raises UserError for a name outside the tables."""
         if not isinstance(module, str) or not isinstance(name, str):
@@ -130,7 +136,7 @@ class Machine:
     def reduce(self) -> None:
         """Calls a function of the table."""
         arguments, called = self.pop(), self.pop()
-        if not isinstance(called, Global) or not isinstance(arguments, tuple):
+        if not isinstance(called, Global) or called not in self._calls or not isinstance(arguments, tuple):
             raise TypeError('it calls what is no function')
         self.push(self._calls[called](*arguments))
 
@@ -183,7 +189,7 @@ STEPS: dict[str, Callable[[Any, Any], None]] = {
     'BINPERSID': lambda m, x: m.push(m.refer(m.pop())),
 }
 STEPS |= dict.fromkeys(('PUT', 'BINPUT', 'LONG_BINPUT'), lambda m, x: m.memorise(x))
-STEPS |= dict.fromkeys(('GET', 'BINGET', 'LONG_BINGET'), lambda m, x: m.push(m.memo[x]))
+STEPS |= dict.fromkeys(('GET', 'BINGET', 'LONG_BINGET'), lambda m, x: m.recall(x))
 STEPS |= dict.fromkeys(
     ('INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT')
     + ('STRING', 'BINSTRING', 'SHORT_BINSTRING', 'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8')

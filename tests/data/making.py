@@ -45,3 +45,8 @@ def unigram(unknown: Any) -> dict[str, Any]:
 
 # Maps of characters (precompiled_charsmap) that are broken.
 CHARSMAPS = (b'', b'\0\0\0\0', b'\4\0\0\0\xff\xff\xff\xff', b'\4\0\0\0\0\0\0\0\xff', b'\3\0\0\0' + bytes(9))
+
+
+def charsmap(replacements: bytes) -> bytes:
+    """A map of characters that is whole, and replaces none."""
+    return b'\0\4\0\0' + bytes(1024) + replacements

@@ -23,12 +23,15 @@ CHARSMAP = {'type': 'Precompiled', 'precompiled_charsmap': base64.b64encode(b'\0
         ('[' * 100_000, 'nests deeper than 100'),
         (json.dumps(rules()).replace('"##1": 9', '"##1": ' + '9' * 5000), 'is not JSON'),
         (rules(model={**rules()['model'], 'vocab': {'a': 3_000_000_000}}), 'has the id 3000000000; it must be 0 to 1,048,575'),
+        (rules(added_tokens=[{'id': True, **FLAGS, **MARKERS[0]}]), 'has the id true; it must be'),
         (rules(added_tokens=[{'id': 3_000_000_000, **FLAGS, **MARKERS[0]}]), 'has the id 3000000000'),
         (rules(added_tokens=[{'id': 99, **FLAGS, **MARKERS[0]}]), 'gives the added token "[E1]" an id that leaves ids'),
         (rules(added_tokens=[{'id': 1, **FLAGS, **MARKERS[0]}] * 100_001), 'has too many pieces'),
         (json.dumps(rules())[:-1] + ', "model": {}}', 'an object has one name twice'),
         ('[]', 'it is not a JSON object'),
+        (rules(model={**rules()['model'], 'vocab': None}), 'has the vocabulary null; it must be an object or a list of pieces'),
         (unigram(-1), 'has unk_id=-1, but 8 pieces'),
+        (unigram(True), 'has unk_id=true, but 8 pieces'),
         (unigram(1000), 'has unk_id=1000, but 8 pieces'),
         (rules(model={**rules()['model'], 'unk_token': 'none'}), 'makes no tokenizer: WordPiece error: Missing [UNK] token'),
         *[
@@ -49,6 +52,7 @@ CHARSMAP = {'type': 'Precompiled', 'precompiled_charsmap': base64.b64encode(b'\0
         (rules(normalizer={'type': 'Sequence', 'normalizers': [PREPEND] * 2}), 'lengthens a text over 1,000 times'),
         (rules(normalizer={'type': 'Sequence', 'normalizers': [CHARSMAP] * 2}), 'lengthens a text over 1,000 times'),
         (rules(model={**rules()['model'], 'max_input_chars_per_word': 1001}), 'has max_input_chars_per_word=1001; it must be 0 to'),
+        (rules(normalizer={'type': 'Replace', 'pattern': {'String': True}, 'content': 'a'}), 'is not a tokenizer.json'),
         (rules(normalizer={'type': 'Nothing'}), 'is not a tokenizer.json'),
     ],
 )
@@ -70,9 +74,9 @@ def test_padding_and_truncation_are_dropped_before_a_text_is_read(tmp_path):
 
 def test_a_panic_of_the_library_becomes_one_line():
     with pytest.raises(UserError, match='^this: no such thing$'), refuse_broken('this'):
-        raise ValueError('no such thing\nat all')
+        raise Exception('no such thing\nat all')
     with pytest.raises(UserError, match='^this: PanicException$'), refuse_broken('this'):
         raise type('PanicException', (BaseException,), {})
-    for error in (KeyboardInterrupt, MemoryError, GeneratorExit):
+    for error in (KeyboardInterrupt, MemoryError, GeneratorExit, TypeError):
         with pytest.raises(error), refuse_broken('this'):
             raise error

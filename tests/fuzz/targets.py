@@ -15,7 +15,7 @@ from unittest import mock
 from tokenizers import models
 
 from research.errors import UserError
-from tests.fuzz.mutations import Files
+from tests.fuzz.mutations import Files, is_json
 
 REFERENCES = Path(__file__).parents[1] / 'interchange' / 'references'
 PIECES = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'the', 'old', 'sailor', '##s', 'a', '.', 'é', '名')
@@ -42,6 +42,18 @@ def reference(name: str) -> Files:
     folder = REFERENCES / name
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in ('.json', '.safetensors', '.bin')}
     return files | {'vocab.txt': '\n'.join(PIECES).encode()}
+
+
+def shards(name: str) -> Files:
+    """A folder whose model.safetensors is two, with an index."""
+    from safetensors.numpy import load, save
+
+    files = reference(name)
+    tensors = load(files.pop('model.safetensors'))
+    names = [f'model-{n}.safetensors' for n in range(2)]
+    place = {tensor: names[n % 2] for n, tensor in enumerate(tensors)}
+    files |= {file: save({tensor: tensors[tensor] for tensor in tensors if place[tensor] == file}) for file in names}
+    return files | {'model.safetensors.index.json': dump({'metadata': {'total_size': 1}, 'weight_map': place})}
 
 
 def read_folder(folder: Path) -> object:
@@ -142,14 +154,80 @@ def sentencepiece() -> Files:
     return {'spiece.model': content + rest, 'tokenizer_config.json': dump({'do_lower_case': True, 'keep_accents': False})}
 
 
+def rules() -> Files:
+    """A tokenizer.json with a step of most kinds."""
+    whole = json.loads(wordpiece()['tokenizer.json'])
+    split = {'type': 'Split', 'behavior': 'Isolated', 'invert': False}
+    normalizer = (
+        {'type': 'Replace', 'pattern': {'String': 'old'}, 'content': 'young'},
+        {'type': 'Replace', 'pattern': {'Regex': '[0-9]+'}, 'content': '0'},
+        {'type': 'Prepend', 'prepend': ' '},
+        {'type': 'Strip', 'strip_left': True, 'strip_right': True},
+        *({'type': name} for name in ('NFKC', 'StripAccents', 'Lowercase', 'Nmt')),
+    )
+    cutter = (
+        {'type': 'Punctuation', 'behavior': 'Isolated'},
+        {'type': 'Digits', 'individual_digits': True},
+        {**split, 'pattern': {'Regex': '[aeiou]'}},
+        {**split, 'pattern': {'String': 's'}},
+        {'type': 'CharDelimiterSplit', 'delimiter': '-'},
+        {'type': 'ByteLevel', 'add_prefix_space': True, 'trim_offsets': True, 'use_regex': True},
+        {'type': 'Metaspace', 'replacement': '▁', 'prepend_scheme': 'always', 'split': True},
+        {'type': 'UnicodeScripts'},
+        {'type': 'FixedLength', 'length': 5},
+    )
+    flags = {'single_word': False, 'lstrip': True, 'rstrip': False, 'normalized': False}
+    cls, a = {'SpecialToken': {'id': '[CLS]', 'type_id': 0}}, {'Sequence': {'id': 'A', 'type_id': 0}}
+    template = {'single': [cls, a], 'pair': [cls, a, {'Sequence': {'id': 'B', 'type_id': 1}}]}
+    special = {'[CLS]': {'id': '[CLS]', 'ids': [2], 'tokens': ['[CLS]']}}
+    whole |= {
+        'truncation': {'direction': 'Right', 'max_length': 9, 'strategy': 'LongestFirst', 'stride': 0},
+        'padding': {
+            'strategy': {'Fixed': 9}, 'direction': 'Right', 'pad_to_multiple_of': 4, 'pad_id': 0, 'pad_type_id': 0, 'pad_token': 'a'
+        },
+        'added_tokens': [{'id': 13 + n, 'content': f'[E{n}]', 'special': bool(n), **flags} for n in range(2)],
+        'normalizer': {'type': 'Sequence', 'normalizers': normalizer},
+        'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': cutter},
+        'post_processor': {'type': 'TemplateProcessing', **template, 'special_tokens': special},
+    }  # fmt: skip
+    return {'tokenizer.json': dump(whole)}
+
+
+def bpe() -> Files:
+    """A tokenizer.json whose model merges pairs."""
+    ids = {piece: id for id, piece in enumerate((*PIECES, 't', 'h', 'e', 'th'))}
+    return tokenizer_json(models.BPE(ids, [('t', 'h'), ('th', 'e')], unk_token='[UNK]', fuse_unk=True))
+
+
+def charsmap() -> Files:
+    """A map of characters in parts, [place, unit] of a trie and the replacements: 'A' becomes 'a', 'é' becomes 'e'."""
+    below = {'A': 512, 'é': 768}
+    units = [[0, 0], [0x41, 0x41 | 256 | (0x41 ^ below['A']) << 10], [0xC3, 0xC3 | (0xC3 ^ 1024) << 10]]
+    units += [[1024 ^ 0xA9, 0xA9 | 256 | (1024 ^ 0xA9 ^ below['é']) << 10], [below['A'], 2**31], [below['é'], 2**31 | 2], [1279, 0]]
+    return {'units.json': dump(units), 'replacements': b'a\0e\0', **sentencepiece()}
+
+
+def read_charsmap(folder: Path) -> object:
+    """Joins a map of characters, puts it at the end of the spiece.model, and reads that."""
+    units = [0] * 4096
+    content = read_bytes(folder / 'units.json')
+    listed = json.loads(content) if is_json(content) else ()
+    for each in listed:
+        if isinstance(each, list) and len(each) == 2 and all(type(n) is int for n in each) and 0 <= each[0] < len(units):
+            units[each[0]] = each[1] & 0xFFFFFFFF
+    joined = struct.pack('<I4096I', 4 * 4096, *units) + read_bytes(folder / 'replacements')
+    size = len(joined) + 4
+    lengths = [bytes([n & 127 | 128, n >> 7 & 127 | 128, n >> 14]) for n in (size, size - 4)]
+    with (folder / 'spiece.model').open('ab') as file:
+        file.write(b'\x1a' + lengths[0] + b'\x12' + lengths[1] + joined)
+    return read_tokenizer(folder)
+
+
 def read_tokenizer(folder: Path) -> object:
     """Reads a tokenizer, its pieces and a text."""
-    from research.data.tokenizer_files import read_tokenizer
-    from research.data.tokenizers import vocabulary_of
+    from research.data.tokenizers import load_tokenizer, vocabulary_of
 
-    tokenizer = read_tokenizer(folder)
-    if tokenizer is None:
-        return None
+    tokenizer = load_tokenizer(folder)
     return vocabulary_of(tokenizer), tokenizer.encode('The old sailors, é 名 [MASK] 😀\u200d').ids
 
 
@@ -399,17 +477,28 @@ def read_command_lines(folder: Path) -> object:
     return validation.validate(x)
 
 
-def lines_of_predict() -> Files:
-    """A model, and lines for it."""
-    lines = ({'text': 'the [MASK] sailor', 'pair': 'a'}, {'text': 'the old sailor'})
-    return {'in.jsonl': '\n'.join(json.dumps(line) for line in lines).encode(), **reference('BertPretraining')}
+def lines_of_predict(name: str) -> Files:
+    """A model, and lines for each kind of prediction."""
+    line = {'text': 'the [MASK] sailor', 'pair': 'a', 'question': 'the', 'context': 'the old sailor é \u200d.'}
+    modules = [{'path': path, 'type': f'models.{kind}'} for path, kind in (('', 'Transformer'), ('1_Pooling', 'Pooling'))]
+    return {
+        'in.jsonl': dump(line) + b'\n' + dump({**line, 'text': 'a [MASK]'}),
+        'modules.json': dump(modules),
+        '1_Pooling|config.json': dump({'word_embedding_dimension': 8, 'pooling_mode_cls_token': True}),
+        'sentence_bert_config.json': dump({'max_seq_length': 9, 'do_lower_case': False}),
+        'config_sentence_transformers.json': dump({'default_prompt_name': None}),
+        **reference(name),
+    }
 
 
-def read_lines_of_predict(folder: Path) -> None:
+def read_lines_of_predict(kind: str, folder: Path) -> None:
     """Predicts, and reads what that wrote."""
     from research.predict import __main__ as command
 
-    command.main([str(folder), '--kind=embed', f'--input={folder / "in.jsonl"}', f'--output={folder / "out.jsonl"}'])
+    for path in folder.glob('*|*'):
+        (folder / '1_Pooling').mkdir()
+        path.rename(folder / path.name.replace('|', '/'))
+    command.main([str(folder), f'--kind={kind}', f'--input={folder / "in.jsonl"}', f'--output={folder / "out.jsonl"}'])
     if (folder / 'out.jsonl').exists():
         for line in (folder / 'out.jsonl').read_text().splitlines():
             json.loads(line, parse_constant=refuse_constant)
@@ -420,16 +509,23 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f'{name} is no JSON')
 
 
+# A kind of prediction -> a model for it.
+PREDICTED = {'embed': 'BertModel', 'fill-mask': 'BertPretraining', 'classify': 'DistilBertLabel', 'answer': 'AlbertSpan'}
+
 CASES = {
     'safetensors': Case(functools.partial(reference, 'BertLabel'), read_folder),
     'safetensors-header': Case(functools.partial(split_safetensors, 'AlbertPretraining'), read_split_safetensors),
+    'shards': Case(functools.partial(shards, 'DistilBertLabel'), read_folder),
     'bin': Case(functools.partial(reference, 'BertBin'), read_folder),
     'bin-entries': Case(functools.partial(split_zip, 'BertBin'), read_split_zip),
     'bin-legacy': Case(functools.partial(reference, 'BertLegacyBin'), read_folder),
     'vocabulary': Case(vocabulary_folder, read_tokenizer),
     'wordpiece': Case(wordpiece, read_tokenizer),
     'unigram': Case(unigram, read_tokenizer),
+    'rules': Case(rules, read_tokenizer),
+    'bpe': Case(bpe, read_tokenizer),
     'sentencepiece': Case(sentencepiece, read_tokenizer),
+    'charsmap': Case(charsmap, read_charsmap),
     'tsv': Case(lambda: {'train.tsv': table('\t')}, functools.partial(read_task, 'custom', 'train.tsv')),
     'csv': Case(lambda: {'train.csv': table(',')}, functools.partial(read_task, 'custom', 'train.csv')),
     'jsonl': Case(lines_of_a_task, functools.partial(read_task, 'custom', 'train.jsonl')),
@@ -445,17 +541,20 @@ CASES = {
     'study': Case(study, read_study_without_figures),
     'study-figures': Case(study, read_study),
     'command-line': Case(command_lines, read_command_lines),
-    'predict': Case(lines_of_predict, read_lines_of_predict),
+    **{
+        f'predict-{kind}': Case(functools.partial(lines_of_predict, name), functools.partial(read_lines_of_predict, kind))
+        for kind, name in PREDICTED.items()
+    },
 }
 
 
 # A parser -> the CASES that try it.
 TARGETS = {
-    'safetensors': ('safetensors', 'safetensors-header'),
+    'safetensors': ('safetensors', 'safetensors-header', 'shards'),
     'pickles': ('bin', 'bin-entries', 'bin-legacy'),
     'vocabularies': ('vocabulary',),
-    'tokenizer-json': ('wordpiece', 'unigram'),
-    'sentencepiece': ('sentencepiece',),
+    'tokenizer-json': ('wordpiece', 'unigram', 'rules', 'bpe'),
+    'sentencepiece': ('sentencepiece', 'charsmap'),
     'tables': ('tsv', 'csv', 'jsonl'),
     'squad': ('squad', 'squad2'),
     'race': ('race',),
@@ -464,7 +563,7 @@ TARGETS = {
     'experiments': ('experiment',),
     'studies': ('study', 'study-figures'),
     'command-lines': ('command-line',),
-    'predict': ('predict',),
+    'predict': tuple(f'predict-{kind}' for kind in PREDICTED),
 }
 
 

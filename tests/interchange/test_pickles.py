@@ -315,6 +315,19 @@ def test_nothing_that_a_pickle_does_outlives_it(tmp_path):
     assert pickles.rebuild_parameter.__defaults__ == before
 
 
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'\x80\x02h\x07.', 'it uses value 7 before it is made'),
+        (b'\x80\x02ctorch\nFloatStorage\n)R.', 'it calls what is no function'),
+        (None, 'it has no archive/data/0'),
+    ],
+)
+def test_what_a_pickle_lacks_is_named(content, message, tmp_path):
+    with pytest.raises(UserError, match=f'{message}$'):
+        open_pickle(as_zip(tmp_path, content or written({'weight': tensor()})))
+
+
 def test_attributes_of_a_dict_are_left_out(tmp_path):
     ordered = OrderedDict(a=1)
     vars(ordered)['_metadata'] = OrderedDict(version=1)
