@@ -10,9 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from research.data.sentencepiece import parse_fields, read_sentencepiece, validate_charsmap
 from research.data.tokenizers import load_tokenizer
 from research.errors import UserError
-from tests.data.making import CHARSMAPS, charsmap
-
-LONG = charsmap(b'a\0' + b'a' * 101 + b'\0')
+from tests.data.making import CHARSMAPS
 
 
 def field(number: int, value: int | float | bytes) -> bytes:
@@ -49,7 +47,6 @@ def spiece(unknown: int | bytes = 1, charsmap: int | bytes = b'', score: float =
         (spiece(score=float('nan')), 'has a piece whose score is not finite'),
         (spiece(charsmap=7), 'has a map of characters (precompiled_charsmap) that is broken'),
         *[(spiece(charsmap=each), 'has a map of characters (precompiled_charsmap) that is broken') for each in CHARSMAPS[1:]],
-        (spiece(charsmap=LONG), 'has a map of characters that makes 101 of one; at most 100 are supported'),
         (field(1, field(1, b'a')) * (2**19 + 1), 'has more than 524,288 pieces'),
         (bytes(3 * 2**23 + 1), 'is larger than 25,165,824 bytes, so it is no spiece.model'),
         (spiece(controls=100_001), 'has 100,005 control and user-defined pieces'),
