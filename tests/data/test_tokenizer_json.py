@@ -53,6 +53,10 @@ CHARSMAP = {'type': 'Precompiled', 'precompiled_charsmap': base64.b64encode(b'\0
         (rules(normalizer={'type': 'Sequence', 'normalizers': [CHARSMAP] * 2}), 'lengthens a text over 1,000 times'),
         (rules(model={**rules()['model'], 'max_input_chars_per_word': 1001}), 'has max_input_chars_per_word=1001; it must be 0 to'),
         (rules(normalizer={'type': 'Replace', 'pattern': {'String': True}, 'content': 'a'}), 'is not a tokenizer.json'),
+        (
+            rules(model={**rules()['model'], 'continuing_subword_prefix': '#' * 17}),
+            'has a continuing_subword_prefix of 17 characters; at most 16 are supported',
+        ),
         (rules(normalizer={'type': 'Nothing'}), 'is not a tokenizer.json'),
     ],
 )

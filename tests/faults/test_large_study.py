@@ -25,7 +25,7 @@ TRACED = """
 import sys
 opened = {}
 def watch(event, arguments):
-    if event == 'open' and isinstance(arguments[0], str):
+    if event == 'open' and isinstance(arguments[0], str) and arguments[1]:  # os.open, of an opener, has no mode
         opened[arguments[0]] = opened.get(arguments[0], 0) + 1
 sys.addaudithook(watch)
 from research.study.__main__ import main

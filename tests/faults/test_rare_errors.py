@@ -1,6 +1,7 @@
 """Error texts that only a rare disk, cluster or data set reaches: each by a call of the function that makes it."""
 
 import errno
+import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,19 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from research.checkpoint_files import list_steps
 from research.data import builders, cache, feed, sequences
 from research.data.corpus import Part
 from research.data.settings import Data
-from research.errors import UserError
+from research.errors import DamagedError, UserError
 from research.experiment import Experiment
 from research.files import open_part_folder
 from research.machine import Machine
 from research.models.architecture import Architecture
 from research.runs import opening
+from research.runs.reopening import reading
 from research.study import request
 from research.study.execution import slurm
 from research.study.execution.settings import Cluster, Execution
+from research.study.stored import read_needs
 from research.surgery import Surgery, inherit
+from research.wire import from_wire
+from tests.fuzz.targets import study
 
 
 @pytest.mark.parametrize(
@@ -108,3 +114,23 @@ def test_a_cluster_that_refuses_a_job(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(slurm.submitit.SlurmExecutor, 'map_array', refuse)
     with pytest.raises(UserError, match=r"sbatch refused 2 run\(s\) of widths, a first: Command '\['sbatch'\]' returned"):
         slurm.submit('widths', tmp_path, ['a', 'b'], (), Execution('slurm', 0, 1, '', Cluster()))
+
+
+def test_a_study_whose_runs_have_another_form(tmp_path: Path) -> None:
+    stored = json.loads(study()['study.json'])
+    next(iter(stored['runs'].values()))['experiment']['start'] = 5
+    (tmp_path / 'study.json').write_text(json.dumps(stored))
+    with pytest.raises(UserError, match='study.json is from another version of this code'):
+        read_needs(tmp_path)
+
+
+def test_a_value_that_is_too_long() -> None:
+    with pytest.raises(UserError, match='^name has 20,001 characters: at most 20,000 are read$'):
+        from_wire({'name': 'a' * 20_001})
+
+
+def test_what_reading_a_checkpoint_raises_is_damage(teacher: Path) -> None:
+    (*_, step) = list_steps(teacher / 'checkpoints')
+    says = f'the checkpoint of step {step} cannot be read: ValueError: odd bytes$'
+    with pytest.raises(DamagedError, match=says), reading(teacher, step):
+        raise ValueError('odd bytes\nand more')

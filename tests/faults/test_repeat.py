@@ -377,9 +377,10 @@ def test_what_cannot_be_computed_is_one_line(run: Callable, say: Callable, tmp_p
     oldest = list_steps(run('task') / 'checkpoints')[0]
     refused(f'steps after {oldest} can be replayed', 'replay', run('task'), '--step=2')
     refused("teacher='@plain'", 'replay', run('taught'), '--step=2')
-    for content in ('{', json.dumps(json.loads((run('judged') / 'environment.json').read_text()) | {'devices': {}})):
+    without = json.dumps(json.loads((run('judged') / 'environment.json').read_text()) | {'devices': {}})
+    for content, says in (('{', 'is missing or half-written'), (without, ': devices lacks the platform or a count from 1 to')):
         (run('judged') / 'environment.json').write_text(content)
-        refused('environment.json is missing or half-written', 'verify', run('judged'))
+        refused(f'environment.json {says}'.replace(' :', ':'), 'verify', run('judged'))
 
 
 def test_pmap_on_other_devices_is_refused(run: Callable, say: Callable) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,14 @@ import pytest
 
 from research import train
 from research.checkpoint import Checkpoints, read_params
+from research.checkpoint_files import list_steps
+from research.data import feed
 from research.data.feed import Feed
 from research.errors import Interrupted, UserError
 from research.experiment import Experiment
 from research.runs import folder as run_folder
 from research.runs import run as runs
+from research.runs.replaying import replay
 from tests.faults.forks import TIMED
 
 Tiny = Callable[..., Experiment]
@@ -204,3 +208,25 @@ def test_a_loss_far_above_those_before_goes_back_too(start: Start, tmp_path: Pat
 def test_spikes_are_not_looked_for_unless_asked(start: Start, tmp_path: Path) -> None:
     start('run', huge={14, 19, 20}, changes={'optimizer.lr': 1e-2})
     assert not [line for line in lines(tmp_path / 'run') if 'train/skipped' in line]
+
+
+def test_replay_goes_back_where_the_run_did(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, workdir, said = {11, 12, 13, 14}, tmp_path / 'run', list[str]()
+    start('run', nan=bad, changes={'run.keep': 9, 'run.steps': 16, 'run.log_every': 1})
+    load = feed.load
+
+    def poisoned(*given: Any, **named: Any) -> Feed:
+        found = load(*given, **named)
+        return dataclasses.replace(found, train=Poisoned(found.train, bad, set(), 0, 0))
+
+    monkeypatch.setattr(feed, 'load', poisoned)
+    assert list_steps(workdir / 'checkpoints') == [4, 8, 12, 14, 16]
+    for gone in (16, 14):
+        shutil.rmtree(workdir / 'checkpoints' / str(gone))
+    with pytest.raises(
+        UserError, match='after step 14 the run went back to step 8, whose checkpoint is gone: give a --step up to 14'
+    ):
+        replay(workdir, 16, said.append)
+    shutil.rmtree(workdir / 'checkpoints' / '12')
+    assert replay(workdir, 16, said.append), said
+    assert f'{workdir}: steps 9 to 16, from the checkpoint of step 8' in said
