@@ -12,6 +12,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ def fuzz(name: str, seconds: float, number: int, last: Path) -> int:
             raise SystemExit(f'{case}: the valid files are refused: {problem}')
     size = int(Path('/proc/self/statm').read_text().split()[0]) * os.sysconf('SC_PAGE_SIZE')
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+    faulthandler.register(signal.SIGPROF, chain=True)  # prints where it hangs, and ends the process
     asked, failed, end = 0, False, time.monotonic() + seconds
 
     def once(drawn: tuple[str, Files]) -> None:
@@ -47,7 +49,8 @@ def fuzz(name: str, seconds: float, number: int, last: Path) -> int:
         case, changed = drawn
         asked += 1
         keep(case, changed, last)
-        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor: others may use the machine too
+        faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
         folder = Path(tempfile.mkdtemp())
         try:
             problem = attempt(case, folder, changed)
@@ -57,6 +60,7 @@ def fuzz(name: str, seconds: float, number: int, last: Path) -> int:
             failed = True
             raise
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             faulthandler.cancel_dump_traceback_later()
             shutil.rmtree(folder)
 
