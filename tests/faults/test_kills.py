@@ -40,7 +40,10 @@ CASES = {
     **{f'{name}-4': Case('albert', {'run.parallel': name, 'run.accumulate': 2}, devices=4) for name in PARALLEL},
     'distillation': Case('distilbert', {'data.first_length': 16, 'data.first_share': 0.5}, fixtures=('teacher',)),
     'task': Case(
-        'finetune', {'run.evaluate_batches': 0, 'data.select': 'dev', 'optimizer.ema': 0.9}, fixtures=('examples',), prepares=False
+        'finetune',
+        {'run.evaluate_batches': 0, 'data.select': 'dev', 'optimizer.ema': 0.9},
+        fixtures=('examples',),
+        prepares=False,
     ),
 }
 
