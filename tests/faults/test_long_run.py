@@ -48,7 +48,8 @@ def test_20000_steps_grow_by_less_than_a_megabyte_per_thousand(root: Path, tiny:
     growth = np.polyfit(steps / 1000, memory, 1)[0]
     print(found, f'{growth:.3f} MB per 1,000 steps')
     assert growth < 1, found
-    assert files.max() <= files[0] + 3 and threads.max() <= threads[0] + 3, found
+    half = len(steps) // 2  # a checkpoint that is being written has files and threads of its own, so single numbers differ
+    assert files[half:].max() <= files[:half].max() + 5 and threads[half:].max() <= threads[:half].max() + 3, found
     lines = STEPS // 50 + 2 * STEPS // EVERY + 50
     assert len((workdir / 'log.txt').read_text().splitlines()) < lines
     assert len(read_lines(workdir / 'metrics.jsonl')) < lines
