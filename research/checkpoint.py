@@ -132,7 +132,9 @@ class Checkpoints:
         notes: list[str] = []
         while (step := self.latest()) is not None:
             try:
-                return step, self.restore(step, like), [*notes, f'continues from the checkpoint of step {step}']
+                restored = self.restore(step, like)
+                unsigned = '' if (self._folder / str(step) / SUMS).exists() else f', which has no {SUMS}: damage would not be found'
+                return step, restored, [*notes, f'continues from the checkpoint of step {step}{unsigned}']
             except Exception as error:
                 if (self._folder / str(step) / SUMS).exists():
                     if not isinstance(error, ValueError | KeyError | TypeError):

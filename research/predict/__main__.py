@@ -33,7 +33,11 @@ def main(arguments: list[str]) -> None:
     parser = Parser(prog='python -m research.predict', description='Predictions of a trained model.')
     parser.add_argument('model', help='a run folder, a Hugging Face folder, or an id of the hub')
     parser.add_argument('--kind', required=True, help=', '.join(KINDS))
-    parser.add_argument('--input', type=Path, help='JSON lines, plain, .gz, .xz or .zst; by default the standard input')
+    parser.add_argument(
+        '--input',
+        type=Path,
+        help='JSON lines with text (and pair), or question and context; plain, .gz, .xz or .zst; by default the standard input',
+    )
     parser.add_argument('--output', type=Path, help='JSON lines, or an .npz for hidden; by default the standard output')
     parser.add_argument(
         '--no-answer',

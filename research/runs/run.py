@@ -72,6 +72,8 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     first, state, continued = checkpoints.resume(plan.put_state(state))
     if first:
         state, notes = plan.put_state(state), []
+    elif damaged:
+        continued = [*continued, 'no good checkpoint is left: the run begins anew']
     logged = workdir if parallel.is_chief() else workdir / 'processes' / str(parallel.get_process())
     before = wall_so_far(logged)
     rewind(logged, first)

@@ -105,7 +105,11 @@ def test_a_checkpoint_without_checksums_is_used_or_set_aside(saved: Path, tmp_pa
     checkpoints = Checkpoints(folder, keep=3)
     step, _, notes = checkpoints.resume(state(0))
     checkpoints.close()
-    assert step == 10 and 'the checkpoint of step 30 is damaged' in notes[0] and notes[1].endswith('step 10')
+    assert (
+        step == 10
+        and 'the checkpoint of step 30 is damaged' in notes[0]
+        and notes[1].endswith('step 10, which has no checksums.json: damage would not be found')
+    )
 
 
 @pytest.fixture
@@ -146,6 +150,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_begins_anew(stopped: tuple[Expe
     for step in (3, 6, 9):
         DAMAGE['removed'](workdir / 'checkpoints' / str(step) / 'training' / '_METADATA')
     result = runs.run(x, workdir)
+    assert 'no good checkpoint is left: the run begins anew' in (workdir / 'log.txt').read_text()
     assert result['steps'] == 12 and sorted(path.name for path in (workdir / 'damaged').iterdir()) == ['3', '6', '9']
     assert [line['step'] for line in read_lines(workdir / 'metrics.jsonl') if 'train/loss' in line] == list(range(1, 13))
 
