@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import types
+import warnings
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ from research.train import State, evaluated
 
 # Orbax logs every file it writes, warns about each checkpoint without a score, and logs each error that it raises.
 logging.getLogger('absl').addFilter(lambda record: record.levelno >= logging.ERROR and 'orbax' not in record.pathname)
+
+# Where an array cannot be read, orbax raises, and leaves coroutines behind that warn.
+warnings.filterwarnings('ignore', 'coroutine .*_read_array_index_and_device_put', RuntimeWarning)
 
 UNFINISHED = '.orbax-checkpoint-tmp'  # ends the name of a checkpoint that is being written
 
