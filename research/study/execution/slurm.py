@@ -18,7 +18,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from research.errors import UserError
 from research.escape import clean
-from research.files import make_folder, refuse_links
+from research.files import make_folder, refuse_link
 from research.records import write_record
 from research.runs import lock
 from research.study.execution.attempt import start_run
@@ -166,7 +166,7 @@ def group_ready(
 def submit(study: str, folder: Path, names: list[str], waits_for: tuple[str, ...], execution: Execution) -> None:
     """Submits `names` as one job array that begins when the jobs of `waits_for` have succeeded, and records their jobs."""
     make_folder(folder / '.slurm')
-    refuse_links(folder / '.slurm')
+    refuse_link(folder / '.slurm' / 'jobs')  # submitit's own links lie in the folders of earlier submissions
     # submitit unpickles what it finds under a job's number: a new folder holds nothing that another has put there.
     place = Path(tempfile.mkdtemp(prefix='submission-', dir=folder.absolute() / '.slurm'))
     executor = submitit.SlurmExecutor(folder=place / '%j', max_num_timeout=1_000_000)
