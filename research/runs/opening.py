@@ -10,6 +10,7 @@ from research import checkpoint, costs, train
 from research.data import feed as feeds
 from research.data import masking, steps
 from research.data.facts import SupervisedFacts
+from research.data.settings import Data
 from research.data.tokenizers import describe_unreachable
 from research.errors import UserError
 from research.experiment import Experiment
@@ -69,6 +70,11 @@ def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor 
             data = dataclasses.replace(data, tokenizer=str(donor.tokenizer))
     if data.tokenizer.startswith('@'):
         data = dataclasses.replace(data, tokenizer=str(sources.locate(data.tokenizer, workdir) / 'tokenizer'))
+    return load_feed(x, data)
+
+
+def load_feed(x: Experiment, data: Data) -> feeds.Feed:
+    """The feed of `x` with the settings `data`, whose tokenizer is no longer that of a start, a teacher or a sibling."""
     return feeds.load(
         data,
         x.machine,

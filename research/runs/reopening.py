@@ -20,7 +20,7 @@ from research.runs.comparing import TOLERANCE, Comparison, compare_environments
 from research.runs.definition import read_definition
 from research.runs.environment import describe_environment
 from research.runs.folder import Devices, Environment, read_environment
-from research.runs.opening import Bench, number_of_steps
+from research.runs.opening import Bench, load_feed, number_of_steps
 
 DEVICES = 1024  # of a run: a process simulates as many
 REMEDY = 'the folder is damaged, or of another version of this code'
@@ -79,15 +79,7 @@ def reopen(folder: Path, x: Experiment, environment: Environment, heads: Heads |
     data = dataclasses.replace(x.data, tokenizer=str(folder / 'tokenizer'), changed='prepare')
     teacher = sources.open_donor(x.teacher, folder, 'teacher') if heads is None and losses.needs_teacher(x.losses) else None
     plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
-    feed = feeds.load(
-        data,
-        x.machine,
-        batch=x.run.batch,
-        seed=x.seed,
-        vocabulary=x.model.vocabulary,
-        steps=x.run.steps,
-        epochs=x.run.epochs,
-    )
+    feed = load_feed(x, data)
     model = Model(x.model, heads if heads is not None else student_heads(x, teacher.architecture if teacher else None))
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     bench = Bench(x, plan, model, teacher, feed, number_of_steps(x, feed), measure)
