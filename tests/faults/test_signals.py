@@ -66,13 +66,15 @@ def test_of_several_processes_none_stops_at_a_step_of_its_own(monkeypatch: pytes
         assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_signal_before_the_first_step_ends_the_command(forker: Forker, x: Experiment, tmp_path: Path) -> None:
+def test_a_signal_before_the_first_step_ends_the_command(
+    forker: Forker, tiny: Callable[..., Experiment], tmp_path: Path
+) -> None:
     workdir = tmp_path / 'early'
-    argument = begin(workdir, x)
+    argument = begin(workdir, tiny('bert', {'run.steps': 10**6, 'run.batch': 8, 'run.log_every': 1}))
     before = len(forker.said())
     assert forker.kill_when(lambda: (workdir / 'environment.json').exists(), signal.SIGTERM, argument) == 143
     assert 'Traceback' not in forker.said()[before:]
-    assert forker.run(argument) == 0
+    assert forker.kill_when(lambda: logged(workdir) >= 3, signal.SIGTERM, argument) == 143
 
 
 # The arguments: the number of the process, the port, and the command line of launch.py.
