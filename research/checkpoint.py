@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from research import parallel
+from research import processes
 from research.checkpoint_files import (
     ITEMS,
     SUMS,
@@ -185,7 +185,7 @@ class Checkpoints:
 
     def _sign(self) -> None:
         """Adds its checksums to the checkpoint that has just been written, before orbax gives it its name."""
-        if parallel.is_chief():
+        if processes.is_chief():
             for written in self._folder.glob(f'*{UNFINISHED}'):
                 planned = int(written.name.partition('.')[0]) not in self.unplanned
                 write_record(written / SUMS, {'sha256': hash_files(written), 'planned': planned})

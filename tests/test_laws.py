@@ -137,6 +137,7 @@ BESIDES = {  # what more is forbidden: who may import which of our modules
     'data': ('research.data', 'research.errors', 'research.escape', 'research.files', 'research.machine', 'research.records'),
     'optim.py': ('research.models', 'research.errors'),
     'parallel.py': ('research.errors',),
+    'processes.py': ('research.errors',),
     'train.py': ('research.models', 'research.objectives', 'research.optim', 'research.terms', 'research.errors'),
 }
 
@@ -168,7 +169,18 @@ def test_research_knows_neither_recipes_nor_questions() -> None:
 
 
 @pytest.mark.parametrize(
-    'place', ['models', 'objectives', 'optim.py', 'parallel.py', 'train.py', 'terms.py', 'evaluation/measures.py', 'surgery.py']
+    'place',
+    [
+        'models',
+        'objectives',
+        'optim.py',
+        'parallel.py',
+        'processes.py',
+        'train.py',
+        'terms.py',
+        'evaluation/measures.py',
+        'surgery.py',
+    ],
 )
 def test_the_step_needs_nothing_but_jax_flax_optax_and_numpy(place: str) -> None:
     for path in files(place):

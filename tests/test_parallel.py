@@ -103,14 +103,3 @@ def test_a_run_over_several_processes_needs_jit(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
     with pytest.raises(UserError, match="run.parallel='pmap' works in one process only, but this run has 2; give 'jit'"):
         parallel.make_plan('pmap', 16, 1)
-
-
-@pytest.mark.parametrize('first', [True, False])
-def test_processes_that_wait_for_the_first_go_on_if_it_raises(monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
-    reached = []
-    monkeypatch.setattr(jax, 'process_count', lambda: 2)
-    monkeypatch.setattr(parallel, 'is_chief', lambda: first)
-    monkeypatch.setattr(parallel.multihost_utils, 'sync_global_devices', reached.append)
-    with pytest.raises(ValueError), parallel.chief_first():
-        raise ValueError
-    assert len(reached) == 1

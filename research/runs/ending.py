@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import costs, parallel, train
+from research import costs, parallel, processes, train
 from research.data import tasks
 from research.data.facts import SupervisedFacts
 from research.evaluation import scoring, smoothness
@@ -52,12 +52,12 @@ def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any
             parts.log.line(
                 f"predicts 'no answer' if its logit exceeds the best span's by {evaluation.threshold:.3f}: the best F1 of {split}"
             )
-        if parallel.is_chief():
+        if processes.is_chief():
             scoring.write_predictions(parts.workdir / split, evaluation)
     result = make_result(parts, int(state.step), params, selected, metrics, evaluations)
     if isinstance(parts.feed.facts, SupervisedFacts) and result.baseline is not None:
         log_scores(parts, parts.feed.facts, result.metrics, result.baseline, evaluations)
-    content = write_result(parts.workdir, result) if parallel.is_chief() else to_json(result)
+    content = write_result(parts.workdir, result) if processes.is_chief() else to_json(result)
     parts.log.line(f'done: {parts.workdir / "result.json"}')
     return content
 

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from research import checkpoint, experiment, optim, parallel, validation
+from research import checkpoint, experiment, optim, parallel, processes, validation
 from research.checkpoint_files import set_aside_damaged
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
@@ -33,7 +33,7 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     memory.keep_memory()
     if x.run.deterministic:
         parallel.request_determinism()
-    parallel.join_processes()
+    processes.join_processes()
     validation.validate_without_start(x)  # what is wrong whatever the start is comes first
     x = sources.resolve(x, workdir)
     validation.validate(x)
@@ -43,8 +43,8 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
 
 def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack) -> dict[str, Any]:
     """Runs `x` in `workdir`, whose lock `held` keeps."""
-    with parallel.chief_first():
-        if parallel.is_chief():
+    with processes.chief_first():
+        if processes.is_chief():
             held.enter_context(lock.hold(workdir))
             refuse_links(workdir)
         validate_folder(x, workdir)
@@ -66,7 +66,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         model = Model(x.model, student_heads(x, teacher.architecture if teacher else None))
         state, notes = first_state(model, x, start)
         changed = begin_folder(x, workdir, feed, steps)
-        damaged = set_aside_damaged(workdir / 'checkpoints') if parallel.is_chief() else []
+        damaged = set_aside_damaged(workdir / 'checkpoints') if processes.is_chief() else []
 
     checkpoints = checkpoint.Checkpoints(workdir / 'checkpoints', x.run.keep)
     first, state, continued = checkpoints.resume(plan.put_state(state))
@@ -74,7 +74,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         state, notes = plan.put_state(state), []
     elif damaged:
         continued = [*continued, 'no good checkpoint is left: the run begins anew']
-    logged = workdir if parallel.is_chief() else workdir / 'processes' / str(parallel.get_process())
+    logged = workdir if processes.is_chief() else workdir / 'processes' / str(processes.get_process())
     before = wall_so_far(logged)
     rewind(logged, first)
     log = Log(logged, steps, first, began - before)

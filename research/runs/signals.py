@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from research import parallel
+from research import processes
 from research.errors import Interrupted
 
 Item = TypeVar('Item')
@@ -23,7 +23,7 @@ class Pending:
     def __init__(self) -> None:
         self.number: int | None = None
         self._noted: int | None = None
-        self._alone = parallel.is_alone()
+        self._alone = processes.is_alone()
 
     def note(self, number: int, frame: object) -> None:
         """Handles a signal. A second Ctrl-C raises Interrupted at once."""
@@ -37,7 +37,7 @@ class Pending:
 
     def ends(self, step: int) -> bool:
         """Whether the run stops after `step`: asked after every step."""
-        if not self._alone and parallel.agree_to_stop(step):
+        if not self._alone and processes.agree_to_stop(step):
             self.number = self._noted or signal.SIGTERM
         return self.number is not None
 
@@ -67,7 +67,7 @@ def postponed() -> Iterator[Pending]:
     requeue = before[signal.SIGUSR2]
     if not callable(requeue):
         del before[signal.SIGUSR2]
-    if not parallel.is_alone():
+    if not processes.is_alone():
         del before[signal.SIGTERM]  # jax handles it
     for number in before:
         signal.signal(number, pending.note)

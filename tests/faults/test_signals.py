@@ -66,9 +66,7 @@ def test_of_several_processes_none_stops_at_a_step_of_its_own(monkeypatch: pytes
         assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_signal_before_the_first_step_ends_the_command(
-    forker: Forker, tiny: Callable[..., Experiment], tmp_path: Path
-) -> None:
+def test_a_signal_before_the_first_step_ends_the_command(forker: Forker, tiny: Callable[..., Experiment], tmp_path: Path) -> None:
     workdir = tmp_path / 'early'
     argument = begin(workdir, tiny('bert', {'run.steps': 10**6, 'run.batch': 8, 'run.log_every': 1}))
     before = len(forker.said())
@@ -81,8 +79,8 @@ def test_a_signal_before_the_first_step_ends_the_command(
 PROCESS = """
 import sys
 import jax
-from research import parallel
-parallel.join_processes = lambda: jax.distributed.initialize(f'localhost:{sys.argv[2]}', 2, int(sys.argv[1]))
+from research import processes
+processes.join_processes = lambda: jax.distributed.initialize(f'localhost:{sys.argv[2]}', 2, int(sys.argv[1]))
 import launch
 sys.exit(launch.main(['launch.py', *sys.argv[3:]]))
 """
