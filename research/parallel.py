@@ -110,6 +110,11 @@ def make_plan(name: str, batch: int, accumulate: int) -> Plan:
     return PARALLEL[name].plan(devices)
 
 
+def count_devices() -> int:
+    """The number of all devices, over which a batch is divided."""
+    return len(jax.devices())
+
+
 def describe_devices() -> dict[str, Any]:
     """The platform, kind and number of the devices, for environment.json."""
     devices = jax.devices()

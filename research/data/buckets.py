@@ -14,33 +14,48 @@ from research.data.pretraining import Batch
 POOL = 64  # steps whose rows are sorted by length together
 
 
-def by_length(shuffled: Any, train: Encoded, batch: int, seed: int) -> Callable[[int], NDArray[np.int64]]:
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """The endless, shuffled stream of the rows of a split, as the steps of training take them. Each epoch visits every row once."""
+
+    shuffled: Any  # the row at each place
+    rows: int  # of an epoch
+    batch: int  # B
+
+    def read(self, first: int, last: int) -> NDArray[np.int64]:
+        """The rows of the steps first to last − 1, [(last − first) · B]."""
+        return np.array([self.shuffled[place] for place in range(first * self.batch, last * self.batch)], np.int64)
+
+    def epoch(self, step: int) -> tuple[int, int]:
+        """(the first step of the epoch that a step belongs to, the first of the next)."""
+        epoch = step * self.batch // self.rows
+        while self._first_step(epoch + 1) <= step:
+            epoch += 1
+        return self._first_step(epoch), self._first_step(epoch + 1)
+
+    def _first_step(self, epoch: int) -> int:
+        return -(-epoch * self.rows // self.batch)
+
+
+def by_length(stream: Stream, train: Encoded, seed: int) -> Callable[[int], NDArray[np.int64]]:
     """The rows [B] of each training step, a pure function of (seed, step): sorted by length within a pool of steps.
 
-    shuffled: the row at each place of the endless, shuffled stream. Pools end with the epoch, so that each epoch visits every row.
+    Pools end with the epoch, so that each epoch visits every row.
     """
-
-    def stream(begin: int, end: int) -> NDArray[np.int64]:
-        return np.array([shuffled[place] for place in range(begin, end)], np.int64)
-
-    def first_step(epoch: int) -> int:
-        return -(-epoch * train.rows // batch)
 
     @lru_cache(maxsize=4)
     def pool(first: int, last: int) -> NDArray[np.int64]:
-        rows = stream(first * batch, last * batch)
+        rows = stream.read(first, last)
         generator = np.random.default_rng([seed, first])
         by_length = rows[np.argsort(train.lengths[rows] + generator.random(len(rows)))]
-        return generator.permutation(by_length.reshape(-1, batch))
+        return generator.permutation(by_length.reshape(-1, stream.batch))
 
     def rows(step: int) -> NDArray[np.int64]:
         if len(train.buckets) == 1:
-            return stream(step * batch, (step + 1) * batch)
-        epoch = step * batch // train.rows
-        while first_step(epoch + 1) <= step:
-            epoch += 1
-        first = first_step(epoch) + (step - first_step(epoch)) // POOL * POOL
-        return pool(first, min(first + POOL, first_step(epoch + 1)))[step - first]
+            return stream.read(step, step + 1)
+        begin, end = stream.epoch(step)
+        first = begin + (step - begin) // POOL * POOL
+        return pool(first, min(first + POOL, end))[step - first]
 
     return rows
 

@@ -60,11 +60,22 @@ class Feed:
                 yield batch
 
 
-def load(data: Data, machine: Machine, *, batch: int, seed: int, vocabulary: int, steps: int = 0, epochs: float = 0.0) -> Feed:
-    """The Feed of `data`: batches of `batch` rows, in the order of `seed`.
+def load(
+    data: Data,
+    machine: Machine,
+    *,
+    batch: int,
+    seed: int,
+    vocabulary: int,
+    steps: int = 0,
+    epochs: float = 0.0,
+    divisor: int = 1,
+) -> Feed:
+    """The Feed of `data`: batches of `batch` rows, or of as many packed examples of a task, in the order of `seed`.
 
     vocabulary: how many pieces the model has room for, and a trained tokenizer gets. steps or epochs: the length of the
-    run, which matters only where there are two stages. Evaluation is the same for every seed and every batch size.
+    run, which matters only where there are two stages. divisor: the number of devices times that of micro-batches, which
+    divides the rows of a batch; packed examples get empty rows for it. Evaluation is the same for every seed and every batch size.
     Raises UserError for any mistake in the settings or in the text.
     """
     validate(data)
@@ -77,7 +88,7 @@ def load(data: Data, machine: Machine, *, batch: int, seed: int, vocabulary: int
             f'give the model a vocabulary of {pieces.size} or more'
         )
     if data.task:
-        train, splits, facts = open_supervised(data, machine.cache, tokenizer, pieces, batch, seed)
+        train, splits, facts = open_supervised(data, machine.cache, tokenizer, pieces, batch, seed, divisor)
         encoded = {name: split for name, split in splits.items() if name != 'train'}
         evaluation = {name: SortedBatches(split, batch) for name, split in encoded.items()}
     else:
@@ -85,7 +96,7 @@ def load(data: Data, machine: Machine, *, batch: int, seed: int, vocabulary: int
         datasets = [split.order(seed + STRIDE * number).batch(batch).random_map(split.make) for number, split in enumerate(parts)]
         train = Steps(tuple(datasets), boundary(data, number_of_steps(steps, epochs, facts.examples, batch)))
         encoded, evaluation = {}, {name: Batches(split, batch, pieces) for name, split in held_out.items()}
-    given = {'batch': batch, 'seed': seed, 'vocabulary': vocabulary, 'steps': steps, 'epochs': epochs}
+    given = {'batch': batch, 'seed': seed, 'vocabulary': vocabulary, 'steps': steps, 'epochs': epochs, 'divisor': divisor}
     return Feed(
         train=train,
         evaluation=evaluation,

@@ -27,7 +27,8 @@ class Outputs:
     """The results of a forward pass; `layers`, `attention` and `relations` only on request (names of WANTS)."""
 
     hidden: jax.Array  # [B, T, D], of the last layer
-    pooled: jax.Array | None = None  # [B, D]
+    first: jax.Array  # [B, D], of the last layer at the first position; [B · P, D] at the P starts of packed examples
+    pooled: jax.Array | None = None  # the same shape
     layers: jax.Array | None = None  # [L + 1, B, T, D], the embeddings first
     attention: jax.Array | None = None  # [L, B, N, T, S], probabilities
     relations: tuple[jax.Array, jax.Array, jax.Array] | None = None  # queries, keys and values, each [L, B, N, T, K]
@@ -106,16 +107,17 @@ class Encoder(nn.Module):
         want: frozenset[str] = frozenset(),
         segments: jax.Array | None = None,
         positions: jax.Array | None = None,
+        starts: jax.Array | None = None,
     ) -> Outputs:
         """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` holds names of WANTS.
 
-        For packed sequences, a position attends only to positions with the same number in `segments` [B, T], and `positions` [B, T]
-        are the position numbers.
+        For packed sequences, a position attends only to positions with the same number in `segments` [B, T], `positions` [B, T]
+        are the position numbers, and `starts` [B, P] the first positions of the examples in a row.
         """
         a = self.architecture
         key = self.make_rng('dropout') if self.has_rng('dropout') else None
-        first, rest = (None, None) if key is None else jax.random.split(key)
-        x = self.embed(ids, types, first, positions)
+        embedding, rest = (None, None) if key is None else jax.random.split(key)
+        x = self.embed(ids, types, embedding, positions)
         attended = (mask > 0)[:, None, None, :]
         if segments is not None:
             attended = attended & (segments[:, None, :, None] == segments[:, None, None, :])
@@ -134,9 +136,11 @@ class Encoder(nn.Module):
 
         body = jax.checkpoint(layer) if a.remat else layer
         last, kept = jax.lax.scan(body, x, (attention, feed, keys), length=a.layers, unroll=a.unroll if a.unroll else True)
+        first = last[:, 0] if starts is None else jnp.take_along_axis(last, starts[:, :, None], axis=1).reshape(-1, a.width)
         return Outputs(
             hidden=last,
-            pooled=jnp.tanh(affine(self.pooler, last[:, 0], 'bd,de->be')) if a.pooler else None,
+            first=first,
+            pooled=jnp.tanh(affine(self.pooler, first, 'bd,de->be')) if a.pooler else None,
             layers=jnp.concatenate([x[None], kept['layers']]) if 'layers' in want else None,
             attention=kept['attention'] if 'attention' in want else None,
             relations=kept['relations'] if 'relations' in want else None,

@@ -69,11 +69,11 @@ class LabelHead(nn.Module):
         self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
-        """Logits float32 [B, classes]."""
+        """Logits float32 [B, classes], one row for each of `outputs.first`."""
         a = self.architecture
         x = outputs.pooled
         if x is None:
-            x = jax.nn.relu(affine(self.dense, outputs.hidden[:, 0], 'bd,de->be'))
+            x = jax.nn.relu(affine(self.dense, outputs.first, 'bd,de->be'))
         key = self.make_rng('dropout') if self.has_rng('dropout') else None
         return affine(self.output, dropout(key, x, a.head_dropout), 'bd,dc->bc').astype(jnp.float32)
 
@@ -115,9 +115,18 @@ def _of_candidates(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Arr
     return logits.reshape(batch['ids'].shape[:2])
 
 
+def _of_examples(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """[B, classes]; of packed examples [B · P, classes] as [B, P, classes]."""
+    return logits.reshape(*batch['starts'].shape, -1) if 'starts' in batch else logits
+
+
 def _within_sequence(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """[B, T, 2], next to −∞ on padding."""
-    return jnp.where(batch['mask'][:, :, None] > 0, logits, -1e9)
+    """[B, T, 2], next to −∞ on padding; of packed examples [B, P, T, 2], next to −∞ outside of each."""
+    if 'starts' not in batch:
+        return jnp.where(batch['mask'][:, :, None] > 0, logits, -1e9)
+    numbers = 1 + jnp.arange(batch['starts'].shape[1])
+    inside = batch['segments'][:, None, :] == numbers[None, :, None]
+    return jnp.where(inside[:, :, :, None], logits[:, None], -1e9)
 
 
 class Head(NamedTuple):
@@ -146,7 +155,7 @@ HEADS: dict[str, Head] = {
         at_positions=True,
     ),
     'pair': Head(PairHead, lambda sizes: 2, lambda a, classes: (a.width + 1) * classes, reads_pooled=True),
-    'label': Head(LabelHead, lambda sizes: sizes.labels(), _count_label, reads_pooled=True, own_pooler=True),
+    'label': Head(LabelHead, lambda sizes: sizes.labels(), _count_label, reads_pooled=True, own_pooler=True, arrange=_of_examples),
     'span': Head(SpanHead, lambda sizes: 2, lambda a, classes: (a.width + 1) * classes, arrange=_within_sequence),
     'choice': Head(
         LabelHead, lambda sizes: 1, _count_label, reads_pooled=True, own_pooler=True, of_candidates=True, arrange=_of_candidates
@@ -176,9 +185,10 @@ class Model(nn.Module):
         want: frozenset[str] = frozenset(),
         segments: jax.Array | None = None,
         positions: jax.Array | None = None,
+        starts: jax.Array | None = None,
     ) -> Outputs:
         """The encoder's Outputs for `ids`, `types` and `mask`, each int [B, T], and what packed sequences add."""
-        return self.encoder(ids, types, mask, want, segments, positions)
+        return self.encoder(ids, types, mask, want, segments, positions, starts)
 
     def logits(self, head: str, outputs: Outputs, positions: jax.Array | None = None) -> jax.Array:
         """The logits of one head; the head's `__call__` says their shape."""
@@ -199,11 +209,12 @@ def encode(
 ) -> Outputs:
     """The Outputs for the 'ids', 'types' and 'mask' of a batch, and the 'segments' and 'positions' of a packed one, each [B, T].
 
-    With [B, C, T] the C candidates of a choice are sequences of their own, B · C in all. Dropout is on exactly when there is a key.
+    Packed examples of a task also have 'starts' [B, P]. With [B, C, T] the C candidates of a choice are sequences of their own,
+    B · C in all. Dropout is on exactly when there is a key.
     """
     rngs = None if key is None else {'dropout': key}
     ids, types, mask = (batch[name].reshape(-1, batch[name].shape[-1]) for name in ('ids', 'types', 'mask'))
-    packed = {name: batch[name] for name in ('segments', 'positions') if name in batch}
+    packed = {name: batch[name] for name in ('segments', 'positions', 'starts') if name in batch}
     found = model.apply({'params': params}, ids, types, mask, want, **packed, rngs=rngs)
     return cast(Outputs, found)
 

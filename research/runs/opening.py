@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from research import checkpoint, costs, train
+from research import checkpoint, costs, parallel, train
 from research.data import feed as feeds
 from research.data import masking, steps
 from research.data.facts import SupervisedFacts
@@ -15,7 +15,6 @@ from research.data.tokenizers import describe_unreachable
 from research.errors import UserError
 from research.experiment import Experiment
 from research.models.heads import Model
-from research.parallel import Plan
 from research.runs import sources
 from research.runs.log import Log
 from research.runs.validation import validate_transfer
@@ -28,7 +27,7 @@ class Bench:
     """What the numbers of a run are computed with: nothing here writes."""
 
     x: Experiment
-    plan: Plan
+    plan: parallel.Plan
     model: Model
     teacher: Donor | None
     feed: feeds.Feed
@@ -83,6 +82,7 @@ def load_feed(x: Experiment, data: Data) -> feeds.Feed:
         vocabulary=x.model.vocabulary,
         steps=x.run.steps,
         epochs=x.run.epochs,
+        divisor=parallel.count_devices() * x.run.accumulate,
     )
 
 
