@@ -58,7 +58,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
         if teacher is not None:
             validate_teacher(x, teacher.architecture)
-        feed = load_data(x, workdir, start, teacher)
+        feed = load_data(x, workdir, start, teacher, plan)
         validate_sources(x, feed, start, teacher)
         steps = number_of_steps(x, feed)
         if steps:

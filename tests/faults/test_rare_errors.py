@@ -92,7 +92,7 @@ def test_a_task_without_training_examples(tiny: Callable[..., Experiment]) -> No
 
 def test_a_start_that_has_no_tokenizer(tiny: Callable[..., Experiment], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data.tokenizer='start', but there is no start with a tokenizer"):
-        opening.load_data(tiny('bert', {'data.tokenizer': 'start'}), tmp_path, None, None)
+        opening.load_data(tiny('bert', {'data.tokenizer': 'start'}), tmp_path, None, None, parallel.make_plan('jit', 8, 1))
 
 
 def test_neither_a_config_nor_a_folder() -> None:
