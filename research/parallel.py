@@ -64,7 +64,7 @@ def put_rows(divided: jax.NamedSharding, rows: Any) -> Any:
     def put(x: Any) -> jax.Array:
         size = len(x) // len(parts)
 
-        def cut(index: tuple[slice, ...]) -> Any:
+        def cut(index: Any) -> Any:
             place = np.searchsorted(parts, (index[0].start or 0) // size)
             return x[place * size : (place + 1) * size]
 
@@ -73,15 +73,18 @@ def put_rows(divided: jax.NamedSharding, rows: Any) -> Any:
     return jax.tree.map(put, rows)
 
 
-def _make_shardings(devices: Devices) -> tuple[jax.NamedSharding, jax.NamedSharding]:
-    """(the whole on each device, an equal part on each)."""
-    mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
+def _make_shardings(mesh: jax.sharding.Mesh) -> tuple[jax.NamedSharding, jax.NamedSharding]:
+    """(the whole on each device, an equal part of a batch on each)."""
     return jax.NamedSharding(mesh, jax.P()), jax.NamedSharding(mesh, jax.P(AXIS))
+
+
+def _make_mesh(devices: Devices) -> jax.sharding.Mesh:
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
 
 
 def jit(devices: Devices) -> Plan:
     """One program for all devices: the compiler divides the work along the batch axis."""
-    whole, divided = _make_shardings(devices)
+    whole, divided = _make_shardings(_make_mesh(devices))
 
     def compiled(function: Callable, donate: bool = False) -> Callable:
         return jax.jit(
@@ -102,6 +105,9 @@ def jit(devices: Devices) -> Plan:
 
 def pmap(devices: Devices) -> Plan:
     """One program for each device: it sums over its own rows, and `psum` adds the sums of all devices."""
+    mesh = _make_mesh(devices)
+    whole, divided = _make_shardings(mesh)
+    mine = list_parts(divided)
 
     def compiled(function: Callable, donate: bool = False) -> Callable:
         return jax.pmap(
@@ -109,12 +115,9 @@ def pmap(devices: Devices) -> Plan:
             axis_name=AXIS,
             in_axes=(None, None, 0),
             out_axes=None,
-            devices=list(divided.mesh.devices.flat),
+            devices=list(mesh.devices.flat),
             donate_argnums=(0,) if donate else (),
         )
-
-    whole, divided = _make_shardings(devices)
-    mine = list_parts(divided)
 
     def put_batch(rows: Any) -> Any:
         return jax.tree.map(lambda x: np.reshape(x, (len(mine), -1, *x.shape[1:])), rows)

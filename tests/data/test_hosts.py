@@ -73,9 +73,7 @@ def test_a_host_without_a_row_of_the_last_batch_fills_it_up(feed: Callable[..., 
     assert_equal(found, {name: array[last] for name, array in whole[len(whole) - 1].items()})
 
 
-def test_the_rows_of_a_task_have_the_length_of_the_whole_batch(
-    feed: Callable[..., Feed], story_data: Data, tmp_path: Path
-) -> None:
+def test_the_rows_of_a_task_have_the_length_of_the_whole_batch(feed: Callable[..., Feed], story_data: Data, tmp_path: Path) -> None:
     path = tmp_path / 'train.tsv'
     path.write_text('\n'.join(['sentence\tlabel', *(f'{"the " * (n % 40)}map {n}\t{"ab"[n % 2]}' for n in range(150))]))
     data = replace(story_data, task='custom', train=str(path), dev=str(path), length=64, buckets=(16, 32), select='last')
@@ -90,9 +88,7 @@ def test_candidates_of_an_example_stay_on_one_host(feed: Callable[..., Feed], st
     compare(feed, data, HOSTS['mixed'])
 
 
-def test_a_host_assembles_its_own_rows_only(
-    feed: Callable[..., Feed], story_data: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_assembles_its_own_rows_only(feed: Callable[..., Feed], story_data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     described: list[int] = []
     describe = pretraining.describe_spans
     monkeypatch.setattr(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from research import parallel
 from research.checkpoint_files import list_steps
 from research.data import builders, cache, feed, sequences
 from research.data.corpus import Part

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from research import costs, wire
+from research import costs, parallel, wire
 from research.checkpoint import Checkpoints
 from research.errors import UserError
 from research.experiment import Experiment
