@@ -66,12 +66,13 @@ class SortedBatches:
 
     encoded: Encoded
     size: int  # B
+    mine: NDArray[np.int64]  # which of the B rows of each batch this process makes, increasing
 
     def __len__(self) -> int:
         return -(-self.encoded.rows // self.size)
 
     def __getitem__(self, index: int) -> Batch:
-        """Batch `index`."""
+        """The rows `mine` of batch `index`."""
         if not 0 <= index < len(self):
             raise IndexError(f'batch {index} of {len(self)}')
         order = np.arange(self.encoded.rows)
@@ -79,9 +80,10 @@ class SortedBatches:
             order = np.argsort(self.encoded.lengths, kind='stable')
         rows = order[index * self.size : (index + 1) * self.size]
         missing = self.size - len(rows)
-        batch = self.encoded.make(np.concatenate([rows, np.repeat(rows[:1], missing)]))
-        batch['weight'][len(rows) :] = 0
-        return batch | {'row': np.concatenate([rows, np.full(missing, -1)]).astype(np.int32)}
+        batch = self.encoded.make(np.concatenate([rows, np.repeat(rows[:1], missing)]), self.mine)
+        numbers = np.concatenate([rows, np.full(missing, -1)]).astype(np.int32)[self.mine]
+        batch['weight'][numbers < 0] = 0
+        return batch | {'row': numbers}
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[index] for index in range(len(self)))

@@ -78,8 +78,11 @@ def count_rows(sizes: Places, batch: int, shape: Shape) -> list[int]:
 # ---- The examples of a step -----------------------------------------------------------------------------------------------------
 
 
-def packed(stream: Stream, train: Encoded, shape: Shape, seed: int, divisor: int) -> Callable[[int], Batch]:
-    """The Batch of each step, a pure function of (seed, step); its rows are a multiple of `divisor`."""
+def packed(stream: Stream, train: Encoded, shape: Shape, seed: int, divisor: int, mine: Places) -> Callable[[int], Batch]:
+    """The Batch of each step, a pure function of (seed, step); its rows are a multiple of `divisor`.
+
+    mine: the rows of an unpacked batch, of B, that this process would make; it makes the same parts of the R.
+    """
 
     @lru_cache(maxsize=4)
     def pool(first: int, last: int) -> tuple[Places, Places]:
@@ -95,7 +98,10 @@ def packed(stream: Stream, train: Encoded, shape: Shape, seed: int, divisor: int
         first, last = (begin + (end - begin) * each // pools for each in (number, number + 1))
         examples, rows = (each[step - first] for each in pool(first, last))
         row, many = place(train.lengths[examples], int(rows), shape.length)
-        return lay_out(train, examples, row, -(-many // divisor) * divisor, shape)
+        many = -(-many // divisor) * divisor
+        batch = lay_out(train, examples, row, many, shape)
+        kept = np.isin(np.arange(many) * stream.batch // many, mine)
+        return batch if kept.all() else {name: array[kept] for name, array in batch.items()}
 
     return make
 

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import grain
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from research.data import encoding
@@ -19,11 +21,19 @@ ENDLESS = 2**40  # steps
 
 
 def open_supervised(
-    data: Data, cache: str, tokenizer: Tokenizer, pieces: Vocabulary, batch: int, seed: int, divisor: int
+    data: Data,
+    cache: str,
+    tokenizer: Tokenizer,
+    pieces: Vocabulary,
+    batch: int,
+    seed: int,
+    mine: NDArray[np.int64],
+    divisor: int,
 ) -> tuple[Steps, dict[str, Encoded], SupervisedFacts]:
     """(the batches to train on, empty ones if there is no train split; the splits; facts about them).
 
-    divisor: the rows of a packed batch are a multiple of it.
+    mine: which of the `batch` rows of each batch are made, increasing; of packed rows, the same parts. divisor: the rows of a
+    packed batch are a multiple of it.
     """
     splits, facts = encoding.read(data, cache, tokenizer, pieces)
     steps = grain.MapDataset.range(1).map(lambda step: Batch())
@@ -34,8 +44,8 @@ def open_supervised(
         if data.pack:
             shape = choose_shape(train.lengths, batch, data.length)
             facts = replace(facts, notices=[*facts.notices, describe(train.lengths, batch, shape, divisor)])
-            steps = grain.MapDataset.range(ENDLESS).map(packed(stream, train, shape, seed, divisor))
+            steps = grain.MapDataset.range(ENDLESS).map(packed(stream, train, shape, seed, divisor, mine))
         else:
             chosen = by_length(stream, train, seed)
-            steps = grain.MapDataset.range(ENDLESS).map(lambda step: train.make(chosen(step)))
+            steps = grain.MapDataset.range(ENDLESS).map(lambda step: train.make(chosen(step), mine))
     return Steps((steps,), 0), splits, facts

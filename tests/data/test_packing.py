@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,8 +47,9 @@ def squad(data: Data, tmp_path: Path) -> Data:
     return Data(task='squad', folder=str(tmp_path), tokenizer=data.tokenizer, length=32, select='last', buckets=(), pack=True)
 
 
-def load(data: Data, **given: int) -> feeds.Feed:
-    return feeds.load(data, Machine(prefetch=0), **{'batch': 8, 'seed': 0, 'vocabulary': 64} | given)
+def load(data: Data, **given: Any) -> feeds.Feed:
+    asked: dict[str, Any] = {'batch': 8, 'seed': 0, 'vocabulary': 64} | given
+    return feeds.load(data, Machine(prefetch=0), **asked)
 
 
 def train_split(data: Data) -> Encoded:
@@ -134,6 +136,17 @@ def test_devices_add_nothing_but_empty_rows(data: Data, divisor: int) -> None:
         assert not divided['mask'][rows:].any() and not divided['weight'][rows:].any()
 
 
+@pytest.mark.parametrize('divisor', [4, 8])
+def test_the_parts_of_all_processes_make_up_a_batch(data: Data, divisor: int) -> None:
+    whole = load(data, divisor=divisor)
+    processes = [load(data, divisor=divisor, mine=np.arange(8)[at : at + 2]) for at in range(0, 8, 2)]
+    for step in range(3):
+        parts = [each.train[step] for each in processes]
+        assert len({len(part['ids']) for part in parts}) == 1
+        for name, array in whole.train[step].items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
+
+
 def test_rows_are_full_and_steps_of_few_shapes(data: Data) -> None:
     found = load(data, batch=16)
     batches = [found.train[step] for step in range(5 * 18)]
@@ -191,10 +204,10 @@ def test_a_stream_of_steps_is_the_same_for_every_pool(data: Data) -> None:
     train = train_split(data)
     shape = packing.choose_shape(train.lengths, 2, 64)
     stream = Stream(list(range(300)) * 3, 300, 2)  # 150 steps an epoch, in three pools
-    one = packing.packed(stream, train, shape, 0, 1)
+    one = packing.packed(stream, train, shape, 0, 1, np.arange(2))
     forward = [one(step)['ids'].tobytes() for step in range(300)]
     for step in (299, 149, 150, 0, 50, 49, 100):
-        assert packing.packed(stream, train, shape, 0, 1)(step)['ids'].tobytes() == forward[step]
+        assert packing.packed(stream, train, shape, 0, 1, np.arange(2))(step)['ids'].tobytes() == forward[step]
 
 
 def test_candidates_are_refused(tmp_path: Path) -> None:
