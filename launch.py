@@ -7,6 +7,7 @@ python launch.py --config=experiments/quickstart.py
 python launch.py --config=experiments/albert_sharing.py:small --list --only='E=128*'
 python launch.py --config=experiments/albert_sharing.py:paper --executor=slurm --partition=gpu --gpus=8 --nodes=4 --time=1-00
 python launch.py --workdir=runs/bert-tiny        (once more, or on from where it stopped: as its folder says)
+python launch.py --config=configs/bert.py:base --coordinator=node1:8476 --processes=2 --process=0   (on node1; 1 on the other)
 """
 
 import json
@@ -20,6 +21,7 @@ from absl import flags
 from research.command import DEBUG_HELP, parse_changes, run_command
 from research.errors import UserError
 from research.escape import hide_secrets
+from research.peers import read_peers
 from research.study.execution.settings import Cluster, Execution, validate_execution
 
 FLAGS = flags.FLAGS
@@ -47,7 +49,11 @@ flags.DEFINE_string('account', '', "Slurm's account")
 flags.DEFINE_string('qos', '', "Slurm's quality of service")
 flags.DEFINE_string('constraint', '', 'features that a node must have')
 flags.DEFINE_multi_string('sbatch', [], "any other option of sbatch, as 'option=value'; may be repeated")
-OURS = ['config', 'workdir', 'sweep', 'dry', 'list', 'only', 'executor', 'jobs', 'retries', 'debug']
+flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, where several processes of one run meet; not needed under srun')
+flags.DEFINE_integer('processes', None, 'how many processes make the run together; with --coordinator')
+flags.DEFINE_integer('process', None, 'which of them this is, from 0; with --coordinator')
+PEERS = ['coordinator', 'processes', 'process']
+OURS = ['config', 'workdir', 'sweep', 'dry', 'list', 'only', 'executor', 'jobs', 'retries', *PEERS, 'debug']
 CLUSTER = ['partition', 'time', 'gpus', 'nodes', 'cpus', 'memory', 'account', 'qos', 'constraint', 'sbatch']
 
 
@@ -68,6 +74,7 @@ def launch(arguments: list[str]) -> None:
         return
     changed, execution = parse(arguments), read_execution()
     validate_execution(execution)
+    peers = read_peers(FLAGS.coordinator, FLAGS.processes, FLAGS.process)
     if not FLAGS.config and (FLAGS.config is not None or FLAGS.workdir is None):
         raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of what to continue')
     # Imports that take seconds come after all that can be refused without them.
@@ -82,6 +89,11 @@ def launch(arguments: list[str]) -> None:
         raise UserError(
             '--list, --only, --executor, --jobs and the flags of Slurm are for studies: give a file of experiments/, or a --sweep'
         )
+    if peers and (isinstance(asked, Study) or FLAGS.dry):
+        raise UserError(
+            '--coordinator, --processes and --process are for training one run: a study starts the processes of its runs itself '
+            '(--executor=slurm --nodes=N)'
+        )
     if FLAGS.dry:
         from research.study.planning import dry
 
@@ -89,7 +101,7 @@ def launch(arguments: list[str]) -> None:
     elif not isinstance(asked, Study):
         from research.runs.run import run
 
-        run(asked, workdir)
+        run(asked, workdir, peers)
     elif FLAGS.list:
         from research.study.planning import listing
 

@@ -107,7 +107,7 @@ def write_by_hand(model: Model) -> tuple[Any, Callable]:
         for block in tree['blocks']:
             x = attend(block['attention'], x, mask, a, None).output
             x = feed_forward(block['feed_forward'], x, a, None)
-        logits = score(top, params, 'mlm', Outputs(hidden=x), data['masked_positions'])
+        logits = score(top, params, 'mlm', Outputs(hidden=x, first=x[:, 0]), data['masked_positions'])
         values = optax.softmax_cross_entropy_with_integer_labels(logits, data['masked_labels'])
         return (values * data['masked_weights']).sum() / data['masked_weights'].sum()
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from research.errors import UserError, choose
 
@@ -22,7 +23,8 @@ class Plan(NamedTuple):
     devices: int
     compile: Callable[..., Callable]  # (function(first, frozen, batch, axis), donate) -> compiled function(first, frozen, batch)
     put_state: Callable[[Any], Any]  # a tree of host or device arrays -> the same tree on all devices
-    put_batch: Callable[[Any], Any]  # the whole batch, identical in all processes -> the batch divided over the devices
+    rows: Callable[[int], NDArray[np.int64]]  # the size of a batch -> which of its rows this process makes, increasing
+    put_batch: Callable[[Any], Any]  # these rows -> the batch of all processes, divided over the devices
 
 
 def _replicate(tree: Any, whole: jax.NamedSharding) -> Any:
@@ -40,10 +42,49 @@ def _replicate(tree: Any, whole: jax.NamedSharding) -> Any:
     return jax.tree.map(put, tree)
 
 
+def list_parts(divided: jax.NamedSharding) -> NDArray[np.int64]:
+    """Which of the equal parts of a batch, one for each place on the axis AXIS of the mesh, the devices of this process hold.
+
+    They need not follow one another: a mesh orders devices by their links, not by their processes.
+    """
+    places = divided.addressable_devices_indices_map((divided.mesh.shape[AXIS],)).values()
+    return np.unique([0 if index is None else index[0].start or 0 for index in places])
+
+
+def list_rows(divided: jax.NamedSharding, batch: int) -> NDArray[np.int64]:
+    """The rows of a batch of this size that the devices of this process hold, increasing."""
+    size = batch // divided.mesh.shape[AXIS]
+    return (list_parts(divided)[:, None] * size + np.arange(size)).ravel()
+
+
+def put_rows(divided: jax.NamedSharding, rows: Any) -> Any:
+    """The batch, divided over the devices, whose rows `list_rows` each process gives."""
+    parts = list_parts(divided)
+
+    def put(x: Any) -> jax.Array:
+        size = len(x) // len(parts)
+
+        def cut(index: Any) -> Any:
+            place = np.searchsorted(parts, (index[0].start or 0) // size)
+            return x[place * size : (place + 1) * size]
+
+        return jax.make_array_from_callback((size * divided.mesh.shape[AXIS], *x.shape[1:]), divided, cut)
+
+    return jax.tree.map(put, rows)
+
+
+def _make_shardings(mesh: jax.sharding.Mesh) -> tuple[jax.NamedSharding, jax.NamedSharding]:
+    """(the whole on each device, an equal part of a batch on each)."""
+    return jax.NamedSharding(mesh, jax.P()), jax.NamedSharding(mesh, jax.P(AXIS))
+
+
+def _make_mesh(devices: Devices) -> jax.sharding.Mesh:
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
+
+
 def jit(devices: Devices) -> Plan:
     """One program for all devices: the compiler divides the work along the batch axis."""
-    mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
-    whole, divided = jax.NamedSharding(mesh, jax.P()), jax.NamedSharding(mesh, jax.P(AXIS))
+    whole, divided = _make_shardings(_make_mesh(devices))
 
     def compiled(function: Callable, donate: bool = False) -> Callable:
         return jax.jit(
@@ -53,14 +94,20 @@ def jit(devices: Devices) -> Plan:
             donate_argnums=(0,) if donate else (),
         )
 
-    def put_batch(batch: Any) -> Any:
-        return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, divided, lambda index: x[index]), batch)
-
-    return Plan(len(devices), compiled, lambda tree: _replicate(tree, whole), put_batch)
+    return Plan(
+        len(devices),
+        compiled,
+        functools.partial(_replicate, whole=whole),
+        functools.partial(list_rows, divided),
+        functools.partial(put_rows, divided),
+    )
 
 
 def pmap(devices: Devices) -> Plan:
     """One program for each device: it sums over its own rows, and `psum` adds the sums of all devices."""
+    mesh = _make_mesh(devices)
+    whole, divided = _make_shardings(mesh)
+    mine = list_parts(divided)
 
     def compiled(function: Callable, donate: bool = False) -> Callable:
         return jax.pmap(
@@ -68,16 +115,17 @@ def pmap(devices: Devices) -> Plan:
             axis_name=AXIS,
             in_axes=(None, None, 0),
             out_axes=None,
-            devices=devices,
+            devices=list(mesh.devices.flat),
             donate_argnums=(0,) if donate else (),
         )
 
-    mine = [number for number, device in enumerate(devices) if device.process_index == jax.process_index()]
+    def put_batch(rows: Any) -> Any:
+        return jax.tree.map(lambda x: np.reshape(x, (len(mine), -1, *x.shape[1:])), rows)
 
-    def put_batch(batch: Any) -> Any:
-        return jax.tree.map(lambda x: np.reshape(x, (len(devices), -1, *x.shape[1:]))[mine], batch)
+    def put_state(tree: Any) -> Any:
+        return tree if jax.process_count() == 1 else _replicate(tree, whole)
 
-    return Plan(len(devices), compiled, lambda tree: tree, put_batch)
+    return Plan(len(devices), compiled, put_state, functools.partial(list_rows, divided), put_batch)
 
 
 class Way(NamedTuple):
@@ -87,7 +135,7 @@ class Way(NamedTuple):
     several_processes: bool = False  # whether it works over several processes
 
 
-PARALLEL: dict[str, Way] = {'jit': Way(jit, several_processes=True), 'pmap': Way(pmap)}
+PARALLEL: dict[str, Way] = {'jit': Way(jit, several_processes=True), 'pmap': Way(pmap, several_processes=True)}
 
 
 def make_plan(name: str, batch: int, accumulate: int) -> Plan:

@@ -1,17 +1,141 @@
-"""Several processes that make one run together: how they find each other, wait for each other and stop together."""
+"""Several processes that make one run together: how they find each other (CLUSTERS), wait for each other and stop together."""
 
+import atexit
 import contextlib
+import ctypes
 import os
-from collections.abc import Iterator
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import multihost_utils
 
+from research.command import MISTAKE, explain
+from research.errors import UserError
+from research.peers import Peers
 
-def join_processes() -> None:
-    """Connects to the other processes of this run if Slurm's `srun` started several. Call it before jax is first used."""
-    if int(os.environ.get('SLURM_STEP_NUM_TASKS', '1')) > 1 and not jax.distributed.is_initialized():
-        jax.distributed.initialize()
+PATIENCE = 300  # seconds that a process waits until all others have joined
+HEARTBEAT = 40  # seconds without a sign of life after which a process counts as dead
+FAREWELL = 3.0  # seconds that the first process waits after a mistake: the others, which make the same one, say so themselves
+LOST = (
+    'another process of this run has ended or cannot be reached; its own output says why. '
+    'Start all processes again: the same commands continue from the last checkpoint'
+)
+# How jax's ways to communicate call a process that is gone.
+GONE = re.compile('gloo|nccl|coordination service|heartbeat|connection (reset|closed)|socket closed', re.IGNORECASE)
+
+# ---- Joining --------------------------------------------------------------------------------------------------------------------
+
+
+class Cluster(NamedTuple):
+    """A row of CLUSTERS."""
+
+    is_present: Callable[[Mapping[str, str]], bool]  # of the environment variables: whether this is one of several processes
+    method: str | None  # what jax calls the way to find the others; None: jax tries all that it knows
+    hint: str  # what helps if it fails
+
+
+def _is_on_tpu_host(variables: Mapping[str, str]) -> bool:
+    """Whether this process has all the chips of a virtual machine of Google's, whose metadata name the other hosts."""
+    apart = ('TPU_SKIP_MDS_QUERY', 'TPU_VISIBLE_CHIPS', 'TPU_VISIBLE_DEVICES', 'TPU_PROCESS_BOUNDS')
+    return os.path.exists('/dev/accel0') and not any(name in variables for name in apart)
+
+
+# How a process knows that others make its run with it, the first that is present. What they are is found by jax.
+CLUSTERS: dict[str, Cluster] = {
+    'Slurm': Cluster(
+        lambda variables: int(variables.get('SLURM_STEP_NUM_TASKS', '1')) > 1, 'slurm', 'start them with one srun, one task a node'
+    ),
+    'GKE, TPU': Cluster(
+        lambda variables: ',' in variables.get('TPU_WORKER_HOSTNAMES', ''), 'gketpu', 'TPU_WORKER_HOSTNAMES names the hosts'
+    ),
+    'TPU pod': Cluster(_is_on_tpu_host, 'gcetpu', 'start the same command on all hosts of the pod (--worker=all)'),
+    'GKE, Kubernetes': Cluster(
+        lambda variables: 'KUBERNETES_SERVICE_HOST' in variables and 'JOB_COMPLETION_INDEX' in variables,
+        None,
+        'it needs `pip install kubernetes`, an indexed Job with a headless service, and leave to read pods and jobs',
+    ),
+}
+
+
+def join_processes(peers: Peers | None = None) -> None:
+    """Connects to the other processes of this run: `peers`, or those of the cluster that this process runs on, if any.
+
+    Call it before jax is first used. Raises UserError if that fails; the process ends with one line if the others do not come.
+    """
+    if jax.distributed.is_initialized() or (peers is not None and peers.processes == 1):
+        return
+    name = next((name for name, row in CLUSTERS.items() if row.is_present(os.environ)), None)
+    if peers is not None:
+        given: dict[str, Any] = {
+            'coordinator_address': peers.coordinator,
+            'num_processes': peers.processes,
+            'process_id': peers.process,
+            'cluster_detection_method': 'deactivate',
+        }
+        where = f'--coordinator={peers.coordinator}, process {peers.process} of {peers.processes}'
+        hint = 'all need the same --coordinator and --processes, each another --process, and no firewall between them'
+    elif name is not None:
+        given, where, hint = {'cluster_detection_method': CLUSTERS[name].method}, name, CLUSTERS[name].hint
+    else:
+        return
+    # jax would end the process itself, by an abort with its traceback.
+    timer = threading.Timer(PATIENCE, _end, [f'{where}: not all processes have joined in {PATIENCE} s: {hint}'])
+    timer.daemon = True
+    timer.start()
+    try:
+        jax.distributed.initialize(**given, initialization_timeout=PATIENCE + 60, heartbeat_timeout_seconds=HEARTBEAT)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f'{where}: the processes cannot join ({" ".join(str(error).split())}): {hint}') from error
+    finally:
+        timer.cancel()
+    ctypes.CDLL(None).signal(signal.SIGABRT, ABORTED)
+
+
+def _end(why: str) -> None:
+    """Ends the process with one line, from whatever thread."""
+    os.write(2, f'error: {why}\n'.encode())
+    os._exit(MISTAKE)
+
+
+# jax aborts a process whose coordinator is gone, or whose run has lost another process.
+ABORTED = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: _end(LOST))
+
+
+@contextlib.contextmanager
+def leaving_together() -> Iterator[None]:
+    """Within the block several processes make a run; they leave it together, and if one fails it ends without the others.
+
+    Raises UserError where an error says that another process is gone.
+    """
+    try:
+        yield
+        if jax.distributed.is_initialized():
+            multihost_utils.sync_global_devices('the run is done')
+    except Exception as error:
+        if not jax.distributed.is_initialized():
+            raise
+        gone = not isinstance(error, UserError | OSError) and GONE.search(str(error))
+        atexit.register(_leave, MISTAKE if gone else explain(error)[1])  # before jax's own, which waits for the others
+        if gone:
+            raise UserError(LOST) from error
+        raise
+
+
+def _leave(status: int) -> None:
+    """Ends the process with this status at once; the first one leaves last, since without it the others are aborted."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    time.sleep(FAREWELL if is_chief() else 0)
+    os._exit(status)
+
+
+# ---- In step --------------------------------------------------------------------------------------------------------------------
 
 
 def get_process() -> int:

@@ -99,7 +99,8 @@ def test_on_a_cpu_determinism_is_free() -> None:
     assert parallel.describe_determinism().startswith('run.deterministic changes and costs nothing on CPU')
 
 
-def test_a_run_over_several_processes_needs_jit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_way_that_works_in_one_process_only_refuses_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
-    with pytest.raises(UserError, match="run.parallel='pmap' works in one process only, but this run has 2; give 'jit'"):
-        parallel.make_plan('pmap', 16, 1)
+    monkeypatch.setitem(parallel.PARALLEL, 'alone', parallel.Way(parallel.pmap))
+    with pytest.raises(UserError, match="run.parallel='alone' works in one process only, but this run has 2; give 'jit'"):
+        parallel.make_plan('alone', 16, 1)

@@ -13,11 +13,13 @@ def corrupt(
     ids: Ids,
     generator: np.random.Generator,
     weights: NDArray[np.float64] | None = None,
+    mine: NDArray[np.int64] | None = None,
 ) -> tuple[Ids, Ids, Ids, NDArray[np.float32]]:
     """The sequences with some pieces replaced, and the pieces to predict.
 
-    weights: of each piece [V], for a policy that weighs pieces; None weighs all the same.
-    ids [B, T] -> corrupted ids [B, T], positions [B, P], labels [B, P], weights [B, P]. Special pieces, padding and
+    weights: of each piece [V], for a policy that weighs pieces; None weighs all the same. mine: the rows that are returned,
+    increasing; None: all. Draws are for all rows, so that a row does not depend on it.
+    ids [B, T] -> of `mine`: corrupted ids [B, T], positions [B, P], labels [B, P], weights [B, P]. Special pieces, padding and
     unknown pieces are neither predicted nor drawn as replacements. A sequence has max(1, round(rate * candidates))
     predictions, by increasing position; the rest of the P axis has position 0, the padding piece as its label,
     and weight 0.
@@ -26,10 +28,11 @@ def corrupt(
     each = np.ones((1, 1)) if weights is None else weights[ids]
     text = Text(pieces.word_start[ids], candidates, count_predictions(masking, candidates.sum(axis=1)), each)
     chosen = MASKING[masking.policy].choose(masking, text, generator)
-
-    flat = np.flatnonzero(chosen)
-    rows, columns = np.divmod(flat, ids.shape[1])
-    sizes = np.bincount(rows, minlength=len(ids))
+    sizes = chosen.sum(axis=1)
+    total, before = int(sizes.sum()), np.cumsum(sizes) - sizes  # chosen pieces: of all rows, and of those before each row
+    if mine is not None:
+        ids, chosen, sizes, before = ids[mine], chosen[mine], sizes[mine], before[mine]
+    rows, columns = np.divmod(np.flatnonzero(chosen), ids.shape[1])
     slot = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     shape = (len(ids), predictions(masking, ids.shape[1]))
     positions = np.zeros(shape, np.int32)
@@ -39,14 +42,19 @@ def corrupt(
     positions[rows, slot], labels[rows, slot], presence[rows, slot] = columns, hidden, 1
 
     corrupted = ids.copy()
-    corrupted[rows, columns] = replacements(masking, pieces, hidden, generator)
+    corrupted[rows, columns] = replacements(masking, pieces, hidden, generator, slot + np.repeat(before, sizes), total)
     return corrupted, positions, labels, presence
 
 
-def replacements(masking: Masking, pieces: Vocabulary, hidden: Ids, generator: np.random.Generator) -> Ids:
-    """What replaces each of the predicted pieces: [MASK], a random piece, or itself."""
+def replacements(
+    masking: Masking, pieces: Vocabulary, hidden: Ids, generator: np.random.Generator, numbers: NDArray[np.int64], total: int
+) -> Ids:
+    """What replaces each of the predicted pieces: [MASK], a random piece, or itself.
+
+    numbers: of each among the `total` predicted pieces of the whole batch.
+    """
     ordinary = np.flatnonzero(~pieces.special).astype(np.int32)
-    draw = generator.random(len(hidden))
-    substitute = ordinary[generator.integers(len(ordinary), size=len(hidden))]
+    draw = generator.random(total)[numbers]
+    substitute = ordinary[generator.integers(len(ordinary), size=total)[numbers]]
     kept_or_random = np.where(draw < masking.mask + masking.random, substitute, hidden)
     return np.where(draw < masking.mask, np.int32(pieces.mask), kept_or_random)

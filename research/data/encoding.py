@@ -42,9 +42,13 @@ class Encoded:
         """R."""
         return len(self.owner)
 
-    def make(self, rows: NDArray[np.int64]) -> Batch:
-        """The Batch of `rows` [B]: ids, types and mask are [B, T], or [B, C, T] with C candidates; T is one of the buckets."""
+    def make(self, rows: NDArray[np.int64], mine: NDArray[np.int64] | None = None) -> Batch:
+        """The Batch of `rows` [B]: ids, types and mask are [B, T], or [B, C, T] with C candidates; T is one of the buckets.
+
+        mine: which of the B rows are assembled, in a T that fits all of them; None: all.
+        """
         length = next(size for size in self.buckets if size >= self.lengths[rows].max())
+        rows = rows if mine is None else rows[mine]
         members = (rows[:, None] * self.candidates + np.arange(self.candidates)).ravel()
         arrays = assemble([[column[i] for i in members] for column in self.segments], length, self.pieces)
         if self.candidates > 1:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from research.data.buckets import SortedBatches
@@ -33,7 +35,7 @@ class Feed:
 
     `train[step]` is a pure function of (seed, step): no state is saved, and a resumed run gets the same batches as one
     that was never stopped. An epoch visits every sequence once, in an order of its own; masks and pairs are drawn anew
-    for each batch.
+    for each batch. Of several processes each has some rows of each batch; together they are the batch of a single process.
     """
 
     train: Steps
@@ -60,11 +62,24 @@ class Feed:
                 yield batch
 
 
-def load(data: Data, machine: Machine, *, batch: int, seed: int, vocabulary: int, steps: int = 0, epochs: float = 0.0) -> Feed:
-    """The Feed of `data`: batches of `batch` rows, in the order of `seed`.
+def load(
+    data: Data,
+    machine: Machine,
+    *,
+    batch: int,
+    seed: int,
+    vocabulary: int,
+    steps: int = 0,
+    epochs: float = 0.0,
+    mine: NDArray[np.int64] | None = None,
+    divisor: int = 1,
+) -> Feed:
+    """The Feed of `data`: batches of `batch` rows, or of as many packed examples of a task, in the order of `seed`.
 
     vocabulary: how many pieces the model has room for, and a trained tokenizer gets. steps or epochs: the length of the
-    run, which matters only where there are two stages. Evaluation is the same for every seed and every batch size.
+    run, which matters only where there are two stages. mine: which of the `batch` rows of each batch this process makes,
+    increasing; None: all. divisor: the number of devices times that of micro-batches, which divides the rows of a batch;
+    packed examples get empty rows for it. Evaluation is the same for every seed and every batch size.
     Raises UserError for any mistake in the settings or in the text.
     """
     validate(data)
@@ -76,16 +91,19 @@ def load(data: Data, machine: Machine, *, batch: int, seed: int, vocabulary: int
             f"the tokenizer '{data.tokenizer}' has {pieces.size} pieces but the model has room for {vocabulary}; "
             f'give the model a vocabulary of {pieces.size} or more'
         )
+    mine = np.arange(batch) if mine is None else mine
     if data.task:
-        train, splits, facts = open_supervised(data, machine.cache, tokenizer, pieces, batch, seed)
+        train, splits, facts = open_supervised(data, machine.cache, tokenizer, pieces, batch, seed, mine, divisor)
         encoded = {name: split for name, split in splits.items() if name != 'train'}
-        evaluation = {name: SortedBatches(split, batch) for name, split in encoded.items()}
+        evaluation = {name: SortedBatches(split, batch, mine) for name, split in encoded.items()}
     else:
         parts, held_out, facts = open_masked(data, machine.cache, tokenizer, pieces, seed)
-        datasets = [split.order(seed + STRIDE * number).batch(batch).random_map(split.make) for number, split in enumerate(parts)]
+        orders = [split.order(seed + STRIDE * number).batch(batch) for number, split in enumerate(parts)]
+        datasets = [order.random_map(partial(split.make, mine=mine)) for order, split in zip(orders, parts, strict=True)]
         train = Steps(tuple(datasets), boundary(data, number_of_steps(steps, epochs, facts.examples, batch)))
-        encoded, evaluation = {}, {name: Batches(split, batch, pieces) for name, split in held_out.items()}
+        encoded, evaluation = {}, {name: Batches(split, batch, pieces, mine) for name, split in held_out.items()}
     given = {'batch': batch, 'seed': seed, 'vocabulary': vocabulary, 'steps': steps, 'epochs': epochs}
+    given |= {'mine': mine, 'divisor': divisor}
     return Feed(
         train=train,
         evaluation=evaluation,

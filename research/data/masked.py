@@ -22,7 +22,8 @@ from research.data.tokenizers import Vocabulary
 
 BLOCK = 64  # rows of an evaluation split that are made at once
 STRIDE = 1_000_003  # between the seeds of two stages
-Make = Callable[[NDArray[np.int64], np.random.Generator], Batch]  # rows [B], generator -> the Batch of these rows
+Rows = NDArray[np.int64]
+Make = Callable[[Rows, np.random.Generator, Rows], Batch]  # rows [B], generator, which of the B are wanted -> their Batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,19 +37,22 @@ class Split:
         """All rows, those of the first member first."""
         return sum(rows for rows, _, _ in self.members)
 
-    def make(self, rows: NDArray[np.int64], generator: np.random.Generator) -> Batch:
-        """The Batch of some rows, in their order."""
+    def make(self, rows: Rows, generator: np.random.Generator, mine: Rows | None = None) -> Batch:
+        """The Batch of some rows [B], in their order; mine: which of the B, increasing, None: all. Draws are for all rows."""
+        if mine is None:
+            mine = np.arange(len(rows))
         if len(self.members) == 1:
-            return self.members[0][2](rows, generator)
+            return self.members[0][2](rows, generator, mine)
         batch: Batch = {}
         begin = 0
         for size, _, make in self.members:
             places = np.flatnonzero((rows >= begin) & (rows < begin + size))
             if len(places):
-                for name, array in make(rows[places] - begin, generator).items():
+                wanted = np.flatnonzero(np.isin(places, mine))
+                for name, array in make(rows[places] - begin, generator, wanted).items():
                     if name not in batch:
-                        batch[name] = np.zeros((len(rows), *array.shape[1:]), array.dtype)
-                    batch[name][places] = array
+                        batch[name] = np.zeros((len(mine), *array.shape[1:]), array.dtype)
+                    batch[name][np.searchsorted(mine, places[wanted])] = array
             begin += size
         return batch
 
@@ -71,27 +75,28 @@ class Batches:
     split: Split
     size: int  # B
     pieces: Vocabulary
+    mine: Rows  # which of the B rows of each batch this process makes, increasing
     kept: dict[int, Batch] = field(default_factory=dict)  # the last block
 
     def __len__(self) -> int:
         return -(-self.split.rows // self.size)
 
     @cached_property
-    def order(self) -> NDArray[np.int64]:
+    def order(self) -> Rows:
         """All rows."""
         return np.random.default_rng(0).permutation(self.split.rows)
 
     def __getitem__(self, index: int) -> Batch:
-        """Batch `index`, the last one filled up with rows of weight 0."""
+        """The rows `mine` of batch `index`, the last batch filled up with rows of weight 0. Only their blocks are made."""
         if not 0 <= index < len(self):
             raise IndexError(f'batch {index} of {len(self)}')
-        begin, end = index * self.size, min(self.split.rows, (index + 1) * self.size)
-        first = begin // BLOCK
-        blocks = [self.block(number) for number in range(first, -(-end // BLOCK))]
-        rows = {name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]}
-        return filler(
-            {name: array[begin - first * BLOCK : end - first * BLOCK] for name, array in rows.items()}, self.size, self.pieces
-        )
+        rows = index * self.size + self.mine
+        rows = rows[rows < self.split.rows]
+        numbers = np.unique(rows // BLOCK) if len(rows) else np.array([index * self.size // BLOCK])  # the second for its shapes
+        blocks = [self.block(int(number)) for number in numbers]
+        places = np.searchsorted(numbers, rows // BLOCK) * BLOCK + rows % BLOCK  # only the last block of a split is shorter
+        found = {name: np.concatenate([each[name] for each in blocks])[places] for name in blocks[0]}
+        return filler(found, len(self.mine), self.pieces)
 
     def block(self, number: int) -> Batch:
         """BLOCK rows by a generator of their own, so that masks depend neither on the batch size nor on the run's seed."""

@@ -30,6 +30,7 @@ def masked_batch(
     source: Sequences,
     rows: Places,
     generator: np.random.Generator,
+    mine: Places | None = None,
     *,
     pieces: Vocabulary,
     masking: Masking,
@@ -39,7 +40,8 @@ def masked_batch(
 ) -> Batch:
     """The Batch of sequences `rows` [B], masked, and cut and paired by `generator`; weight is 1 in every row.
 
-    Packed sequences add `segments` [B, T], which counts the runs of a row from 1 (0 is padding), and `positions` [B, T],
+    mine: which of the B rows are assembled, increasing (None: all). One generator draws for all rows, so that a row is the same
+    whichever others are assembled; what follows from a row alone is computed for `mine` only. Packed sequences add `segments` [B, T], which counts the runs of a row from 1 (0 is padding), and `positions` [B, T],
     which begins anew in each. weights: of each piece [V], for a masking policy that weighs pieces.
     """
     pair = None
@@ -51,30 +53,33 @@ def masked_batch(
         nsp = pairs == 'nsp'
         segments, pair = next_sentence(source, rows, length - 3, generator) if nsp else sentence_order(source, rows, generator)
         spans = interleave(*segments)
-    result = compose(source.ids, spans, len(rows), length, pieces, kinds=(pairs != 'none', source.bounds is not None))
-    ids, positions, labels, presence = corrupt(masking, pieces, result['ids'], generator, weights)
-    result |= {
+    if mine is None:
+        mine = np.arange(len(rows))
+    every = place_spans(source.ids, spans, len(rows), length, pieces)
+    ids, positions, labels, presence = corrupt(masking, pieces, every, generator, weights, mine)
+    result = {
         'ids': ids,
+        **describe_spans(select_spans(spans, mine, len(rows)), len(mine), length, pairs != 'none', source.bounds is not None),
         'masked_positions': positions,
         'masked_labels': labels,
         'masked_weights': presence,
-        'weight': np.ones(len(rows), np.float32),
+        'weight': np.ones(len(mine), np.float32),
     }
-    return result if pair is None else result | {'pair': pair.astype(np.int32)}
+    return result if pair is None else result | {'pair': pair[mine].astype(np.int32)}
 
 
-def compose(flat: NDArray[Any], spans: Spans, rows: int, length: int, pieces: Vocabulary, kinds: tuple[bool, bool]) -> Batch:
-    """The spans in their places: ids, types and mask [B, T], all int32.
+def measure_spans(spans: Spans, rows: int) -> tuple[Places, Places, Places]:
+    """(pieces [K] of each span with its special ones, where it begins in its row [K], the first span of each row [B])."""
+    total = spans.end - spans.begin + 1 + spans.opens
+    before = np.cumsum(total) - total
+    leader = np.searchsorted(spans.row, np.arange(rows))
+    return total, before - before[leader][spans.row], leader
 
-    kinds: (whether the second span of a row has type 1, whether spans do not attend to each other: `segments`, `positions`).
-    """
-    paired, apart = kinds
+
+def place_spans(flat: NDArray[Any], spans: Spans, rows: int, length: int, pieces: Vocabulary) -> NDArray[np.int32]:
+    """The ids [B, T] of the spans in their places."""
     size = spans.end - spans.begin
-    total = size + 1 + spans.opens
-    until = np.cumsum(total)
-    leader = np.searchsorted(spans.row, np.arange(rows))  # each row's first span
-    base = (until - total)[leader]
-    at = until - total - base[spans.row]
+    total, at, _ = measure_spans(spans, rows)
     start = spans.row * length + at
     ids = np.full((rows, length), pieces.pad, np.int32)
     place = ids.reshape(-1)
@@ -83,17 +88,34 @@ def compose(flat: NDArray[Any], spans: Spans, rows: int, length: int, pieces: Vo
     place[run + np.repeat(start + spans.opens - (ends - size), size)] = flat[run + np.repeat(spans.begin - (ends - size), size)]
     place[start[spans.opens]] = pieces.cls
     place[start + total - 1] = pieces.sep
+    return ids
 
+
+def select_spans(spans: Spans, mine: Places, rows: int) -> Spans:
+    """The spans of the rows `mine`, increasing, which are then rows 0, 1, …"""
+    if len(mine) == rows:
+        return spans
+    place = np.full(rows, -1)
+    place[mine] = np.arange(len(mine))
+    kept = place[spans.row] >= 0
+    return Spans(place[spans.row[kept]], spans.begin[kept], spans.end[kept], spans.opens[kept])
+
+
+def describe_spans(spans: Spans, rows: int, length: int, paired: bool, apart: bool) -> Batch:
+    """What is to be known of the pieces of the spans, besides their ids: types and mask [B, T], both int32.
+
+    paired: whether the second span of a row has type 1. apart: whether spans do not attend to each other: `segments`, `positions`.
+    """
+    total, at, leader = measure_spans(spans, rows)
     column = np.arange(length)[None]
-    used = np.append(base[1:], until[-1]) - base
-    mask = column < used[:, None]
+    mask = column < np.bincount(spans.row, total, rows)[:, None]
     types = mask & (column >= at[1::2, None]) if paired else np.zeros_like(mask)
-    found = {'ids': ids, 'types': types.astype(np.int32), 'mask': mask.astype(np.int32)}
+    found = {'types': types.astype(np.int32), 'mask': mask.astype(np.int32)}
     if apart:
-        segments, positions = np.zeros_like(ids), np.zeros_like(ids)
+        segments, positions = np.zeros((2, rows, length), np.int32)
         inside = np.flatnonzero(mask)
         segments.reshape(-1)[inside] = np.repeat(np.arange(len(total)) - leader[spans.row] + 1, total)
-        positions.reshape(-1)[inside] = np.arange(int(until[-1])) - np.repeat(until - total, total)
+        positions.reshape(-1)[inside] = np.arange(int(total.sum())) - np.repeat(np.cumsum(total) - total, total)
         found |= {'segments': segments, 'positions': positions}
     return found
 

@@ -34,7 +34,7 @@ class Data:
     length: int = 128  # T, pieces of a sequence, special ones included
     pairs: str = 'none'  # none; nsp: is B what follows A? (Devlin et al. 2019); sop: are A and B in order? (Lan et al. 2020)
     fill: str = 'pieces'  # row of FILLS: single segments of pieces, of whole sentences, or of sentences across documents
-    pack: bool = False  # several short runs in one sequence, with no attention between them; for single segments
+    pack: bool = False  # several short runs, or examples of a task, in one row, with no attention between them; for single segments
     first_length: int = 0  # T of the first stage of training; 0 is one stage, all of it at `length`
     first_share: float = 0.9  # share of the steps in the first stage (Devlin et al. 2019, §A.2)
     short: float = 0.1  # with pairs, the share of sequences whose length is drawn between 2 and T (Devlin et al. 2019, §A.2)

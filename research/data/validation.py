@@ -20,6 +20,7 @@ from research.machine import Machine
 
 CHANGED = ('prepare', 'refuse')  # what is done when files changed since they were prepared
 DOCUMENTS = ('blank_lines', 'files')  # what separates the documents of a text file: blank lines, or nothing
+PACKED = ('label', 'score', 'span')  # kinds of tasks whose examples can share a row; a choice is among several sequences
 # Kind of a task -> the fields of Answers that it reads.
 READ_ANSWERS = {'label': (), 'score': (), 'choice': ('question',), 'span': ('stride', 'question', 'longest', 'best')}
 
@@ -86,10 +87,8 @@ def validate_sequences(data: Data) -> None:
         raise UserError(
             f'{given} is for single segments, but data.pairs={data.pairs} has two of whole sentences; give data.pairs=none'
         )
-    if data.pack and (data.task or data.fill == 'documents'):
-        raise UserError(
-            'data.pack=true keeps documents apart: it is for pretraining with data.fill=pieces or sentences; give data.pack=false'
-        )
+    if data.pack and data.fill == 'documents':
+        raise UserError('data.pack=true keeps documents apart: it is for data.fill=pieces or sentences; give data.pack=false')
     if data.first_length and not 8 <= data.first_length < data.length:
         raise UserError(f'data.first_length={data.first_length} must be 8 or more and below data.length={data.length}, or 0')
     if not 0 < data.first_share < 1:
@@ -108,7 +107,13 @@ def validate_task(data: Data) -> None:
     if twice:
         raise UserError(f"data.labels={', '.join(data.labels)} names '{twice[0]}' twice")
     if data.task:
-        reads = tasks.task(data).reads
+        row = tasks.task(data)
+        if data.pack and row.kind not in PACKED:
+            raise UserError(
+                f"data.pack=true is for tasks of the kinds {', '.join(PACKED)}, but '{data.task}' is a {row.kind} among several "
+                'sequences; give data.pack=false'
+            )
+        reads = row.reads
         for name in ('text', 'label'):
             if name in reads and not getattr(data, name):
                 raise UserError(f"data.{name}='': give the name of the column")
@@ -135,7 +140,7 @@ def unused(data: Data) -> dict[str, str]:
 def unused_with_task(data: Data) -> dict[str, str]:
     """The unused keys of fine-tuning: those of pretraining, and those of other tasks."""
     row = tasks.task(data)
-    keys = ['pairs', 'fill', 'pack', 'short', 'first_length', 'first_share', *(f'masking.{each.name}' for each in fields(Masking))]
+    keys = ['pairs', 'fill', 'short', 'first_length', 'first_share', *(f'masking.{each.name}' for each in fields(Masking))]
     found = {f'data.{key}': f"it is for pretraining, but data.task='{data.task}'" for key in keys}
     own = {name for each in tasks.TASKS.values() for name in each.reads}
     found |= {f'data.{name}': f"data.task='{data.task}' does not read it" for name in sorted(own - set(row.reads))}

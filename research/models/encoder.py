@@ -28,7 +28,8 @@ class Outputs:
     """The results of a forward pass; `layers`, `attention` and `relations` only on request (names of WANTS)."""
 
     hidden: jax.Array  # [B, T, D], of the last layer
-    pooled: jax.Array | None = None  # [B, D]
+    first: jax.Array  # [B, D], of the last layer at the first position; [B · P, D] at the P starts of packed examples
+    pooled: jax.Array | None = None  # the same shape
     layers: jax.Array | None = None  # [L + 1, B, T, D], the embeddings first
     attention: jax.Array | None = None  # [L, B, N, T, S], probabilities
     relations: tuple[jax.Array, jax.Array, jax.Array] | None = None  # queries, keys and values, each [L, B, N, T, K]
@@ -106,12 +107,13 @@ class Encoder(nn.Module):
         want: frozenset[str] = frozenset(),
         segments: jax.Array | None = None,
         positions: jax.Array | None = None,
+        starts: jax.Array | None = None,
         noise: Noise | None = None,
     ) -> Outputs:
         """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` holds names of WANTS.
 
-        For packed sequences, a position attends only to positions with the same number in `segments` [B, T], and `positions` [B, T]
-        are the position numbers.
+        For packed sequences, a position attends only to positions with the same number in `segments` [B, T], `positions` [B, T]
+        are the position numbers, and `starts` [B, P] the first positions of the examples in a row.
         """
         a = self.architecture
         x = self.embed(ids, types, fold(noise, 0), positions)
@@ -132,9 +134,11 @@ class Encoder(nn.Module):
 
         body = jax.checkpoint(layer) if a.remat else layer
         last, kept = jax.lax.scan(body, x, (attention, feed, places), length=a.layers, unroll=a.unroll if a.unroll else True)
+        first = last[:, 0] if starts is None else jnp.take_along_axis(last, starts[:, :, None], axis=1).reshape(-1, a.width)
         return Outputs(
             hidden=last,
-            pooled=jnp.tanh(dense(self.pooler, last[:, 0])) if a.pooler else None,
+            first=first,
+            pooled=jnp.tanh(dense(self.pooler, first)) if a.pooler else None,
             layers=jnp.concatenate([x[None], kept['layers']]) if 'layers' in want else None,
             attention=kept['attention'] if 'attention' in want else None,
             relations=kept['relations'] if 'relations' in want else None,

@@ -70,12 +70,12 @@ class LabelHead(nn.Module):
         self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array, noise: Noise | None = None) -> jax.Array:
-        """Logits float32 [B, classes]."""
+        """Logits float32 [B, classes], one row for each of `outputs.first`."""
         a = self.architecture
         x = outputs.pooled
         if x is None:
-            x = jax.nn.relu(dense(self.dense, outputs.hidden[:, 0]))
-        return dense(self.output, dropout(noise, x, a.head_dropout)).astype(jnp.float32)
+            x = jax.nn.relu(dense(self.dense, outputs.first))
+        return dense(self.output, dropout(spread(noise, len(x)), x, a.head_dropout)).astype(jnp.float32)
 
 
 class SpanHead(nn.Module):
@@ -90,7 +90,7 @@ class SpanHead(nn.Module):
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array, noise: Noise | None = None) -> jax.Array:
         """Logits float32 [B, T, 2]."""
-        x = dropout(noise, outputs.hidden, self.architecture.span_dropout)
+        x = dropout(spread(noise, len(outputs.hidden)), outputs.hidden, self.architecture.span_dropout)
         return dense(self.output, x).astype(jnp.float32)
 
 
@@ -114,9 +114,18 @@ def _of_candidates(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Arr
     return logits.reshape(batch['ids'].shape[:2])
 
 
+def _of_examples(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+    """[B, classes]; of packed examples [B · P, classes] as [B, P, classes]."""
+    return logits.reshape(*batch['starts'].shape, -1) if 'starts' in batch else logits
+
+
 def _within_sequence(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """[B, T, 2], next to −∞ on padding."""
-    return jnp.where(batch['mask'][:, :, None] > 0, logits, -1e9)
+    """[B, T, 2], next to −∞ on padding; of packed examples [B, P, T, 2], next to −∞ outside of each."""
+    if 'starts' not in batch:
+        return jnp.where(batch['mask'][:, :, None] > 0, logits, -1e9)
+    numbers = 1 + jnp.arange(batch['starts'].shape[1])
+    inside = batch['segments'][:, None, :] == numbers[None, :, None]
+    return jnp.where(inside[:, :, :, None], logits[:, None], -1e9)
 
 
 class Head(NamedTuple):
@@ -145,7 +154,7 @@ HEADS: dict[str, Head] = {
         at_positions=True,
     ),
     'pair': Head(PairHead, lambda sizes: 2, lambda a, classes: (a.width + 1) * classes, reads_pooled=True),
-    'label': Head(LabelHead, lambda sizes: sizes.labels(), _count_label, reads_pooled=True, own_pooler=True),
+    'label': Head(LabelHead, lambda sizes: sizes.labels(), _count_label, reads_pooled=True, own_pooler=True, arrange=_of_examples),
     'span': Head(SpanHead, lambda sizes: 2, lambda a, classes: (a.width + 1) * classes, arrange=_within_sequence),
     'choice': Head(
         LabelHead, lambda sizes: 1, _count_label, reads_pooled=True, own_pooler=True, of_candidates=True, arrange=_of_candidates
@@ -175,10 +184,11 @@ class Model(nn.Module):
         want: frozenset[str] = frozenset(),
         segments: jax.Array | None = None,
         positions: jax.Array | None = None,
+        starts: jax.Array | None = None,
         noise: Noise | None = None,
     ) -> Outputs:
         """The encoder's Outputs for `ids`, `types` and `mask`, each int [B, T], and what packed sequences add."""
-        return self.encoder(ids, types, mask, want, segments, positions, noise)
+        return self.encoder(ids, types, mask, want, segments, positions, starts, noise)
 
     def logits(self, head: str, outputs: Outputs, positions: jax.Array | None = None, noise: Noise | None = None) -> jax.Array:
         """The logits of one head; the head's `__call__` says their shape."""
@@ -199,15 +209,15 @@ def encode(
 ) -> Outputs:
     """The Outputs for the 'ids', 'types' and 'mask' of a batch, and the 'segments' and 'positions' of a packed one, each [B, T].
 
-    With [B, C, T] the C candidates of a choice are sequences of their own, B · C in all. `noise` [B, 2] turns dropout on.
+    Packed examples of a task also have 'starts' [B, P]. With [B, C, T] the C candidates of a choice are sequences of their own,
+    B · C in all. `noise` [B, 2] turns dropout on.
     """
     ids, types, mask = (batch[name].reshape(-1, batch[name].shape[-1]) for name in ('ids', 'types', 'mask'))
-    packed = {name: batch[name] for name in ('segments', 'positions') if name in batch}
+    packed = {name: batch[name] for name in ('segments', 'positions', 'starts') if name in batch}
     found = model.apply({'params': params}, ids, types, mask, want, **packed, noise=spread(fold(noise, 0), len(ids)))
     return cast(Outputs, found)
 
 
 def score(model: Model, params: Any, head: str, outputs: Outputs, positions: Any = None, noise: Noise | None = None) -> jax.Array:
     """The logits of one head; the head's `__call__` says their shape. `noise` [B, 2] turns dropout on."""
-    noise = spread(fold(noise, 1), len(outputs.hidden))
-    return cast(jax.Array, model.apply({'params': params}, head, outputs, positions, noise, method='logits'))
+    return cast(jax.Array, model.apply({'params': params}, head, outputs, positions, fold(noise, 1), method='logits'))

@@ -1,7 +1,7 @@
 """Losses: a row of LOSSES computes one number an item, and names the items that count.
 
 A loss never divides. `terms` sums its values over the items of a batch and keeps the count, so that devices and micro-batches add
-up to the same update however the masks fall.
+up to the same update however the masks fall. Where shapes say an example [B], packed examples are [B, P]: P places in each row.
 """
 
 import dataclasses
@@ -89,7 +89,7 @@ def label(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Ar
 
 def regression(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
     """The squared distance of the one logit from an example's score [B]: regression (STS-B)."""
-    return jnp.square(student.logits('label')[:, 0] - batch['score'])
+    return jnp.square(student.logits('label')[..., 0] - batch['score'])
 
 
 def choice(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
@@ -100,7 +100,7 @@ def choice(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.A
 def span(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
     """The first and the last position of an answer, mean of two, nats an example [B] (Devlin et al. 2019, §4.2)."""
     logits = student.logits('span')
-    return (_cross_entropy(logits[:, :, 0], batch['start']) + _cross_entropy(logits[:, :, 1], batch['end'])) / 2
+    return (_cross_entropy(logits[..., 0], batch['start']) + _cross_entropy(logits[..., 1], batch['end'])) / 2
 
 
 def soft(x: Soft, student: View, teacher: View | None, batch: Batch) -> jax.Array:
@@ -108,7 +108,7 @@ def soft(x: Soft, student: View, teacher: View | None, batch: Batch) -> jax.Arra
 
     Of a span, whose distributions are over positions, it is the mean of its start's and its end's (Sanh et al. 2019, §3).
     """
-    axis = 1 if x.at == 'span' else -1
+    axis = -2 if x.at == 'span' else -1
     log_student = jax.nn.log_softmax(student.logits(AT[x.at], x.at) / x.temperature, axis)
     log_teacher = jax.nn.log_softmax(_of(teacher).logits(AT[x.at], x.at) / x.temperature, axis)
     divergence = x.temperature**2 * (jnp.exp(log_teacher) * (log_teacher - log_student)).sum(axis)

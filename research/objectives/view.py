@@ -38,7 +38,8 @@ class View:
     def logits(self, head: str, at: str = 'attended') -> jax.Array:
         """The logits of `head`: of one at positions those at the 'masked' ones [B, P, V], or at all of them [B, T, V].
 
-        For 'choice' they are [B, C], one a candidate; for 'span' [B, T, 2], next to −∞ on padding.
+        For 'choice' they are [B, C], one a candidate; for 'span' [B, T, 2], next to −∞ on padding. Of packed examples, P a row,
+        those of 'label' are [B, P, classes] and those of 'span' [B, P, T, 2].
         """
         row = HEADS[head]
         masked = row.at_positions and at == 'masked'

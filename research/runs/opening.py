@@ -17,7 +17,6 @@ from research.experiment import Experiment
 from research.models.attention import choose_kernel
 from research.models.heads import Heads, Model
 from research.objectives import losses
-from research.parallel import Plan
 from research.runs import sources
 from research.runs.log import Log
 from research.runs.validation import validate_transfer
@@ -30,7 +29,7 @@ class Bench:
     """What the numbers of a run are computed with: nothing here writes."""
 
     x: Experiment
-    plan: Plan
+    plan: parallel.Plan
     model: Model
     teacher: Donor | None
     feed: feeds.Feed
@@ -59,8 +58,8 @@ def number_of_steps(x: Experiment, feed: feeds.Feed) -> int:
     return steps.number_of_steps(x.run.steps, x.run.epochs, feed.examples, x.run.batch)
 
 
-def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor | None) -> feeds.Feed:
-    """The feed, with the tokenizer that `data.tokenizer` names: 'start' and 'teacher' are their own, '@NAME' that of a sibling."""
+def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor | None, plan: parallel.Plan) -> feeds.Feed:
+    """The feed of this process, with the tokenizer that `data.tokenizer` names: 'start' and 'teacher' are their own, '@NAME' that of a sibling."""
     data = x.data
     for key, donor in (('start', start), ('teacher', teacher)):
         if data.tokenizer == key:
@@ -72,11 +71,11 @@ def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor 
             data = dataclasses.replace(data, tokenizer=str(donor.tokenizer))
     if data.tokenizer.startswith('@'):
         data = dataclasses.replace(data, tokenizer=str(sources.locate(data.tokenizer, workdir) / 'tokenizer'))
-    return load_feed(x, data)
+    return load_feed(x, data, plan)
 
 
-def load_feed(x: Experiment, data: Data) -> feeds.Feed:
-    """The feed of `x` with the settings `data`, whose tokenizer is no longer that of a start, a teacher or a sibling."""
+def load_feed(x: Experiment, data: Data, plan: parallel.Plan) -> feeds.Feed:
+    """The feed of this process of `x` with the settings `data`, whose tokenizer is no longer that of a start, a teacher or a sibling."""
     return feeds.load(
         data,
         x.machine,
@@ -85,6 +84,8 @@ def load_feed(x: Experiment, data: Data) -> feeds.Feed:
         vocabulary=x.model.vocabulary,
         steps=x.run.steps,
         epochs=x.run.epochs,
+        mine=plan.rows(x.run.batch),
+        divisor=plan.devices * x.run.accumulate,
     )
 
 

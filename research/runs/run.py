@@ -11,6 +11,7 @@ from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.files import refuse_links
 from research.objectives import losses
+from research.peers import Peers
 from research.records import to_json
 from research.runs import lock, memory, sources
 from research.runs.definition import begin_folder
@@ -22,21 +23,22 @@ from research.runs.training import fit
 from research.runs.validation import validate_folder, validate_sources, validate_teacher
 
 
-def run(x: Experiment, workdir: Path) -> dict[str, Any]:
+def run(x: Experiment, workdir: Path, peers: Peers | None = None) -> dict[str, Any]:
     """Runs `x` in `workdir`, from its last checkpoint if it has one, and returns its result.json.
 
     Raises UserError for mistakes of the user; a run that was never possible leaves nothing behind. If several processes
-    make one run, each calls this; the first alone writes in `workdir`, and the others' logs lie in its `processes/`.
+    make one run, each calls this; the first alone writes in `workdir`, and the others' logs lie in its `processes/`. They are
+    `peers`, or those of the cluster that this process runs on.
     """
     began = time.monotonic()
     memory.keep_memory()
     if x.run.deterministic:
         parallel.request_determinism()
-    processes.join_processes()
-    validation.validate_without_start(x)  # what is wrong whatever the start is comes first
-    x = sources.resolve(x, workdir)
-    validation.validate(x)
-    with contextlib.ExitStack() as held:
+    processes.join_processes(peers)
+    with contextlib.ExitStack() as held, processes.leaving_together():
+        validation.validate_without_start(x)  # what is wrong whatever the start is comes first
+        x = sources.resolve(x, workdir)
+        validation.validate(x)
         return _run(x, workdir, began, held)
 
 
@@ -57,7 +59,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
         if teacher is not None:
             validate_teacher(x, teacher.architecture)
-        feed = load_data(x, workdir, start, teacher)
+        feed = load_data(x, workdir, start, teacher, plan)
         validate_sources(x, feed, start, teacher)
         steps = number_of_steps(x, feed)
         if steps:

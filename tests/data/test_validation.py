@@ -27,7 +27,7 @@ IMPOSSIBLE: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     'data.length': [(7, {}), (65_537, {})],
     'data.pairs': [('nps', {})],
     'data.fill': [('piece', {})],
-    'data.pack': [(True, {'pairs': 'sop'}), (True, {'fill': 'documents'}), (True, {'task': 'packages'}), ('no', {})],
+    'data.pack': [(True, {'pairs': 'sop'}), (True, {'fill': 'documents'}), (True, {'task': 'race'}), ('no', {})],
     'data.first_length': [(4, {}), (128, {}), (-1, {})],
     'data.first_share': [(0.0, {}), (1.0, {}), (math.nan, {})],
     'data.short': [(-0.1, {}), (1.1, {}), (math.nan, {})],
@@ -99,6 +99,8 @@ def test_what_is_possible_passes() -> None:
         validate(Data(masking=Masking(policy)))
     for task in TASKS:
         validate(Data(task=task, train='a.tsv', label='', score='x'))
+    for task in ('sst2', 'stsb', 'squad'):
+        validate(Data(task=task, pack=True))
     validate(Data(buckets=(), field='', tokenizer='start', answers=Answers(threshold=-3.0)))
 
 
@@ -106,7 +108,7 @@ ANSWERS = {f'data.answers.{each.name}' for each in fields(Answers)}
 CUSTOM = {f'data.{name}' for name in ('train', 'dev', 'test', 'text', 'pair', 'label', 'score', 'unlabelled')}
 TASK = {'data.select', 'data.dev_share', 'data.buckets', 'data.labels'} | ANSWERS | CUSTOM
 PRETRAINING = {f'data.masking.{each.name}' for each in fields(Masking)}
-PRETRAINING |= {f'data.{name}' for name in ('pairs', 'fill', 'pack', 'short', 'first_length', 'first_share')}
+PRETRAINING |= {f'data.{name}' for name in ('pairs', 'fill', 'short', 'first_length', 'first_share')}
 POLICIES = {'data.masking.ngram', 'data.masking.smoothing'}
 
 

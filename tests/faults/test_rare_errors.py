@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from research import parallel
 from research.checkpoint_files import list_steps
 from research.data import builders, cache, feed, sequences
 from research.data.corpus import Part
@@ -92,7 +93,7 @@ def test_a_task_without_training_examples(tiny: Callable[..., Experiment]) -> No
 
 def test_a_start_that_has_no_tokenizer(tiny: Callable[..., Experiment], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data.tokenizer='start', but there is no start with a tokenizer"):
-        opening.load_data(tiny('bert', {'data.tokenizer': 'start'}), tmp_path, None, None)
+        opening.load_data(tiny('bert', {'data.tokenizer': 'start'}), tmp_path, None, None, parallel.make_plan('jit', 8, 1))
 
 
 def test_neither_a_config_nor_a_folder() -> None:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from research import costs, wire
+from research import costs, parallel, wire
 from research.checkpoint import Checkpoints
 from research.errors import UserError
 from research.experiment import Experiment
@@ -350,7 +350,7 @@ def test_a_teacher_without_the_head_is_refused(
 ) -> None:
     x = tiny('finetune', {**examples, 'start': '', 'surgery.inherit': False, 'teacher': 'run', 'losses.soft.weight': 1.0})
     x = override(x, {'losses.soft.at': 'label', 'data.tokenizer': str(teacher)})
-    feed = opening.load_data(x, teacher.parent / 'task', None, None)
+    feed = opening.load_data(x, teacher.parent / 'task', None, None, parallel.make_plan('jit', 8, 1))
     donor = Donor('run (step 1)', x.model, heads, {}, None)
     with pytest.raises(UserError, match=re.escape(f'but the teacher run (step 1) {message}')):
         run_validation.validate_sources(x, feed, None, donor)
@@ -361,7 +361,7 @@ def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_is_not(
 ) -> None:
     x = tiny('finetune', {**examples, 'start': '', 'surgery.inherit': False, 'teacher': 'run', 'losses.soft.weight': 1.0})
     x = override(x, {'losses.soft.at': 'label', 'data.tokenizer': str(teacher)})
-    feed = opening.load_data(x, teacher.parent / 'task', None, None)
+    feed = opening.load_data(x, teacher.parent / 'task', None, None, parallel.make_plan('jit', 8, 1))
     donor = Donor('run (step 1)', x.model, (('label', 3),), {}, None, ('x', 'y', 'z'))
     with pytest.raises(UserError, match=r'has x, y, z, but .* has a, b, c: give a run of this task, or .*losses.soft.weight=0'):
         run_validation.validate_sources(x, feed, None, donor)
