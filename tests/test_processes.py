@@ -1,6 +1,5 @@
 """Several processes of one run: how they join, in what order they go, and how they end."""
 
-import os
 import re
 import socket
 import subprocess
@@ -29,11 +28,10 @@ def test_processes_that_wait_for_the_first_go_on_if_it_raises(monkeypatch: pytes
 
 # ---- Joining --------------------------------------------------------------------------------------------------------------------
 
-SLURM = {'SLURM_STEP_NUM_TASKS': '2'}
 PRESENT: dict[str, dict[str, str]] = {
-    'Slurm': SLURM,
+    'Slurm': {'SLURM_STEP_NUM_TASKS': '2'},
     'GKE, TPU': {'TPU_WORKER_HOSTNAMES': 'a,b'},
-    'TPU pod': {},
+    'TPU pod': {'TPU_ML_PLATFORM': 'JAX'},
     'GKE, Kubernetes': {'KUBERNETES_SERVICE_HOST': '10.0.0.1', 'JOB_COMPLETION_INDEX': '0'},
 }
 ALONE = ({}, {'SLURM_STEP_NUM_TASKS': '1'}, {'TPU_WORKER_HOSTNAMES': 'localhost'}, {'KUBERNETES_SERVICE_HOST': '10.0.0.1'})
@@ -43,9 +41,8 @@ ALONE = ({}, {'SLURM_STEP_NUM_TASKS': '1'}, {'TPU_WORKER_HOSTNAMES': 'localhost'
 def joined(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What jax.distributed.initialize was given, on a machine of no cluster; it does nothing."""
     found: list[dict[str, Any]] = []
-    for name in {name for variables in (*PRESENT.values(), *ALONE) for name in variables}:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os.path, 'exists', lambda path: False)
+    for name in {'TPU_SKIP_MDS_QUERY', *(name for variables in (*PRESENT.values(), *ALONE) for name in variables)}:
+        monkeypatch.delenv(name, raising=False)  # jax sets the first where there is no TPU
     monkeypatch.setattr(jax.distributed, 'initialize', lambda **given: found.append(given))
     monkeypatch.setattr(processes.ctypes, 'CDLL', lambda name: type('Library', (), {'signal': staticmethod(lambda *_: None)}))
     return found
@@ -55,8 +52,6 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_each_cluster_is_found_by_what_it_sets(name: str, joined: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in PRESENT[name].items():
         monkeypatch.setenv(variable, value)
-    if name == 'TPU pod':
-        monkeypatch.setattr(os.path, 'exists', lambda path: path == '/dev/accel0')
     processes.join_processes()
     assert [given['cluster_detection_method'] for given in joined] == [processes.CLUSTERS[name].method]
     assert joined[0]['heartbeat_timeout_seconds'] < 60 < joined[0]['initialization_timeout']
@@ -81,7 +76,7 @@ def test_a_process_that_is_alone_joins_nobody(
 
 
 def test_a_run_with_some_chips_of_a_host_is_alone(joined: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os.path, 'exists', lambda path: path == '/dev/accel0')
+    monkeypatch.setenv('TPU_ML_PLATFORM', 'JAX')
     monkeypatch.setenv('TPU_VISIBLE_CHIPS', '0')
     processes.join_processes()
     assert joined == []
