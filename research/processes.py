@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -41,9 +42,12 @@ class Cluster(NamedTuple):
 
 
 def _is_on_tpu_host(variables: Mapping[str, str]) -> bool:
-    """Whether this process has all the chips of a virtual machine of Google's, whose metadata name the other hosts."""
-    apart = ('TPU_SKIP_MDS_QUERY', 'TPU_VISIBLE_CHIPS', 'TPU_VISIBLE_DEVICES', 'TPU_PROCESS_BOUNDS')
-    return os.path.exists('/dev/accel0') and not any(name in variables for name in apart)
+    """Whether this process has all the chips of a virtual machine of Google's, whose metadata name the other hosts.
+
+    jax sets TPU_ML_PLATFORM where it finds chips and their library. A process that got some of the chips makes its run alone.
+    """
+    apart = ('TPU_SKIP_MDS_QUERY', 'TPU_WORKER_HOSTNAMES', 'TPU_VISIBLE_CHIPS', 'TPU_VISIBLE_DEVICES', 'TPU_PROCESS_BOUNDS')
+    return 'TPU_ML_PLATFORM' in variables and not any(name in variables for name in apart)
 
 
 # How a process knows that others make its run with it, the first that is present. What they are is found by jax.
@@ -72,6 +76,7 @@ def join_processes(peers: Peers | None = None) -> None:
         return
     name = next((name for name, row in CLUSTERS.items() if row.is_present(os.environ)), None)
     if peers is not None:
+        _validate_port(peers)
         given: dict[str, Any] = {
             'coordinator_address': peers.coordinator,
             'num_processes': peers.processes,
@@ -95,6 +100,18 @@ def join_processes(peers: Peers | None = None) -> None:
     finally:
         timer.cancel()
     ctypes.CDLL(None).signal(signal.SIGABRT, ABORTED)
+
+
+def _validate_port(peers: Peers) -> None:
+    """Raises UserError if process 0 cannot listen at the coordinator's port: jax would crash."""
+    if peers.process == 0:
+        try:
+            port = int(peers.coordinator.rpartition(':')[2])
+            both = socket.has_dualstack_ipv6()
+            with socket.create_server(('', port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both):
+                pass
+        except OSError:
+            raise UserError(f'--coordinator={peers.coordinator}: this port is not free on the machine of process 0') from None
 
 
 def _end(why: str) -> None:

@@ -313,3 +313,18 @@ def test_a_change_reaches_every_run_of_a_study(command: Command) -> None:
 def test_a_study_is_refused_an_unknown_key(command: Command) -> None:
     status, _, err = command('--config=experiments/quickstart.py', '--config.sead=7')
     assert status == 2 and "no config key 'sead'; did you mean 'seed'?" in err
+
+
+@pytest.mark.parametrize('arguments', [('--config=experiments/quickstart.py',), ('--config=configs/bert.py:tiny', '--dry')])
+def test_processes_are_for_training_one_run(command: Command, arguments: tuple[str, ...]) -> None:
+    status, _, told = command(*arguments, '--coordinator=localhost:1', '--processes=2', '--process=0')
+    assert status == 2 and told.startswith('error: --coordinator, --processes and --process are for training one run')
+
+
+def test_the_processes_of_a_run_reach_it(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(runs, 'run', lambda *arguments: given.append(arguments[2]))
+    flags = ('--coordinator=node1:8476', '--processes=2', '--process=1')
+    assert command('--config=configs/bert.py:tiny', *flags)[0] == 0 and given[0].coordinator == 'node1:8476'
+    assert command('--config=configs/bert.py:tiny')[0] == 0 and given[1] is None
+    assert command('--config=configs/bert.py:tiny', flags[0])[0] == 2

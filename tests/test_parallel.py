@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,17 @@ def test_a_plan_divides_batches_and_keeps_states_whole(name: str) -> None:
 def test_a_batch_that_does_not_fit_is_refused(name: str, batch: int, accumulate: int, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         parallel.make_plan(name, batch, accumulate)
+
+
+def test_a_process_has_the_rows_of_its_devices_wherever_the_mesh_puts_them() -> None:
+    held = {'a': slice(2, 3), 'b': slice(0, 1)}  # places of two of four devices
+    divided: Any = types.SimpleNamespace(
+        mesh=types.SimpleNamespace(shape={'data': 4}),
+        addressable_devices_indices_map=lambda shape: {device: (place,) for device, place in held.items()},
+    )
+    assert parallel.list_parts(divided).tolist() == [0, 2]
+    assert parallel.list_rows(divided, 8).tolist() == [0, 1, 4, 5]
+    assert parallel.make_plan('jit', 16, 1).rows(16).tolist() == list(range(16))
 
 
 def test_devices_are_described() -> None:

@@ -41,8 +41,9 @@ def masked_batch(
     """The Batch of sequences `rows` [B], masked, and cut and paired by `generator`; weight is 1 in every row.
 
     mine: which of the B rows are assembled, increasing (None: all). One generator draws for all rows, so that a row is the same
-    whichever others are assembled; what follows from a row alone is computed for `mine` only. Packed sequences add `segments` [B, T], which counts the runs of a row from 1 (0 is padding), and `positions` [B, T],
-    which begins anew in each. weights: of each piece [V], for a masking policy that weighs pieces.
+    whichever others are assembled; what follows from a row alone is computed for `mine` only. weights: of each piece [V], for a
+    masking policy that weighs pieces. Packed sequences add `segments` [B, T], which counts the runs of a row from 1 (0 is
+    padding), and `positions` [B, T], which begins anew in each.
     """
     pair = None
     if source.bounds is not None:

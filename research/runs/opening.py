@@ -59,7 +59,10 @@ def number_of_steps(x: Experiment, feed: feeds.Feed) -> int:
 
 
 def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor | None, plan: parallel.Plan) -> feeds.Feed:
-    """The feed of this process, with the tokenizer that `data.tokenizer` names: 'start' and 'teacher' are their own, '@NAME' that of a sibling."""
+    """The feed of this process, with the tokenizer that `data.tokenizer` names.
+
+    'start' and 'teacher' are their own, '@NAME' is that of a sibling.
+    """
     data = x.data
     for key, donor in (('start', start), ('teacher', teacher)):
         if data.tokenizer == key:
@@ -75,7 +78,7 @@ def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor 
 
 
 def load_feed(x: Experiment, data: Data, plan: parallel.Plan) -> feeds.Feed:
-    """The feed of this process of `x` with the settings `data`, whose tokenizer is no longer that of a start, a teacher or a sibling."""
+    """The feed of this process with the settings `data`, whose tokenizer is no longer that of a start, a teacher or a sibling."""
     return feeds.load(
         data,
         x.machine,

@@ -20,7 +20,6 @@ from research.records import read_record
 from tests.faults.forks import begin, describe_run, logged
 
 pytestmark = pytest.mark.slow
-DISTILLED = {'losses.soft.weight': 1.0, 'data.first_length': 16, 'data.first_share': 0.5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +65,18 @@ def define(tiny: Callable[..., Experiment], request: pytest.FixtureRequest) -> C
 class Hosts:
     """The processes of one run, of one device each; a single process has as many devices as `devices`."""
 
-    def __init__(self, root: Path, argument: str, processes: int, devices: int = 1, **settings: str) -> None:
+    def __init__(self, root: Path, argument: str, processes: int, devices: int = 1) -> None:
         with socket.socket() as free:
             free.bind(('localhost', 0))
             port = free.getsockname()[1]
         joined = (f'--coordinator=localhost:{port}', f'--processes={processes}') if processes > 1 else ()
         self.outputs = [Path(f'{argument.partition("=")[2]}-{port}-{number}.txt') for number in range(processes)]
+        compiled = {'JAX_COMPILATION_CACHE_DIR': str(root / '.jax_cache'), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2'}
         self.processes = [
             subprocess.Popen(
                 [sys.executable, '-W', 'ignore', 'launch.py', argument, *joined, *([f'--process={number}'] if joined else [])],
                 cwd=root,
-                env={**os.environ, 'JAX_NUM_CPU_DEVICES': str(devices), 'XLA_FLAGS': '', **settings},
+                env={**os.environ, **compiled, 'JAX_NUM_CPU_DEVICES': str(devices)},
                 stdout=output.open('w'),
                 stderr=subprocess.STDOUT,
             )
