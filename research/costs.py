@@ -10,6 +10,7 @@ from research.data.settings import Data, stages
 from research.models.architecture import Architecture
 from research.models.encoder import has_projection
 from research.models.heads import HEADS, Heads
+from research.models.remat import group_size
 from research.models.sharing import count_groups
 from research.objectives.losses import LOSSES, Losses, active, heads, needs_teacher, read_teacher
 from research.optim import Optimizer, build
@@ -48,13 +49,30 @@ def count_forward_flops(a: Architecture, length: int, logits: int = 0) -> int:
     logits: the number of positions at which vocabulary logits are computed.
     """
     d, e = a.width, a.embedding
-    layer = 2 * length * (4 * d * d + 2 * d * a.inner) + 4 * length * length * d
     return (
-        a.layers * layer
+        a.layers * sum(_count_layer_flops(a, length))
         + (2 * length * e * d if has_projection(a) else 0)
         + (2 * d * d if a.pooler else 0)
         + 2 * logits * (d * e + e * a.vocabulary)
     )
+
+
+def _count_layer_flops(a: Architecture, length: int) -> tuple[int, int]:
+    """FLOPs of one layer's forward pass of one sequence: of the products with weights, and of those of attention."""
+    d = a.width
+    return 2 * length * (4 * d * d + 2 * d * a.inner), 4 * length * length * d
+
+
+def count_recomputed_flops(a: Architecture, length: int) -> int:
+    """FLOPs of what the backward pass of one sequence computes anew: as `model.remat` says."""
+    weights, attention = _count_layer_flops(a, length)
+    groups = a.layers // group_size(a.layers)
+    return {
+        'none': 0,
+        'products': a.layers * attention,
+        'block': a.layers * (weights + attention),
+        'everything': (2 * a.layers - groups) * (weights + attention),  # a group's last layer is computed anew once
+    }[a.remat]
 
 
 def count_vocabulary_positions(losses: Losses, length: int, room: int, teacher: bool = False) -> int:
@@ -71,9 +89,9 @@ def count_vocabulary_positions(losses: Losses, length: int, room: int, teacher: 
 def count_step_flops(
     student: Architecture, teacher: Architecture | None, losses: Losses, batch: int, length: int, room: int
 ) -> int:
-    """FLOPs of one training step: three forward passes of the student (four with remat) and one of a teacher that a loss reads."""
-    passes = 4 if student.remat else 3
-    cost = passes * count_forward_flops(student, length, count_vocabulary_positions(losses, length, room))
+    """FLOPs of one training step: three forward passes of the student, one of a teacher that a loss reads, and what remat adds."""
+    cost = 3 * count_forward_flops(student, length, count_vocabulary_positions(losses, length, room))
+    cost += count_recomputed_flops(student, length)
     if teacher is not None and needs_teacher(losses):
         cost += count_forward_flops(teacher, length, count_vocabulary_positions(losses, length, room, teacher=True))
     return batch * cost

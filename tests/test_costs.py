@@ -2,15 +2,16 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from research import costs
+from research import costs, train
 from research.data.settings import Data
-from research.models.architecture import Architecture
+from research.models.architecture import REMATS, Architecture
 from research.models.heads import HEADS, Model, encode, initialise
 from research.models.sharing import SHARING
 from research.objectives.losses import Losses, Match, Plain, Soft
@@ -231,8 +232,21 @@ def test_a_step_costs_three_passes_and_one_of_a_needed_teacher(small: Architectu
     assert costs.count_step_flops(small, None, Losses(), 8, 16, 3) == 8 * 3 * one
     assert costs.count_step_flops(small, teacher, Losses(), 8, 16, 3) == 8 * 3 * one
     assert costs.count_step_flops(small, teacher, Losses(cosine=Match(1.0)), 8, 16, 3) == 8 * (3 * one + other)
-    remat = dataclasses.replace(small, remat=True)
-    assert costs.count_step_flops(remat, None, Losses(), 8, 16, 3) == 8 * 4 * one
+
+
+@pytest.mark.parametrize('layers', [4, 5, 6])
+@pytest.mark.parametrize('remat', REMATS)
+def test_the_flops_of_a_step_follow_what_it_recomputes(small: Architecture, make_batch: Callable, layers: int, remat: str) -> None:
+    a = dataclasses.replace(small, layers=layers, width=64, inner=256, embedding=64, unroll=0, remat=remat)
+    model = Model(a, (('mlm', 64),))
+    state = jax.eval_shape(lambda: train.initial_state(model, Optimizer(), 0))
+    step = train.make_step(model, None, Losses(), Optimizer(), 10)
+    compiled = jax.jit(lambda state, batch: step(state, {}, batch, None)).lower(state, make_batch()).compile()
+    analysis: Any = compiled.cost_analysis()
+    plain = costs.count_step_flops(dataclasses.replace(a, remat='none'), None, Losses(), 16, 16, 3)
+    predicted = costs.count_step_flops(a, None, Losses(), 16, 16, 3)
+    assert (predicted > plain) == (remat != 'none')
+    assert 1 <= analysis['flops'] / predicted < 1.1
 
 
 @pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('sgd', 0)])

@@ -19,7 +19,9 @@ from flax import struct
 from research.models.architecture import Architecture
 from research.models.attention import attend, initialise_attention
 from research.models.layers import Weights, activate, affine, draw_kernel, dropout, initialise_dense, initialise_norm, layer_norm
+from research.models.remat import scan_layers
 from research.models.sharing import count_groups, layout
+from research.sharding import gather
 
 
 @struct.dataclass
@@ -62,17 +64,19 @@ def feed_forward(weights: Weights, x: jax.Array, a: Architecture, key: jax.Array
     return layer_norm(weights['norm'], x + dropout(key, y, a.dropout), a.epsilon)
 
 
-def _split_by_layer(stack: Weights, groups: tuple[int, ...]) -> tuple[Any, Callable[[Any], Weights]]:
+def _split_by_layer(stack: Weights, groups: tuple[int, ...], path: str) -> tuple[Any, Callable[[Any], Weights]]:
     """(the scanned input for one kind of block, the function that returns a layer's weights, given its slice of that input).
 
     One shared group is a constant of the scan, so its gradient is summed in place. Unshared layers are scanned, so each gradient
-    is written once. Only the other sharing maps index the stack.
+    is written once. Only the other sharing maps index the stack. path: of the block. Weights that are divided over the devices are
+    gathered by each layer for itself, those of one shared group once.
     """
     if set(groups) == {0}:
-        return None, lambda _: jax.tree.map(lambda w: w[0], stack)
+        shared = gather(stack, path)
+        return None, lambda _: jax.tree.map(lambda w: w[0], shared)
     if groups == tuple(range(len(groups))):
-        return stack, lambda weights: weights
-    return jnp.array(groups), lambda group: jax.tree.map(lambda w: w[group], stack)
+        return stack, lambda weights: gather(weights, path, sliced=True)
+    return jnp.array(groups), lambda group: gather(jax.tree.map(lambda w: w[group], stack), path, sliced=True)
 
 
 class Encoder(nn.Module):
@@ -120,8 +124,8 @@ class Encoder(nn.Module):
         if segments is not None:
             attended = attended & (segments[:, None, :, None] == segments[:, None, None, :])
         attention_groups, feed_forward_groups = zip(*layout(a), strict=True)
-        attention, read_attention = _split_by_layer(self.attention, attention_groups)
-        feed, read_feed = _split_by_layer(self.feed_forward, feed_forward_groups)
+        attention, read_attention = _split_by_layer(self.attention, attention_groups, 'encoder/attention')
+        feed, read_feed = _split_by_layer(self.feed_forward, feed_forward_groups, 'encoder/feed_forward')
         keys = None if rest is None else jax.random.split(rest, (a.layers, 2))
 
         def layer(x: jax.Array, scanned: Any) -> tuple[jax.Array, Any]:
@@ -132,8 +136,7 @@ class Encoder(nn.Module):
             kept = {'layers': y, 'attention': found.probabilities, 'relations': found.relations}
             return y, {name: kept[name] for name in want}
 
-        body = jax.checkpoint(layer) if a.remat else layer
-        last, kept = jax.lax.scan(body, x, (attention, feed, keys), length=a.layers, unroll=a.unroll if a.unroll else True)
+        last, kept = scan_layers(layer, x, (attention, feed, keys), a)
         return Outputs(
             hidden=last,
             pooled=jnp.tanh(affine(self.pooler, last[:, 0], 'bd,de->be')) if a.pooler else None,

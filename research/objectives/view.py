@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from research.models.encoder import Outputs
 from research.models.heads import HEADS, Model, encode, score
+from research.sharding import gather
 
 Batch = Mapping[str, jax.Array]
 
@@ -22,7 +23,7 @@ class View:
     def __init__(
         self, model: Model, params: Any, batch: Batch, key: jax.Array | None = None, want: frozenset[str] = frozenset()
     ) -> None:
-        self._model, self._params, self._batch, self._want = model, params, batch, want
+        self._model, self._params, self._batch, self._want = model, gather(params), batch, want
         self._keys = (None, None) if key is None else tuple(jax.random.split(key))
         self._outputs: Outputs | None = None
         self._logits: dict[tuple[str, bool], jax.Array] = {}

@@ -53,7 +53,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
             print(f'{workdir.name}: done before: {workdir / "result.json"}')
             return to_json(done)
         promised = [parallel.describe_determinism()] if x.run.deterministic else []
-        plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
+        plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate, x.run.model_devices)
         start = sources.open_start(x, workdir)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
         if teacher is not None:
