@@ -62,8 +62,8 @@ def _read(path: Path) -> str:
 def make_slots(jobs: int) -> list[Slot]:
     """This machine divided into `jobs` slots; 0 = one for each GPU or TPU chip, or a single one without either.
 
-    Each slot has one GPU, shared if there are more jobs than GPUs, or one TPU chip, and its share of the cores. A single job has all
-    TPU chips. Raises UserError for more jobs than TPU chips.
+    Each slot has one GPU, shared if there are more jobs than GPUs, or one TPU chip, and its share of the cores. A single job has
+    all TPU chips. Raises UserError for more jobs than TPU chips.
     """
     gpus, tpus = find_gpus(), find_tpus()
     if tpus and not gpus and jobs > len(tpus):
