@@ -8,6 +8,7 @@ network of a GPU is one port of a DGX A100 (200 Gbit/s) or H100 (400 Gbit/s), fr
 """
 
 import os
+import resource
 import time
 from typing import NamedTuple
 
@@ -59,8 +60,8 @@ def measure_chip() -> Chip:
 
     What was measured is reached: `reach` is below 1 for what smaller products and the loops around them lose.
     """
-    bandwidth, is_cpu = measure_bandwidth(), parallel.describe_devices()['platform'] == 'cpu'
-    return Chip(measure_speed('bfloat16', 1024), measure_speed(), read_memory(), bandwidth, bandwidth, 1, bandwidth, 0.9, is_cpu)
+    bandwidth = measure_bandwidth()
+    return Chip(measure_speed('bfloat16', 1024), measure_speed(), read_memory(), bandwidth, bandwidth, 1, bandwidth, 0.9, is_cpu())
 
 
 def measure_speed(dtype: str = 'float32', side: int = 2048) -> float:
@@ -85,7 +86,16 @@ def _time(function: jax.stages.Wrapped, *arguments: jax.Array) -> float:
     return min(times)
 
 
+def is_cpu() -> bool:
+    """Whether this machine's devices are a CPU."""
+    return parallel.describe_devices()['platform'] == 'cpu'
+
+
 def read_memory() -> float:
-    """The bytes that a device of this machine has for a run; of a CPU, those of the machine."""
+    """The bytes that a device of this machine has for a run; of a CPU, those of the machine that this process may take."""
     limit = parallel.read_memory_limit()
-    return float(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')) if limit is None else limit
+    if limit is not None:
+        return limit
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    machine = float(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))
+    return machine if allowed == resource.RLIM_INFINITY else min(machine, allowed)

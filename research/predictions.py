@@ -11,11 +11,13 @@ from typing import NamedTuple
 from research import costs
 from research.activations import Kept, count_kept, size_teacher_heads
 from research.chips import Chip, find_chips
+from research.data import tasks
 from research.data.masking import predictions as masked_positions
 from research.data.settings import stages
+from research.errors import UserError
 from research.experiment import Experiment
 from research.models.architecture import Architecture
-from research.models.heads import Sizes
+from research.models.heads import Heads, Sizes
 from research.objectives.losses import Losses, needs_teacher, size_heads
 from research.optim import Optimizer
 
@@ -80,9 +82,9 @@ def predict_step(
     return predict(work, find_chips(chip)[chip] if isinstance(chip, str) else chip, devices)
 
 
-def plan_work(x: Experiment, teacher: Architecture | None, classes: int = 2) -> list[tuple[float, Work]]:
-    """(share of the steps, Work of a step) of each stage of a run."""
-    run = x.run
+def plan_work(x: Experiment, heads: Heads, teacher: Architecture | None) -> list[tuple[float, Work]]:
+    """(share of the steps, Work of a step) of each stage of a run, with the student's `heads`."""
+    run, classes = x.run, count_classes(x, heads)
     return [
         (
             stage.share,
@@ -93,6 +95,16 @@ def plan_work(x: Experiment, teacher: Architecture | None, classes: int = 2) -> 
         )
         for stage in stages(x.data)
     ]
+
+
+def count_classes(x: Experiment, heads: Heads) -> int:
+    """The labels, or the candidates of a choice, of a run's task; two if they are not known."""
+    if not x.losses.choice.weight:
+        return dict(heads)['label'] if 'label' in dict(heads) else 2
+    try:
+        return len(tasks.classes(x.data))
+    except (UserError, OSError):
+        return 2
 
 
 def predict_run(planned: list[tuple[float, Work]], chip: Chip, devices: int) -> Prediction:

@@ -4,9 +4,7 @@ from typing import Any
 
 from research import predictions
 from research.chips import Chip
-from research.data import tasks
 from research.data.settings import stages
-from research.errors import UserError
 from research.predictions import Prediction
 from research.study.planning.resolving import Resolved
 
@@ -15,18 +13,8 @@ def forecast(run: Resolved, chip: Chip, devices: int) -> Prediction | None:
     """The Prediction of a mean step; None while the model or its teacher is not known."""
     if not run.known or (run.reads_teacher and run.teacher is None):
         return None
-    planned = predictions.plan_work(run.experiment, run.teacher, _count_classes(run))
+    planned = predictions.plan_work(run.experiment, run.heads, run.teacher)
     return predictions.predict_run(planned, chip, devices)
-
-
-def _count_classes(run: Resolved) -> int:
-    """The labels, or the candidates of a choice, of the run's task; two while they are not known."""
-    if not run.experiment.losses.choice.weight:
-        return dict(run.heads)['label'] if 'label' in dict(run.heads) else 2
-    try:
-        return len(tasks.classes(run.experiment.data))
-    except (UserError, OSError):
-        return 2
 
 
 def describe(run: Resolved, chips: dict[str, Chip], devices: int) -> dict[str, Any]:
