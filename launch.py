@@ -6,6 +6,7 @@ python launch.py --config=configs/albert.py:base --sweep='model.layers=3,6,12' -
 python launch.py --config=experiments/quickstart.py
 python launch.py --config=experiments/albert_sharing.py:small --list --only='E=128*'
 python launch.py --config=experiments/albert_sharing.py:paper --executor=slurm --partition=gpu --gpus=8 --nodes=4 --time=1-00
+python launch.py --config=configs/bert.py:base --dry --chip=h100,v6e --devices=8
 python launch.py --workdir=runs/bert-tiny        (once more, or on from where it stopped: as its folder says)
 """
 
@@ -31,6 +32,13 @@ flags.DEFINE_multi_string(
 flags.DEFINE_bool('dry', False, 'print what would run, its parameters, FLOPs and memory, as one JSON object, and train nothing')
 flags.DEFINE_bool('list', False, 'print the runs, their overrides, parameters, FLOPs and estimated times, and train nothing')
 flags.DEFINE_string(
+    'chip',
+    '',
+    'with --dry or --list: predict the time and memory of each run on a100, h100, h200, v5e, v5p, v6e, all of them, or here, this '
+    'machine, which is measured; several: separated by commas',
+)
+flags.DEFINE_integer('devices', 1, 'with --chip: the chips that make a run together')
+flags.DEFINE_string(
     'only', '', 'run only the runs of a study that match a glob (several: separated by commas), and what they start from'
 )
 flags.DEFINE_bool('debug', False, DEBUG_HELP)
@@ -47,7 +55,7 @@ flags.DEFINE_string('account', '', "Slurm's account")
 flags.DEFINE_string('qos', '', "Slurm's quality of service")
 flags.DEFINE_string('constraint', '', 'features that a node must have')
 flags.DEFINE_multi_string('sbatch', [], "any other option of sbatch, as 'option=value'; may be repeated")
-OURS = ['config', 'workdir', 'sweep', 'dry', 'list', 'only', 'executor', 'jobs', 'retries', 'debug']
+OURS = ['config', 'workdir', 'sweep', 'dry', 'list', 'chip', 'devices', 'only', 'executor', 'jobs', 'retries', 'debug']
 CLUSTER = ['partition', 'time', 'gpus', 'nodes', 'cpus', 'memory', 'account', 'qos', 'constraint', 'sbatch']
 
 
@@ -78,6 +86,8 @@ def launch(arguments: list[str]) -> None:
     from research.study.study import Study
 
     workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
+    if FLAGS.devices < 1 or (not FLAGS.chip and FLAGS.devices > 1) or (FLAGS.chip and not (FLAGS.dry or FLAGS.list)):
+        raise UserError(f'--chip={FLAGS.chip} --devices={FLAGS.devices}: give --dry or --list, a --chip, and at least one device')
     if not isinstance(asked, Study) and (execution != Execution() or FLAGS.list):
         raise UserError(
             '--list, --only, --executor, --jobs and the flags of Slurm are for studies: give a file of experiments/, or a --sweep'
@@ -85,7 +95,7 @@ def launch(arguments: list[str]) -> None:
     if FLAGS.dry:
         from research.study.planning import dry
 
-        print(json.dumps(dry.preview(asked, workdir), indent=2))
+        print(json.dumps(dry.preview(asked, workdir, FLAGS.chip, FLAGS.devices), indent=2))
     elif not isinstance(asked, Study):
         from research.runs.run import run
 
@@ -93,7 +103,7 @@ def launch(arguments: list[str]) -> None:
     elif FLAGS.list:
         from research.study.planning import listing
 
-        listing.show(asked, workdir, execute.select(asked, execution.only))
+        listing.show(asked, workdir, execute.select(asked, execution.only), FLAGS.chip, FLAGS.devices)
     else:
         os.environ['LAUNCHED_BY'] = shlex.join(hide_secrets(arguments))  # what the runs' environment.json call their command
         execute.run_study(asked, workdir, execution, execute.report_apart)

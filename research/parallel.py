@@ -183,6 +183,12 @@ def read_peak_memory() -> int | None:
     return None if stats is None else int(stats['peak_bytes_in_use'])
 
 
+def read_memory_limit() -> float | None:
+    """The bytes of the first device that arrays may take; None if the platform does not record it (CPU)."""
+    stats = jax.local_devices()[0].memory_stats()
+    return None if stats is None or 'bytes_limit' not in stats else float(stats['bytes_limit'])
+
+
 def simulate_devices(count: int) -> None:
     """Makes the CPU appear as `count` devices. Call it before jax is first used."""
     jax.config.update('jax_num_cpu_devices', count)

@@ -16,6 +16,7 @@ from research.records import to_json
 from research.runs import lock, memory, sources
 from research.runs.definition import begin_folder
 from research.runs.ending import finish
+from research.runs.exhaustion import explaining_exhaustion
 from research.runs.folder import read_result, wall_so_far
 from research.runs.log import Log, rewind
 from research.runs.opening import Parts, first_state, introduce, load_data, number_of_steps
@@ -64,6 +65,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         if steps:
             optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
         model = Model(x.model, student_heads(x, teacher.architecture if teacher else None))
+        held.enter_context(explaining_exhaustion(x, model.heads, teacher.architecture if teacher else None, plan.devices))
         state, notes = first_state(model, x, start)
         changed = begin_folder(x, workdir, feed, steps)
         damaged = set_aside_damaged(workdir / 'checkpoints') if processes.is_chief() else []
