@@ -37,7 +37,7 @@ flags.DEFINE_string(
     'with --dry or --list: predict the time and memory of each run on a100, h100, h200, v5e, v5p, v6e, all of them, or here, this '
     'machine, which is measured; several: separated by commas',
 )
-flags.DEFINE_integer('devices', 1, 'with --chip: the chips that make a run together')
+flags.DEFINE_integer('devices', 1, 'with --dry: the devices that make a run together, whose state and time are predicted')
 flags.DEFINE_string(
     'only', '', 'run only the runs of a study that match a glob (several: separated by commas), and what they start from'
 )
@@ -86,7 +86,7 @@ def launch(arguments: list[str]) -> None:
     from research.study.study import Study
 
     workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
-    if FLAGS.devices < 1 or (not FLAGS.chip and FLAGS.devices > 1) or (FLAGS.chip and not (FLAGS.dry or FLAGS.list)):
+    if FLAGS.devices < 1 or (FLAGS.devices > 1 and not (FLAGS.chip or FLAGS.dry)) or (FLAGS.chip and not (FLAGS.dry or FLAGS.list)):
         raise UserError(f'--chip={FLAGS.chip} --devices={FLAGS.devices}: give --dry or --list, a --chip, and at least one device')
     if not isinstance(asked, Study) and (execution != Execution() or FLAGS.list):
         raise UserError(

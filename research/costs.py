@@ -1,5 +1,6 @@
 """The costs of an experiment, computed from its definition alone: parameters, FLOPs, memory."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,13 +8,15 @@ import jax
 from research.data import tasks
 from research.data.masking import predictions
 from research.data.settings import Data, stages
+from research.models import paths
 from research.models.architecture import Architecture
 from research.models.encoder import has_projection
-from research.models.heads import HEADS, Heads
+from research.models.heads import HEADS, Heads, Model, initialise
 from research.models.remat import group_size
 from research.models.sharing import count_groups
 from research.objectives.losses import LOSSES, Losses, active, heads, needs_teacher, read_teacher
 from research.optim import Optimizer, build
+from research.sharding import Grid, count_bytes
 
 
 def count_parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
@@ -118,10 +121,29 @@ def estimate_memory(parameters: int, optimizer: Optimizer, teacher: int = 0) -> 
 
     teacher: the number of its parameters, or 0 if no loss reads one.
     """
+    return _sum_copies(4 * parameters, optimizer, 4 * teacher)
+
+
+def estimate_state(
+    a: Architecture, heads: Heads, optimizer: Optimizer, grid: Grid, teacher: tuple[Architecture, Heads] | None = None
+) -> dict[str, int]:
+    """As `estimate_memory`, the bytes on one device of a mesh; teacher: of a loss that reads one."""
+    return _sum_copies(_count_bytes(a, heads, grid), optimizer, _count_bytes(*teacher, grid) if teacher else 0)
+
+
+@functools.lru_cache(maxsize=64)
+def _count_bytes(a: Architecture, heads: Heads, grid: Grid) -> int:
+    """The bytes of a model's parameters on one device."""
+    params = jax.eval_shape(lambda: initialise(Model(a, heads), jax.random.key(0)))
+    return sum(count_bytes(paths.join(keys), leaf.shape, grid) for keys, leaf in jax.tree_util.tree_leaves_with_path(params))
+
+
+def _sum_copies(parameters: int, optimizer: Optimizer, teacher: int) -> dict[str, int]:
+    """The bytes of all copies of `parameters` bytes that training holds, and of a teacher."""
     one = {'kernel': jax.ShapeDtypeStruct((1024,), 'float32')}
     state = jax.eval_shape(build(optimizer).init, one)
     copies = sum(leaf.size for leaf in jax.tree.leaves(state)) // 1024
-    found = {'parameters': 4 * parameters, 'gradients': 4 * parameters, 'optimizer': 4 * parameters * copies}
-    found['average'] = 4 * parameters if optimizer.ema else 0
-    found['teacher'] = 4 * teacher
+    found = {'parameters': parameters, 'gradients': parameters, 'optimizer': parameters * copies}
+    found['average'] = parameters if optimizer.ema else 0
+    found['teacher'] = teacher
     return {**found, 'total': sum(found.values())}

@@ -9,13 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from research import costs, train
+from research import costs, parallel, train
 from research.data.settings import Data
 from research.models.architecture import REMATS, Architecture
 from research.models.heads import HEADS, Model, encode, initialise
 from research.models.sharing import SHARING
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
+from research.sharding import Grid
 
 
 def bert(layers: int = 12, width: int = 768, inner: int = 0, **changes: Any) -> Architecture:
@@ -260,3 +261,26 @@ def test_each_candidate_of_a_choice_is_a_sequence(small: Architecture) -> None:
     losses = Losses(mlm=Plain(0.0), choice=Plain(1.0))
     found = costs.count_flops(small, None, losses, Data(task='race', length=16), 8)
     assert found['per_step'] == 8 * 4 * 16 * 3 * found['per_token']
+
+
+@pytest.mark.parametrize(
+    ('kind', 'model', 'devices'), [('jit', 1, 8), ('jit', 2, 8), ('fsdp', 1, 8), ('fsdp', 2, 8), ('fsdp', 1, 4)]
+)
+def test_the_bytes_of_state_on_a_device_are_those_predicted(small: Architecture, kind: str, model: int, devices: int) -> None:
+    a = dataclasses.replace(small, width=32, inner=96, embedding=24, types=0)  # 8 devices do not divide every side
+    heads, optimizer = (('mlm', 64), ('pair', 2)), Optimizer(ema=0.9)
+    plan = parallel.PARALLEL[kind].plan(jax.devices()[:devices], model)
+    state = plan.put_state(train.initial_state(Model(a, heads), optimizer, 0))
+    teacher = plan.put_state(train.initial_state(Model(small, heads), optimizer, 1).params)
+    measured: dict[Any, int] = {}
+    for leaf in jax.tree.leaves((state, teacher)):
+        for shard in leaf.addressable_shards:
+            measured[shard.device] = measured.setdefault(shard.device, 0) + shard.data.nbytes
+    grid = parallel.make_grid(kind, devices, model)
+    predicted = costs.estimate_state(a, heads, optimizer, grid, (small, heads))
+    kept = predicted['total'] - predicted['gradients']
+    assert len(measured) == devices and max(measured.values()) == pytest.approx(kept, rel=0.05)
+    whole = costs.estimate_memory(sizes(state.params), optimizer, sizes(teacher))
+    shares = {('jit', 1): 1.0, ('jit', 2): 0.75, ('fsdp', 1): 0.4, ('fsdp', 2): 0.4}
+    assert all(predicted[name] <= shares[kind, model] * whole[name] for name in whole)
+    assert costs.estimate_state(a, heads, optimizer, Grid(), (small, heads)) == whole

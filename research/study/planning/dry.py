@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from research import costs, wire
+from research import costs, parallel, wire
 from research.chips import Chip, find_chips
 from research.experiment import Experiment
 from research.models.sharing import layout
@@ -35,6 +35,9 @@ def describe(run: Resolved, chips: dict[str, Chip], devices: int) -> dict[str, A
     x = run.experiment
     summary = costs.summarize_parameters(x.model, run.heads)
     teacher = 0 if run.teacher is None else costs.summarize_parameters(run.teacher, run.teacher_heads)['total']
+    count = x.run.model_devices if devices == 1 else devices
+    grid = parallel.make_grid(x.run.parallel, count, x.run.model_devices)
+    taught = None if run.teacher is None else (run.teacher, run.teacher_heads)
     return {
         'experiment': wire.to_wire(x).to_dict(),
         'parameters': summary,
@@ -44,6 +47,10 @@ def describe(run: Resolved, chips: dict[str, Chip], devices: int) -> dict[str, A
         ],
         'flops': costs.count_flops(x.model, run.teacher, x.losses, x.data, x.run.batch),
         'memory_bytes': costs.estimate_memory(summary['total'], x.optimizer, teacher),
+        'memory_bytes_per_device': {
+            'devices': count,
+            **costs.estimate_state(x.model, run.heads, x.optimizer, grid, taught),
+        },
         **({'predictions': forecast.describe(run, chips, devices)} if chips else {}),
         'notes': list(run.notes),
     }
