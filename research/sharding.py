@@ -110,7 +110,7 @@ def gather(tree: Any, prefix: str = '', sliced: bool = False) -> Any:
     layer stays divided, since each layer gathers its own.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or DATA not in mesh.axis_names:
+    if MODEL not in mesh.axis_names:  # no mesh of fsdp: none at all, or that of pmap
         return tree
     grid = Grid(mesh.shape[DATA], mesh.shape[MODEL], states=True)
 

@@ -1,4 +1,4 @@
-"""Runs that are killed on eight devices and continued on fewer: the same batches, bit for bit, and the same parameters to rounding."""
+"""Runs that are killed on eight devices and go on on fewer: the same batches bit for bit, the same parameters to rounding."""
 
 import hashlib
 import json
