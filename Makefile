@@ -23,7 +23,7 @@ endif
 
 .PHONY: quickstart test test-newest slow fuzz slurm lint parity lock locked audit sbom release
 
-# Two runs at once on a CPU; else one on each GPU, and one on a TPU, which serves one process.
+# Two runs at once on a CPU; else one on each GPU or TPU chip.
 quickstart: $(if $(LOCKED),locked,$(BIN)/.run-$(ACCELERATOR))
 	$(BIN)/python launch.py --config=experiments/quickstart.py $(if $(filter cpu,$(ACCELERATOR)),--jobs=2)
 

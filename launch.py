@@ -6,6 +6,7 @@ python launch.py --config=configs/albert.py:base --sweep='model.layers=3,6,12' -
 python launch.py --config=experiments/quickstart.py
 python launch.py --config=experiments/albert_sharing.py:small --list --only='E=128*'
 python launch.py --config=experiments/albert_sharing.py:paper --executor=slurm --partition=gpu --gpus=8 --nodes=4 --time=1-00
+python launch.py --config=configs/bert.py:base --dry --chip=h100,v6e --devices=8
 python launch.py --workdir=runs/bert-tiny        (once more, or on from where it stopped: as its folder says)
 python launch.py --config=configs/bert.py:base --coordinator=node1:8476 --processes=2 --process=0   (on node1; 1 on the other)
 """
@@ -33,6 +34,13 @@ flags.DEFINE_multi_string(
 flags.DEFINE_bool('dry', False, 'print what would run, its parameters, FLOPs and memory, as one JSON object, and train nothing')
 flags.DEFINE_bool('list', False, 'print the runs, their overrides, parameters, FLOPs and estimated times, and train nothing')
 flags.DEFINE_string(
+    'chip',
+    '',
+    'with --dry or --list: predict the time and memory of each run on a100, h100, h200, v5e, v5p, v6e, all of them, or here, this '
+    'machine, which is measured; several: separated by commas',
+)
+flags.DEFINE_integer('devices', 1, 'with --dry: the devices that make a run together, whose state and time are predicted')
+flags.DEFINE_string(
     'only', '', 'run only the runs of a study that match a glob (several: separated by commas), and what they start from'
 )
 flags.DEFINE_bool('debug', False, DEBUG_HELP)
@@ -53,7 +61,7 @@ flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, where several 
 flags.DEFINE_integer('processes', None, 'how many processes make the run together; with --coordinator')
 flags.DEFINE_integer('process', None, 'which of them this is, from 0; with --coordinator')
 PEERS = ['coordinator', 'processes', 'process']
-OURS = ['config', 'workdir', 'sweep', 'dry', 'list', 'only', 'executor', 'jobs', 'retries', *PEERS, 'debug']
+OURS = ['config', 'workdir', 'sweep', 'dry', 'list', 'chip', 'devices', 'only', 'executor', 'jobs', 'retries', *PEERS, 'debug']
 CLUSTER = ['partition', 'time', 'gpus', 'nodes', 'cpus', 'memory', 'account', 'qos', 'constraint', 'sbatch']
 
 
@@ -85,6 +93,8 @@ def launch(arguments: list[str]) -> None:
     from research.study.study import Study
 
     workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
+    if FLAGS.devices < 1 or (FLAGS.devices > 1 and not (FLAGS.chip or FLAGS.dry)) or (FLAGS.chip and not (FLAGS.dry or FLAGS.list)):
+        raise UserError(f'--chip={FLAGS.chip} --devices={FLAGS.devices}: give --dry or --list, a --chip, and at least one device')
     if not isinstance(asked, Study) and (execution != Execution() or FLAGS.list):
         raise UserError(
             '--list, --only, --executor, --jobs and the flags of Slurm are for studies: give a file of experiments/, or a --sweep'
@@ -97,7 +107,7 @@ def launch(arguments: list[str]) -> None:
     if FLAGS.dry:
         from research.study.planning import dry
 
-        print(json.dumps(dry.preview(asked, workdir), indent=2))
+        print(json.dumps(dry.preview(asked, workdir, FLAGS.chip, FLAGS.devices), indent=2))
     elif not isinstance(asked, Study):
         from research.runs.run import run
 
@@ -105,7 +115,7 @@ def launch(arguments: list[str]) -> None:
     elif FLAGS.list:
         from research.study.planning import listing
 
-        listing.show(asked, workdir, execute.select(asked, execution.only))
+        listing.show(asked, workdir, execute.select(asked, execution.only), FLAGS.chip, FLAGS.devices)
     else:
         os.environ['LAUNCHED_BY'] = shlex.join(hide_secrets(arguments))  # what the runs' environment.json call their command
         execute.run_study(asked, workdir, execution, execute.report_apart)

@@ -22,7 +22,7 @@ import optax
 from jax.extend.core import jaxprs_in_params
 
 from research import costs, optim, train
-from research.models.architecture import Architecture
+from research.models.architecture import REMATS, Architecture
 from research.models.attention import attend
 from research.models.encoder import Outputs, feed_forward
 from research.models.heads import Model, initialise, score
@@ -139,6 +139,24 @@ def measure_steps(contenders: dict[str, tuple[Any, Callable]]) -> dict[str, floa
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def compare_remat(layers: int) -> list[tuple[str, str, str]]:
+    """Rows of a table: the time and the temporary memory of a rolled step by `model.remat`, relative to 'none'."""
+    models = {remat: make_model(layers, unroll=1, remat=remat) for remat in REMATS}
+    seconds = measure_steps(
+        {remat: (train.initial_state(model, OPTIMIZER, 0), make_step(model)) for remat, model in models.items()}
+    )
+    found = []
+    for remat, model in models.items():
+        compiled = make_step(model).lower(train.initial_state(model, OPTIMIZER, 0), make_batch()).compile()
+        flops = costs.count_step_flops(model.architecture, None, Losses(), ROWS, LENGTH, MASKED)
+        found.append((remat, seconds[remat], compiled.memory_analysis().temp_size_in_bytes, flops))
+    _, *plain = found[0]
+    return [
+        (f'remat {remat}, {layers} layers rolled ÷ none: step', f'{time / plain[0]:.2f}', f'by FLOPs {flops / plain[2]:.2f}')
+        for remat, time, _, flops in found
+    ] + [(f'remat {remat}, {layers} layers rolled: temporary memory', f'{held / 1e6:.1f} MB', '') for remat, _, held, _ in found]
+
+
 def measure_state(model: Model) -> list[int]:
     """The bytes of the arrays of parameters, gradients and optimizer state."""
     state = train.initial_state(model, OPTIMIZER, 0)
@@ -185,6 +203,7 @@ def main() -> None:
     for name in ('unrolled', 'rolled'):
         limit = 'about 1 or less' if name == 'unrolled' else ''
         rows.append((f'step, {layers} layers, {name} ÷ hand-written loop', f'{seconds[name] / seconds["by hand"]:.2f}', limit))
+    rows += compare_remat(layers)
     one, many = (measure_state(make_model(layers, sharing='all')) for layers in (1, 24))
     for name, a, b in zip(('parameters', 'gradients', 'optimizer state'), one, many, strict=True):
         rows.append((f'{name}, all shared, 24 layers ÷ 1 layer, bytes', f'{b / a:.2f}', 'exactly 1'))

@@ -34,9 +34,9 @@ class Parser(argparse.ArgumentParser):
 def run_command(command: Callable[[list[str]], int | None], arguments: list[str], interrupted: str = 'interrupted') -> int:
     """Runs one command line. A failure is one line on the standard error, with --debug after its traceback.
 
-    Returns its exit status (None becomes 0): 2 after a UserError or an OSError; 1 if memory ran out, and after a bug, whose
-    traceback is always printed; 141, and no line, if nobody reads the standard output any more (`| head`); 128 + the number of the
-    signal that interrupted it. SIGTERM ends a command as Ctrl-C does: what it has begun is cleaned up.
+    Returns its exit status (None becomes 0): 2 after a UserError or an OSError, and if XLA lacks memory; 1 if Python lacks memory,
+    and after a bug, whose traceback is always printed; 141, and no line, if nobody reads the standard output any more (`| head`);
+    128 + the number of the signal that interrupted it. SIGTERM ends a command as Ctrl-C does: what it has begun is cleaned up.
     """
     try:
         with ending_by_sigterm():
@@ -71,7 +71,8 @@ def explain(error: Exception) -> tuple[str, int, bool]:
         return f'error: the standard output cannot show every character ({said}): set PYTHONIOENCODING=utf-8', MISTAKE, False
     if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in said:  # what XLA calls it
         hint = 'make run.batch or data.length smaller, or run.accumulate larger (--dry estimates what a run takes)'
-        return f'error: out of memory{f" ({said})" if said else ""}: {hint}', FAILURE, False
+        status = FAILURE if isinstance(error, MemoryError) else MISTAKE  # XLA asks for the same again; the system may have more
+        return f'error: out of memory{f" ({said})" if said else ""}: {hint}', status, False
     named = f'{type(error).__name__}: {said}' if said else type(error).__name__
     return f'error: this is a bug, not a mistake of yours: please report the lines above and your command ({named})', FAILURE, True
 

@@ -1,5 +1,6 @@
 """The costs of an experiment, computed from its definition alone: parameters, FLOPs, memory."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,12 +8,15 @@ import jax
 from research.data import tasks
 from research.data.masking import predictions
 from research.data.settings import Data, stages
+from research.models import paths
 from research.models.architecture import Architecture
 from research.models.encoder import has_projection
-from research.models.heads import HEADS, Heads
+from research.models.heads import HEADS, Heads, Model, initialise
+from research.models.remat import group_size
 from research.models.sharing import count_groups
 from research.objectives.losses import LOSSES, Losses, active, heads, needs_teacher, read_teacher
 from research.optim import Optimizer, build
+from research.sharding import Grid, count_bytes
 
 
 def count_parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
@@ -48,13 +52,30 @@ def count_forward_flops(a: Architecture, length: int, logits: int = 0) -> int:
     logits: the number of positions at which vocabulary logits are computed.
     """
     d, e = a.width, a.embedding
-    layer = 2 * length * (4 * d * d + 2 * d * a.inner) + 4 * length * length * d
     return (
-        a.layers * layer
+        a.layers * sum(_count_layer_flops(a, length))
         + (2 * length * e * d if has_projection(a) else 0)
         + (2 * d * d if a.pooler else 0)
         + 2 * logits * (d * e + e * a.vocabulary)
     )
+
+
+def _count_layer_flops(a: Architecture, length: int) -> tuple[int, int]:
+    """FLOPs of one layer's forward pass of one sequence: of the products with weights, and of those of attention."""
+    d = a.width
+    return 2 * length * (4 * d * d + 2 * d * a.inner), 4 * length * length * d
+
+
+def count_recomputed_flops(a: Architecture, length: int) -> int:
+    """FLOPs of what the backward pass of one sequence computes anew: as `model.remat` says."""
+    weights, attention = _count_layer_flops(a, length)
+    groups = a.layers // group_size(a.layers)
+    return {
+        'none': 0,
+        'products': a.layers * attention,
+        'block': a.layers * (weights + attention),
+        'everything': (2 * a.layers - groups) * (weights + attention),  # a group's last layer is computed anew once
+    }[a.remat]
 
 
 def count_vocabulary_positions(losses: Losses, length: int, room: int, teacher: bool = False) -> int:
@@ -71,9 +92,9 @@ def count_vocabulary_positions(losses: Losses, length: int, room: int, teacher: 
 def count_step_flops(
     student: Architecture, teacher: Architecture | None, losses: Losses, batch: int, length: int, room: int
 ) -> int:
-    """FLOPs of one training step: three forward passes of the student (four with remat) and one of a teacher that a loss reads."""
-    passes = 4 if student.remat else 3
-    cost = passes * count_forward_flops(student, length, count_vocabulary_positions(losses, length, room))
+    """FLOPs of one training step: three forward passes of the student, one of a teacher that a loss reads, and what remat adds."""
+    cost = 3 * count_forward_flops(student, length, count_vocabulary_positions(losses, length, room))
+    cost += count_recomputed_flops(student, length)
     if teacher is not None and needs_teacher(losses):
         cost += count_forward_flops(teacher, length, count_vocabulary_positions(losses, length, room, teacher=True))
     return batch * cost
@@ -100,10 +121,29 @@ def estimate_memory(parameters: int, optimizer: Optimizer, teacher: int = 0) -> 
 
     teacher: the number of its parameters, or 0 if no loss reads one.
     """
+    return _sum_copies(4 * parameters, optimizer, 4 * teacher)
+
+
+def estimate_state(
+    a: Architecture, heads: Heads, optimizer: Optimizer, grid: Grid, teacher: tuple[Architecture, Heads] | None = None
+) -> dict[str, int]:
+    """As `estimate_memory`, the bytes on one device of a mesh; teacher: of a loss that reads one."""
+    return _sum_copies(_count_bytes(a, heads, grid), optimizer, _count_bytes(*teacher, grid) if teacher else 0)
+
+
+@functools.lru_cache(maxsize=64)
+def _count_bytes(a: Architecture, heads: Heads, grid: Grid) -> int:
+    """The bytes of a model's parameters on one device."""
+    params = jax.eval_shape(lambda: initialise(Model(a, heads), jax.random.key(0)))
+    return sum(count_bytes(paths.join(keys), leaf.shape, grid) for keys, leaf in jax.tree_util.tree_leaves_with_path(params))
+
+
+def _sum_copies(parameters: int, optimizer: Optimizer, teacher: int) -> dict[str, int]:
+    """The bytes of all copies of `parameters` bytes that training holds, and of a teacher."""
     one = {'kernel': jax.ShapeDtypeStruct((1024,), 'float32')}
     state = jax.eval_shape(build(optimizer).init, one)
     copies = sum(leaf.size for leaf in jax.tree.leaves(state)) // 1024
-    found = {'parameters': 4 * parameters, 'gradients': 4 * parameters, 'optimizer': 4 * parameters * copies}
-    found['average'] = 4 * parameters if optimizer.ema else 0
-    found['teacher'] = 4 * teacher
+    found = {'parameters': parameters, 'gradients': parameters, 'optimizer': parameters * copies}
+    found['average'] = parameters if optimizer.ema else 0
+    found['teacher'] = teacher
     return {**found, 'total': sum(found.values())}

@@ -25,6 +25,8 @@ class Run:
     batch: int = 32  # sequences a step, over all devices
     accumulate: int = 1  # micro-batches a step
     parallel: str = 'jit'  # a row of PARALLEL
+    # Devices that share a row's matrices, each with a part of the heads, inner units and vocabulary; the groups divide the batch.
+    model_devices: int = dataclasses.field(default=1, compare=False)
     deterministic: bool = False  # on a GPU, only kernels that give the same bits in every process; slower there
     log_every: int = 20  # steps
     evaluate_every: int = 0  # steps; 0 = at the end only

@@ -1,5 +1,6 @@
 """The ways to use several devices (PARALLEL) in one run. The only file that names devices."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -10,19 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from research.errors import UserError, choose
+from research.models import paths
+from research.sharding import DATA as AXIS
+from research.sharding import MODEL, Grid, place
 
-AXIS = 'data'
 # XLA's flags for the same bits in every process on a GPU: no atomic additions, and no kernel chosen by how long it took.
 DETERMINISTIC = ('--xla_gpu_deterministic_ops=true', '--xla_gpu_autotune_level=0')
 Devices = list[Any]
 
 
 class Plan(NamedTuple):
-    """A way to use several devices: each holds the whole state and a part of every batch."""
+    """A way to use several devices: each holds a part of every batch, and the state or a part of it."""
 
     devices: int
     compile: Callable[..., Callable]  # (function(first, frozen, batch, axis), donate) -> compiled function(first, frozen, batch)
-    put_state: Callable[[Any], Any]  # a tree of host or device arrays -> the same tree on all devices
+    put_state: Callable[[Any], Any]  # a tree of host or device arrays -> the same tree on all devices, each with its part
     rows: Callable[[int], NDArray[np.int64]]  # the size of a batch -> which of its rows this process makes, increasing
     put_batch: Callable[[Any], Any]  # these rows -> the batch of all processes, divided over the devices
 
@@ -82,8 +85,10 @@ def _make_mesh(devices: Devices) -> jax.sharding.Mesh:
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
 
 
-def jit(devices: Devices) -> Plan:
-    """One program for all devices: the compiler divides the work along the batch axis."""
+def jit(devices: Devices, model: int = 1) -> Plan:
+    """One program for all devices: the compiler divides the work along the batch axis; `model` devices share a row's matrices."""
+    if model > 1:
+        return _share(devices, Grid(len(devices) // model, model))
     whole, divided = _make_shardings(_make_mesh(devices))
 
     def compiled(function: Callable, donate: bool = False) -> Callable:
@@ -103,8 +108,43 @@ def jit(devices: Devices) -> Plan:
     )
 
 
-def pmap(devices: Devices) -> Plan:
-    """One program for each device: it sums over its own rows, and `psum` adds the sums of all devices."""
+def fsdp(devices: Devices, model: int = 1) -> Plan:
+    """As `jit`, but each device holds a part of the parameters, gradients and optimizer states; each layer gathers its own."""
+    return _share(devices, Grid(len(devices) // model, model, states=True))
+
+
+def _share(devices: Devices, grid: Grid) -> Plan:
+    """One program for a mesh of devices, on which every array of a state lies as `sharding.place` says."""
+    automatic = (jax.sharding.AxisType.Auto,) * 2
+    mesh = jax.make_mesh((grid.data, grid.model), (AXIS, MODEL), axis_types=automatic, devices=devices)
+    divided = jax.NamedSharding(mesh, jax.P(AXIS))
+
+    def shard(tree: Any) -> Any:
+        """The sharding of each array of a state, or of a part of one."""
+        return jax.tree_util.tree_map_with_path(
+            lambda keys, x: jax.NamedSharding(mesh, place(paths.join(keys), x.shape, grid)), tree
+        )
+
+    def compiled(function: Callable, donate: bool = False) -> Callable:
+        def whole(first: Any, frozen: Any, batch: Any) -> Any:
+            within = jax.sharding.use_abstract_mesh(mesh.abstract_mesh) if grid.states else contextlib.nullcontext()
+            with within:  # where `sharding.gather` finds the mesh
+                found = function(first, frozen, batch, axis=None)
+            return jax.lax.with_sharding_constraint(found, shard(found))
+
+        return jax.jit(whole, donate_argnums=(0,) if donate else ())
+
+    return Plan(
+        len(devices),
+        compiled,
+        lambda tree: jax.device_put(tree, shard(tree)),
+        functools.partial(list_rows, divided),
+        functools.partial(put_rows, divided),
+    )
+
+
+def pmap(devices: Devices, model: int = 1) -> Plan:
+    """One program for each device: it sums over its own rows, and `psum` adds the sums of all devices. `model` must be 1."""
     mesh = _make_mesh(devices)
     whole, divided = _make_shardings(mesh)
     mine = list_parts(divided)
@@ -131,31 +171,51 @@ def pmap(devices: Devices) -> Plan:
 class Way(NamedTuple):
     """A row of PARALLEL."""
 
-    plan: Callable[[Devices], Plan]
+    plan: Callable[..., Plan]  # (devices, how many of them share a row's matrices: 1 by default) -> Plan
     several_processes: bool = False  # whether it works over several processes
+    splits_matrices: bool = False  # whether several devices can share a row's matrices
+    states: bool = False  # whether each device holds only a part of the state
 
 
-PARALLEL: dict[str, Way] = {'jit': Way(jit, several_processes=True), 'pmap': Way(pmap, several_processes=True)}
+PARALLEL: dict[str, Way] = {
+    'jit': Way(jit, several_processes=True, splits_matrices=True),
+    'pmap': Way(pmap, several_processes=True),
+    'fsdp': Way(fsdp, splits_matrices=True, states=True),
+}
 
 
-def make_plan(name: str, batch: int, accumulate: int) -> Plan:
-    """The Plan `name` of PARALLEL for all devices.
+def make_plan(name: str, batch: int, accumulate: int, model_devices: int = 1) -> Plan:
+    """The Plan `name` of PARALLEL for all devices, of which `model_devices` share the matrices that a row meets.
 
-    Raises UserError if the `batch` cannot be split into `accumulate` equal micro-batches on every device.
+    Raises UserError if the devices do not fill that mesh, or if the `batch` cannot be split into `accumulate` equal micro-batches
+    on every device.
     """
     devices = jax.devices()
     choose('run.parallel', name, PARALLEL)
     if jax.process_count() > 1 and not PARALLEL[name].several_processes:
         fit = next(other for other, row in PARALLEL.items() if row.several_processes)
         raise UserError(f"run.parallel='{name}' works in one process only, but this run has {jax.process_count()}; give '{fit}'")
-    parts = len(devices) * accumulate
+    grid = make_grid(name, len(devices), model_devices)
+    parts = grid.data * accumulate
     if batch % parts:
-        fit = max(batch // parts, 1) * parts
+        below = batch // parts * parts
+        fit = f'{below} or {below + parts}' if below else parts
+        groups = f'{grid.data} device(s)' if model_devices == 1 else f'{grid.data} groups of run.model_devices={model_devices}'
         raise UserError(
-            f'run.batch={batch} is not a multiple of {len(devices)} device(s) × run.accumulate={accumulate}; '
-            f'give --config.run.batch={fit}'
+            f'run.batch={batch} is not a multiple of {groups} × run.accumulate={accumulate}; give --config.run.batch={fit}'
         )
-    return PARALLEL[name].plan(devices)
+    return PARALLEL[name].plan(devices, model_devices)
+
+
+def make_grid(name: str, devices: int, model_devices: int) -> Grid:
+    """The mesh of the row `name` over so many devices. Raises UserError if they do not fill it."""
+    if devices % model_devices:
+        fits = [str(count) for count in range(1, devices + 1) if devices % count == 0]
+        raise UserError(
+            f'run.model_devices={model_devices} does not divide the {devices} device(s): give '
+            f'--config.run.model_devices={" or ".join(fits)}'
+        )
+    return Grid(devices // model_devices, model_devices, PARALLEL[name].states)
 
 
 def describe_devices() -> dict[str, Any]:
@@ -173,6 +233,12 @@ def read_peak_memory() -> int | None:
     """The largest number of bytes in use on the first device so far; None if the platform does not record it (CPU)."""
     stats = jax.local_devices()[0].memory_stats()
     return None if stats is None else int(stats['peak_bytes_in_use'])
+
+
+def read_memory_limit() -> float | None:
+    """The bytes of the first device that arrays may take; None if the platform does not record it (CPU)."""
+    stats = jax.local_devices()[0].memory_stats()
+    return None if stats is None or 'bytes_limit' not in stats else float(stats['bytes_limit'])
 
 
 def simulate_devices(count: int) -> None:

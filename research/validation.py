@@ -63,13 +63,16 @@ def _validate_names(x: Experiment) -> None:
 
 def _validate_run(x: Experiment) -> None:
     run = x.run
-    for field in ('batch', 'accumulate', 'log_every', 'keep'):
+    for field in ('batch', 'accumulate', 'model_devices', 'log_every', 'keep'):
         if getattr(run, field) < 1:
             raise UserError(f'run.{field}={getattr(run, field)} must be at least 1')
     for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every', 'max_skipped', 'spike'):
         if getattr(run, field) < 0:
             raise UserError(f'run.{field}={getattr(run, field)} must not be negative')
     choose('way to use devices (run.parallel)', run.parallel, PARALLEL)
+    if run.model_devices > 1 and not PARALLEL[run.parallel].splits_matrices:
+        fit = ' or '.join(f"'{name}'" for name, row in PARALLEL.items() if row.splits_matrices)
+        raise UserError(f"run.model_devices={run.model_devices} does not work with run.parallel='{run.parallel}': give {fit}")
     if run.batch % run.accumulate:
         raise UserError(f'run.batch={run.batch} cannot be divided by run.accumulate={run.accumulate}')
     if run.patience and not is_scored(x):
@@ -85,6 +88,13 @@ def _validate_together(x: Experiment) -> None:
         raise UserError('run.steps=0 evaluates a trained model: give --config.start=RUN')
     if x.run.steps and not x.run.epochs:
         optim.schedule(x.optimizer, x.run.steps)
+    for field in ('heads', 'inner'):
+        if (size := getattr(x.model, field)) % x.run.model_devices:
+            fits = [str(count) for count in range(1, x.run.model_devices) if x.model.heads % count == x.model.inner % count == 0]
+            raise UserError(
+                f'run.model_devices={x.run.model_devices} does not divide model.{field}={size}: give '
+                f'--config.run.model_devices={" or ".join(fits)}'
+            )
     if x.data.length > x.model.positions:
         raise UserError(f'data.length={x.data.length} is longer than model.positions={x.model.positions}')
     if x.data.pairs != 'none' and x.model.types == 1:

@@ -19,6 +19,8 @@ LONGEST = 20_000  # characters of a value
 SHOWN = 200  # of them in a message
 # Keys of earlier versions -> their names today. A user who types one is given the new name; files that hold one are read.
 RENAMED = {'data.cache': 'machine.cache', 'data.prefetch': 'machine.prefetch', 'data.workers': 'machine.workers'}
+# Values of earlier versions -> their names today: of commands and of files alike.
+RESPELLED = {'model.remat': {'true': 'block', '1': 'block', 'false': 'none', '0': 'none'}}
 
 
 def to_wire(x: Experiment) -> ml_collections.ConfigDict:
@@ -29,6 +31,10 @@ def to_wire(x: Experiment) -> ml_collections.ConfigDict:
 def from_wire(wire: Mapping[str, Any] | ml_collections.ConfigDict) -> Experiment:
     """The experiment that a wire (or its JSON) describes. Raises UserError for a key that does not exist or has another type."""
     plain = json.loads(json.dumps(wire.to_dict() if isinstance(wire, ml_collections.ConfigDict) else wire))
+    for key in RESPELLED:
+        section, name = key.split('.')
+        if isinstance(plain, dict) and section in plain and isinstance(plain[section], dict) and name in plain[section]:
+            plain[section][name] = _respell(key, plain[section][name])
     return _parse(Experiment, plain, '')
 
 
@@ -43,6 +49,12 @@ def from_stored(stored: Any) -> Experiment:
         if isinstance(plain, dict) and section in plain and isinstance(plain[section], dict) and name in plain[section]:
             plain.setdefault(target, {})[renamed] = plain[section].pop(name)
     return from_wire(plain)
+
+
+def _respell(key: str, value: Any) -> Any:
+    """The value of a key, which an earlier version may have spelled."""
+    spelled = str(value).lower()
+    return RESPELLED[key][spelled] if key in RESPELLED and spelled in RESPELLED[key] else value
 
 
 def _parse(kind: Any, value: Any, path: str) -> Any:
@@ -87,7 +99,7 @@ def override(x: Experiment, changes: Mapping[str, Any]) -> Experiment:
     for key, value in changes.items():
         if key in RENAMED:
             raise UserError(f"the config key '{key}' is called '{RENAMED[key]}' now: give --config.{RENAMED[key]}=…")
-        x = _override(x, key.split('.'), value, key)
+        x = _override(x, key.split('.'), _respell(key, value), key)
     return x
 
 

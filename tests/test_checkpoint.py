@@ -1,5 +1,6 @@
 """Checkpoints: exact, few, and readable without the state of the optimizer."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.checkpoint import Checkpoints, read_params
+from research import parallel, train
+from research.checkpoint import Checkpoints, read_leaves, read_params
 from research.errors import UserError
+from research.models.architecture import Architecture
+from research.models.heads import Model
+from research.optim import Optimizer
 from research.train import State
 
 
@@ -116,3 +121,23 @@ def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / 'none'):
         with pytest.raises(UserError, match=re.escape("start='x' holds no checkpoints: train it first, or name another run")):
             read_params(folder, "start='x'")
+
+
+def test_a_sharded_state_is_written_and_read_in_shards(small: Architecture, tmp_path: Path) -> None:
+    """By the devices of `like`: eight, then a mesh of four by two, then one; no array is ever whole on one of several."""
+    first = train.initial_state(Model(small, (('mlm', 64),)), Optimizer(), 0)
+    plans = [parallel.fsdp(jax.devices()), parallel.fsdp(jax.devices(), 2), parallel.fsdp(jax.devices()[:1])]
+    checkpoints = Checkpoints(tmp_path / 'checkpoints')
+    checkpoints.save(dataclasses.replace(plans[0].put_state(first), step=jnp.asarray(3, jnp.int32)))
+    checkpoints.wait()
+    for plan in plans:
+        like = plan.put_state(first)
+        restored = checkpoints.restore(3, like)
+        assert jax.tree.map(lambda x: x.sharding, restored) == jax.tree.map(lambda x: x.sharding, like)
+        assert_same(restored.params, first.params)
+    kernel = checkpoints.restore(3, plans[0].put_state(first)).moments[1][0]['first']['encoder']['pooler']['kernel']
+    assert {shard.data.shape for shard in kernel.addressable_shards} == {(2, 16)}
+    stored = {each.name: each for each in read_leaves(tmp_path / 'checkpoints' / '3' / 'params')}
+    word = next(each for name, each in stored.items() if 'word' in name)
+    assert tuple(word.storage.write_shape) == (8, 16)  # 64 pieces, by eight devices
+    checkpoints.close()

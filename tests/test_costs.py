@@ -2,19 +2,21 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from research import costs
+from research import costs, parallel, train
 from research.data.settings import Data
-from research.models.architecture import Architecture
+from research.models.architecture import REMATS, Architecture
 from research.models.heads import HEADS, Model, encode, initialise
 from research.models.sharing import SHARING
 from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
+from research.sharding import Grid
 
 
 def bert(layers: int = 12, width: int = 768, inner: int = 0, **changes: Any) -> Architecture:
@@ -231,8 +233,21 @@ def test_a_step_costs_three_passes_and_one_of_a_needed_teacher(small: Architectu
     assert costs.count_step_flops(small, None, Losses(), 8, 16, 3) == 8 * 3 * one
     assert costs.count_step_flops(small, teacher, Losses(), 8, 16, 3) == 8 * 3 * one
     assert costs.count_step_flops(small, teacher, Losses(cosine=Match(1.0)), 8, 16, 3) == 8 * (3 * one + other)
-    remat = dataclasses.replace(small, remat=True)
-    assert costs.count_step_flops(remat, None, Losses(), 8, 16, 3) == 8 * 4 * one
+
+
+@pytest.mark.parametrize('layers', [4, 5, 6])
+@pytest.mark.parametrize('remat', REMATS)
+def test_the_flops_of_a_step_follow_what_it_recomputes(small: Architecture, make_batch: Callable, layers: int, remat: str) -> None:
+    a = dataclasses.replace(small, layers=layers, width=64, inner=256, embedding=64, unroll=0, remat=remat)
+    model = Model(a, (('mlm', 64),))
+    state = jax.eval_shape(lambda: train.initial_state(model, Optimizer(), 0))
+    step = train.make_step(model, None, Losses(), Optimizer(), 10)
+    compiled = jax.jit(lambda state, batch: step(state, {}, batch, None)).lower(state, make_batch()).compile()
+    analysis: Any = compiled.cost_analysis()
+    plain = costs.count_step_flops(dataclasses.replace(a, remat='none'), None, Losses(), 16, 16, 3)
+    predicted = costs.count_step_flops(a, None, Losses(), 16, 16, 3)
+    assert (predicted > plain) == (remat != 'none')
+    assert 1 <= analysis['flops'] / predicted < 1.1
 
 
 @pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('sgd', 0)])
@@ -246,3 +261,26 @@ def test_each_candidate_of_a_choice_is_a_sequence(small: Architecture) -> None:
     losses = Losses(mlm=Plain(0.0), choice=Plain(1.0))
     found = costs.count_flops(small, None, losses, Data(task='race', length=16), 8)
     assert found['per_step'] == 8 * 4 * 16 * 3 * found['per_token']
+
+
+@pytest.mark.parametrize(
+    ('kind', 'model', 'devices'), [('jit', 1, 8), ('jit', 2, 8), ('fsdp', 1, 8), ('fsdp', 2, 8), ('fsdp', 1, 4)]
+)
+def test_the_bytes_of_state_on_a_device_are_those_predicted(small: Architecture, kind: str, model: int, devices: int) -> None:
+    a = dataclasses.replace(small, width=32, inner=96, embedding=24, types=0)  # 8 devices do not divide every side
+    heads, optimizer = (('mlm', 64), ('pair', 2)), Optimizer(ema=0.9)
+    plan = parallel.PARALLEL[kind].plan(jax.devices()[:devices], model)
+    state = plan.put_state(train.initial_state(Model(a, heads), optimizer, 0))
+    teacher = plan.put_state(train.initial_state(Model(small, heads), optimizer, 1).params)
+    measured: dict[Any, int] = {}
+    for leaf in jax.tree.leaves((state, teacher)):
+        for shard in leaf.addressable_shards:
+            measured[shard.device] = measured.setdefault(shard.device, 0) + shard.data.nbytes
+    grid = parallel.make_grid(kind, devices, model)
+    predicted = costs.estimate_state(a, heads, optimizer, grid, (small, heads))
+    kept = predicted['total'] - predicted['gradients']
+    assert len(measured) == devices and max(measured.values()) == pytest.approx(kept, rel=0.05)
+    whole = costs.estimate_memory(sizes(state.params), optimizer, sizes(teacher))
+    shares = {('jit', 1): 1.0, ('jit', 2): 0.75, ('fsdp', 1): 0.4, ('fsdp', 2): 0.4}
+    assert all(predicted[name] <= shares[kind, model] * whole[name] for name in whole)
+    assert costs.estimate_state(a, heads, optimizer, Grid(), (small, heads)) == whole

@@ -16,7 +16,7 @@ from research.objectives.losses import Losses, Match, Plain, Soft
 from research.optim import Optimizer
 from research.surgery import Surgery
 from research.validation import validate
-from research.wire import differences, from_wire, keys, override, override_sibling, setting, to_wire, value
+from research.wire import differences, from_stored, from_wire, keys, override, override_sibling, setting, to_wire, value
 from tests.squeezing import squeeze
 
 # Every kind of field is away from its default.
@@ -84,6 +84,9 @@ def test_a_wire_that_is_no_experiment_is_refused(wire: Any, message: str) -> Non
         ('model.table', '((0,0),(0,1))', ((0, 0), (0, 1))),
         ('losses.soft.at', 'masked', 'masked'),
         ('data.masking.rate', '0.3', 0.3),
+        ('model.remat', 'products', 'products'),
+        ('model.remat', 'true', 'block'),  # as earlier versions spelled it
+        ('model.remat', False, 'none'),
     ],
 )
 def test_an_override_reads_a_value_or_its_text(key: str, text: Any, expected: Any) -> None:
@@ -159,6 +162,17 @@ def test_a_squeezed_experiment_is_valid_and_tiny(sharing: str) -> None:
     assert squeeze(tiny) == tiny
 
 
+@pytest.mark.parametrize(('old', 'new'), [(True, 'block'), (False, 'none'), ('products', 'products')])
+def test_remat_of_an_earlier_version_is_read(old: Any, new: str) -> None:
+    stored = to_wire(RICH).to_dict()
+    stored['model']['remat'] = old
+    assert from_stored(stored).model.remat == from_wire(stored).model.remat == new
+
+
+def test_a_run_may_go_on_on_another_mesh() -> None:
+    assert not differences(RICH, override(RICH, {'run.model_devices': 4}))
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
@@ -169,11 +183,20 @@ def test_a_squeezed_experiment_is_valid_and_tiny(sharing: str) -> None:
         ),
         *(
             ({'run': dataclasses.replace(Run(), **{field: 0})}, f'run.{field}=0 must be at least 1')
-            for field in ('batch', 'accumulate', 'log_every', 'keep')
+            for field in ('batch', 'accumulate', 'model_devices', 'log_every', 'keep')
         ),
         *(
             ({'run': dataclasses.replace(Run(), **{field: -1})}, f'run.{field}=-1 must not be negative')
             for field in ('epochs', 'evaluate_every', 'evaluate_batches', 'checkpoint_every')
+        ),
+        ({'run': Run(parallel='pmap', model_devices=2)}, "does not work with run.parallel='pmap': give 'jit' or 'fsdp'"),
+        (
+            {'run': Run(model_devices=8)},
+            'run.model_devices=8 does not divide model.heads=12: give --config.run.model_devices=1 or 2',
+        ),
+        (
+            {'run': Run(model_devices=12), 'model': Architecture(inner=1000)},
+            'run.model_devices=12 does not divide model.inner=1000: give --config.run.model_devices=1 or 2 or 4',
         ),
         ({'run': Run(patience=2)}, 'run.patience=2 needs a score while training'),
         (

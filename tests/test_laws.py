@@ -132,11 +132,12 @@ def test_a_file_imports_only_from_floors_below_its_own() -> None:
 
 
 BESIDES = {  # what more is forbidden: who may import which of our modules
-    'models': ('research.models', 'research.errors', 'research.terms'),
-    'objectives': ('research.objectives', 'research.models', 'research.errors', 'research.terms'),
+    'models': ('research.models', 'research.sharding', 'research.errors', 'research.terms'),
+    'objectives': ('research.objectives', 'research.models', 'research.sharding', 'research.errors', 'research.terms'),
     'data': ('research.data', 'research.errors', 'research.escape', 'research.files', 'research.machine', 'research.records'),
     'optim.py': ('research.models', 'research.errors'),
-    'parallel.py': ('research.errors',),
+    'parallel.py': ('research.models.paths', 'research.sharding', 'research.errors'),
+    'sharding.py': ('research.models.paths', 'research.errors'),
     'processes.py': ('research.errors',),
     'train.py': ('research.models', 'research.objectives', 'research.optim', 'research.terms', 'research.errors'),
 }
@@ -176,6 +177,7 @@ def test_research_knows_neither_recipes_nor_questions() -> None:
         'optim.py',
         'parallel.py',
         'processes.py',
+        'sharding.py',
         'train.py',
         'terms.py',
         'evaluation/measures.py',
@@ -389,10 +391,13 @@ def master(pupil: Model) -> dict[str, Any]:
 def walk(
     pupil: Model, beginning: train.State, master: dict[str, Any], make_batch: Callable
 ) -> Callable[..., tuple[Any, dict[str, float]]]:
-    """walk(parallel, devices, accumulate) -> the parameters after some steps, and the last step's numbers."""
+    """walk(parallel, devices, accumulate, model) -> the parameters after some steps, and the last step's numbers.
 
-    def walk(kind: str, devices: int, accumulate: int) -> tuple[Any, dict[str, float]]:
-        plan = parallel.PARALLEL[kind].plan(jax.devices()[:devices])
+    model: the number of devices that share the matrices of a row.
+    """
+
+    def walk(kind: str, devices: int, accumulate: int, model: int = 1) -> tuple[Any, dict[str, float]]:
+        plan = parallel.PARALLEL[kind].plan(jax.devices()[:devices], model)
         step = plan.compile(train.make_step(pupil, pupil, TAUGHT, PLAIN, STEPS, accumulate))
         state, frozen, metrics = plan.put_state(beginning), plan.put_state(master), {}
         for number in range(STEPS):
@@ -421,21 +426,36 @@ def furthest(a: Any, b: Any) -> float:
     return max(jax.tree.leaves(jax.tree.map(lambda x, y: float(np.abs(np.asarray(x) - np.asarray(y)).max()), a, b)))
 
 
-@pytest.mark.parametrize(
-    ('kind', 'devices', 'accumulate'),
-    [('jit', 8, 1), ('pmap', 8, 1), ('jit', 1, 4), ('jit', 8, 2), ('pmap', 8, 2), ('pmap', 1, 1)],
-)
+WAYS = [
+    ('jit', 8, 1, 1),
+    ('pmap', 8, 1, 1),
+    ('fsdp', 8, 1, 1),
+    ('jit', 1, 4, 1),
+    ('jit', 8, 2, 1),
+    ('pmap', 8, 2, 1),
+    ('fsdp', 8, 2, 1),
+    ('pmap', 1, 1, 1),
+    ('fsdp', 1, 1, 1),
+    ('jit', 8, 1, 2),
+    ('fsdp', 8, 1, 2),
+    ('fsdp', 4, 2, 2),
+]
+
+
+@pytest.mark.parametrize('way', WAYS)
 def test_every_way_to_be_parallel_computes_one_update(
-    walk: Callable, alone: tuple[Any, dict[str, float]], beginning: train.State, kind: str, devices: int, accumulate: int
+    walk: Callable, alone: tuple[Any, dict[str, float]], beginning: train.State, way: tuple[str, int, int, int]
 ) -> None:
-    params, metrics = walk(kind, devices, accumulate)
+    params, metrics = walk(*way)
     assert furthest(params, beginning.params) > 0.1
     assert furthest(params, alone[0]) < TOLERANCE
     assert metrics == pytest.approx(alone[1], rel=1e-5)
 
 
 def test_every_row_of_parallel_is_compared() -> None:
-    assert set(parallel.PARALLEL) == {'jit', 'pmap'}
+    assert {(kind, devices) for kind, devices, _, _ in WAYS} >= {(kind, 8) for kind in parallel.PARALLEL}
+    shared = {kind for kind, row in parallel.PARALLEL.items() if row.splits_matrices}
+    assert {kind for kind, _, _, model in WAYS if model > 1} == shared
 
 
 def test_the_mean_of_means_is_another_update(

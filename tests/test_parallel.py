@@ -17,7 +17,7 @@ from research.errors import UserError
 
 
 @pytest.mark.parametrize('name', parallel.PARALLEL)
-def test_a_plan_divides_batches_and_keeps_states_whole(name: str) -> None:
+def test_a_plan_divides_batches_and_puts_scalars_on_all_devices(name: str) -> None:
     plan = parallel.make_plan(name, 16, 1)
     assert plan.devices == jax.device_count() == 8
 
@@ -37,10 +37,10 @@ def test_a_plan_divides_batches_and_keeps_states_whole(name: str) -> None:
 @pytest.mark.parametrize(
     ('name', 'batch', 'accumulate', 'message'),
     [
-        ('jit', 12, 1, 'run.batch=12 is not a multiple of 8 device(s) × run.accumulate=1; give --config.run.batch=8'),
-        ('pmap', 40, 4, 'run.batch=40 is not a multiple of 8 device(s) × run.accumulate=4; give --config.run.batch=32'),
+        ('jit', 12, 1, 'run.batch=12 is not a multiple of 8 device(s) × run.accumulate=1; give --config.run.batch=8 or 16'),
+        ('pmap', 40, 4, 'run.batch=40 is not a multiple of 8 device(s) × run.accumulate=4; give --config.run.batch=32 or 64'),
         ('jit', 3, 2, 'give --config.run.batch=16'),
-        ('jitt', 8, 1, "no run.parallel named 'jitt'; did you mean 'jit'? (there are: jit, pmap)"),
+        ('jitt', 8, 1, "no run.parallel named 'jitt'; did you mean 'jit'? (there are: jit, pmap, fsdp)"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused(name: str, batch: int, accumulate: int, message: str) -> None:
@@ -57,6 +57,20 @@ def test_a_process_has_the_rows_of_its_devices_wherever_the_mesh_puts_them() -> 
     assert parallel.list_parts(divided).tolist() == [0, 2]
     assert parallel.list_rows(divided, 8).tolist() == [0, 1, 4, 5]
     assert parallel.make_plan('jit', 16, 1).rows(16).tolist() == list(range(16))
+
+
+@pytest.mark.parametrize(
+    ('name', 'batch', 'model_devices', 'message'),
+    [
+        ('jit', 8, 3, 'run.model_devices=3 does not divide the 8 device(s): give --config.run.model_devices=1 or 2 or 4 or 8'),
+        ('fsdp', 8, 16, 'run.model_devices=16 does not divide the 8 device(s): give --config.run.model_devices=1 or 2 or 4 or 8'),
+        ('fsdp', 6, 2, 'run.batch=6 is not a multiple of 4 groups of run.model_devices=2 × run.accumulate=1; give'),
+        ('fsdp', 6, 2, 'give --config.run.batch=4 or 8'),
+    ],
+)
+def test_a_mesh_that_the_devices_do_not_fill_is_refused(name: str, batch: int, model_devices: int, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        parallel.make_plan(name, batch, 1, model_devices)
 
 
 def test_devices_are_described() -> None:

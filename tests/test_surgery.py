@@ -166,7 +166,7 @@ def test_surgery_that_does_not_fit_is_refused(
 
 def test_an_inherited_architecture_keeps_only_rates_and_compute_settings(small: Architecture) -> None:
     donor = dataclasses.replace(small, layers=7, sharing='all', activation='relu', types=0)
-    mine = Architecture(dropout=0.3, attention_dropout=0.2, head_dropout=0.4, dtype='bfloat16', unroll=3, remat=True, layers=2)
+    mine = Architecture(dropout=0.3, attention_dropout=0.2, head_dropout=0.4, dtype='bfloat16', unroll=3, remat='block', layers=2)
     expected = dataclasses.replace(
         donor,
         dropout=0.3,
@@ -176,7 +176,7 @@ def test_an_inherited_architecture_keeps_only_rates_and_compute_settings(small: 
         deviation=mine.deviation,
         dtype='bfloat16',
         unroll=3,
-        remat=True,
+        remat='block',
     )
     assert inherit(Surgery(), mine, donor) == expected
     assert inherit(Surgery(keep=0.5), mine, donor) == dataclasses.replace(expected, layers=4)

@@ -7,6 +7,7 @@ from research.errors import UserError, choose
 ACTIVATIONS = ('gelu', 'gelu_tanh', 'relu')
 POSITIONS = ('learned', 'sinusoidal')
 DTYPES = ('float32', 'bfloat16')
+REMATS = ('none', 'products', 'block', 'everything')  # rows of models.remat.POLICIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Architecture:
     dtype: str = 'float32'  # of activations and matrix products: float32 or bfloat16
     attention: str = 'auto'  # a row of ATTENTION, or 'auto': by the device, the dtype and the losses
     unroll: int = 0  # layers in one iteration of the scan over layers; 1 compiles fastest, 0 (all layers) runs fastest
-    remat: bool = False  # recompute each layer in the backward pass: less memory, a third more FLOPs
+    remat: str = 'none'  # what layers recompute in the backward pass to save memory: none, products, block or everything
 
 
 # The largest values of these fields, beyond what any machine holds: what is larger is a slip, and would be counted to.
@@ -79,3 +80,4 @@ def validate(a: Architecture) -> None:
     choose('model.activation', a.activation, ACTIVATIONS)
     choose('model.position_kind', a.position_kind, POSITIONS)
     choose('model.dtype', a.dtype, DTYPES)
+    choose('model.remat', a.remat, REMATS)

@@ -20,7 +20,9 @@ from research.models.architecture import Architecture
 from research.models.attention import attend, initialise_attention
 from research.models.layers import Weights, activate, dense, draw_kernel, initialise_dense, initialise_norm, layer_norm
 from research.models.noise import Noise, dropout, fold
+from research.models.remat import scan_layers
 from research.models.sharing import count_groups, layout
+from research.sharding import gather
 
 
 @struct.dataclass
@@ -63,17 +65,19 @@ def feed_forward(weights: Weights, x: jax.Array, a: Architecture, noise: Noise |
     return layer_norm(weights['norm'], x + dropout(noise, y, a.dropout), a.epsilon)
 
 
-def _split_by_layer(stack: Weights, groups: tuple[int, ...]) -> tuple[Any, Callable[[Any], Weights]]:
+def _split_by_layer(stack: Weights, groups: tuple[int, ...], path: str) -> tuple[Any, Callable[[Any], Weights]]:
     """(the scanned input for one kind of block, the function that returns a layer's weights, given its slice of that input).
 
     One shared group is a constant of the scan, so its gradient is summed in place. Unshared layers are scanned, so each gradient
-    is written once. Only the other sharing maps index the stack.
+    is written once. Only the other sharing maps index the stack. path: of the block. Weights that are divided over the devices are
+    gathered by each layer for itself, those of one shared group once.
     """
     if set(groups) == {0}:
-        return None, lambda _: jax.tree.map(lambda w: w[0], stack)
+        shared = gather(stack, path)
+        return None, lambda _: jax.tree.map(lambda w: w[0], shared)
     if groups == tuple(range(len(groups))):
-        return stack, lambda weights: weights
-    return jnp.array(groups), lambda group: jax.tree.map(lambda w: w[group], stack)
+        return stack, lambda weights: gather(weights, path, sliced=True)
+    return jnp.array(groups), lambda group: gather(jax.tree.map(lambda w: w[group], stack), path, sliced=True)
 
 
 class Encoder(nn.Module):
@@ -121,8 +125,8 @@ class Encoder(nn.Module):
         if segments is not None:
             attended = attended & (segments[:, None, :, None] == segments[:, None, None, :])
         attention_groups, feed_forward_groups = zip(*layout(a), strict=True)
-        attention, read_attention = _split_by_layer(self.attention, attention_groups)
-        feed, read_feed = _split_by_layer(self.feed_forward, feed_forward_groups)
+        attention, read_attention = _split_by_layer(self.attention, attention_groups, 'encoder/attention')
+        feed, read_feed = _split_by_layer(self.feed_forward, feed_forward_groups, 'encoder/feed_forward')
         places = 1 + 3 * jnp.arange(a.layers)
 
         def layer(x: jax.Array, scanned: Any) -> tuple[jax.Array, Any]:
@@ -132,8 +136,7 @@ class Encoder(nn.Module):
             kept = {'layers': y, 'attention': found.probabilities, 'relations': found.relations}
             return y, {name: kept[name] for name in want}
 
-        body = jax.checkpoint(layer) if a.remat else layer
-        last, kept = jax.lax.scan(body, x, (attention, feed, places), length=a.layers, unroll=a.unroll if a.unroll else True)
+        last, kept = scan_layers(layer, x, (attention, feed, places), a)
         first = last[:, 0] if starts is None else jnp.take_along_axis(last, starts[:, :, None], axis=1).reshape(-1, a.width)
         return Outputs(
             hidden=last,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from research.models.encoder import Outputs
 from research.models.heads import HEADS, Model, encode, score
 from research.models.noise import Noise
+from research.sharding import gather
 
 Batch = Mapping[str, jax.Array]
 
@@ -23,7 +24,7 @@ class View:
     def __init__(
         self, model: Model, params: Any, batch: Batch, noise: Noise | None = None, want: frozenset[str] = frozenset()
     ) -> None:
-        self._model, self._params, self._batch, self._want = model, params, batch, want
+        self._model, self._params, self._batch, self._want = model, gather(params), batch, want
         self._noise = noise
         self._outputs: Outputs | None = None
         self._logits: dict[tuple[str, bool], jax.Array] = {}

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.errors import JaxRuntimeError
 from numpy.typing import NDArray
 
 from research.data.settings import Data
@@ -20,6 +21,7 @@ from research.models.architecture import Architecture
 from research.models.heads import Heads, Model
 from research.predict.inputs import Input, Reader, Sequence
 from research.predict.kinds import KINDS, Kind
+from research.runs.exhaustion import is_exhaustion
 from research.surgery import Donor
 
 WINDOW = 1024  # inputs that are held at once; within a window they are batched by length
@@ -81,7 +83,16 @@ def predict(
         rows = [(i, one) for i, sequences in enumerate(kind.read(reader, window)) for one in sequences]
         results: list[Any] = [None] * len(rows)
         for members, batch in batches([one for _, one in rows], reader, sizes):
-            found = jax.tree.map(np.asarray, compute(params, batch))
+            try:
+                found = jax.tree.map(np.asarray, compute(params, batch))
+            except JaxRuntimeError as error:
+                if not is_exhaustion(error):
+                    raise
+                rows, length = batch['ids'].shape
+                raise UserError(
+                    f'out of memory: {donor.label} reads {rows} × {length} pieces at once, too many for this machine '
+                    f'({" ".join(str(error).split())}); give fewer inputs at a time, or shorter ones'
+                ) from error
             for place, member in enumerate(members):
                 results[member] = jax.tree.map(lambda x, place=place: x[place], found)
         of: list[list[tuple[Sequence, Any]]] = [[] for _ in window]

@@ -69,7 +69,7 @@ def reopen(folder: Path, x: Experiment, environment: Environment, heads: Heads |
     validation.validate(x)
     data = dataclasses.replace(x.data, tokenizer=str(folder / 'tokenizer'), changed='prepare')
     teacher = sources.open_donor(x.teacher, folder, 'teacher') if heads is None and losses.needs_teacher(x.losses) else None
-    plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
+    plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate, x.run.model_devices)
     feed = load_feed(x, data, plan)
     heads = heads if heads is not None else student_heads(x, teacher.architecture if teacher else None)
     model, teacher, _ = build_models(x, heads, teacher)

@@ -16,6 +16,7 @@ from research.records import to_json
 from research.runs import lock, memory, sources
 from research.runs.definition import begin_folder
 from research.runs.ending import finish
+from research.runs.exhaustion import explaining_exhaustion
 from research.runs.folder import read_result, wall_so_far
 from research.runs.log import Log, rewind
 from research.runs.opening import Parts, build_models, first_state, introduce, load_data, number_of_steps
@@ -54,7 +55,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
             print(f'{workdir.name}: done before: {workdir / "result.json"}')
             return to_json(done)
         promised = [parallel.describe_determinism()] if x.run.deterministic else []
-        plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
+        plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate, x.run.model_devices)
         start = sources.open_start(x, workdir)
         teacher = sources.open_donor(x.teacher, workdir, 'teacher') if losses.needs_teacher(x.losses) else None
         if teacher is not None:
@@ -65,6 +66,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         if steps:
             optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
         heads = student_heads(x, teacher.architecture if teacher else None)
+        held.enter_context(explaining_exhaustion(x, heads, teacher.architecture if teacher else None, plan.devices))
         model, teacher, chosen = build_models(x, heads, teacher)
         state, notes = first_state(model, x, start)
         changed = begin_folder(x, workdir, feed, steps)

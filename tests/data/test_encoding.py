@@ -96,7 +96,7 @@ def test_an_answer_is_looked_for_where_its_offset_is_wrong() -> None:
 def feed(tmp_path: Path) -> Callable[..., feeds.Feed]:
     letters('wordpiece').save(str(tmp_path / 'tokenizer.json'))
 
-    def feed(data: Data, **more: int) -> feeds.Feed:
+    def feed(data: Data, **more: Any) -> feeds.Feed:
         given = {'batch': 4, 'seed': 0, 'vocabulary': 512} | more
         return feeds.load(replace(data, tokenizer=str(tmp_path / 'tokenizer.json')), Machine(prefetch=0), **given)
 

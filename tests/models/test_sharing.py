@@ -114,15 +114,6 @@ def test_a_shared_model_equals_an_unshared_one_with_copies(
         jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4), summed, gradient[block])
 
 
-def test_remat_changes_no_value(shared: Callable[..., Architecture], batch: dict[str, jax.Array]) -> None:
-    a = shared('groups')
-    params = fresh(a)
-    value, gradient = program(a)(params, batch)
-    other_value, other_gradient = program(dataclasses.replace(a, remat=True))(params, batch)
-    np.testing.assert_allclose(other_value, value, rtol=1e-5)
-    jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5), other_gradient, gradient)
-
-
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [

@@ -1,36 +1,43 @@
-"""--dry: an experiment, or every run of a study, as one JSON object: definition, parameters, sharing, FLOPs, memory."""
+"""--dry: an experiment, or every run of a study, as one JSON object: definition, parameters, sharing, FLOPs, memory, forecast."""
 
 from pathlib import Path
 from typing import Any
 
-from research import costs, wire
+from research import costs, parallel, wire
+from research.chips import Chip, find_chips
 from research.experiment import Experiment
 from research.models.sharing import layout
+from research.study.planning import forecast
 from research.study.planning.resolving import Resolved, complete, resolve, validate_run, validate_runs
 from research.study.study import Study
 
 
-def preview(asked: Experiment | Study, workdir: Path) -> dict[str, Any]:
+def preview(asked: Experiment | Study, workdir: Path, chips: str = '', devices: int = 1) -> dict[str, Any]:
     """One JSON-able object, without opening data or devices; starts and teachers are read only if they are there.
 
-    Raises UserError for an experiment that is impossible whatever the data.
+    chips: the names of those that `devices` each are predicted for, separated by commas ('here' alone opens devices). Raises
+    UserError for an experiment that is impossible whatever the data, and for an unknown chip.
     """
+    named = find_chips(chips) if chips else {}
     if isinstance(asked, Study):
         runs = validate_runs(asked, workdir)
         return {
             'study': asked.name,
-            'runs': {name: describe(resolve(run, workdir / name, runs)) for name, run in runs.items()},
+            'runs': {name: describe(resolve(run, workdir / name, runs), named, devices) for name, run in runs.items()},
         }
     run = complete(asked, workdir, {})
     validate_run(run, workdir, {})
-    return describe(resolve(run, workdir, {}))
+    return describe(resolve(run, workdir, {}), named, devices)
 
 
-def describe(run: Resolved) -> dict[str, Any]:
-    """The JSON-able object of one run."""
+def describe(run: Resolved, chips: dict[str, Chip], devices: int) -> dict[str, Any]:
+    """The JSON-able object of one run, with a forecast if there are `chips`."""
     x = run.experiment
     summary = costs.summarize_parameters(x.model, run.heads)
     teacher = 0 if run.teacher is None else costs.summarize_parameters(run.teacher, run.teacher_heads)['total']
+    count = x.run.model_devices if devices == 1 else devices
+    grid = parallel.make_grid(x.run.parallel, count, x.run.model_devices)
+    taught = None if run.teacher is None else (run.teacher, run.teacher_heads)
     return {
         'experiment': wire.to_wire(x).to_dict(),
         'parameters': summary,
@@ -40,5 +47,10 @@ def describe(run: Resolved) -> dict[str, Any]:
         ],
         'flops': costs.count_flops(x.model, run.teacher, x.losses, x.data, x.run.batch),
         'memory_bytes': costs.estimate_memory(summary['total'], x.optimizer, teacher),
+        'memory_bytes_per_device': {
+            'devices': count,
+            **costs.estimate_state(x.model, run.heads, x.optimizer, grid, taught),
+        },
+        **({'predictions': forecast.describe(run, chips, devices)} if chips else {}),
         'notes': list(run.notes),
     }

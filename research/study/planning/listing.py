@@ -1,20 +1,21 @@
 """--list: the runs of a study with their overrides, parameters, steps, FLOPs and estimated times, before anything starts."""
 
 import dataclasses
-import time
+from collections.abc import Mapping
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import rich.box
 import rich.table
 
-from research import costs, wire
+from research import costs, predictions, wire
+from research.chips import Chip, find_chips, measure_speed
 from research.data import steps, tasks
 from research.data.settings import Data
 from research.errors import UserError
 from research.experiment import Experiment, Run
+from research.predictions import Prediction
 from research.runs.folder import read_result
+from research.study.planning.forecast import forecast
 from research.study.planning.resolving import Resolved, resolve, validate_runs
 from research.study.states import run_states
 from research.study.study import Study
@@ -36,6 +37,7 @@ class PlannedRun:
     step_flops: float | None
     steps: int | None
     seconds: float | None
+    forecasts: Mapping[str, Prediction | None] = dataclasses.field(default_factory=dict)  # chip -> that of a mean step
 
 
 def find_overrides(study: Study) -> dict[str, str]:
@@ -77,20 +79,6 @@ def count_steps(x: Experiment) -> int | None:
     return steps.number_of_steps(x.run.steps, x.run.epochs, len(splits['train']), x.run.batch) if 'train' in splits else None
 
 
-def measure_speed() -> float:
-    """FLOP/s of a large float32 matrix product on this machine's devices."""
-    side = 2048
-    one = jnp.ones((side, side))
-    product = jax.jit(jnp.matmul)
-    product(one, one).block_until_ready()
-    times = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        product(one, one).block_until_ready()
-        times.append(time.perf_counter() - begin)
-    return 2 * side**3 / min(times)
-
-
 def read_speed(study: Study, folder: Path) -> float | None:
     """FLOP/s of the finished runs of the study, all their time counted; None if none of them took a step."""
     results = [result for name in study.runs if (result := read_result(folder / name)) is not None]
@@ -99,10 +87,15 @@ def read_speed(study: Study, folder: Path) -> float | None:
     return work / seconds if work and seconds else None
 
 
-def plan_runs(study: Study, folder: Path, names: list[str]) -> tuple[list[PlannedRun], str]:
-    """(the PlannedRuns of `names`, the speed that their times are estimated from). Raises UserError for an impossible run."""
+def plan_runs(
+    study: Study, folder: Path, names: list[str], chips: Mapping[str, Chip] | None = None, devices: int = 1
+) -> tuple[list[PlannedRun], str]:
+    """(the PlannedRuns of `names`, what their times are estimated from). Raises UserError for an impossible run.
+
+    chips: those that the runs are forecast for, `devices` of each, instead of this machine, which then is not measured.
+    """
     runs = validate_runs(study, folder)
-    speed, basis = find_speed(study, folder)
+    speed, basis = (0.0, f'the peaks of {devices} chip(s)') if chips else find_speed(study, folder)
     if any(study.runs[name].data.task and study.runs[name].data.buckets for name in names):
         basis += '; tasks are counted at full length, which batches of short texts do not have'
     states, overrides = run_states(study.needs, folder), find_overrides(study)
@@ -116,8 +109,9 @@ def plan_runs(study: Study, folder: Path, names: list[str]) -> tuple[list[Planne
         run = resolve(runs[name], folder / name, runs)
         parameters = costs.summarize_parameters(run.experiment.model, run.heads)['encoder'] if run.known else None
         flops = count_step_flops(run)
-        seconds = 0.0 if state == 'done' else None if number is None or flops is None else number * flops / speed
-        found.append(PlannedRun(name, state, overrides[name], parameters, flops, number, seconds))
+        seconds = 0.0 if state == 'done' else None if number is None or flops is None or chips else number * flops / speed
+        forecasts = {chip: forecast(run, row, devices) for chip, row in (chips or {}).items()}
+        found.append(PlannedRun(name, state, overrides[name], parameters, flops, number, seconds, forecasts))
     return found, basis
 
 
@@ -130,14 +124,15 @@ def find_speed(study: Study, folder: Path) -> tuple[float, str]:
     return speed, f'{speed / 1e9:,.1f} GFLOP/s, {UTILISATION:.0%} of the speed of a matrix product on this machine'
 
 
-def show(study: Study, folder: Path, names: list[str]) -> None:
-    """Prints the list."""
-    found, basis = plan_runs(study, folder, names)
+def show(study: Study, folder: Path, names: list[str], chips: str = '', devices: int = 1) -> None:
+    """Prints the list. chips: names, separated by commas, of those whose times and memory it shows in place of this machine's."""
+    rows = find_chips(chips) if chips else {}
+    found, basis = plan_runs(study, folder, names, rows, devices)
     shown = rich.table.Table(title=to_text(f'{study.name}: {len(found)} runs in {folder}'), box=rich.box.SIMPLE_HEAD)
     shown.add_column('Run', no_wrap=True)
     shown.add_column('State', no_wrap=True)
     shown.add_column('From', overflow='fold')
-    for title in ('Parameters', 'Steps', 'TFLOPs', 'Time'):
+    for title in ('Parameters', 'Steps', 'TFLOPs', *(rows or ('Time',))):
         shown.add_column(title, justify='right', no_wrap=True)
     shown.add_column('Overrides', overflow='fold')
     for run in found:
@@ -149,12 +144,40 @@ def show(study: Study, folder: Path, names: list[str]) -> None:
             '?' if run.parameters is None else f'{run.parameters:,}',
             '?' if run.steps is None else f'{run.steps:,}',
             work,
-            '?' if run.seconds is None else format_duration(run.seconds),
+            *([show_forecast(run, name, chip) for name, chip in rows.items()] if rows else [_duration(run.seconds)]),
             to_text(run.overrides),
         )
     out = make_console()
     out.print(shown)
-    out.print(summarize(found, basis), soft_wrap=True, markup=False)
+    out.print(summarize_forecasts(found, rows, devices) if rows else summarize(found, basis), soft_wrap=True, markup=False)
+
+
+def _duration(seconds: float | None) -> str:
+    return '?' if seconds is None else format_duration(seconds)
+
+
+def show_forecast(run: PlannedRun, name: str, chip: Chip) -> str:
+    """The time of a run on a chip, and the gigabytes that a device needs, with '!' if it has fewer."""
+    step = run.forecasts[name]
+    if step is None:
+        return '?'
+    fits = '' if step.bytes <= predictions.ROOM * chip.memory else '!'
+    return f'{_duration(_seconds(run, step))}, {step.bytes / 1e9:,.1f} GB{fits}'
+
+
+def _seconds(run: PlannedRun, step: Prediction | None) -> float | None:
+    if run.state == 'done':
+        return 0.0
+    return None if step is None or run.steps is None else run.steps * step.seconds
+
+
+def summarize_forecasts(found: list[PlannedRun], rows: Mapping[str, Chip], devices: int) -> str:
+    """The last line of the list with chips: the time of all runs on each, predicted."""
+    times = {name: [_seconds(run, run.forecasts[name]) for run in found] for name in rows}
+    unknown = sum(seconds is None for seconds in next(iter(times.values())))
+    rest = f', without {unknown} whose time is not known before their data, start or teacher are there' if unknown else ''
+    each = ', '.join(f'{_duration(sum(each or 0.0 for each in seconds))} on {devices} {name}' for name, seconds in times.items())
+    return f'about {each} for all of them one after the other{rest}; predicted, not measured. GB are of a device; ! does not fit'
 
 
 def summarize(found: list[PlannedRun], basis: str) -> str:
