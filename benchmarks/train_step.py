@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.harness import ours, peers, report
 from benchmarks.harness.cases import CASES, Case, shrink
+from benchmarks.harness.ours import GPU
 from benchmarks.harness.turns import Contender, Turns, compare, take_turns
 from research import costs
 from research.errors import UserError, choose
@@ -36,8 +37,6 @@ from research.parallel import PARALLEL
 
 PEERS = {'eager': False, 'compile': True}  # name -> whether it is compiled
 COLUMNS = ('case, B × T', 'contender', 'ms a step', 'tokens/s', 'ours ÷ it', 'of ceiling', 'memory', 'compile')
-# What a process on a GPU may take in advance: ours and the peers are there at the same time.
-GPU = {'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.45'}
 Build = Callable[..., Contender]
 
 
@@ -155,7 +154,7 @@ def main() -> None:
     """Measures every case, prints a line for each contender as it is known, and a table last."""
     given = read_arguments()
     header = report.describe()
-    on_gpu = bool(header['gpu']) and os.environ.get('JAX_PLATFORMS') != 'cpu'
+    on_gpu = report.is_on_gpu(header)
     cases = choose_cases(given.cases, given.small, given.batch, given.dtype, on_gpu)
     report.write_header(header)
     if given.peers and (missing := peers.find_missing()):
@@ -174,9 +173,12 @@ def main() -> None:
                 print(f'{name} {contender}: failed: {why}', flush=True)
         after = measure_ceiling(size, given.dtype, given, settings)
     ceiling = max([*before.values(), *after.values()])
-    rows = [row for name, case in cases.items() for row in tabulate(name, case, *results[name], ceiling, given.ways)]
+    rows = []
+    for name, case in cases.items():
+        turns, failed = results[name]
+        rows += tabulate(name, case, turns, failed, ceiling, given.ways)
     shown = ', '.join(f'{name} {max(before[name], after[name]) / 1e9:,.1f}' for name in before)
-    print(f'\nproduct ceiling, {given.dtype}, {size} × {size}: {shown} GFLOP/s; loads at the end {os.getloadavg()[0]:.2f}')
+    print(f'\nproduct ceiling, {given.dtype}, {size} × {size}: {shown} GFLOP/s; load at the end {os.getloadavg()[0]:.2f}')
     print(report.format_table(COLUMNS, [format_row(row) for row in rows]))
     for peer in given.peers:
         known = [row['ratio'][0] for row in rows if row['contender'] == peer and row.get('ratio')]

@@ -8,6 +8,8 @@ from benchmarks.harness.turns import Contender, read_resident, read_resident_pea
 from research.runs.memory import keep_memory
 
 BATCHES = 4  # different ones, in a circle
+# The share of a GPU's memory that our process takes in advance: ours and the peers are there at the same time.
+GPU = {'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.45'}
 
 
 def step(case: Case, way: str) -> Contender:
@@ -63,17 +65,6 @@ def product(size: int, dtype: str) -> Contender:
         jax.block_until_ready(found)
 
     return Contender(run)
-
-
-def describe() -> dict[str, Any]:
-    """What jax computes on, and versions; of a process of its own, so that this one opens no device."""
-    import flax
-    import jax
-    import optax
-
-    from research import parallel
-
-    return {'jax': jax.__version__, 'flax': flax.__version__, 'optax': optax.__version__, **parallel.describe_devices()}
 
 
 def with_dtype(case: Case, dtype: str) -> Case:

@@ -4,9 +4,9 @@ sdpa attention, AdamW (fused where torch has it) without decay of biases and Lay
 bfloat16 the parameters stay float32 and the products are autocast, as ours are. Activations are ours, in torch's own form.
 """
 
-import dataclasses
 import importlib
 import importlib.util
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +28,9 @@ def load() -> tuple[Any, Any, str]:
     """(torch, transformers, the device), with as many threads as this process has processors."""
     torch: Any = importlib.import_module('torch')
     transformers: Any = importlib.import_module('transformers')
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger('torch.onnx').setLevel(logging.ERROR)
     torch.set_num_threads(len(list_processors(None)))
     torch.manual_seed(0)
     torch.set_float32_matmul_precision('high')  # TensorFloat32 on a GPU, which is jax's default too
@@ -36,8 +39,8 @@ def load() -> tuple[Any, Any, str]:
     return torch, transformers, device
 
 
-def make_model(transformers: Any, a: Architecture, kind: str) -> Any:
-    """A randomly initialised model of transformers: kind is the suffix of an Auto class, such as 'MaskedLM'."""
+def make_model(transformers: Any, a: Architecture, kind: str, **options: Any) -> Any:
+    """A randomly initialised model of the Auto class with the suffix `kind`, such as 'ForMaskedLM'; '' = the encoder."""
     activation = ACTIVATIONS[a.activation]
     if not a.types:
         config = transformers.DistilBertConfig(
@@ -68,7 +71,7 @@ def make_model(transformers: Any, a: Architecture, kind: str) -> Any:
             max_position_embeddings=a.positions,
             **shared,
         )
-    return getattr(transformers, f'AutoModel{kind}').from_config(config, attn_implementation='sdpa')
+    return getattr(transformers, f'AutoModel{kind}').from_config(config, attn_implementation='sdpa', **options)
 
 
 # ---- What is computed: the loss of a batch --------------------------------------------------------------------------------------
@@ -250,17 +253,6 @@ def product(size: int, dtype: str) -> Contender:
     return Contender(run)
 
 
-def describe() -> dict[str, str]:
-    """Versions, and how many threads torch has."""
-    names = [name for name in ('torch', 'transformers', 'onnxruntime') if importlib.util.find_spec(name)]
-    return {name: importlib.import_module(name).__version__ for name in names}
-
-
 def choose_settings(folder: str) -> dict[str, str]:
     """Environment variables of a peer's process: compiled programs go to `folder`, empty at first, so that compilation is cold."""
     return {'TORCHINDUCTOR_CACHE_DIR': os.path.join(folder, 'inductor'), 'HF_HUB_OFFLINE': '1'}
-
-
-def with_batch(case: Case, batch: int) -> Case:
-    """The case with another number of sequences."""
-    return dataclasses.replace(case, batch=batch)

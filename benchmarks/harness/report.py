@@ -34,6 +34,11 @@ def read_gpu() -> str:
     return ' + '.join(done.stdout.strip().splitlines()) if done.returncode == 0 else ''
 
 
+def is_on_gpu(found: dict[str, Any]) -> bool:
+    """Whether jax computes on a GPU, by what `describe` found."""
+    return bool(found['gpu']) and os.environ.get('JAX_PLATFORMS') != 'cpu'
+
+
 def read_commit() -> str:
     """The commit of the code, with a + if files differ from it; '' outside git."""
     try:

@@ -178,6 +178,6 @@ def read_resident_peak() -> int:
 
 
 def forget_resident_peak() -> None:
-    """Makes `read_resident_peak` begin anew, so that the memory of a compiler does not count. Does nothing where that is forbidden."""
+    """Makes `read_resident_peak` begin anew, without the compiler's memory; does nothing where that is forbidden."""
     with contextlib.suppress(OSError):
         Path('/proc/self/clear_refs').write_text('5')
