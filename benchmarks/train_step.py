@@ -21,6 +21,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def measure_ceiling(size: int, dtype: str, given: argparse.Namespace, settings: 
     contenders: dict[str, tuple[Build, Sequence[Any], Mapping[str, str]]] = {'jax': (ours.product, (size, dtype), GPU)}
     if not peers.find_missing() and given.peers:
         contenders['torch'] = peers.product, (size, dtype), settings
-    found, _ = take_turns(contenders, 3, 0.3 if given.small else 1.0, given.threads)
+    found, _ = take_turns(contenders, 3, 0.3, given.threads, at_once=given.at_once)
     return {name: 2 * size**3 / min(turns.seconds) for name, turns in found.items()}
 
 
@@ -76,14 +77,16 @@ def count_flops(case: Case, contender: str) -> int:
     return case.batch * cost
 
 
-def measure(case: Case, given: argparse.Namespace, settings: Mapping[str, str]) -> tuple[dict[str, Turns], dict[str, str]]:
-    """The Turns of our ways and of the peers on one case, and the errors of those that failed."""
+def measure(
+    case: Case, given: argparse.Namespace, settings: Mapping[str, str], limit: float
+) -> tuple[dict[str, Turns], dict[str, str]]:
+    """The Turns of our ways and of the peers on one case, and the errors of those that failed, also to end in `limit` seconds."""
     contenders: dict[str, tuple[Build, Sequence[Any], Mapping[str, str]]] = {}
     for way in given.ways:
         contenders[way] = ours.step, (case, way), GPU
     for name in given.peers:
         contenders[name] = peers.step, (case, PEERS[name]), settings
-    return take_turns(contenders, given.rounds, given.seconds, given.threads)
+    return take_turns(contenders, given.rounds, given.seconds, given.threads, limit, given.at_once)
 
 
 def tabulate(
@@ -140,6 +143,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument('--ways', default='jit', help=f'ours: {", ".join(PARALLEL)}; the first is compared')
     parser.add_argument('--peers', default='eager,compile', help='eager, compile or both; none')
     parser.add_argument('--ceiling', type=int, default=0, help='the size of the product; default: 2048, 8192 on a GPU')
+    parser.add_argument('--budget', type=float, default=86_400.0, help='seconds in all; what is not done by then has failed')
+    parser.add_argument('--at-once', action='store_true', help='contenders of a case compile at the same time: many processors')
     parser.add_argument('--small', action='store_true', help='tiny models and short turns, to try the benchmark')
     parser.add_argument('--json', default=report.default_json('train_step'))
     given = parser.parse_args()
@@ -153,6 +158,7 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measures every case, prints a line for each contender as it is known, and a table last."""
     given = read_arguments()
+    end = time.monotonic() + given.budget
     header = report.describe()
     on_gpu = report.is_on_gpu(header)
     cases = choose_cases(given.cases, given.small, given.batch, given.dtype, on_gpu)
@@ -165,13 +171,14 @@ def main() -> None:
         settings = peers.choose_settings(folder)
         before = measure_ceiling(size, given.dtype, given, settings)
         results = {}
-        for name, case in cases.items():
-            results[name] = measure(case, given, settings)
+        for left, (name, case) in zip(range(len(cases), 0, -1), cases.items(), strict=True):
+            # A case may take twice its share of the time that is left.
+            results[name] = measure(case, given, settings, (end - time.monotonic()) * min(2 / left, 1))
             for contender, turns in results[name][0].items():
                 print(f'{name} {contender}: {1000 * turns.median:,.1f} ms a step', flush=True)
             for contender, why in results[name][1].items():
                 print(f'{name} {contender}: failed: {why}', flush=True)
-        after = measure_ceiling(size, given.dtype, given, settings)
+        after = measure_ceiling(size, given.dtype, given, settings) if time.monotonic() < end else before
     ceiling = max([*before.values(), *after.values()])
     rows = []
     for name, case in cases.items():

@@ -56,7 +56,7 @@ LABEL = Losses(mlm=Plain(0.0), label=Plain(1.0))
 CASES: dict[str, Case] = {
     'bert-base-128': Case(BERT, NSP, 8, 256, 128, 'pretraining'),
     'bert-base-512': Case(BERT, NSP, 2, 64, 512, 'pretraining'),
-    'bert-large-512': Case(BERT_LARGE, NSP, 1, 32, 512, 'pretraining'),
+    'bert-large-512': Case(BERT_LARGE, NSP, 1, 16, 512, 'pretraining'),
     'distilbert-128': Case(DISTILBERT, Losses(), 8, 256, 128, 'mlm'),
     'distilbert-512': Case(DISTILBERT, Losses(), 2, 64, 512, 'mlm'),
     'distilbert-teacher-128': Case(DISTILBERT, DISTILLED, 8, 128, 128, 'distillation', teacher=BERT),

@@ -40,7 +40,8 @@ def ours(shape: Shape) -> Contender:
     jax.block_until_ready(jax.numpy.zeros(1))
     before = read_resident()
     model = Model(shape.model)
-    params = initialise(model, jax.random.key(0))
+    # Weights are kept in the dtype of the products, as PyTorch's users do for inference.
+    params = jax.tree.map(lambda x: x.astype(shape.model.dtype), initialise(model, jax.random.key(0)))
     compiled = jax.jit(lambda params, batch: encode(model, params, batch).hidden)
     batch = shape.make_batch()
 
@@ -63,13 +64,13 @@ def torch_encoder(shape: Shape, compiled: bool) -> Contender:
     """transformers' encoder without its pooler. Sequences are full, so it gets no mask and may take its fastest attention."""
     torch, transformers, device = peers.load()
     before = read_resident()
-    model = peers.make_model(transformers, shape.model, '', add_pooling_layer=False).to(device).eval()
+    kind = {'float32': torch.float32, 'bfloat16': torch.bfloat16}[shape.model.dtype]
+    model = peers.make_model(transformers, shape.model, '', add_pooling_layer=False).to(device, kind).eval()
     ids = torch.from_numpy(shape.make_batch()['ids']).long()
     compute = torch.compile(model) if compiled else model
-    is_half = shape.model.dtype == 'bfloat16'
 
     def run(steps: int) -> None:
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=is_half):
+        with torch.inference_mode():
             for _ in range(steps):
                 compute(input_ids=ids.to(device))
                 if device == 'cuda' and shape.batch == 1:

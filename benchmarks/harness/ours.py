@@ -8,8 +8,8 @@ from benchmarks.harness.turns import Contender, read_resident, read_resident_pea
 from research.runs.memory import keep_memory
 
 BATCHES = 4  # different ones, in a circle
-# The share of a GPU's memory that our process takes in advance: ours and the peers are there at the same time.
-GPU = {'XLA_PYTHON_CLIENT_MEM_FRACTION': '0.45'}
+# Our process takes a GPU's memory as it needs it: ours and the peers are there at the same time.
+GPU = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
 
 
 def step(case: Case, way: str) -> Contender:

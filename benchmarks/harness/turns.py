@@ -46,6 +46,7 @@ class Process(NamedTuple):
 
     process: Any
     connection: Any
+    deadline: float  # of time.monotonic(), after which no answer is waited for
 
     def ask(self, question: Any) -> Any:
         """The answer to a question of `_serve`. Raises Failed with the contender's own error."""
@@ -53,8 +54,11 @@ class Process(NamedTuple):
         return self.hear()
 
     def hear(self) -> Any:
-        """The next answer."""
+        """The next answer. Raises Failed, also after the deadline."""
         try:
+            if not self.connection.poll(max(self.deadline - time.monotonic(), 0)):
+                self.process.kill()
+                raise Failed('its time was up')
             kind, answer = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
@@ -67,7 +71,7 @@ class Process(NamedTuple):
     def stop(self) -> None:
         """Ends the process."""
         self.connection.close()
-        self.process.join(5)
+        self.process.join(10)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
@@ -78,7 +82,9 @@ def list_processors(threads: int | None) -> list[int]:
     return sorted(os.sched_getaffinity(0))[:threads]
 
 
-def start(build: Callable[..., Contender], arguments: Sequence[Any], threads: int | None, settings: Mapping[str, str]) -> Process:
+def start(
+    build: Callable[..., Contender], arguments: Sequence[Any], threads: int | None, settings: Mapping[str, str], deadline: float
+) -> Process:
     """A process that calls build(*arguments) with these environment variables on so many processors."""
     context = multiprocessing.get_context('spawn')
     here, there = context.Pipe()
@@ -91,7 +97,7 @@ def start(build: Callable[..., Contender], arguments: Sequence[Any], threads: in
         os.environ.clear()
         os.environ.update(before)
     there.close()
-    return Process(process, here)
+    return Process(process, here, deadline)
 
 
 def _serve(connection: Any, build: Callable[..., Contender], arguments: tuple[Any, ...], processors: list[int]) -> None:
@@ -126,22 +132,28 @@ def take_turns(
     rounds: int,
     seconds: float,
     threads: int | None = None,
-    most: int = 1000,
+    limit: float = 86_400.0,
+    at_once: bool = False,
 ) -> tuple[dict[str, Turns], dict[str, str]]:
     """(the Turns of each contender, the error of each that failed).
 
-    contenders: name -> (build, its arguments, its environment variables). They are built one after the other, then make `rounds`
-    rounds; in a round each runs for about `seconds` (one step at least, `most` at most), and the order rotates from round to round.
+    contenders: name -> (build, its arguments, its environment variables). They are built one after the other (at_once: together,
+    for machines with many processors), then make `rounds` rounds; in a round each runs for about `seconds`, one step at least, and
+    the order rotates from round to round. A contender without an answer after `limit` seconds in all has failed.
     """
+    deadline = time.monotonic() + limit
     processes: dict[str, Process] = {}
     firsts, steps, times, failed = {}, {}, {}, {}
     try:
+        for name, (build, arguments, settings) in contenders.items() if at_once else ():
+            processes[name] = start(build, arguments, threads, settings, deadline)
         for name, (build, arguments, settings) in contenders.items():
             try:
-                processes[name] = start(build, arguments, threads, settings)
+                if name not in processes:
+                    processes[name] = start(build, arguments, threads, settings, deadline)
                 firsts[name] = processes[name].hear()
                 warm = processes[name].ask(1)  # one warm-up, which also says how many steps fill a turn
-                steps[name] = max(1, min(most, round(seconds / max(warm, 1e-6))))
+                steps[name] = max(1, round(seconds / max(warm, 1e-6)))
                 times[name] = []
             except Failed as error:
                 failed[name] = str(error)
@@ -152,8 +164,12 @@ def take_turns(
                     times[name].append(processes[name].ask(steps[name]) / steps[name])
                 except Failed as error:
                     failed[name] = str(error)
-        done = [name for name in times if name not in failed]
-        found = {name: Turns(tuple(times[name]), firsts[name], processes[name].ask(None)) for name in done}
+        found = {}
+        for name in [name for name in times if name not in failed]:
+            try:
+                found[name] = Turns(tuple(times[name]), firsts[name], processes[name].ask(None))
+            except Failed as error:
+                failed[name] = str(error)
     finally:
         for process in processes.values():
             process.stop()
