@@ -11,7 +11,8 @@ theirs ÷ ours, with the smallest and the largest. A token is a position, paddin
 two large matrices in jax or PyTorch, before and after. FLOPs are those of the products that a step needs: 2 a multiply-add, three
 times the forward pass; PyTorch's classes compute logits at all positions, and those count. Memory is what a process uses beyond
 its libraries after the first step (CPU: its largest resident size; GPU: the allocator's peak). Compilation is the first step less
-a later one.
+a later one. The predicted time is that of `launch.py --dry --chip`: by a GPU's data sheet, or by this ceiling and the measured bandwidth
+of a CPU.
 """
 
 import argparse
@@ -29,15 +30,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.harness import ours, peers, report
-from benchmarks.harness.cases import CASES, Case, shrink
+from benchmarks.harness.cases import CASES, OPTIMIZER, Case, shrink
 from benchmarks.harness.ours import GPU
 from benchmarks.harness.turns import Contender, Turns, compare, take_turns
-from research import costs
+from research import chips, costs
+from research.chips import Chip
 from research.errors import UserError, choose
 from research.parallel import PARALLEL
+from research.predictions import predict_step
 
 PEERS = {'eager': False, 'compile': True}  # name -> whether it is compiled
-COLUMNS = ('case, B × T', 'contender', 'ms a step', 'tokens/s', 'ours ÷ it', 'of ceiling', 'memory', 'compile')
+COLUMNS = ('case, B × T', 'contender', 'ms a step (predicted)', 'tokens/s', 'ours ÷ it', 'of ceiling', 'memory', 'compile')
 Build = Callable[..., Contender]
 
 
@@ -77,6 +80,23 @@ def count_flops(case: Case, contender: str) -> int:
     return case.batch * cost
 
 
+def choose_chip(gpu: str, ceiling: float) -> Chip | None:
+    """The Chip that steps are predicted for: a GPU's by its data sheet, None for one that has no row; a CPU's as measured."""
+    if gpu:
+        return next((chip for name, chip in chips.CHIPS.items() if name in gpu.lower()), None)
+    bandwidth = chips.measure_bandwidth()
+    return Chip(ceiling, ceiling, chips.read_memory(), bandwidth, bandwidth, 1, bandwidth, chips.REACH_HERE, is_cpu=True)
+
+
+def forecast(case: Case, contender: str, chip: Chip | None) -> dict[str, Any]:
+    """The predicted time and memory of one of our steps on one device; {} for a peer's, and without a chip."""
+    if chip is None or contender in PEERS:
+        return {}
+    asked = case.model, case.teacher, case.losses, case.batch, case.length, case.room
+    found = predict_step(*asked, OPTIMIZER, case.model.dtype, chip, 1)
+    return {'predicted_milliseconds': 1000 * found.seconds, 'predicted_bytes': found.bytes, 'bound': found.bound}
+
+
 def measure(
     case: Case, given: argparse.Namespace, settings: Mapping[str, str], limit: float
 ) -> tuple[dict[str, Turns], dict[str, str]]:
@@ -90,7 +110,13 @@ def measure(
 
 
 def tabulate(
-    name: str, case: Case, found: Mapping[str, Turns], failed: Mapping[str, str], ceiling: float, ways: Sequence[str]
+    name: str,
+    case: Case,
+    found: Mapping[str, Turns],
+    failed: Mapping[str, str],
+    ceiling: float,
+    ways: Sequence[str],
+    chip: Chip | None,
 ) -> list[dict[str, Any]]:
     """A row for each contender of a case; `ratio` is how many times as fast our first way is."""
     first = next((found[way] for way in ways if way in found), None)
@@ -110,6 +136,7 @@ def tabulate(
                 'share': count_flops(case, contender) / turns.median / ceiling,
                 'peak_bytes': turns.peak,
                 'compile_seconds': turns.compilation,
+                **forecast(case, contender, chip),
             }
         )
     return rows + [{'case': name, 'contender': contender, 'failed': why} for contender, why in failed.items()]
@@ -122,7 +149,7 @@ def format_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f'{row["case"]}, {row["batch"]} × {row["length"]}',
         row['contender'],
-        f'{row["milliseconds"]:,.1f}',
+        f'{row["milliseconds"]:,.1f}' + (f' ({row["predicted_milliseconds"]:,.1f})' if 'predicted_milliseconds' in row else ''),
         f'{row["tokens_per_second"]:,.0f}',
         report.format_ratio(row['ratio']) if row['ratio'] else '',
         f'{row["share"]:.0%}',
@@ -180,10 +207,10 @@ def main() -> None:
                 print(f'{name} {contender}: failed: {why}', flush=True)
         after = measure_ceiling(size, given.dtype, given, settings) if time.monotonic() < end else before
     ceiling = max([*before.values(), *after.values()])
-    rows = []
+    chip, rows = choose_chip(header['gpu'] if on_gpu else '', ceiling), []
     for name, case in cases.items():
         turns, failed = results[name]
-        rows += tabulate(name, case, turns, failed, ceiling, given.ways)
+        rows += tabulate(name, case, turns, failed, ceiling, given.ways, chip)
     shown = ', '.join(f'{name} {max(before[name], after[name]) / 1e9:,.1f}' for name in before)
     print(f'\nproduct ceiling, {given.dtype}, {size} × {size}: {shown} GFLOP/s; load at the end {os.getloadavg()[0]:.2f}')
     print(report.format_table(COLUMNS, [format_row(row) for row in rows]))
