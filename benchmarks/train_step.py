@@ -11,8 +11,8 @@ theirs ÷ ours, with the smallest and the largest. A token is a position, paddin
 two large matrices in jax or PyTorch, before and after. FLOPs are those of the products that a step needs: 2 a multiply-add, three
 times the forward pass; PyTorch's classes compute logits at all positions, and those count. Memory is what a process uses beyond
 its libraries after the first step (CPU: its largest resident size; GPU: the allocator's peak). Compilation is the first step less
-a later one. The predicted time is that of `launch.py --dry --chip`: by a GPU's data sheet, or by this ceiling and the measured bandwidth
-of a CPU.
+a later one. The predicted time is that of `launch.py --dry --chip`: by a GPU's data sheet, or by this ceiling and the measured
+bandwidth of a CPU.
 """
 
 import argparse
