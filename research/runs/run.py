@@ -10,7 +10,6 @@ from research.checkpoint_files import set_aside_damaged
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.files import refuse_links
-from research.models.heads import Model
 from research.objectives import losses
 from research.records import to_json
 from research.runs import lock, memory, sources
@@ -19,7 +18,7 @@ from research.runs.ending import finish
 from research.runs.exhaustion import explaining_exhaustion
 from research.runs.folder import read_result, wall_so_far
 from research.runs.log import Log, rewind
-from research.runs.opening import Parts, first_state, introduce, load_data, number_of_steps
+from research.runs.opening import Parts, build_models, first_state, introduce, load_data, number_of_steps
 from research.runs.training import fit
 from research.runs.validation import validate_folder, validate_sources, validate_teacher
 
@@ -64,8 +63,9 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         steps = number_of_steps(x, feed)
         if steps:
             optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
-        model = Model(x.model, student_heads(x, teacher.architecture if teacher else None))
-        held.enter_context(explaining_exhaustion(x, model.heads, teacher.architecture if teacher else None, plan.devices))
+        heads = student_heads(x, teacher.architecture if teacher else None)
+        held.enter_context(explaining_exhaustion(x, heads, teacher.architecture if teacher else None, plan.devices))
+        model, teacher, chosen = build_models(x, heads, teacher)
         state, notes = first_state(model, x, start)
         changed = begin_folder(x, workdir, feed, steps)
         damaged = set_aside_damaged(workdir / 'checkpoints') if processes.is_chief() else []
@@ -83,7 +83,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     parts = Parts(x, plan, model, teacher, feed, steps, measure, workdir, checkpoints, log)
     try:
-        introduce(parts, [*promised, *changed, *damaged, *notes, *continued])
+        introduce(parts, [*promised, *chosen, *changed, *damaged, *notes, *continued])
         return finish(parts, *fit(parts, state, first))
     finally:
         checkpoints.close()
