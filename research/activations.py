@@ -15,6 +15,7 @@ import jax.extend.core
 
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Heads, Model, Sizes, initialise
+from research.models.noise import make_noise
 from research.objectives.losses import Losses, counts, needs_teacher, read_teacher, size_heads
 from research.objectives.losses import heads as heads_of
 from research.train import make_objective
@@ -67,8 +68,8 @@ def trace_kept(
     params = jax.eval_shape(lambda: initialise(model, jax.random.key(0)))
 
     def residuals(params: Any, frozen: Any, batch: Any, key: Any) -> Any:
-        totals = counts(losses, batch)
-        return jax.vjp(lambda params: objective(params, frozen, totals, batch, key), params, has_aux=True)[1]
+        totals, batch = counts(losses, batch), {**batch, 'noise': make_noise(key, jax.numpy.arange(rows))}
+        return jax.vjp(lambda params: objective(params, frozen, totals, batch), params, has_aux=True)[1]
 
     of_candidates = any(HEADS[head].of_candidates for head in heads_of(losses))
     batch = describe_batch(rows, length, masked, classes if of_candidates else 0)

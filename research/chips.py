@@ -35,6 +35,7 @@ class Chip(NamedTuple):
 
 # Assumed, not measured: large products reach 0.6 to 0.8 of a data sheet's peak.
 REACH = 0.65
+REACH_HERE = 0.9  # of what was measured, which large products reach
 CHIPS: dict[str, Chip] = {
     'a100': Chip(312e12, 156e12, 80e9, 2.039e12, 300e9, 8, 25e9, REACH),
     'h100': Chip(989.4e12, 494.7e12, 80e9, 3.35e12, 450e9, 8, 50e9, REACH),
@@ -61,7 +62,9 @@ def measure_chip() -> Chip:
     What was measured is reached: `reach` is below 1 for what smaller products and the loops around them lose.
     """
     bandwidth = measure_bandwidth()
-    return Chip(measure_speed('bfloat16', 1024), measure_speed(), read_memory(), bandwidth, bandwidth, 1, bandwidth, 0.9, is_cpu())
+    return Chip(
+        measure_speed('bfloat16', 1024), measure_speed(), read_memory(), bandwidth, bandwidth, 1, bandwidth, REACH_HERE, is_cpu()
+    )
 
 
 def measure_speed(dtype: str = 'float32', side: int = 2048) -> float:

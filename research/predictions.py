@@ -215,7 +215,11 @@ def count_moved(work: Work, devices: int) -> float:
     state = 2 * (sizes['parameters'] + sizes['optimizer'] + sizes['average'])
     gradients = (3 + 3 * (work.accumulate - 1)) * sizes['gradients']
     whole = devices if work.parallel == 'fsdp' else 1
-    return work.accumulate * passes * (kept.outside + kept.inside) + (state + gradients) / whole
+    moved = passes * (kept.outside + kept.inside)
+    if work.teacher is not None and needs_teacher(work.losses):  # its layers' arrays are written and read once
+        row, _ = count_kept(dataclasses.replace(work.teacher, unroll=0), None, Losses(), work.length, max(work.masked, 1))
+        moved += 2 * row.inside * math.ceil(work.batch / devices / work.accumulate)
+    return work.accumulate * moved + (state + gradients) / whole
 
 
 def count_sent(work: Work, devices: int) -> float:

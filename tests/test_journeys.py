@@ -103,7 +103,7 @@ JOURNEYS = {
                     '    def setup(self) -> None:\n'
                     '        a = self.architecture\n'
                     "        self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))\n\n"
-                    '    def __call__(self, outputs: Outputs, positions: Any, word: Any, noise: Noise | None = None) -> jax.Array:\n'
+                    '    def __call__(self, outputs: Outputs, positions: Any, word: Any, noise: Noise | None) -> jax.Array:\n'
                     '        """Float32 [B, T, classes]."""\n'
                     '        return dense(self.output, outputs.hidden).astype(jnp.float32)\n\n\n',
                 ),

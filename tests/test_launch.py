@@ -90,6 +90,20 @@ def test_dry_counts_a_teacher_and_inherits_a_start_that_are_there(command: Comma
     assert shown['experiment']['model']['width'] == 32 and shown['notes'] == []
 
 
+def test_dry_predicts_a_run_on_named_chips(command: Command, tmp_path: Path) -> None:
+    asked = ('--config=configs/bert.py:tiny', f'--workdir={tmp_path}/run', '--dry', '--config.model.vocabulary=2000')
+    assert 'predictions' not in json.loads(command(*asked)[1])
+    found = json.loads(command(*asked, '--chip=h100,v5e', '--devices=8', '--config.data.first_length=128')[1])['predictions']
+    assert set(found) == {'h100', 'v5e'}
+    for shown in found.values():
+        assert shown['devices'] == 8 and shown['fits'] and shown['bound'] in shown['seconds_of']
+        assert shown['memory_bytes']['total'] < shown['memory_bytes']['of']
+        assert shown['hours'] == pytest.approx(1e6 * shown['seconds_per_step'] / 3600, rel=0.01)
+    assert found['h100']['seconds_per_step'] < found['v5e']['seconds_per_step']
+    shown = json.loads(command('--config=configs/distilbert.py', f'--workdir={tmp_path}/run', '--dry', '--chip=all')[1])
+    assert shown['predictions'] == {}  # its teacher is not there
+
+
 @pytest.mark.parametrize('arguments', [('--config.model.layers=3',), ('--config.model.layers', '3')])
 def test_a_key_is_changed_with_or_without_an_equals_sign(command: Command, arguments: tuple[str, ...]) -> None:
     status, out, _ = command('--config=configs/bert.py:tiny', *arguments, '--dry')
@@ -119,6 +133,10 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
         (('--config=configs/bert.py', '--config.seed'), '--config.seed has no value: give --config.seed=VALUE'),
         (('--config=configs/bert.py', '--config.seed', '--dry'), '--config.seed has no value: give --config.seed=VALUE'),
         (('--config=configs/bert.py', '--dry=maybe'), 'dry'),
+        (('--config=configs/bert.py', '--dry', '--chip=h10'), "no chip (--chip) named 'h10'; did you mean 'h100'?"),
+        (('--config=configs/bert.py', '--chip=h100'), '--chip=h100 --devices=1: give --dry or --list, a --chip, and'),
+        (('--config=configs/bert.py', '--dry', '--devices=8'), '--chip= --devices=8: give --dry or --list, a --chip, and'),
+        (('--config=configs/bert.py', '--dry', '--chip=h100', '--devices=0'), '--chip=h100 --devices=0: give --dry or'),
         (('--config=configs/bert.py', '--config.model.layrs=3'), "no config key 'model.layrs'; did you mean 'model.layers'?"),
         (('--config=configs/bert.py', '--config.model.layers=3.5'), "model.layers=3.5: '3.5' is no int"),
         (('--config=configs/bert.py', '--config.model.layers=x'), "model.layers=x: 'x' is no int"),

@@ -55,9 +55,7 @@ def explain_exhaustion(planned: list[Work], memory: float, devices: int, said: s
         remedies.append(f'--config.run.accumulate={parts} for the same batch in smaller parts')
     if not batch:
         state = predictions.predict_memory(work, devices)['state']
-        remedies.append(
-            f'a smaller model, for the state alone takes {state / 1e9:,.2f} GB; or model.remat, or a shorter data.length'
-        )
+        remedies.append(f'a smaller model or data.length, or model.remat: one row is too much beside {state / 1e9:,.2f} GB')
     if not remedies:  # the prediction says that it fits: something else takes memory, or the prediction is too low
         remedies.append(f'a smaller --config.run.batch or a larger --config.run.accumulate: by prediction it fits ({said})')
     return f'{line}; give {", or ".join(remedies)}'

@@ -15,6 +15,7 @@ from research.errors import UserError
 from research.experiment import Experiment
 from research.models.heads import HEADS, Sizes
 from research.predict import batching
+from research.predict.kinds import read_input
 from research.runs import exhaustion, sources, training
 from research.runs import run as runs
 from research.wire import override
@@ -82,7 +83,7 @@ def test_a_run_explains_itself(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.M
 def test_predictions_out_of_memory_say_what_was_read(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     donor, x = sources.open_model(str(teacher), Path.cwd() / 'run', 'MODEL')
     kind = batching.require(donor, 'embed')
-    inputs = [kind_input(kind)]
+    inputs = [read_input({'text': 'a'}, 'input 1', kind)]
     monkeypatch.setattr(batching, '_compile', lambda *_: run_out)
     with pytest.raises(UserError, match=r'out of memory: .* reads 1 × 16 pieces at once, .*RESOURCE_EXHAUSTED'):
         list(batching.predict(donor, kind, x.data, inputs))
@@ -93,12 +94,6 @@ def test_predictions_out_of_memory_say_what_was_read(teacher: Path, monkeypatch:
     monkeypatch.setattr(batching, '_compile', lambda *_: broken)
     with pytest.raises(JaxRuntimeError, match='INTERNAL'):
         list(batching.predict(donor, kind, x.data, inputs))
-
-
-def kind_input(kind: Any) -> Any:
-    from research.predict.kinds import read_input
-
-    return read_input({'text': 'a'}, 'input 1', kind)
 
 
 # A process may take so much; its step needs more.
@@ -112,24 +107,9 @@ sys.exit(launch.main(['launch.py', *sys.argv[1:]]))
 
 @pytest.mark.slow
 def test_a_process_that_really_runs_out_says_what_would_fit(root: Path, tmp_path: Path) -> None:
-    words = [
-        'alpha',
-        'beta',
-        'gamma',
-        'delta',
-        'river',
-        'stone',
-        'house',
-        'light',
-        'green',
-        'water',
-        'wind',
-        'paper',
-        'music',
-        'story',
-        'table',
-    ]
-    text = '\n\n'.join('\n'.join(' '.join(words[i % 7 : i % 7 + 8]) + '.' for i in range(j, j + 12)) for j in range(200))
+    words = ('river', 'stone', 'house', 'light', 'green', 'water', 'wind', 'paper', 'music', 'story', 'table', 'chair')
+    lines = [' '.join(words[i % 5 : i % 5 + 7]) + '.' for i in range(12)]
+    text = '\n\n'.join('\n'.join(lines) for _ in range(200))
     (tmp_path / 'text.txt').write_text(text)
     asked = ('--config=configs/bert.py:tiny', f'--workdir={tmp_path}/run', '--config.run.steps=1', '--config.run.batch=8192')
     small = ('--config.data.length=128', '--config.model.layers=1', '--config.model.vocabulary=300', '--config.optimizer.warmup=0')

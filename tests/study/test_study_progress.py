@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from research import costs
+from research.chips import CHIPS
 from research.data.settings import Data
 from research.errors import UserError
 from research.experiment import Experiment, Run
@@ -114,6 +115,28 @@ def test_the_list_shows_overrides_parameters_flops_and_times(
     assert 'data.tokenizer=@teacher' in out and 'for all of them one after the other; at ' in out
     assert 'of a matrix product on this machine' in out
     assert not list(tmp_path.iterdir())
+
+
+def test_the_list_shows_times_and_memory_on_named_chips(
+    study, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, 'measure_speed', lambda: pytest.fail('measured'))
+    found, basis = listing.plan_runs(study, tmp_path, list(study.runs)[:2], CHIPS, 8)
+    assert basis == 'the peaks of 8 chip(s)' and all(run.seconds is None and set(run.forecasts) == set(CHIPS) for run in found)
+    step = found[0].forecasts['h100']
+    assert step is not None and found[0].steps is not None
+    listing.show(study, tmp_path, list(study.runs)[:2], 'h100,v5e', 8)
+    out = capsys.readouterr().out
+    assert f'{format_duration(found[0].steps * step.seconds)}, {step.bytes / 1e9:,.1f} GB' in out
+    assert 'on 8 h100' in out and 'predicted, not measured' in out and 'Time' not in out
+    small = CHIPS['h100']._replace(memory=1e9)
+    assert listing.show_forecast(found[0], 'h100', small).endswith(' GB!')
+    unknown = listing.PlannedRun('a', 'waiting', '', None, None, None, None, {'h100': None})
+    assert listing.show_forecast(unknown, 'h100', small) == '?'
+    said = listing.summarize_forecasts([unknown], {'h100': small}, 1)
+    assert said.startswith('about 0 s on 1 h100 for all of them') and 'without 1 whose time is not known' in said
+    done = dataclasses.replace(found[0], state='done')
+    assert listing.show_forecast(done, 'h100', small).startswith('0 s, ')
 
 
 def test_times_come_from_finished_runs_where_there_are_some(study, finished: Path) -> None:

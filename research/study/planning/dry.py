@@ -1,5 +1,6 @@
 """--dry: an experiment, or every run of a study, as one JSON object: definition, parameters, sharing, FLOPs, memory, forecast."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def preview(asked: Experiment | Study, workdir: Path, chips: str = '', devices: 
     return describe(resolve(run, workdir, {}), named, devices)
 
 
-def describe(run: Resolved, chips: dict[str, Chip], devices: int) -> dict[str, Any]:
+def describe(run: Resolved, chips: Mapping[str, Chip] | None = None, devices: int = 1) -> dict[str, Any]:
     """The JSON-able object of one run, with a forecast if there are `chips`."""
     x = run.experiment
     summary = costs.summarize_parameters(x.model, run.heads)

@@ -1,5 +1,6 @@
 """The predicted time and memory of a run on chips that are named: what --chip adds to --dry and --list."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from research import predictions
@@ -17,7 +18,7 @@ def forecast(run: Resolved, chip: Chip, devices: int) -> Prediction | None:
     return predictions.predict_run(planned, chip, devices)
 
 
-def describe(run: Resolved, chips: dict[str, Chip], devices: int) -> dict[str, Any]:
+def describe(run: Resolved, chips: Mapping[str, Chip], devices: int) -> dict[str, Any]:
     """The JSON-able forecast of a run on each of `chips`; {} while the model or its teacher is not known."""
     x = run.experiment
     tokens = x.run.batch * sum(stage.share * stage.length for stage in stages(x.data))

@@ -112,7 +112,8 @@ def test_each_run_has_a_tpu_chip_of_its_own(host: Callable[..., None]) -> None:
 def shown_by_a_process(slot: slots.Slot) -> dict[str, str]:
     """What a process of a slot finds in its environment."""
     shown = subprocess.run(['env'], env={**os.environ, **slot.settings}, capture_output=True, text=True, check=True).stdout
-    return dict(line.partition('=')[::2] for line in shown.splitlines() if 'TPU' in line)
+    parts = [line.partition('=') for line in shown.splitlines() if 'TPU' in line]
+    return {name: value for name, _, value in parts}
 
 
 def test_one_job_has_all_tpu_chips(host: Callable[..., None]) -> None:
