@@ -7,13 +7,14 @@ from typing import Any
 
 from research import checkpoint, experiment, optim, parallel, processes, validation
 from research.checkpoint_files import set_aside_damaged
+from research.compiled import use_compiled
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.files import refuse_links
 from research.models.heads import Model
 from research.objectives import losses
 from research.records import to_json
-from research.runs import lock, memory, sources
+from research.runs import compiling, lock, memory, sources
 from research.runs.definition import begin_folder
 from research.runs.ending import finish
 from research.runs.folder import read_result, wall_so_far
@@ -31,6 +32,7 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
     """
     began = time.monotonic()
     memory.keep_memory()
+    use_compiled()
     if x.run.deterministic:
         parallel.request_determinism()
     processes.join_processes()
@@ -43,6 +45,7 @@ def run(x: Experiment, workdir: Path) -> dict[str, Any]:
 
 def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack) -> dict[str, Any]:
     """Runs `x` in `workdir`, whose lock `held` keeps."""
+    begun = held.enter_context(compiling.tally())
     with processes.chief_first():
         if processes.is_chief():
             held.enter_context(lock.hold(workdir))
@@ -78,10 +81,13 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     before = wall_so_far(logged)
     rewind(logged, first)
     log = Log(logged, steps, first, began - before)
+    plan, begun.say = compiling.announce(plan, log.line), log.line
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     parts = Parts(x, plan, model, teacher, feed, steps, measure, workdir, checkpoints, log)
     try:
         introduce(parts, [*promised, *changed, *damaged, *notes, *continued])
+        if begun.programs:
+            log.line(f'compiled for the first state: {begun.describe()}')
         return finish(parts, *fit(parts, state, first))
     finally:
         checkpoints.close()
