@@ -65,9 +65,21 @@ def _validate_run(x: Experiment) -> None:
     for field in ('batch', 'accumulate', 'log_every', 'keep'):
         if getattr(run, field) < 1:
             raise UserError(f'run.{field}={getattr(run, field)} must be at least 1')
-    for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every', 'max_skipped', 'spike'):
+    for field in (
+        'steps',
+        'epochs',
+        'evaluate_every',
+        'evaluate_batches',
+        'patience',
+        'checkpoint_every',
+        'max_skipped',
+        'spike',
+        'profile',
+    ):
         if getattr(run, field) < 0:
             raise UserError(f'run.{field}={getattr(run, field)} must not be negative')
+    if not run.epochs:
+        validate_profile(run.profile, run.steps)
     choose('way to use devices (run.parallel)', run.parallel, PARALLEL)
     if run.batch % run.accumulate:
         raise UserError(f'run.batch={run.batch} cannot be divided by run.accumulate={run.accumulate}')
@@ -76,6 +88,12 @@ def _validate_run(x: Experiment) -> None:
             f'run.patience={run.patience} needs a score while training: '
             'give data.task, data.select=train or dev, and run.evaluate_every'
         )
+
+
+def validate_profile(profile: int, steps: int) -> None:
+    """Raises UserError if the step to profile comes after the last of the run."""
+    if profile > steps:
+        raise UserError(f'run.profile={profile}: give a step from 1 to {steps}, the last of the run; 0 writes no profile')
 
 
 def _validate_together(x: Experiment) -> None:
