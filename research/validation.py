@@ -65,17 +65,8 @@ def _validate_run(x: Experiment) -> None:
     for field in ('batch', 'accumulate', 'log_every', 'keep'):
         if getattr(run, field) < 1:
             raise UserError(f'run.{field}={getattr(run, field)} must be at least 1')
-    for field in (
-        'steps',
-        'epochs',
-        'evaluate_every',
-        'evaluate_batches',
-        'patience',
-        'checkpoint_every',
-        'max_skipped',
-        'spike',
-        'profile',
-    ):
+    periods = ('evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every')
+    for field in ('steps', 'epochs', *periods, 'max_skipped', 'spike', 'profile'):
         if getattr(run, field) < 0:
             raise UserError(f'run.{field}={getattr(run, field)} must not be negative')
     if not run.epochs:
@@ -93,7 +84,9 @@ def _validate_run(x: Experiment) -> None:
 def validate_profile(profile: int, steps: int) -> None:
     """Raises UserError if the step to profile comes after the last of the run."""
     if profile > steps:
-        raise UserError(f'run.profile={profile}: give a step from 1 to {steps}, the last of the run; 0 writes no profile')
+        raise UserError(
+            f'run.profile={profile} comes after the last step of the run, {steps}: give a step of it, or 0 for no profile'
+        )
 
 
 def _validate_together(x: Experiment) -> None:

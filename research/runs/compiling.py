@@ -52,17 +52,17 @@ def _find() -> Tally | None:
     return next((each for each in reversed(_open) if each.thread == threading.get_ident()), None)
 
 
-def _add_seconds(event: str, seconds: float, **about: Any) -> None:
+def _add_seconds(event: str, duration_secs: float, **kwargs: Any) -> None:
     if event not in (LOWERED, COMPILED) or (found := _find()) is None:
         return
-    found.seconds += seconds
+    found.seconds += duration_secs
     found.programs += event == COMPILED
     found.end = time.monotonic()
-    if event == COMPILED and seconds >= LONG and found.say is not None:
-        found.say(f'compiled {about["fun_name"]} in {seconds:.1f} s')
+    if event == COMPILED and duration_secs >= LONG and found.say is not None:
+        found.say(f'compiled {kwargs["fun_name"]} in {duration_secs:.1f} s')
 
 
-def _add_kept(event: str, **_: Any) -> None:
+def _add_kept(event: str, **kwargs: Any) -> None:
     if event == READ and (found := _find()) is not None:
         found.kept += 1
 
@@ -73,7 +73,7 @@ jax.monitoring.register_event_listener(_add_kept)
 
 
 def announce(plan: Plan, say: Say) -> Plan:
-    """`plan`, whose compiled functions `say` what they compile: before they compile for another batch, and after each compilation."""
+    """`plan`, whose compiled functions `say` what they compile: for another batch before they do, and after each time."""
 
     def compiled(function: Callable, donate: bool = False) -> Callable:
         return _announce(function.__name__, plan.compile(function, donate), say)

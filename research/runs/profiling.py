@@ -58,7 +58,5 @@ class Profiler:
         path = max(self._folder.rglob('*.xplane.pb'), key=lambda path: path.stat().st_mtime)
         shares = list(measure_operations(path).items())[:SHOWN]
         shown = ', '.join(f'{name} {share:.1%}' for name, share in shares) or 'nothing was traced'
-        self._log.line(
-            f'profile of steps {self._first} to {step}: {path.parent} (Perfetto, or tensorboard --logdir={self._folder})'
-        )
+        self._log.line(f'profile of steps {self._first} to {step}, for Perfetto and TensorBoard: {path.parent}')
         self._log.line(f'the dearest operations, with their share of the time: {shown}')

@@ -58,7 +58,7 @@ def simplify(name: str) -> str:
     return '/'.join(parts) + (' (backward)' if backward and parts else '')
 
 
-# ---- Names: protocol buffers, of which the wire format alone is known -------------------------------------------------------------
+# ---- Names: protocol buffers, of which the wire format alone is known ------------------------------------------------------------
 
 
 def read_sources(path: Path) -> dict[tuple[str, str], tuple[str, str]]:

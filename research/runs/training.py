@@ -22,7 +22,7 @@ from research.runs.profiling import Profiler
 from research.train import State
 
 # Steps given to the devices whose metrics are not read yet, so that these never wait for the host. More would only make a signal,
-# or a return to a checkpoint, wait longer. The same in all processes of a run: each must have given as many steps when one goes back.
+# or a return to a checkpoint, wait longer. It is fixed: all processes of a run must have given as many steps when they go back.
 AHEAD = 2
 
 
