@@ -79,7 +79,7 @@ class Transfer:
 
 
 # Fields of an Architecture that change neither its parameters nor its function: they are the experiment's, never the start's.
-OWN = ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout', 'deviation', 'dtype', 'unroll', 'remat')
+OWN = ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout', 'deviation', 'dtype', 'attention', 'unroll', 'remat')
 
 
 def validate(x: Surgery, start: bool) -> None:

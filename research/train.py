@@ -12,6 +12,7 @@ from flax import struct
 from research import optim
 from research.models import paths
 from research.models.heads import Model, initialise
+from research.models.noise import make_noise
 from research.models.sharing import Layout, layout
 from research.objectives.losses import Losses, active, counts, needs_teacher, terms, wants
 from research.objectives.view import Batch, View
@@ -79,11 +80,9 @@ def make_step(
     objective = make_objective(student, teacher, losses)
 
     def step(state: State, frozen: Mapping[str, Any], batch: Batch, axis: str | None) -> tuple[State, Metrics]:
-        key = jax.random.fold_in(state.key, state.step)
-        if axis is not None:
-            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        batch = {**batch, 'noise': make_noise(jax.random.fold_in(state.key, state.step), number_rows(batch, axis))}
         totals = _sum(counts(losses, batch), axis)
-        (loss, found), gradients = _accumulate(objective, state.params, frozen, totals, batch, key, accumulate)
+        (loss, found), gradients = _accumulate(objective, state.params, frozen, totals, batch, accumulate)
         loss, found, gradients = _sum((loss, found, gradients), axis)
         scale = optim.multipliers(optimizer, state.params, layers)
         if scale is not None:  # what is frozen counts neither for the norm nor for what clips it
@@ -111,6 +110,12 @@ def make_step(
         return dataclasses.replace(state, step=state.step + 1, **kept), metrics
 
     return step
+
+
+def number_rows(batch: Batch, axis: str | None) -> jax.Array:
+    """The number of each row [B] in the whole batch of all devices."""
+    rows = len(batch['mask'])
+    return jnp.arange(rows) + (0 if axis is None else rows * jax.lax.axis_index(axis))
 
 
 def is_sound(loss: jax.Array, norm: jax.Array, before: jax.Array | None, spike: float) -> jax.Array:
@@ -145,7 +150,7 @@ def group_norms(gradients: Any, layers: Layout) -> Metrics:
 
 
 def make_objective(student: Model, teacher: Model | None, losses: Losses) -> Callable[..., tuple[jax.Array, dict[str, Term]]]:
-    """`objective(params, frozen, totals, batch, key)` -> (the weighted sum of the losses, the Term of each).
+    """`objective(params, frozen, totals, batch)` -> (the weighted sum of the losses, the Term of each).
 
     Each loss is divided by `totals`, its count over the whole batch and all devices, so that the gradients of micro-batches and of
     devices add up to that of the whole.
@@ -154,9 +159,9 @@ def make_objective(student: Model, teacher: Model | None, losses: Losses) -> Cal
     want = wants(losses)
 
     def objective(
-        params: Any, frozen: Mapping[str, Any], totals: Mapping[str, jax.Array], batch: Batch, key: jax.Array
+        params: Any, frozen: Mapping[str, Any], totals: Mapping[str, jax.Array], batch: Batch
     ) -> tuple[jax.Array, dict[str, Term]]:
-        view, teacher_view = View(student, params, batch, key, want), None
+        view, teacher_view = View(student, params, batch, batch['noise'], want), None
         if teacher is not None and needs_teacher(losses):
             teacher_view = View(teacher, jax.lax.stop_gradient(frozen['teacher']), batch, want=want)
         found = terms(losses, view, teacher_view, batch)
@@ -167,21 +172,20 @@ def make_objective(student: Model, teacher: Model | None, losses: Losses) -> Cal
 
 
 def _accumulate(
-    objective: Callable[..., Any], params: Any, frozen: Any, totals: Any, batch: Batch, key: jax.Array, parts: int
+    objective: Callable[..., Any], params: Any, frozen: Any, totals: Any, batch: Batch, parts: int
 ) -> tuple[tuple[jax.Array, dict[str, Term]], Any]:
     """((loss, Terms), gradients) of a batch, computed in `parts` micro-batches one after the other."""
     gradient = jax.value_and_grad(objective, has_aux=True)
     if parts == 1:
-        return gradient(params, frozen, totals, batch, key)
+        return gradient(params, frozen, totals, batch)
     divided = divide(batch, parts)
     first = jax.tree.map(lambda x: x[0], divided)
-    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, params, frozen, totals, first, key))
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, params, frozen, totals, first))
 
-    def add(sums: Any, part: tuple[jax.Array, Batch]) -> tuple[Any, None]:
-        index, rows = part
-        return jax.tree.map(jnp.add, sums, gradient(params, frozen, totals, rows, jax.random.fold_in(key, index))), None
+    def add(sums: Any, rows: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, gradient(params, frozen, totals, rows)), None
 
-    return jax.lax.scan(add, zeros, (jnp.arange(parts), divided))[0]
+    return jax.lax.scan(add, zeros, divided)[0]
 
 
 def count_pairs(batch: Batch) -> dict[str, jax.Array]:

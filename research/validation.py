@@ -12,7 +12,7 @@ from research.errors import UserError, choose
 from research.escape import clean
 from research.experiment import Experiment, is_scored, offered
 from research.files import validate_name
-from research.models import architecture, paths, sharing
+from research.models import architecture, attention, paths, sharing
 from research.models.heads import Model, initialise
 from research.objectives import losses
 from research.parallel import PARALLEL
@@ -38,6 +38,7 @@ def _validate_all_but_parts(x: Experiment) -> None:
     _validate_names(x)
     _validate_run(x)
     architecture.validate(x.model)
+    attention.validate(x.model)
     sharing.layout(x.model)
     if not 0 <= x.seed < 2**32:
         raise UserError(f'seed={x.seed} must not be negative, and below {2**32}')

@@ -103,9 +103,9 @@ JOURNEYS = {
                     '    def setup(self) -> None:\n'
                     '        a = self.architecture\n'
                     "        self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))\n\n"
-                    '    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:\n'
+                    '    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array, noise: Noise | None = None) -> jax.Array:\n'
                     '        """Float32 [B, T, classes]."""\n'
-                    "        return affine(self.output, outputs.hidden, 'btd,dc->btc').astype(jnp.float32)\n\n\n",
+                    '        return dense(self.output, outputs.hidden).astype(jnp.float32)\n\n\n',
                 ),
                 (
                     LAST_HEAD,

@@ -371,7 +371,8 @@ STEPS = 3
 
 @pytest.fixture(scope='module')
 def pupil(small: Architecture) -> Model:
-    return Model(small, HEADS)
+    """With dropout: its masks depend on a row's number in the whole batch alone."""
+    return Model(dataclasses.replace(small, dropout=0.1, attention_dropout=0.1, head_dropout=0.1), HEADS)
 
 
 @pytest.fixture(scope='module')
@@ -413,7 +414,7 @@ def alone(walk: Callable) -> tuple[Any, dict[str, float]]:
     return walk('jit', 1, 1)
 
 
-TOLERANCE = 2e-6
+TOLERANCE = 4e-6
 
 
 def furthest(a: Any, b: Any) -> float:
@@ -518,9 +519,9 @@ DISTIL = Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.
 # One row a step: loss, gradient norm, mlm, soft, cosine. They change when the mathematics does: see what changed them before
 # they are printed anew.
 PINNED = (
-    (11.645864, 4.287550, 4.131024, 0.464880, 1.059419),
-    (11.980398, 4.335985, 4.487929, 0.401481, 0.997137),
-    (11.681570, 3.441352, 4.467225, 0.355599, 0.969126),
+    (11.500996, 4.281968, 4.083145, 0.454739, 1.061011),
+    (11.737788, 4.395423, 4.364706, 0.397905, 1.018851),
+    (11.680250, 3.444811, 4.447574, 0.359544, 0.987380),
 )
 
 

@@ -37,6 +37,7 @@ IMPOSSIBLE = {
     'model.epsilon': '0',
     'model.deviation': '0',
     'model.dtype': 'float16',
+    'model.attention': 'flash',
     'model.unroll': '-1',
     'model.remat': '2',
     'data.source': 'jsnl:a',

@@ -35,6 +35,7 @@ class Architecture:
     epsilon: float = 1e-12  # of LayerNorm
     deviation: float = 0.02  # standard deviation of the initial weights, a normal distribution truncated at two deviations
     dtype: str = 'float32'  # of activations and matrix products: float32 or bfloat16
+    attention: str = 'auto'  # a row of ATTENTION, or 'auto': by the device, the dtype and the losses
     unroll: int = 0  # layers in one iteration of the scan over layers; 1 compiles fastest, 0 (all layers) runs fastest
     remat: bool = False  # recompute each layer in the backward pass: less memory, a third more FLOPs
 

@@ -18,7 +18,8 @@ from flax import struct
 
 from research.models.architecture import Architecture
 from research.models.attention import attend, initialise_attention
-from research.models.layers import Weights, activate, affine, draw_kernel, dropout, initialise_dense, initialise_norm, layer_norm
+from research.models.layers import Weights, activate, dense, draw_kernel, initialise_dense, initialise_norm, layer_norm
+from research.models.noise import Noise, dropout, fold
 from research.models.sharing import count_groups, layout
 
 
@@ -55,11 +56,10 @@ def initialise_feed_forward(key: jax.Array, a: Architecture, groups: int) -> Wei
     }
 
 
-def feed_forward(weights: Weights, x: jax.Array, a: Architecture, key: jax.Array | None) -> jax.Array:
+def feed_forward(weights: Weights, x: jax.Array, a: Architecture, noise: Noise | None) -> jax.Array:
     """Post-LN feed-forward network applied to each position: [B, T, D] -> [B, T, D]."""
-    y = activate(affine(weights['inner'], x, 'btd,df->btf'), a.activation)
-    y = affine(weights['output'], y, 'btf,fd->btd')
-    return layer_norm(weights['norm'], x + dropout(key, y, a.dropout), a.epsilon)
+    y = dense(weights['output'], activate(dense(weights['inner'], x), a.activation))
+    return layer_norm(weights['norm'], x + dropout(noise, y, a.dropout), a.epsilon)
 
 
 def _split_by_layer(stack: Weights, groups: tuple[int, ...]) -> tuple[Any, Callable[[Any], Weights]]:
@@ -106,6 +106,7 @@ class Encoder(nn.Module):
         want: frozenset[str] = frozenset(),
         segments: jax.Array | None = None,
         positions: jax.Array | None = None,
+        noise: Noise | None = None,
     ) -> Outputs:
         """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` holds names of WANTS.
 
@@ -113,43 +114,40 @@ class Encoder(nn.Module):
         are the position numbers.
         """
         a = self.architecture
-        key = self.make_rng('dropout') if self.has_rng('dropout') else None
-        first, rest = (None, None) if key is None else jax.random.split(key)
-        x = self.embed(ids, types, first, positions)
+        x = self.embed(ids, types, fold(noise, 0), positions)
         attended = (mask > 0)[:, None, None, :]
         if segments is not None:
             attended = attended & (segments[:, None, :, None] == segments[:, None, None, :])
         attention_groups, feed_forward_groups = zip(*layout(a), strict=True)
         attention, read_attention = _split_by_layer(self.attention, attention_groups)
         feed, read_feed = _split_by_layer(self.feed_forward, feed_forward_groups)
-        keys = None if rest is None else jax.random.split(rest, (a.layers, 2))
+        places = 1 + 3 * jnp.arange(a.layers)
 
         def layer(x: jax.Array, scanned: Any) -> tuple[jax.Array, Any]:
-            attention, feed, keys = scanned
-            first, second = (None, None) if keys is None else keys
-            found = attend(read_attention(attention), x, attended, a, first)
-            y = feed_forward(read_feed(feed), found.output, a, second)
+            attention, feed, place = scanned
+            found = attend(read_attention(attention), x, attended, a, fold(noise, place))
+            y = feed_forward(read_feed(feed), found.output, a, fold(noise, place + 2))
             kept = {'layers': y, 'attention': found.probabilities, 'relations': found.relations}
             return y, {name: kept[name] for name in want}
 
         body = jax.checkpoint(layer) if a.remat else layer
-        last, kept = jax.lax.scan(body, x, (attention, feed, keys), length=a.layers, unroll=a.unroll if a.unroll else True)
+        last, kept = jax.lax.scan(body, x, (attention, feed, places), length=a.layers, unroll=a.unroll if a.unroll else True)
         return Outputs(
             hidden=last,
-            pooled=jnp.tanh(affine(self.pooler, last[:, 0], 'bd,de->be')) if a.pooler else None,
+            pooled=jnp.tanh(dense(self.pooler, last[:, 0])) if a.pooler else None,
             layers=jnp.concatenate([x[None], kept['layers']]) if 'layers' in want else None,
             attention=kept['attention'] if 'attention' in want else None,
             relations=kept['relations'] if 'relations' in want else None,
         )
 
-    def embed(self, ids: jax.Array, types: jax.Array, key: jax.Array | None, positions: jax.Array | None = None) -> jax.Array:
+    def embed(self, ids: jax.Array, types: jax.Array, noise: Noise | None, positions: jax.Array | None = None) -> jax.Array:
         """The input of the first layer, [B, T, D] in the Architecture's dtype."""
         a = self.architecture
         x = self.word[ids] + (self.position[None, : ids.shape[1]] if positions is None else self.position[positions])
         if a.types:
             x = x + self.type[types]
-        x = dropout(key, layer_norm(self.norm, x, a.epsilon).astype(a.dtype), a.dropout)
-        return affine(self.project, x, 'bte,ed->btd') if has_projection(a) else x
+        x = dropout(noise, layer_norm(self.norm, x, a.epsilon).astype(a.dtype), a.dropout)
+        return dense(self.project, x) if has_projection(a) else x
 
 
 def has_projection(a: Architecture) -> bool:

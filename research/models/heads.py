@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from research.models.architecture import Architecture
 from research.models.encoder import Encoder, Outputs
-from research.models.layers import activate, affine, dropout, initialise_dense, initialise_norm, layer_norm
+from research.models.layers import activate, dense, initialise_dense, initialise_norm, layer_norm
+from research.models.noise import Noise, dropout, fold, spread
 
 Heads = tuple[tuple[str, int], ...]  # rows of HEADS with their numbers of classes
 
@@ -26,13 +27,13 @@ class MlmHead(nn.Module):
         self.norm = self.param('norm', lambda key: initialise_norm((a.embedding,)))
         self.output = self.param('output', lambda key: {'bias': jnp.zeros(self.classes)})
 
-    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
+    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array, noise: Noise | None = None) -> jax.Array:
         """Logits float32 [B, P, V] at `positions` [B, P], or [B, T, V] if that is None; `word` is the table [V, E]."""
         a = self.architecture
         hidden = outputs.hidden
         if positions is not None:
             hidden = jnp.take_along_axis(hidden, positions[:, :, None], axis=1)
-        x = layer_norm(self.norm, activate(affine(self.dense, hidden, 'bpd,de->bpe'), a.activation), a.epsilon)
+        x = layer_norm(self.norm, activate(dense(self.dense, hidden), a.activation), a.epsilon)
         logits = jnp.einsum('bpe,ve->bpv', x, word.astype(x.dtype), preferred_element_type=jnp.float32)
         return logits + self.output['bias'][None, None, :]
 
@@ -47,10 +48,10 @@ class PairHead(nn.Module):
         a = self.architecture
         self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))
 
-    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
+    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array, noise: Noise | None = None) -> jax.Array:
         """Logits float32 [B, classes]."""
         assert outputs.pooled is not None, 'losses.validate asks for a pooler'
-        return affine(self.output, outputs.pooled, 'bd,dc->bc').astype(jnp.float32)
+        return dense(self.output, outputs.pooled).astype(jnp.float32)
 
 
 class LabelHead(nn.Module):
@@ -68,14 +69,13 @@ class LabelHead(nn.Module):
             self.dense = self.param('dense', initialise_dense, a, (a.width, a.width), (a.width,))
         self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))
 
-    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
+    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array, noise: Noise | None = None) -> jax.Array:
         """Logits float32 [B, classes]."""
         a = self.architecture
         x = outputs.pooled
         if x is None:
-            x = jax.nn.relu(affine(self.dense, outputs.hidden[:, 0], 'bd,de->be'))
-        key = self.make_rng('dropout') if self.has_rng('dropout') else None
-        return affine(self.output, dropout(key, x, a.head_dropout), 'bd,dc->bc').astype(jnp.float32)
+            x = jax.nn.relu(dense(self.dense, outputs.hidden[:, 0]))
+        return dense(self.output, dropout(noise, x, a.head_dropout)).astype(jnp.float32)
 
 
 class SpanHead(nn.Module):
@@ -88,11 +88,10 @@ class SpanHead(nn.Module):
         a = self.architecture
         self.output = self.param('output', initialise_dense, a, (a.width, self.classes), (self.classes,))
 
-    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array) -> jax.Array:
+    def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array, noise: Noise | None = None) -> jax.Array:
         """Logits float32 [B, T, 2]."""
-        key = self.make_rng('dropout') if self.has_rng('dropout') else None
-        x = dropout(key, outputs.hidden, self.architecture.span_dropout)
-        return affine(self.output, x, 'btd,dc->btc').astype(jnp.float32)
+        x = dropout(noise, outputs.hidden, self.architecture.span_dropout)
+        return dense(self.output, x).astype(jnp.float32)
 
 
 # ---- The table ----------------------------------------------------------------------------------------------------------------
@@ -176,13 +175,14 @@ class Model(nn.Module):
         want: frozenset[str] = frozenset(),
         segments: jax.Array | None = None,
         positions: jax.Array | None = None,
+        noise: Noise | None = None,
     ) -> Outputs:
         """The encoder's Outputs for `ids`, `types` and `mask`, each int [B, T], and what packed sequences add."""
-        return self.encoder(ids, types, mask, want, segments, positions)
+        return self.encoder(ids, types, mask, want, segments, positions, noise)
 
-    def logits(self, head: str, outputs: Outputs, positions: jax.Array | None = None) -> jax.Array:
+    def logits(self, head: str, outputs: Outputs, positions: jax.Array | None = None, noise: Noise | None = None) -> jax.Array:
         """The logits of one head; the head's `__call__` says their shape."""
-        return getattr(self, head)(outputs, positions, self.encoder.word)
+        return getattr(self, head)(outputs, positions, self.encoder.word, noise)
 
     def create(self) -> list[Any]:
         """Creates every parameter and computes nothing else: flax runs a module's `setup` when its first parameter is read."""
@@ -195,20 +195,19 @@ def initialise(model: Model, key: jax.Array) -> dict[str, Any]:
 
 
 def encode(
-    model: Model, params: Any, batch: Mapping[str, Any], key: jax.Array | None = None, want: frozenset[str] = frozenset()
+    model: Model, params: Any, batch: Mapping[str, Any], noise: Noise | None = None, want: frozenset[str] = frozenset()
 ) -> Outputs:
     """The Outputs for the 'ids', 'types' and 'mask' of a batch, and the 'segments' and 'positions' of a packed one, each [B, T].
 
-    With [B, C, T] the C candidates of a choice are sequences of their own, B · C in all. Dropout is on exactly when there is a key.
+    With [B, C, T] the C candidates of a choice are sequences of their own, B · C in all. `noise` [B, 2] turns dropout on.
     """
-    rngs = None if key is None else {'dropout': key}
     ids, types, mask = (batch[name].reshape(-1, batch[name].shape[-1]) for name in ('ids', 'types', 'mask'))
     packed = {name: batch[name] for name in ('segments', 'positions') if name in batch}
-    found = model.apply({'params': params}, ids, types, mask, want, **packed, rngs=rngs)
+    found = model.apply({'params': params}, ids, types, mask, want, **packed, noise=spread(fold(noise, 0), len(ids)))
     return cast(Outputs, found)
 
 
-def score(model: Model, params: Any, head: str, outputs: Outputs, positions: Any = None, key: jax.Array | None = None) -> jax.Array:
-    """The logits of one head; the head's `__call__` says their shape."""
-    rngs = None if key is None else {'dropout': key}
-    return cast(jax.Array, model.apply({'params': params}, head, outputs, positions, method='logits', rngs=rngs))
+def score(model: Model, params: Any, head: str, outputs: Outputs, positions: Any = None, noise: Noise | None = None) -> jax.Array:
+    """The logits of one head; the head's `__call__` says their shape. `noise` [B, 2] turns dropout on."""
+    noise = spread(fold(noise, 1), len(outputs.hidden))
+    return cast(jax.Array, model.apply({'params': params}, head, outputs, positions, noise, method='logits'))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from research.models.encoder import Outputs
 from research.models.heads import HEADS, Model, encode, score
+from research.models.noise import Noise
 
 Batch = Mapping[str, jax.Array]
 
@@ -20,10 +21,10 @@ class View:
     """
 
     def __init__(
-        self, model: Model, params: Any, batch: Batch, key: jax.Array | None = None, want: frozenset[str] = frozenset()
+        self, model: Model, params: Any, batch: Batch, noise: Noise | None = None, want: frozenset[str] = frozenset()
     ) -> None:
         self._model, self._params, self._batch, self._want = model, params, batch, want
-        self._keys = (None, None) if key is None else tuple(jax.random.split(key))
+        self._noise = noise
         self._outputs: Outputs | None = None
         self._logits: dict[tuple[str, bool], jax.Array] = {}
 
@@ -31,7 +32,7 @@ class View:
     def outputs(self) -> Outputs:
         """The encoder's Outputs."""
         if self._outputs is None:
-            self._outputs = encode(self._model, self._params, self._batch, self._keys[0], self._want)
+            self._outputs = encode(self._model, self._params, self._batch, self._noise, self._want)
         return self._outputs
 
     def logits(self, head: str, at: str = 'attended') -> jax.Array:
@@ -43,7 +44,7 @@ class View:
         masked = row.at_positions and at == 'masked'
         if (head, masked) not in self._logits:
             positions = self._batch['masked_positions'] if masked else None
-            found = score(self._model, self._params, head, self.outputs, positions, self._keys[1])
+            found = score(self._model, self._params, head, self.outputs, positions, self._noise)
             self._logits[head, masked] = row.arrange(found, self._batch)
         return self._logits[head, masked]
 

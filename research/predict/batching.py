@@ -66,7 +66,7 @@ def predict(
     Raises UserError if the model computes a number that is not finite.
     """
     use_compiled()
-    a = dataclasses.replace(donor.architecture, unroll=1)  # rolled: each of the few shapes compiles fast
+    a = dataclasses.replace(donor.architecture, unroll=1, attention='auto')  # rolled: each of the few shapes compiles fast
     assert donor.tokenizer is not None, '`require` asks for one'
     tokenizer = load_tokenizer(donor.tokenizer)
     pieces = vocabulary_of(tokenizer)

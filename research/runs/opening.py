@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from research import checkpoint, costs, train
+from research import checkpoint, costs, parallel, train
 from research.data import feed as feeds
 from research.data import masking, steps
 from research.data.facts import SupervisedFacts
@@ -14,7 +14,9 @@ from research.data.settings import Data
 from research.data.tokenizers import describe_unreachable
 from research.errors import UserError
 from research.experiment import Experiment
-from research.models.heads import Model
+from research.models.attention import choose_kernel
+from research.models.heads import Heads, Model
+from research.objectives import losses
 from research.parallel import Plan
 from research.runs import sources
 from research.runs.log import Log
@@ -87,6 +89,17 @@ def load_feed(x: Experiment, data: Data) -> feeds.Feed:
         steps=x.run.steps,
         epochs=x.run.epochs,
     )
+
+
+def build_models(x: Experiment, heads: Heads, teacher: Donor | None) -> tuple[Model, Donor | None, list[str]]:
+    """(the model, the teacher, log lines), with the kernels of attention that this machine's devices and the losses allow."""
+    want, platform = losses.wants(x.losses), parallel.describe_devices()['platform']
+    kernel, line = choose_kernel(x.model, want, platform, training=x.run.steps > 0)
+    if teacher is not None:
+        a = dataclasses.replace(teacher.architecture, attention='auto')
+        a = dataclasses.replace(a, attention=choose_kernel(a, want, platform, training=False)[0])
+        teacher = dataclasses.replace(teacher, architecture=a)
+    return Model(dataclasses.replace(x.model, attention=kernel), heads), teacher, [line]
 
 
 def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State, list[str]]:

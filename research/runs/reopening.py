@@ -13,7 +13,7 @@ from research.data import feed as feeds
 from research.errors import DamagedError, UserError
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
-from research.models.heads import Heads, Model
+from research.models.heads import Heads
 from research.objectives import losses
 from research.records import parse_record
 from research.runs import memory, sources
@@ -21,7 +21,7 @@ from research.runs.comparing import TOLERANCE, Comparison, compare_environments
 from research.runs.definition import read_definition
 from research.runs.environment import describe_environment
 from research.runs.folder import Devices, Environment, read_environment
-from research.runs.opening import Bench, load_feed, number_of_steps
+from research.runs.opening import Bench, build_models, load_feed, number_of_steps
 
 DEVICES = 1024  # of a run: a process simulates as many
 REMEDY = 'the folder is damaged, or of another version of this code'
@@ -53,10 +53,7 @@ def read_run(folder: Path) -> tuple[Experiment, Environment]:
 
 
 def begin_process(x: Experiment, environment: Environment) -> None:
-    """Makes this process like that of the run. Call it before jax opens its devices.
-
-    Raises UserError if the run used another number of devices than this process can have, and its random numbers depend on it.
-    """
+    """Makes this process like that of the run. Call it before jax opens its devices."""
     memory.keep_memory()
     if x.run.deterministic:
         parallel.request_determinism()
@@ -64,12 +61,6 @@ def begin_process(x: Experiment, environment: Environment) -> None:
     if stored['platform'] == 'cpu' and not parallel.is_started():
         parallel.simulate_devices(stored['count'])
     use_compiled()
-    here = parallel.describe_devices()
-    if here['count'] != stored['count'] and x.run.parallel == 'pmap':
-        raise UserError(
-            f"the run used {stored['count']} devices by run.parallel='pmap', where dropout depends on their number; "
-            f'here are {here["count"]}'
-        )
 
 
 def reopen(folder: Path, x: Experiment, environment: Environment, heads: Heads | None = None) -> Reopened:
@@ -82,7 +73,8 @@ def reopen(folder: Path, x: Experiment, environment: Environment, heads: Heads |
     teacher = sources.open_donor(x.teacher, folder, 'teacher') if heads is None and losses.needs_teacher(x.losses) else None
     plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate)
     feed = load_feed(x, data)
-    model = Model(x.model, heads if heads is not None else student_heads(x, teacher.architecture if teacher else None))
+    heads = heads if heads is not None else student_heads(x, teacher.architecture if teacher else None)
+    model, teacher, _ = build_models(x, heads, teacher)
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     bench = Bench(x, plan, model, teacher, feed, number_of_steps(x, feed), measure)
     reasons = compare_environments(environment.all_sessions(), describe_environment({}))

@@ -11,7 +11,6 @@ from research.compiled import use_compiled
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.files import refuse_links
-from research.models.heads import Model
 from research.objectives import losses
 from research.records import to_json
 from research.runs import compiling, lock, memory, sources
@@ -19,7 +18,7 @@ from research.runs.definition import begin_folder
 from research.runs.ending import finish
 from research.runs.folder import read_result, wall_so_far
 from research.runs.log import Log, rewind
-from research.runs.opening import Parts, first_state, introduce, load_data, number_of_steps
+from research.runs.opening import Parts, build_models, first_state, introduce, load_data, number_of_steps
 from research.runs.training import fit
 from research.runs.validation import validate_folder, validate_sources, validate_teacher
 
@@ -66,7 +65,8 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
         steps = number_of_steps(x, feed)
         if steps:
             optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
-        model = Model(x.model, student_heads(x, teacher.architecture if teacher else None))
+        heads = student_heads(x, teacher.architecture if teacher else None)
+        model, teacher, chosen = build_models(x, heads, teacher)
         state, notes = first_state(model, x, start)
         changed = begin_folder(x, workdir, feed, steps)
         damaged = set_aside_damaged(workdir / 'checkpoints') if processes.is_chief() else []
@@ -85,7 +85,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     parts = Parts(x, plan, model, teacher, feed, steps, measure, workdir, checkpoints, log)
     try:
-        introduce(parts, [*promised, *changed, *damaged, *notes, *continued])
+        introduce(parts, [*promised, *chosen, *changed, *damaged, *notes, *continued])
         if begun.programs:
             log.line(f'compiled for the first state: {begun.describe()}')
         return finish(parts, *fit(parts, state, first))

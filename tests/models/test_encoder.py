@@ -16,7 +16,8 @@ from research.models.attention import attend, initialise_attention
 from research.models.encoder import Encoder, Outputs, make_sinusoids
 from research.models.heads import Model, initialise
 from research.models.heads import encode as model_encode
-from research.models.layers import activate, draw_kernel, dropout, layer_norm
+from research.models.layers import activate, draw_kernel, layer_norm
+from research.models.noise import make_noise
 
 
 @pytest.fixture(scope='module')
@@ -67,6 +68,7 @@ def test_attention_agrees_with_jax(small: Architecture, inputs: tuple[jax.Array,
     y = jnp.einsum('btnk,nkd->btd', context, weights['output']['kernel']) + weights['output']['bias'][None, None]
     expected = cast(jax.Array, nn.LayerNorm(epsilon=small.epsilon).apply({'params': weights['norm']}, x + y))
     found, probabilities, relations = attend(weights, x, mask, small, None)
+    assert probabilities is not None
     np.testing.assert_allclose(found, expected, atol=2e-5)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
     assert (np.where(mask, 0, probabilities) == 0).all()
@@ -189,30 +191,14 @@ def test_bfloat16_is_close_and_keeps_float32_where_it_matters(
     assert 0 < difference.mean() < 0.02
 
 
-@pytest.mark.parametrize('rate', [0.1, 0.5])
-def test_dropout_zeroes_its_rate_and_keeps_the_mean(rate: float) -> None:
-    x = jnp.ones((301, 333))  # an odd number of entries
-    y = np.asarray(dropout(jax.random.key(0), x, rate))
-    assert (y == 0).mean() == pytest.approx(rate, abs=0.005)
-    assert y.mean() == pytest.approx(1, abs=0.01)
-    assert np.unique(y) == pytest.approx([0, 1 / (1 - rate)], abs=1e-3)
-    assert abs(np.corrcoef(y[:, :-1].ravel(), y[:, 1:].ravel())[0, 1]) < 0.02  # two masks come from one draw
-
-
-def test_dropout_is_off_without_a_key_or_a_rate() -> None:
-    x = jnp.ones(10)
-    assert dropout(None, x, 0.5) is x
-    assert dropout(jax.random.key(0), x, 0.0) is x
-
-
 def test_every_place_of_dropout_draws_its_own_mask(small: Architecture, params: Any, inputs: tuple[jax.Array, ...]) -> None:
     """The same key gives the same outputs, another key others, and each rate alone has an effect."""
 
     def run(key: int, **rates: float) -> np.ndarray:
         model = Model(dataclasses.replace(small, **rates))
         named: dict[str, jax.Array] = dict(zip(('ids', 'types', 'mask'), inputs, strict=True))
-        compiled = jax.jit(lambda params, key: model_encode(model, params, named, key).hidden)
-        return np.asarray(compiled({'encoder': params}, jax.random.key(key)))
+        compiled = jax.jit(lambda params, noise: model_encode(model, params, named, noise).hidden)
+        return np.asarray(compiled({'encoder': params}, make_noise(jax.random.key(key), jnp.arange(len(inputs[0])))))
 
     quiet = run(0)
     np.testing.assert_allclose(quiet, encode(small, params, inputs).hidden, atol=1e-5)

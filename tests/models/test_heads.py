@@ -11,6 +11,7 @@ import pytest
 
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Model, encode, initialise, score
+from research.models.noise import make_noise
 
 ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
 
@@ -30,8 +31,8 @@ def params(model: Model) -> Any:
     return initialise(model, jax.random.key(0))
 
 
-def logits(model: Model, params: Any, batch: Any, head: str, positions: Any = None, key: Any = None) -> jax.Array:
-    return score(model, params, head, encode(model, params, batch), positions, key)
+def logits(model: Model, params: Any, batch: Any, head: str, positions: Any = None, noise: Any = None) -> jax.Array:
+    return score(model, params, head, encode(model, params, batch), positions, noise)
 
 
 def test_every_head_has_a_case() -> None:
@@ -79,7 +80,8 @@ def test_the_label_head_has_dropout_on_its_input(small: Architecture, batch: Any
     model = Model(dataclasses.replace(small, head_dropout=0.5), (('label', 3),))
     params = initialise(model, jax.random.key(0))
     quiet = logits(model, params, batch, 'label')
-    assert np.abs(quiet - logits(model, params, batch, 'label', key=jax.random.key(1))).max() > 0.01
+    noise = make_noise(jax.random.key(1), jnp.arange(len(batch['ids'])))
+    assert np.abs(quiet - logits(model, params, batch, 'label', noise=noise)).max() > 0.01
 
 
 def test_initial_parameters_depend_on_the_key_alone(model: Model, params: Any) -> None:
