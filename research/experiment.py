@@ -36,6 +36,7 @@ class Run:
     keep: int = 2  # of the newest checkpoints, beside the best
     max_skipped: int = 3  # broken steps in a row whose updates are left out; one more goes back to the last good checkpoint
     spike: float = 0.0  # standard deviations above the median of the last 128 losses from which a step is broken; 0 = never
+    profile: int = dataclasses.field(default=0, compare=False)  # the first of a few steps whose trace is written; 0 = none
     gradient_norms: bool = False  # logs the gradient's norm in each part of the model beside that of all
 
 

@@ -29,11 +29,16 @@ def cores() -> int:
 
 def describe_processor() -> tuple[str, tuple[str, ...]]:
     """(the model of the processor, those of VECTORS that it has; () where the system does not list them)."""
+    model, found = read_processor()
+    return model, tuple(name for name in VECTORS if name in found)
+
+
+def read_processor() -> tuple[str, frozenset[str]]:
+    """(the model of the processor, every feature that the system lists of it)."""
     lines = CPUINFO.read_text(errors='replace').splitlines() if CPUINFO.exists() else []
     pairs = [line.split(':', 1) for line in lines if ':' in line]
     first: dict[str, str] = {}
     for name, value in pairs:
         first.setdefault(name.strip(), value.strip())
-    found = {word for name in ('flags', 'Features') if name in first for word in first[name].split()}
-    model = first['model name'] if 'model name' in first else platform.processor() or platform.machine()
-    return model, tuple(name for name in VECTORS if name in found)
+    found = frozenset(word for name in ('flags', 'Features') if name in first for word in first[name].split())
+    return first['model name'] if 'model name' in first else platform.processor() or platform.machine(), found

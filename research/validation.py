@@ -66,9 +66,12 @@ def _validate_run(x: Experiment) -> None:
     for field in ('batch', 'accumulate', 'model_devices', 'log_every', 'keep'):
         if getattr(run, field) < 1:
             raise UserError(f'run.{field}={getattr(run, field)} must be at least 1')
-    for field in ('steps', 'epochs', 'evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every', 'max_skipped', 'spike'):
+    periods = ('evaluate_every', 'evaluate_batches', 'patience', 'checkpoint_every')
+    for field in ('steps', 'epochs', *periods, 'max_skipped', 'spike', 'profile'):
         if getattr(run, field) < 0:
             raise UserError(f'run.{field}={getattr(run, field)} must not be negative')
+    if not run.epochs:
+        validate_profile(run.profile, run.steps)
     choose('way to use devices (run.parallel)', run.parallel, PARALLEL)
     if run.model_devices > 1 and not PARALLEL[run.parallel].splits_matrices:
         fit = ' or '.join(f"'{name}'" for name, row in PARALLEL.items() if row.splits_matrices)
@@ -79,6 +82,14 @@ def _validate_run(x: Experiment) -> None:
         raise UserError(
             f'run.patience={run.patience} needs a score while training: '
             'give data.task, data.select=train or dev, and run.evaluate_every'
+        )
+
+
+def validate_profile(profile: int, steps: int) -> None:
+    """Raises UserError if the step to profile comes after the last of the run."""
+    if profile > steps:
+        raise UserError(
+            f'run.profile={profile} comes after the last step of the run, {steps}: give a step of it, or 0 for no profile'
         )
 
 

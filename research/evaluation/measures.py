@@ -43,7 +43,7 @@ def select_losses(heads: Iterable[str], offered: frozenset[str]) -> tuple[str, .
 
 
 def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., tuple[dict[str, Term], dict[str, jax.Array]]]:
-    """The pure function `measure(params, frozen, batch, axis)` -> (Terms of losses and accuracies, results of single rows).
+    """The pure function `evaluation(params, frozen, batch, axis)` -> (Terms of losses and accuracies, results of single rows).
 
     If the batch numbers its rows, the results of single rows are the numbers ('row') and the 'logits' of all devices; else they are
     empty. Dropout is off.
@@ -52,7 +52,7 @@ def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., tuple[d
     want = frozenset(want for name in names for want in LOSSES[name].wants(getattr(options, name)))
     head = next((TASK_HEADS[kind] for kind in TASK_HEADS if kind in offered), '')
 
-    def measure(
+    def evaluation(
         params: Any, frozen: Mapping[str, Any], batch: Batch, axis: str | None
     ) -> tuple[dict[str, Term], dict[str, jax.Array]]:
         view = View(model, params, batch, want=want)
@@ -69,7 +69,7 @@ def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., tuple[d
             return found, rows
         return jax.lax.psum(found, axis), jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), rows)
 
-    return measure
+    return evaluation
 
 
 def evaluate(measure: Callable[..., Any], put: Callable[[Any], Any], params: Any, batches: Iterable[Any]) -> Measured:

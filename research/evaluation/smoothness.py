@@ -13,13 +13,13 @@ BATCHES = 4  # of the held-out split; they have thousands of positions, enough f
 
 
 def make_measure(model: Model) -> Callable[..., tuple[dict[str, Term], dict[str, Any]]]:
-    """The pure function `measure(params, frozen, batch, axis)` -> (Terms 'l2/i' and 'degrees/i' of each layer i, {}).
+    """The pure function `smoothness(params, frozen, batch, axis)` -> (Terms 'l2/i' and 'degrees/i' of each layer i, {}).
 
     'l2' is the distance between a layer's input and its output, 'degrees' the angle; both are means over attended positions. The
     empty dict is there because `evaluate` expects results of single rows.
     """
 
-    def measure(params: Any, frozen: Mapping[str, Any], batch: Mapping[str, Any], axis: str | None) -> Any:
+    def smoothness(params: Any, frozen: Mapping[str, Any], batch: Mapping[str, Any], axis: str | None) -> Any:
         states = encode(model, params, batch, want=frozenset({'layers'})).layers
         assert states is not None, 'they are requested'
         states = states.astype(jnp.float32)  # [L + 1, B, T, D]
@@ -37,7 +37,7 @@ def make_measure(model: Model) -> Callable[..., tuple[dict[str, Term], dict[str,
         }
         return (found if axis is None else jax.lax.psum(found, axis)), {}
 
-    return measure
+    return smoothness
 
 
 def group_by_layer(means: Mapping[str, float], layers: int) -> dict[str, list[float]]:

@@ -13,6 +13,7 @@ import numpy as np
 from jax.errors import JaxRuntimeError
 from numpy.typing import NDArray
 
+from research.compiled import use_compiled
 from research.data.settings import Data
 from research.data.tokenizers import describe_unreachable, load_tokenizer, vocabulary_of, with_mask
 from research.errors import UserError, choose
@@ -66,6 +67,7 @@ def predict(
     How many inputs were cut, and capitals that the vocabulary cannot read, are printed on the standard error.
     Raises UserError if the model computes a number that is not finite.
     """
+    use_compiled()
     a = dataclasses.replace(donor.architecture, unroll=1, attention='auto')  # rolled: each of the few shapes compiles fast
     assert donor.tokenizer is not None, '`require` asks for one'
     tokenizer = load_tokenizer(donor.tokenizer)

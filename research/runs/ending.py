@@ -182,11 +182,11 @@ def measure_latency(model: Model, params: Any, length: int) -> float:
     """Seconds of a forward pass of one sequence of `length`: the median of 30, with classifiers, without vocabulary logits."""
     classifiers = [name for name, _ in model.heads if not HEADS[name].at_positions]
 
-    def forward(params: Any, batch: Any) -> Any:
+    def latency(params: Any, batch: Any) -> Any:
         outputs = encode(model, params, batch)
         return outputs.hidden, [score(model, params, name, outputs) for name in classifiers]
 
-    compiled = jax.jit(forward)
+    compiled = jax.jit(latency)
     ids = np.zeros((1, length), np.int32)
     batch = {'ids': ids, 'types': ids, 'mask': ids + 1}
     times = []

@@ -43,7 +43,8 @@ class Log:
         )
         self._name = clean(folder.resolve().name)  # '.' has none
         self._task = self._live.add_task(self._name, total=steps, completed=first, state='')
-        self._steps, self._first, self._begin, self._began = steps, first, time.monotonic(), began
+        self._steps, self._first, self._began = steps, first, began
+        self._paced: tuple[float, int] | None = None  # when the first step's progress was shown: that step is mostly compilation
         if self._console.is_terminal:
             self._live.start()
 
@@ -63,13 +64,16 @@ class Log:
         self._events.add(step, values)
 
     def progress(self, step: int, losses: Mapping[str, float], speed: float | None) -> None:
-        """Shows how far the run is: losses by name, tokens per second if known, time left."""
-        done = max(step - self._first, 1)
-        left = (time.monotonic() - self._begin) / done * (self._steps - step)
+        """Shows how far the run is: losses by name, tokens per second if known, time left if known."""
+        now = time.monotonic()
+        self._paced = self._paced or (now, step)
+        begin, paced = self._paced
+        left = (now - begin) / (step - paced) * (self._steps - step) if step > paced else None
         shown = ' '.join(f'{name} {value:.4f}' for name, value in losses.items())
         shown += '' if speed is None else f' · {speed:,.0f} tokens/s'
         shown = clean(shown)
-        text = f'step {step}/{self._steps} {shown} · {int(left // 60)}:{int(left % 60):02d} left'
+        text = f'step {step}/{self._steps} {shown}'
+        text += '' if left is None else f' · {int(left // 60)}:{int(left % 60):02d} left'
         append(self._text, text)
         if self._console.is_terminal:
             self._live.update(self._task, completed=step, state=f'{step}/{self._steps} {shown}')

@@ -22,6 +22,7 @@ from research.runs.log import Log
 from research.runs.validation import validate_transfer
 from research.surgery import Donor, transplant
 from research.train import State
+from research.validation import validate_profile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +50,15 @@ class Parts(Bench):
 def number_of_steps(x: Experiment, feed: feeds.Feed) -> int:
     """How many steps the run takes: `run.epochs` decides if it is given and `run.steps` is not 0.
 
-    Raises UserError if the task has no training examples.
+    Raises UserError if the task has no training examples, or the step to profile comes after the last.
     """
     if not x.run.steps:
         return 0
     if not feed.examples:
         raise UserError(f"the task '{x.data.task}' has no training examples: give --config.run.steps=0 to evaluate a model on it")
-    return steps.number_of_steps(x.run.steps, x.run.epochs, feed.examples, x.run.batch)
+    found = steps.number_of_steps(x.run.steps, x.run.epochs, feed.examples, x.run.batch)
+    validate_profile(x.run.profile, found)
+    return found
 
 
 def load_data(x: Experiment, workdir: Path, start: Donor | None, teacher: Donor | None, plan: parallel.Plan) -> feeds.Feed:

@@ -8,6 +8,7 @@ from pathlib import Path
 from research import experiment, parallel, validation
 from research.checkpoint import Checkpoints
 from research.checkpoint_files import find_damage
+from research.compiled import use_compiled
 from research.data import feed as feeds
 from research.errors import DamagedError, UserError
 from research.evaluation.measures import make_measure
@@ -59,6 +60,7 @@ def begin_process(x: Experiment, environment: Environment) -> None:
     stored = environment.devices
     if stored['platform'] == 'cpu' and not parallel.is_started():
         parallel.simulate_devices(stored['count'])
+    use_compiled()
 
 
 def reopen(folder: Path, x: Experiment, environment: Environment, heads: Heads | None = None) -> Reopened:

@@ -7,13 +7,14 @@ from typing import Any
 
 from research import checkpoint, experiment, optim, parallel, processes, validation
 from research.checkpoint_files import set_aside_damaged
+from research.compiled import use_compiled
 from research.evaluation.measures import make_measure
 from research.experiment import Experiment, student_heads
 from research.files import refuse_links
 from research.objectives import losses
 from research.peers import Peers
 from research.records import to_json
-from research.runs import lock, memory, sources
+from research.runs import compiling, lock, memory, sources
 from research.runs.definition import begin_folder
 from research.runs.ending import finish
 from research.runs.exhaustion import explaining_exhaustion
@@ -33,6 +34,7 @@ def run(x: Experiment, workdir: Path, peers: Peers | None = None) -> dict[str, A
     """
     began = time.monotonic()
     memory.keep_memory()
+    use_compiled()
     if x.run.deterministic:
         parallel.request_determinism()
     processes.join_processes(peers)
@@ -45,6 +47,7 @@ def run(x: Experiment, workdir: Path, peers: Peers | None = None) -> dict[str, A
 
 def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack) -> dict[str, Any]:
     """Runs `x` in `workdir`, whose lock `held` keeps."""
+    begun = held.enter_context(compiling.tally())
     with processes.chief_first():
         if processes.is_chief():
             held.enter_context(lock.hold(workdir))
@@ -82,10 +85,13 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     before = wall_so_far(logged)
     rewind(logged, first)
     log = Log(logged, steps, first, began - before)
+    plan, begun.say = compiling.announce(plan, log.line), log.line
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     parts = Parts(x, plan, model, teacher, feed, steps, measure, workdir, checkpoints, log)
     try:
         introduce(parts, [*promised, *chosen, *changed, *damaged, *notes, *continued])
+        if begun.programs:
+            log.line(f'compiled for the first state: {begun.describe()}')
         return finish(parts, *fit(parts, state, first))
     finally:
         checkpoints.close()

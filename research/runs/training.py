@@ -18,7 +18,12 @@ from research.runs.folder import seconds_so_far
 from research.runs.guard import BACK, Guard, is_due
 from research.runs.measuring import is_exhausted, measure_split, read_scores, selecting_metric, was_measured, watched_split
 from research.runs.opening import Bench, Parts
+from research.runs.profiling import Profiler
 from research.train import State
+
+# Steps given to the devices whose metrics are not read yet, so that these never wait for the host. More would only make a signal,
+# or a return to a checkpoint, wait longer. It is fixed: all processes of a run must have given as many steps when they go back.
+AHEAD = 2
 
 
 class Recorder:
@@ -26,6 +31,7 @@ class Recorder:
 
     def __init__(self, parts: Parts, first: int) -> None:
         self._parts = parts
+        self._first = first + 1
         self._losses = ('loss', *losses.active(parts.x.losses))
         # The first step of each length is mostly compilation, which says nothing about the speed.
         self._compiled = (first + 1, steps.boundary(parts.x.data, parts.steps) + 1)
@@ -51,13 +57,15 @@ class Recorder:
         if skipped:  # JSON has no number that is not finite
             values = {name: value for name, value in values.items() if math.isfinite(value)} | {'skipped': skipped}
         due = is_due(parts, step, parts.x.run.log_every)
+        shown = due or step == self._first
         speed = self._tokens / max(now - self._window, 1e-9) if self._tokens and due else None
         if speed is not None:
             values['tokens_per_second'] = speed
         if due or skipped:
             parts.log.numbers(step, {'seconds': self.seconds(), **{f'train/{name}': value for name, value in values.items()}})
-        if due:
+        if shown:
             parts.log.progress(step, {name: values[name] for name in self._losses if name in values}, speed)
+        if due:
             self._tokens, self._window = 0.0, now
         return goes_on
 
@@ -105,10 +113,10 @@ def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]
     if not parts.steps or is_exhausted(x.run.patience, scores):
         return state, measured
     recorder = Recorder(parts, first)
-    with signals.postponed() as signal:
+    with signals.postponed() as signal, Profiler(parts, recorder.paused) as profiler:
         # A signal came during that evaluation.
         unmeasured = [(first, state, True)] if first and _evaluates(parts, first) and not was_measured(parts, first) else []
-        pauses = itertools.chain(unmeasured, _train(parts, state, first, recorder, signal))
+        pauses = itertools.chain(unmeasured, _train(parts, state, first, recorder, profiler, signal))
         for step, state, planned in pauses:
             measured = _pause(parts, recorder, state, step, planned, scores, signal)
             if is_exhausted(x.run.patience, scores):
@@ -118,22 +126,25 @@ def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]
 
 
 def _train(
-    parts: Parts, state: State, first: int, recorder: Recorder, signal: signals.Pending
+    parts: Parts, state: State, first: int, recorder: Recorder, profiler: Profiler, signal: signals.Pending
 ) -> Iterator[tuple[int, State, bool]]:
     """Trains from step `first` to the last; yields (step, state, whether that was planned) where the state is to be saved.
 
     That is where an evaluation or a checkpoint is due, where the run went back to an earlier checkpoint, and, unplanned, after a
-    signal. Metrics of step k − 1 are read while step k runs.
+    signal. Metrics are read when AHEAD later steps are under way; those of the first step, mostly compilation, at once.
     """
     compiled, frozen = compile_step(parts)
+    begun = first + 1
     while first < parts.steps:
         unread: list[tuple[int, dict[str, jax.Array]]] = []
         for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
+            profiler.begin(step, state)
             state, metrics = compiled(state, frozen, parts.plan.put_batch(batch))
             unread.append((step, metrics))
             planned = _evaluates(parts, step) or is_due(parts, step, parts.x.run.checkpoint_every)
             due = signal.ends(step) or planned
-            read, unread = (unread, []) if due else (unread[:-1], unread[-1:])
+            profiler.end(step, state, due)
+            read, unread = (unread, []) if due or step == begun else (unread[:-AHEAD], unread[-AHEAD:])
             broken = next((number for number, metrics in read if not recorder.record(number, metrics)), None)
             if broken is not None:
                 first, state = broken, recorder.go_back(broken, state)

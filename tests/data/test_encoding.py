@@ -98,7 +98,7 @@ def feed(tmp_path: Path) -> Callable[..., feeds.Feed]:
     letters('wordpiece').save(str(tmp_path / 'tokenizer.json'))
 
     def feed(data: Data, **more: Any) -> feeds.Feed:
-        given = {'batch': 4, 'seed': 0, 'vocabulary': 512} | more
+        given: dict[str, Any] = {'batch': 4, 'seed': 0, 'vocabulary': 512} | more
         return feeds.load(replace(data, tokenizer=str(tmp_path / 'tokenizer.json')), Machine(prefetch=0), **given)
 
     return feed

@@ -12,7 +12,6 @@ from typing import IO, NamedTuple
 
 from research.files import make_folder, open_append
 from research.study.execution.attempt import GRACE, HELD
-from research.study.execution.compiled import compiled_settings
 from research.study.execution.monitor import Monitor
 from research.study.execution.settings import Execution
 from research.study.execution.slots import Slot, make_slots
@@ -81,7 +80,7 @@ def begin(folder: Path, name: str, slot: Slot, say: Callable[[str], None], attem
     file = open_append(output)
     process = subprocess.Popen(
         command,
-        env={**os.environ, **make_path(), **compiled_settings(), **slot.settings},
+        env={**os.environ, **make_path(), **slot.settings},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -21,7 +21,7 @@ import pytest
 from research.errors import UserError
 from research.records import write_record
 from research.runs import lock
-from research.study.execution import attempt, compiled, execute, local
+from research.study.execution import attempt, execute, local
 from research.study.execution.execute import EXECUTORS, prepare, run_study, select
 from research.study.execution.settings import Cluster, Execution, count_minutes, validate_execution
 from research.study.ledger import read_study
@@ -301,38 +301,6 @@ def test_a_study_that_is_moved_or_removed_while_it_runs_ends_in_one_line_and_is_
 def test_a_report_that_fails_apart_is_told_in_its_own_words(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f'^no report was written: {tmp_path} holds no study'):
         execute.report_apart(tmp_path)
-
-
-# ---- Compiled programs -----------------------------------------------------------------------------------------------------------
-
-
-def test_compiled_programs_lie_in_the_users_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    folder = tmp_path / 'cache' / 'small-berts' / 'compiled'
-    assert compiled.compiled_settings()['JAX_COMPILATION_CACHE_DIR'] == str(folder)
-    assert folder.stat().st_mode & 0o777 == 0o700
-    folder.chmod(0o777)
-    assert compiled.find_compiled() is None, 'anybody could put a program there'
-    folder.rmdir()
-    folder.symlink_to(tmp_path)
-    assert compiled.find_compiled() is None
-    monkeypatch.setenv('XDG_CACHE_HOME', '/proc/nowhere')
-    assert compiled.find_compiled() is None and compiled.compiled_settings() == {}, 'a home that cannot be written'
-    monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', '/mine')
-    assert compiled.compiled_settings() == {}
-
-
-def test_the_compiled_programs_of_a_strangers_study_are_not_loaded(
-    study: Study, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    fake.write_text(fake.read_text() + '\nprint("cache:", os.environ["JAX_COMPILATION_CACHE_DIR"])\n')
-    (tmp_path / 'study' / '.compiled').mkdir(parents=True)
-    run_study(study, tmp_path / 'study', Execution(only='teacher'))
-    told = (tmp_path / 'study' / '.output' / 'teacher.txt').read_text()
-    assert f'cache: {tmp_path}/cache/small-berts/compiled\n' in told
 
 
 # ---- One attempt -----------------------------------------------------------------------------------------------------------------
