@@ -117,6 +117,12 @@ def write_whole(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
+def find_cache() -> Path:
+    """The folder of this project in the user's cache; it need not exist. Raises RuntimeError if there is no home."""
+    base = os.environ['XDG_CACHE_HOME'] if os.environ.get('XDG_CACHE_HOME') else '~/.cache'
+    return Path(base).expanduser() / 'small-berts'
+
+
 def take_lock(descriptor: int, shared: bool = False, wait: bool = False) -> bool:
     """Locks an open file or folder (`flock`) until it is closed or the process ends.
 

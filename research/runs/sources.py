@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from research import checkpoint
+from research.copies import fetch_model
 from research.data.settings import Data
 from research.errors import UserError, nearest
 from research.experiment import Experiment
@@ -18,6 +19,7 @@ from research.models import paths
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Heads, Model, initialise
 from research.records import parse_record
+from research.remote import is_remote, parse
 from research.runs import definition
 from research.runs.folder import read_environment, read_result
 from research.surgery import Donor, Pooling, inherit
@@ -31,10 +33,12 @@ def locate(source: str, workdir: Path) -> Path:
 
 
 def find(source: str, workdir: Path, key: str) -> Path:
-    """The folder that a source names, fetched from the hub if it is the id of a model there.
+    """The folder that a source names, fetched if it is in a bucket or the id of a model of the hub.
 
     Raises UserError if there is neither; `key` is the config key that names it, for messages.
     """
+    if is_remote(source):
+        return fetch_model(parse(source, key), key)
     folder = locate(source, workdir)
     if folder.is_dir():
         return folder

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from research.files import find_cache
+
 MOST = 2**32  # bytes; with any limit jax locks the folder, so that no run reads a half-written file of another
 
 
@@ -14,8 +16,7 @@ def find_compiled() -> Path | None:
     read as data.
     """
     try:
-        base = Path(os.environ['XDG_CACHE_HOME'] if os.environ.get('XDG_CACHE_HOME') else '~/.cache').expanduser()
-        folder = base / 'small-berts' / 'compiled'
+        folder = find_cache() / 'compiled'
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
     except (OSError, RuntimeError):  # no home, or one that cannot be written
