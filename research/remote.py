@@ -141,7 +141,7 @@ class Folder:
     def _call(self, action: Callable[[Any], T], size: int = 0, missing_ok: bool = False) -> T:
         """The result of `action` with the client; size: bytes that it transfers. Raises _MissingError if it is `missing_ok`."""
         try:
-            return _limit(lambda: action(_connect(self.scheme)), PATIENCE + size / SPEED)
+            return _limit(lambda: action(connect(self.scheme)), PATIENCE + size / SPEED)
         except ImportError:
             store = STORES[self.scheme]
             raise UserError(
@@ -163,7 +163,7 @@ def _find_tag(about: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def _connect(scheme: str) -> Any:
+def connect(scheme: str) -> Any:
     """The client of a scheme. Raises ImportError if its package is not there."""
     store = STORES[scheme]
     module, name = store.client
@@ -232,9 +232,16 @@ def is_plain(name: str) -> bool:
     )
 
 
-def refuse(key: str, value: str) -> None:
-    """Raises UserError if the setting `key`, which names something on a disk, is an address."""
-    if is_remote(value.partition(':')[2]) or is_remote(value):
+def refuse_address(key: str, value: str) -> None:
+    """Raises UserError if a setting that names something on a disk is an address, or ROW:ADDRESS."""
+    if is_remote(value) or is_remote(value.partition(':')[2]):
         raise UserError(
-            f'{key}={value!r} is an address: only --workdir, start and teacher may be in a bucket; copy it to a disk first'
+            f'{key}={value!r} is an address: a run folder, a start and a teacher may be in a bucket; copy the rest to a disk first'
         )
+
+
+def read_path(text: str) -> Path:
+    """The path that an argument of a command names. Raises UserError for an address."""
+    if is_remote(text):
+        raise UserError(f'{text!r} is an address, and this command works on a disk: copy the folder there first')
+    return Path(text)

@@ -30,8 +30,7 @@ from research.experiment import Experiment
 from research.records import SIZE, parse_json, parse_record, read_as, to_json, write_record
 from research.remote import Entry, Folder, is_remote, parse
 
-EVERY = 30.0  # seconds between two uploads; longer if an upload takes long
-SHARE = 4  # times as long as an upload took before the next
+EVERY = 30.0  # seconds between two uploads, or as long as the last one took
 LONGEST = 4096  # bytes of session.json
 CHECKPOINT = re.compile(r'checkpoints/(\d+)/')
 
@@ -143,7 +142,7 @@ class Mirror:
                 return
             except (UserError, OSError) as error:
                 print(clean(f'{self.folder.name}: {error}; tried again'), flush=True)
-            pause = max(EVERY, SHARE * (time.monotonic() - began))
+            pause = max(EVERY, time.monotonic() - began)
 
     def _end(self, thread: threading.Thread, new: bool) -> None:
         """Uploads the rest and ends the session. Raises UserError if that fails."""
