@@ -37,11 +37,10 @@ def find(source: str, workdir: Path, key: str) -> Path:
 
     Raises UserError if there is neither; `key` is the config key that names it, for messages.
     """
-    if is_remote(source):
-        return fetch_model(parse(source, key), key)
+    found = find_there(source, workdir, key)
+    if found is not None:
+        return found
     folder = locate(source, workdir)
-    if folder.is_dir():
-        return folder
     siblings = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
     missing = f"{key}='{source}': there is no folder {folder}{nearest(folder.name, siblings)}"
     if not is_hub_id(source):
@@ -50,6 +49,17 @@ def find(source: str, workdir: Path, key: str) -> Path:
         return fetch(source)
     except UserError as error:
         raise UserError(f'{missing}, and {error}') from None
+
+
+def find_there(source: str, workdir: Path, key: str) -> Path | None:
+    """The folder that a source names, fetched if it is in a bucket; None if it is not there, and may be an id of the hub.
+
+    Raises UserError if there is nothing in the bucket.
+    """
+    if is_remote(source):
+        return fetch_model(parse(source, key), key)
+    folder = locate(source, workdir)
+    return folder if folder.is_dir() else None
 
 
 def is_run(folder: Path) -> bool:
