@@ -203,11 +203,6 @@ def _explain(error: BaseException, store: Store) -> str:
 # ---- Names ----------------------------------------------------------------------------------------------------------------------
 
 
-def is_remote(text: str) -> bool:
-    """Whether a source or a folder is an address, SCHEME://…, rather than a path."""
-    return bool(re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', text))
-
-
 def parse(text: str, key: str) -> Folder:
     """The folder that an address names; `key` begins messages. Raises UserError for another scheme, or no folder of a bucket."""
     scheme, _, rest = text.partition('://')
@@ -230,18 +225,3 @@ def is_plain(name: str) -> bool:
         and '\\' not in name
         and all(part and part[0] != '.' and len(part.encode()) <= LONGEST for part in parts)
     )
-
-
-def refuse_address(key: str, value: str) -> None:
-    """Raises UserError if a setting that names something on a disk is an address, or ROW:ADDRESS."""
-    if is_remote(value) or is_remote(value.partition(':')[2]):
-        raise UserError(
-            f'{key}={value!r} is an address: a run folder, a start and a teacher may be in a bucket; copy the rest to a disk first'
-        )
-
-
-def read_path(text: str) -> Path:
-    """The path that an argument of a command names. Raises UserError for an address."""
-    if is_remote(text):
-        raise UserError(f'{text!r} is an address, and this command works on a disk: copy the folder there first')
-    return Path(text)

@@ -7,6 +7,7 @@ import pytest
 
 from research import remote
 from research.errors import UserError
+from research.files import is_remote, read_path, refuse_address
 from research.remote import Folder, parse
 from tests import buckets
 
@@ -21,7 +22,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Folder:
 def test_an_address_is_a_folder_of_a_bucket() -> None:
     assert parse('s3://b/runs/x/', '--workdir') == Folder('s3', 'b', 'runs/x')
     assert str(parse('gs://b/x', 'start')) == 'gs://b/x'
-    assert not remote.is_remote('runs/x') and not remote.is_remote('text:a.txt') and remote.is_remote('az://b/x')
+    assert not is_remote('runs/x') and not is_remote('text:a.txt') and is_remote('az://b/x')
 
 
 @pytest.mark.parametrize(
@@ -135,8 +136,8 @@ def test_a_client_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
 def test_what_must_be_on_a_disk_is_refused_in_a_bucket() -> None:
     for value in ('gs://b/x', 'text:s3://b/x.txt'):
         with pytest.raises(UserError, match=r"data\.source='.*' is an address: a run folder, a start and a teacher may be"):
-            remote.refuse_address('data.source', value)
-    remote.refuse_address('data.source', 'text:x.txt')
+            refuse_address('data.source', value)
+    refuse_address('data.source', 'text:x.txt')
     with pytest.raises(UserError, match="'gs://b/x' is an address, and this command works on a disk"):
-        remote.read_path('gs://b/x')
-    assert remote.read_path('x') == Path('x')
+        read_path('gs://b/x')
+    assert read_path('x') == Path('x')

@@ -16,8 +16,8 @@ from research.data.sources import SOURCES, parse
 from research.data.tasks.custom import UNLABELLED
 from research.data.tokenizers import KINDS
 from research.errors import UserError, choose
+from research.files import refuse_address
 from research.machine import Machine
-from research.remote import refuse_address
 
 CHANGED = ('prepare', 'refuse')  # what is done when files changed since they were prepared
 DOCUMENTS = ('blank_lines', 'files')  # what separates the documents of a text file: blank lines, or nothing

@@ -6,10 +6,9 @@ table: of the runs in FOLDER, such as a study's. submit: writes CoLA.tsv … AX.
 import sys
 
 from research.command import Parser, run_command
-from research.files import write_whole
+from research.files import read_path, write_whole
 from research.glue.submission import find_wrong_sizes, make_submission
 from research.glue.table import make_table
-from research.remote import read_path
 
 
 def main(arguments: list[str]) -> None:

@@ -17,12 +17,11 @@ from research.command import Parser, run_command
 from research.data.tokenizers import load_tokenizer, save_tokenizer
 from research.errors import UserError
 from research.escape import clean
-from research.files import open_part_folder
+from research.files import open_part_folder, read_path
 from research.interchange import reading, writing
 from research.interchange.reading import ReportRow
 from research.interchange.weights import find_weight_files
 from research.records import to_json, write_record
-from research.remote import read_path
 from research.runs import sources
 from research.runs.environment import describe_environment
 from research.runs.fingerprints import fingerprint_params

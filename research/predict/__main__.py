@@ -22,10 +22,9 @@ from research.command import Parser, run_command
 from research.data.json_lines import records
 from research.errors import UserError, choose
 from research.escape import to_json
-from research.files import open_part
+from research.files import open_part, read_path
 from research.predict.batching import predict, require
 from research.predict.kinds import KINDS, read_input
-from research.remote import read_path
 from research.runs import sources
 
 

@@ -27,8 +27,9 @@ from research.copies import SESSION
 from research.errors import UserError
 from research.escape import clean
 from research.experiment import Experiment
+from research.files import is_remote
 from research.records import SIZE, parse_json, parse_record, read_as, to_json, write_record
-from research.remote import Entry, Folder, is_remote, parse
+from research.remote import Entry, Folder, parse
 
 EVERY = 30.0  # seconds between two uploads, or as long as the last one took
 LONGEST = 4096  # bytes of session.json

@@ -11,6 +11,7 @@ from research.copies import fetch_model
 from research.data.settings import Data
 from research.errors import UserError, nearest
 from research.experiment import Experiment
+from research.files import is_remote
 from research.interchange import reading
 from research.interchange.configuration import is_other_format
 from research.interchange.hub import fetch, is_hub_id
@@ -19,7 +20,7 @@ from research.models import paths
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Heads, Model, initialise
 from research.records import parse_record
-from research.remote import is_remote, parse
+from research.remote import parse
 from research.runs import definition
 from research.runs.folder import read_environment, read_result
 from research.surgery import Donor, Pooling, inherit

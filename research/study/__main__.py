@@ -6,7 +6,7 @@ import sys
 from research.command import Parser, run_command
 from research.errors import DamagedError
 from research.escape import clean
-from research.remote import read_path
+from research.files import read_path
 
 DIFFERENT = 1  # exit status where a run's numbers are not what its folder gives
 
