@@ -209,9 +209,7 @@ def parse(text: str, key: str) -> Folder:
     choose(f'store ({key}={text!r})', scheme, STORES)
     bucket, _, path = rest.strip('/').partition('/')
     if not bucket or not is_plain(path) or set('[]*?#@:') & set(rest):
-        raise UserError(
-            f"{key}={text!r} must be a folder of a bucket, such as {scheme}://BUCKET/runs/NAME, without *, ?, #, [, '..'"
-        )
+        raise UserError(f'{key}={text!r} must be a folder of a bucket, such as {scheme}://BUCKET/runs/NAME')
     found = Folder(scheme, bucket, path)
     validate_name(key, found.name)
     return found
@@ -219,9 +217,5 @@ def parse(text: str, key: str) -> Folder:
 
 def is_plain(name: str) -> bool:
     """Whether the name of an object can be that of a file of ours: no '..', nothing hidden, nothing that moves the cursor."""
-    parts = name.split('/')
-    return (
-        clean(name) == name
-        and '\\' not in name
-        and all(part and part[0] != '.' and len(part.encode()) <= LONGEST for part in parts)
-    )
+    whole = clean(name) == name and '\\' not in name
+    return whole and all(part and part[0] != '.' and len(part.encode()) <= LONGEST for part in name.split('/'))
