@@ -20,7 +20,7 @@ NEEDED = {'gs': ('gcsfs', 'gcp_storage_emulator'), 's3': ('s3fs', 'moto')}
 SERVERS = {
     'gs': (
         'from gcp_storage_emulator.server import create_server; '
-        "create_server('127.0.0.1', {port}, in_memory=True, default_bucket='b').run()"
+        "create_server('127.0.0.1', {port}, in_memory=True, default_bucket='bucket').run()"
     ),
     's3': "import sys; from moto.server import main; sys.exit(main(['-H', '127.0.0.1', '-p', '{port}']))",
 }
@@ -40,7 +40,7 @@ TINY = (
 
 @pytest.fixture(params=NEEDED)
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The scheme of a store that runs on this machine, with an empty bucket b."""
+    """The scheme of a store that runs on this machine, with an empty bucket."""
     scheme = request.param
     for package in NEEDED[scheme]:
         if importlib.util.find_spec(package) is None:
@@ -62,7 +62,7 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         for name, value in (settings | {'AWS_DEFAULT_REGION': 'us-east-1', 'STORAGE_EMULATOR_HOST': address}).items():
             monkeypatch.setenv(name, value)
         if scheme == 's3':
-            subprocess.run([sys.executable, '-c', "import s3fs; s3fs.S3FileSystem().mkdir('b')"], check=True)
+            subprocess.run([sys.executable, '-c', "import s3fs; s3fs.S3FileSystem().mkdir('bucket')"], check=True)
         yield scheme
     finally:
         process.kill()
@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_on_another_machine_as_if_it_had_not_been_killed(se
         'run.log_every=10',
     )
     whole = (f'--config={root}/configs/bert.py:tiny', *(f'--config.{key}' for key in keys))
-    place = f'{server}://b/runs/x'
+    place = f'{server}://bucket/runs/x'
 
     def start(machine: str, *arguments: str) -> subprocess.Popen[str]:
         environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path / machine)}
