@@ -80,7 +80,7 @@ def download(folder: Folder, entries: Mapping[str, Entry], copy: Path) -> None:
             'set XDG_CACHE_HOME to a folder of a larger disk'
         )
     for name, entry in entries.items():
-        folder.get(name, copy / name, entry.size)
+        folder.fetch(name, copy / name, entry.size)
 
 
 def list_files(copy: Path) -> list[str]:

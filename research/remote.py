@@ -119,7 +119,7 @@ class Folder:
         """Writes the content of a file, which does not change meanwhile, as an object."""
         self._call(lambda client: client.put_file(str(path), self._locate(name)), path.stat().st_size)
 
-    def get(self, name: str, path: Path, size: int) -> None:
+    def fetch(self, name: str, path: Path, size: int) -> None:
         """Writes an object of `size` bytes to a file, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with open_part(path) as part:

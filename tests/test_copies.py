@@ -28,8 +28,8 @@ def test_a_copy_is_for_its_owner_alone_and_reads_only_what_changed(folder: Folde
     folder.delete(['old.json'])
     folder.write('new/a', b'2')
     got: list[str] = []
-    get = Folder.get
-    monkeypatch.setattr(Folder, 'get', lambda self, name, path, size: (got.append(name), get(self, name, path, size)))
+    fetch = Folder.fetch
+    monkeypatch.setattr(Folder, 'fetch', lambda self, name, path, size: (got.append(name), fetch(self, name, path, size)))
     assert copies.list_files(copies.fetch_model(folder, 'start')) == ['config.json', 'new/a']
     assert got == ['new/a']
     (copy / 'config.json').write_text('[1, 2]')  # another size: not what was read

@@ -53,7 +53,7 @@ def test_objects_are_written_listed_read_and_deleted(folder: Folder, tmp_path: P
     buckets.put('b/runs/xy/of-another', b'1')
     assert {name: entry.size for name, entry in folder.list_objects().items()} == {'a/b': 5, 'c': 2}
     assert folder.read('a/b', 3) == b'123'
-    folder.get('a/b', tmp_path / 'new' / 'b', 5)
+    folder.fetch('a/b', tmp_path / 'new' / 'b', 5)
     assert (tmp_path / 'new' / 'b').read_bytes() == b'12345'
     folder.delete(['c', 'gone'])
     assert list(buckets.contents()) == ['b/runs/x/a/b', 'b/runs/xy/of-another']
@@ -77,7 +77,7 @@ def test_a_folder_of_too_many_objects_is_refused(folder: Folder, monkeypatch: py
 def test_an_object_that_changes_while_it_is_read_leaves_no_file(folder: Folder, tmp_path: Path) -> None:
     folder.write('a', b'12345')
     with pytest.raises(UserError, match='gs://b/runs/x: a changed while it was read'):
-        folder.get('a', tmp_path / 'a', 4)
+        folder.fetch('a', tmp_path / 'a', 4)
     assert not list(tmp_path.iterdir())
 
 
