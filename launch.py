@@ -27,7 +27,7 @@ from research.study.execution.settings import Cluster, Execution, validate_execu
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string('config', None, 'FILE[:size] of configs/ or experiments/; --config.KEY=VALUE changes a key of it')
-flags.DEFINE_string('workdir', None, 'folder of the run or the study; by default runs/NAME')
+flags.DEFINE_string('workdir', None, 'folder of the run or the study; by default runs/NAME; of a run also gs://… or s3://…')
 flags.DEFINE_multi_string(
     'sweep', [], "axes that multiply: names that the config file defines, or 'key=value,value'; may be repeated"
 )
@@ -86,13 +86,19 @@ def launch(arguments: list[str]) -> None:
     if not FLAGS.config and (FLAGS.config is not None or FLAGS.workdir is None):
         raise UserError('give --config=FILE[:size], such as --config=configs/bert.py:tiny, or the --workdir of what to continue')
     # Imports that take seconds come after all that can be refused without them.
+    from research.runs.mirror import open_workdir
     from research.study import request
 
-    asked = request.define(FLAGS.config, Path(FLAGS.workdir) if FLAGS.workdir else None, changed, FLAGS.sweep)
+    given, mirror = open_workdir(FLAGS.workdir) if FLAGS.workdir else (None, None)
+    if mirror and not FLAGS.config:
+        mirror.fetch_definition()
+    asked = request.define(FLAGS.config, given, changed, FLAGS.sweep)
     from research.study.execution import execute
     from research.study.study import Study
 
-    workdir = Path(FLAGS.workdir or f'runs/{asked.name}')
+    workdir = given or Path(f'runs/{asked.name}')
+    if mirror and isinstance(asked, Study):
+        raise UserError(f'--workdir={mirror.place}: a study needs a folder on a disk; a single run may be in a bucket')
     if FLAGS.devices < 1 or (FLAGS.devices > 1 and not (FLAGS.chip or FLAGS.dry)) or (FLAGS.chip and not (FLAGS.dry or FLAGS.list)):
         raise UserError(f'--chip={FLAGS.chip} --devices={FLAGS.devices}: give --dry or --list, a --chip, and at least one device')
     if not isinstance(asked, Study) and (execution != Execution() or FLAGS.list):
@@ -111,7 +117,7 @@ def launch(arguments: list[str]) -> None:
     elif not isinstance(asked, Study):
         from research.runs.run import run
 
-        run(asked, workdir, peers)
+        run(asked, workdir, peers, mirror)
     elif FLAGS.list:
         from research.study.planning import listing
 

@@ -46,8 +46,9 @@ def measure_prices(case: Case, given: argparse.Namespace) -> list[Row]:
     """What settings cost: kernels with the same bits, each attention."""
     flags = ' '.join(DETERMINISTIC) if report.is_on_gpu(report.describe()) else ''
     before = os.environ['XLA_FLAGS'] if 'XLA_FLAGS' in os.environ else ''
-    Entry = tuple[Callable[..., Contender], Sequence[Any], Mapping[str, str]]
-    contenders: dict[str, Entry] = {'default': (ours.step, (case, 'jit'), ours.GPU)}
+    contenders: dict[str, tuple[Callable[..., Contender], Sequence[Any], Mapping[str, str]]] = {
+        'default': (ours.step, (case, 'jit'), ours.GPU)
+    }
     contenders['run.deterministic'] = ours.step, (case, 'jit'), {**ours.GPU, 'XLA_FLAGS': f'{before} {flags}'.strip()}
     contenders['run.parallel=pmap'] = ours.step, (case, 'pmap'), ours.GPU
     for kind in ('plain', 'fused') if HAS_ATTENTION else ():

@@ -29,6 +29,7 @@ from research.predict.kinds import Kind, read_input
 from research.runs import run as runs
 from research.runs import sources
 from research.runs.folder import read_result
+from research.runs.mirror import open_workdir
 from research.study import request
 from research.study.execution.execute import run_study
 from research.study.execution.settings import Execution
@@ -78,10 +79,12 @@ def launch(
         raise UserError(f'jobs={jobs!r} must be a number of runs, at least 1')
     with _printing(verbose):
         ready = _define(asked, dict(changes or {}), (sweep,) if isinstance(sweep, str) else tuple(sweep))
-        folder = Path(workdir or f'runs/{ready.name}')
+        folder, mirror = open_workdir(str(workdir or f'runs/{ready.name}'))
+        if mirror and not isinstance(ready, Experiment):
+            raise UserError(f'workdir={workdir!r}: a study needs a folder on a disk; a single run may be in a bucket')
         try:
             if isinstance(ready, Experiment):
-                runs.run(ready, folder)
+                runs.run(ready, folder, mirror=mirror)
                 return read_result(folder)
             run_study(ready, folder, Execution(jobs=jobs), report)
             return {name: read_result(folder / name) for name in ready.runs}

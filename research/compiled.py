@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from research.files import fingerprint
+from research.files import find_cache, fingerprint
 from research.machine import cores, read_processor
 
 MOST = 2**32  # bytes; with any limit jax locks the folder, so that no process reads a half-written file of another
@@ -35,8 +35,7 @@ def find_compiled() -> Path | None:
     they hold is read as data.
     """
     try:
-        base = Path(os.environ['XDG_CACHE_HOME'] if os.environ.get('XDG_CACHE_HOME') else '~/.cache').expanduser()
-        whole = base / 'small-berts' / 'compiled'
+        whole = find_cache() / 'compiled'
         folder = whole / fingerprint_machine()
         return folder if all(map(_is_ours, (whole, folder))) else None
     except (OSError, RuntimeError):  # no home, or one that cannot be written

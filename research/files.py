@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -27,6 +28,26 @@ def validate_name(key: str, name: str) -> None:
             f'{key}={name!r} must be the name of a folder: not empty, no dot or space in front, no slashes and control characters,'
             f' at most {LONGEST} bytes'
         )
+
+
+def is_remote(text: str) -> bool:
+    """Whether a source or a folder is an address, SCHEME://…, rather than a path."""
+    return bool(re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', text))
+
+
+def refuse_address(key: str, value: str) -> None:
+    """Raises UserError if a setting that names something on a disk is an address, or ROW:ADDRESS."""
+    if is_remote(value) or is_remote(value.partition(':')[2]):
+        raise UserError(
+            f'{key}={value!r} is an address: a run folder, a start and a teacher may be in a bucket; copy the rest to a disk first'
+        )
+
+
+def read_path(text: str) -> Path:
+    """The path that an argument of a command names. Raises UserError for an address."""
+    if is_remote(text):
+        raise UserError(f'{text!r} is an address, and this command works on a disk: copy the folder there first')
+    return Path(text)
 
 
 @contextlib.contextmanager
@@ -115,6 +136,12 @@ def write_whole(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_part(path) as part:
         part.write_bytes(content)
+
+
+def find_cache() -> Path:
+    """The folder of this project in the user's cache; it need not exist. Raises RuntimeError if there is no home."""
+    base = os.environ['XDG_CACHE_HOME'] if os.environ.get('XDG_CACHE_HOME') else '~/.cache'
+    return Path(base).expanduser() / 'small-berts'
 
 
 def take_lock(descriptor: int, shared: bool = False, wait: bool = False) -> bool:

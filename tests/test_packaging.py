@@ -24,6 +24,8 @@ FILES = ('launch.py', 'pyproject.toml', 'README.md', 'LICENSE')
 EXTRAS = {
     'cuda': ('requirements-cuda.txt',),
     'tpu': ('requirements-tpu.txt',),
+    'gcs': ('requirements-gcs.txt',),
+    's3': ('requirements-s3.txt',),
     'dev': ('requirements-dev.txt',),
     'parity': ('requirements-dev.txt', 'requirements-parity.txt'),
 }

@@ -16,6 +16,7 @@ from research.data.sources import SOURCES, parse
 from research.data.tasks.custom import UNLABELLED
 from research.data.tokenizers import KINDS
 from research.errors import UserError, choose
+from research.files import refuse_address
 from research.machine import Machine
 
 CHANGED = ('prepare', 'refuse')  # what is done when files changed since they were prepared
@@ -28,6 +29,7 @@ READ_ANSWERS = {'label': (), 'score': (), 'choice': ('question',), 'span': ('str
 def validate(data: Data) -> None:
     """Raises UserError for a setting that is impossible, whatever the text."""
     validate_texts('data', data)
+    validate_places(data)
     validate_corpus(data)
     masking.validate(data.masking)
     validate_sequences(data)
@@ -38,6 +40,7 @@ def validate(data: Data) -> None:
 def validate_machine(machine: Machine) -> None:
     """Raises UserError for a machine that is impossible."""
     validate_texts('machine', machine)
+    refuse_address('machine.cache', machine.cache)
     if not machine.cache:
         raise UserError("machine.cache='': give the folder of prepared data, such as runs/cache")
     for name in ('prefetch', 'workers'):
@@ -54,6 +57,16 @@ def validate_texts(path: str, record: Any) -> None:
                 raise UserError(f'{path}.{field.name}={value!r} holds a control character, or half of a surrogate pair')
         if isinstance(field.default, bool) and not isinstance(value, bool):
             raise UserError(f'{path}.{field.name}={value!r} must be true or false')
+
+
+def validate_places(data: Data) -> None:
+    """Raises UserError for a file or folder in a bucket; tfds alone can read there."""
+    for name in ('tokenizer', 'train', 'dev', 'test'):
+        refuse_address(f'data.{name}', getattr(data, name))
+    if data.task:
+        refuse_address('data.folder', data.folder)
+    for source in [source for _, source in mixture(data.source) if not source.startswith('tfds:')]:
+        refuse_address('data.source', source)
 
 
 def validate_corpus(data: Data) -> None:

@@ -4,10 +4,9 @@ table: of the runs in FOLDER, such as a study's. submit: writes CoLA.tsv … AX.
 """
 
 import sys
-from pathlib import Path
 
 from research.command import Parser, run_command
-from research.files import write_whole
+from research.files import read_path, write_whole
 from research.glue.submission import find_wrong_sizes, make_submission
 from research.glue.table import make_table
 
@@ -17,10 +16,10 @@ def main(arguments: list[str]) -> None:
     parser = Parser(prog='python -m research.glue', description='A table of GLUE runs, and a folder for its server.')
     commands = parser.add_subparsers(dest='command', required=True)
     shown = commands.add_parser('table')
-    shown.add_argument('folder', type=Path)
+    shown.add_argument('folder', type=read_path)
     sent = commands.add_parser('submit')
-    sent.add_argument('out', type=Path)
-    sent.add_argument('runs', type=Path, nargs='+')
+    sent.add_argument('out', type=read_path)
+    sent.add_argument('runs', type=read_path, nargs='+')
     sent.add_argument('--fill', action='store_true', help='give tasks without a run the same label for every example')
     given = parser.parse_args(arguments)
     if given.command == 'table':

@@ -17,7 +17,7 @@ from research.command import Parser, run_command
 from research.data.tokenizers import load_tokenizer, save_tokenizer
 from research.errors import UserError
 from research.escape import clean
-from research.files import open_part_folder
+from research.files import open_part_folder, read_path
 from research.interchange import reading, writing
 from research.interchange.reading import ReportRow
 from research.interchange.weights import find_weight_files
@@ -38,10 +38,10 @@ def main(arguments: list[str]) -> None:
     commands = parser.add_subparsers(dest='command', required=True, parser_class=Parser)
     inward = commands.add_parser('import', help='write a Hugging Face folder or a model of the hub as a run folder')
     inward.add_argument('source', help='a folder, or an id of the hub')
-    inward.add_argument('run', type=Path, help='the run folder to write')
+    inward.add_argument('run', type=read_path, help='the run folder to write')
     outward = commands.add_parser('export', help='write a run as a Hugging Face folder')
-    outward.add_argument('run', type=Path, help='a run folder')
-    outward.add_argument('target', type=Path, help='the folder to write')
+    outward.add_argument('run', type=read_path, help='a run folder')
+    outward.add_argument('target', type=read_path, help='the folder to write')
     outward.add_argument('--heads', help='the heads to export, such as mlm,pair, or none; by default all')
     outward.add_argument('--licence', default='unknown', help='for the model card, in the spelling of the hub, such as apache-2.0')
     given = parser.parse_args(arguments)

@@ -22,7 +22,7 @@ from research.command import Parser, run_command
 from research.data.json_lines import records
 from research.errors import UserError, choose
 from research.escape import to_json
-from research.files import open_part
+from research.files import open_part, read_path
 from research.predict.batching import predict, require
 from research.predict.kinds import KINDS, read_input
 from research.runs import sources
@@ -35,10 +35,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument('--kind', required=True, help=', '.join(KINDS))
     parser.add_argument(
         '--input',
-        type=Path,
+        type=read_path,
         help='JSON lines with text (and pair), or question and context; plain, .gz, .xz or .zst; by default the standard input',
     )
-    parser.add_argument('--output', type=Path, help='JSON lines, or an .npz for hidden; by default the standard output')
+    parser.add_argument('--output', type=read_path, help='JSON lines, or an .npz for hidden; by default the standard output')
     parser.add_argument(
         '--no-answer',
         type=float,

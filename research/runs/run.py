@@ -20,17 +20,18 @@ from research.runs.ending import finish
 from research.runs.exhaustion import explaining_exhaustion
 from research.runs.folder import read_result, wall_so_far
 from research.runs.log import Log, rewind
+from research.runs.mirror import Mirror, refuse_siblings
 from research.runs.opening import Parts, build_models, first_state, introduce, load_data, number_of_steps
 from research.runs.training import fit
 from research.runs.validation import validate_folder, validate_sources, validate_teacher
 
 
-def run(x: Experiment, workdir: Path, peers: Peers | None = None) -> dict[str, Any]:
+def run(x: Experiment, workdir: Path, peers: Peers | None = None, mirror: Mirror | None = None) -> dict[str, Any]:
     """Runs `x` in `workdir`, from its last checkpoint if it has one, and returns its result.json.
 
     Raises UserError for mistakes of the user; a run that was never possible leaves nothing behind. If several processes
     make one run, each calls this; the first alone writes in `workdir`, and the others' logs lie in its `processes/`. They are
-    `peers`, or those of the cluster that this process runs on.
+    `peers`, or those of the cluster that this process runs on. mirror: the uploads, if `workdir` is a copy of a folder in a bucket.
     """
     began = time.monotonic()
     memory.keep_memory()
@@ -40,18 +41,21 @@ def run(x: Experiment, workdir: Path, peers: Peers | None = None) -> dict[str, A
     processes.join_processes(peers)
     with contextlib.ExitStack() as held, processes.leaving_together():
         validation.validate_without_start(x)  # what is wrong whatever the start is comes first
+        if mirror is not None:
+            refuse_siblings(x, mirror.place)
         x = sources.resolve(x, workdir)
         validation.validate(x)
-        return _run(x, workdir, began, held)
+        return _run(x, workdir, mirror, began, held)
 
 
-def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack) -> dict[str, Any]:
+def _run(x: Experiment, workdir: Path, mirror: Mirror | None, began: float, held: contextlib.ExitStack) -> dict[str, Any]:
     """Runs `x` in `workdir`, whose lock `held` keeps."""
     begun = held.enter_context(compiling.tally())
     with processes.chief_first():
         if processes.is_chief():
             held.enter_context(lock.hold(workdir))
             refuse_links(workdir)
+        mirrored = mirror.join(held, processes.is_chief()) if mirror else []
         validate_folder(x, workdir)
         done = read_result(workdir)
         if done is not None:
@@ -89,7 +93,7 @@ def _run(x: Experiment, workdir: Path, began: float, held: contextlib.ExitStack)
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     parts = Parts(x, plan, model, teacher, feed, steps, measure, workdir, checkpoints, log)
     try:
-        introduce(parts, [*promised, *chosen, *changed, *damaged, *notes, *continued])
+        introduce(parts, [*promised, *mirrored, *chosen, *changed, *damaged, *notes, *continued])
         if begun.programs:
             log.line(f'compiled for the first state: {begun.describe()}')
         return finish(parts, *fit(parts, state, first))

@@ -7,9 +7,11 @@ from typing import Any
 import jax
 
 from research import checkpoint
+from research.copies import fetch_model
 from research.data.settings import Data
 from research.errors import UserError, nearest
 from research.experiment import Experiment
+from research.files import is_remote
 from research.interchange import reading
 from research.interchange.configuration import is_other_format
 from research.interchange.hub import fetch, is_hub_id
@@ -18,6 +20,7 @@ from research.models import paths
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Heads, Model, initialise
 from research.records import parse_record
+from research.remote import parse
 from research.runs import definition
 from research.runs.folder import read_environment, read_result
 from research.surgery import Donor, Pooling, inherit
@@ -31,13 +34,14 @@ def locate(source: str, workdir: Path) -> Path:
 
 
 def find(source: str, workdir: Path, key: str) -> Path:
-    """The folder that a source names, fetched from the hub if it is the id of a model there.
+    """The folder that a source names, fetched if it is in a bucket or the id of a model of the hub.
 
     Raises UserError if there is neither; `key` is the config key that names it, for messages.
     """
+    found = find_there(source, workdir, key)
+    if found is not None:
+        return found
     folder = locate(source, workdir)
-    if folder.is_dir():
-        return folder
     siblings = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
     missing = f"{key}='{source}': there is no folder {folder}{nearest(folder.name, siblings)}"
     if not is_hub_id(source):
@@ -46,6 +50,17 @@ def find(source: str, workdir: Path, key: str) -> Path:
         return fetch(source)
     except UserError as error:
         raise UserError(f'{missing}, and {error}') from None
+
+
+def find_there(source: str, workdir: Path, key: str) -> Path | None:
+    """The folder that a source names, fetched if it is in a bucket; None if it is not there, and may be an id of the hub.
+
+    Raises UserError if there is nothing in the bucket.
+    """
+    if is_remote(source):
+        return fetch_model(parse(source, key), key)
+    folder = locate(source, workdir)
+    return folder if folder.is_dir() else None
 
 
 def is_run(folder: Path) -> bool:

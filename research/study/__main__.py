@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from research.command import Parser, run_command
 from research.errors import DamagedError
 from research.escape import clean
+from research.files import read_path
 
 DIFFERENT = 1  # exit status where a run's numbers are not what its folder gives
 
@@ -65,11 +65,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     report = commands.add_parser('report', help='write the tables and figures anew')
     run = commands.add_parser('run', help='one attempt at one run, as a launcher starts it')
     for command in (status, report, run):
-        command.add_argument('folder', type=Path, metavar='DIR', help='the folder of a study')
+        command.add_argument('folder', type=read_path, metavar='DIR', help='the folder of a study')
     verify = commands.add_parser('verify', help='evaluate a finished run anew: is its result what its weights and data give?')
     replay = commands.add_parser('replay', help='compute logged steps of a run anew, from the checkpoint before')
     for command in (verify, replay):
-        command.add_argument('folder', type=Path, metavar='RUN', help='the folder of a run')
+        command.add_argument('folder', type=read_path, metavar='RUN', help='the folder of a run')
     replay.add_argument('--step', type=int, required=True, metavar='N', help='the step')
     run.add_argument('name', metavar='NAME', help='a run of the study')
     run.add_argument('--cores', default='', help='the cores that it may use, such as 0,1; by default all')

@@ -50,7 +50,7 @@ def complete(x: Experiment, workdir: Path, siblings: Mapping[str, Complete]) -> 
     if source.startswith('@') and source[1:] in siblings:
         start = siblings[source[1:]]
         return Complete(dataclasses.replace(x, model=inherit(x.surgery, x.model, start.experiment.model)), start.known)
-    if not source or not sources.locate(source, workdir).is_dir():
+    if not source or sources.find_there(source, workdir, 'start') is None:
         return Complete(x, False)
     return Complete(sources.resolve(x, workdir), True)
 
@@ -100,8 +100,8 @@ def find_teacher(source: str, workdir: Path, siblings: Mapping[str, Complete]) -
     if source.startswith('@') and source[1:] in siblings:
         run = siblings[source[1:]]
         return (run.experiment.model, count_heads(run.experiment)[0]) if run.known else None
-    folder = sources.locate(source, workdir)
-    if not folder.is_dir():
+    folder = sources.find_there(source, workdir, 'teacher')
+    if folder is None:
         return None
     if not sources.is_run(folder):
         contents = reading.inspect(folder)
