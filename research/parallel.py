@@ -14,6 +14,7 @@ from research.errors import UserError, choose
 from research.models import paths
 from research.sharding import DATA as AXIS
 from research.sharding import MODEL, Grid, place
+from research.xla_options import find_options
 
 # XLA's flags for the same bits in every process on a GPU: no atomic additions, and no kernel chosen by how long it took.
 DETERMINISTIC = ('--xla_gpu_deterministic_ops=true', '--xla_gpu_autotune_level=0')
@@ -97,6 +98,7 @@ def jit(devices: Devices, model: int = 1) -> Plan:
             in_shardings=(whole, whole, divided),
             out_shardings=whole,
             donate_argnums=(0,) if donate else (),
+            compiler_options=find_options(devices[0].platform),
         )
 
     return Plan(
@@ -132,7 +134,7 @@ def _share(devices: Devices, grid: Grid) -> Plan:
                 found = function(first, frozen, batch, axis=None)
             return jax.lax.with_sharding_constraint(found, shard(found))
 
-        return jax.jit(whole, donate_argnums=(0,) if donate else ())
+        return jax.jit(whole, donate_argnums=(0,) if donate else (), compiler_options=find_options(devices[0].platform))
 
     return Plan(
         len(devices),

@@ -135,7 +135,7 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
         (('--config=configs/bert.py', '--dry=maybe'), 'dry'),
         (('--config=configs/bert.py', '--dry', '--chip=h10'), "no chip (--chip) named 'h10'; did you mean 'h100'?"),
         (('--config=configs/bert.py', '--chip=h100'), '--chip=h100 --devices=1: give --dry or --list, a --chip, and'),
-        (('--config=configs/bert.py', '--dry', '--devices=8'), '--chip= --devices=8: give --dry or --list, a --chip, and'),
+        (('--config=configs/bert.py', '--devices=8'), '--chip= --devices=8: give --dry or --list, a --chip, and'),
         (('--config=configs/bert.py', '--dry', '--chip=h100', '--devices=0'), '--chip=h100 --devices=0: give --dry or'),
         (('--config=configs/bert.py', '--config.model.layrs=3'), "no config key 'model.layrs'; did you mean 'model.layers'?"),
         (('--config=configs/bert.py', '--config.model.layers=3.5'), "model.layers=3.5: '3.5' is no int"),
@@ -151,7 +151,7 @@ def test_sharing_is_shown_layer_by_layer(command: Command) -> None:
         (('--config=configs/bert.py', '--config.run.steps=-5', '--dry'), 'run.steps=-5 must not be negative'),
         (
             ('--config=configs/bert.py', '--config.run.parallel=tpu', '--dry'),
-            "(run.parallel) named 'tpu' (there are: jit, pmap)",
+            "(run.parallel) named 'tpu' (there are: jit, pmap, fsdp)",
         ),
         (('--config=configs/bert.py', '--config.data.pairs=nps', '--dry'), "no data.pairs named 'nps'; did you mean 'nsp'?"),
         (('--config=configs/bert.py', '--config.data.length=0', '--dry'), 'data.length=0 must lie between 8 and 65536 pieces'),
@@ -204,7 +204,7 @@ def test_a_run_is_run_and_continued_from_its_folder_alone(
     command: Command, tiny: Callable[..., Experiment], teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Experiment, Path]] = []
-    monkeypatch.setattr(runs, 'run', lambda x, workdir: asked.append((x, workdir)))
+    monkeypatch.setattr(runs, 'run', lambda x, workdir, *more: asked.append((x, workdir)))
     assert command(f'--workdir={teacher}') == (0, '', '')
     assert asked == [(tiny('bert'), teacher)]
     assert command(f'--workdir={teacher}', '--config.seed=3')[0] == 0

@@ -10,10 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from research.models.architecture import Architecture
 
 Weights = Any  # a nested dict of arrays
+PRODUCT = 'product'  # the name of what `multiply` computes, for policies of rematerialisation
 # Of the tanh form of GELU (Hendrycks and Gimpel 2016, §2): tanh(ROOT · (x + CUBE · x³)).
 ROOT, CUBE = math.sqrt(2 / math.pi), 0.044715
 
@@ -60,9 +62,13 @@ def _align(v: jax.Array, x: jax.Array) -> jax.Array:
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def multiply(added: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`x · kernel` in the dtype of `x`, where the last `added` axes of the kernel are new and the others are the last of `x`."""
+    return _multiply(added, x, kernel)
+
+
+def _multiply(added: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
     met = kernel.ndim - added
     axes = tuple(range(x.ndim - met, x.ndim)), tuple(range(met))
-    return jax.lax.dot_general(x, kernel.astype(x.dtype), (axes, ((), ())))
+    return checkpoint_name(jax.lax.dot_general(x, kernel.astype(x.dtype), (axes, ((), ()))), PRODUCT)
 
 
 def _multiply_backward(added: int, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -84,7 +90,7 @@ def _multiply_backward(added: int, kept: tuple[jax.Array, jax.Array], g: jax.Arr
     return to_x, jax.lax.platform_dependent(x, g, cpu=direct if narrower else swapped, default=direct)
 
 
-multiply.defvjp(lambda added, x, kernel: (multiply(added, x, kernel), (x, kernel)), _multiply_backward)
+multiply.defvjp(lambda added, x, kernel: (_multiply(added, x, kernel), (x, kernel)), _multiply_backward)
 
 
 def layer_norm(weights: Weights, x: jax.Array, epsilon: float) -> jax.Array:

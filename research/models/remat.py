@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from research.models.architecture import Architecture
+from research.models.layers import PRODUCT
 
 # (the input of a layer, its weights and keys) -> (its output, its results on request)
 Layer = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
@@ -23,7 +24,7 @@ class Policy(NamedTuple):
 # about every √L-th layer alone and computes each layer twice more (Chen et al. 2016, §4.1).
 POLICIES: dict[str, Policy] = {
     'none': Policy(lambda layer: layer),
-    'products': Policy(lambda layer: jax.checkpoint(layer, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)),
+    'products': Policy(lambda layer: jax.checkpoint(layer, policy=jax.checkpoint_policies.save_only_these_names(PRODUCT))),
     'block': Policy(lambda layer: jax.checkpoint(layer)),
     'everything': Policy(lambda layer: jax.checkpoint(layer), by_groups=True),
 }

@@ -383,14 +383,6 @@ def test_what_cannot_be_computed_is_one_line(run: Callable, say: Callable, tmp_p
         refused(f'environment.json {says}'.replace(' :', ':'), 'verify', run('judged'))
 
 
-def test_pmap_on_other_devices_is_refused(run: Callable, say: Callable) -> None:
-    path = run('plain') / 'environment.json'
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {'devices': record['devices'] | {'count': 4, 'platform': 'gpu'}}))
-    status, said = say('verify', run('plain'))
-    assert status == 2 and "the run used 4 devices by run.parallel='pmap'" in said and 'here are 8' in said
-
-
 # ---- On the command line --------------------------------------------------------------------------------------------------------
 
 
