@@ -29,6 +29,7 @@ from research.parallel import DETERMINISTIC
 COLUMNS = ('check', 'value', 'wanted', '')
 HAS_ATTENTION = 'attention' in {field.name for field in dataclasses.fields(Architecture)}
 Row = dict[str, Any]
+Entry = tuple[Callable[..., Contender], Sequence[Any], Mapping[str, str]]
 
 
 def with_attention(case: Case, kind: str) -> Case:
@@ -46,7 +47,7 @@ def measure_prices(case: Case, given: argparse.Namespace) -> list[Row]:
     """What settings cost: kernels with the same bits, each attention."""
     flags = ' '.join(DETERMINISTIC) if report.is_on_gpu(report.describe()) else ''
     before = os.environ['XLA_FLAGS'] if 'XLA_FLAGS' in os.environ else ''
-    Entry = tuple[Callable[..., Contender], Sequence[Any], Mapping[str, str]]
+
     contenders: dict[str, Entry] = {'default': (ours.step, (case, 'jit'), ours.GPU)}
     contenders['run.deterministic'] = ours.step, (case, 'jit'), {**ours.GPU, 'XLA_FLAGS': f'{before} {flags}'.strip()}
     contenders['run.parallel=pmap'] = ours.step, (case, 'pmap'), ours.GPU
