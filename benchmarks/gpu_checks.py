@@ -53,7 +53,7 @@ def measure_prices(case: Case, given: argparse.Namespace) -> list[Row]:
     contenders['run.parallel=pmap'] = ours.step, (case, 'pmap'), ours.GPU
     for kind in ('plain', 'fused') if HAS_ATTENTION else ():
         contenders[f'model.attention={kind}'] = ours.step, (with_attention(case, kind), 'jit'), ours.GPU
-    found, failed = take_turns(contenders, given.rounds, given.seconds, None, given.budget / 2, at_once=True)
+    found, failed = take_turns(contenders, given.rounds, given.seconds, None, 0.7 * given.budget, at_once=True)
     rows = [make_row(f'price of {name}', f'failed: {why}', '', None) for name, why in failed.items()]
     for name, turns in found.items():
         if name != 'default' and 'default' in found:
@@ -153,10 +153,11 @@ def main() -> None:
     """Runs every check and prints a table last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--case', default='bert-base-512', choices=CASES)
+    parser.add_argument('--layers', type=int, default=6, help='of its model: fewer compile faster')
     parser.add_argument('--dtype', default='bfloat16', choices=('float32', 'bfloat16'))
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--seconds', type=float, default=1.0, help='of a turn, about')
-    parser.add_argument('--budget', type=float, default=3600.0, help='seconds; half of it for the prices')
+    parser.add_argument('--budget', type=float, default=3600.0, help='seconds; seven tenths of them for the prices')
     parser.add_argument('--small', action='store_true', help='a tiny model, to try the checks')
     parser.add_argument('--json', default=report.default_json('gpu_checks'))
     given = parser.parse_args()
@@ -164,6 +165,8 @@ def main() -> None:
     report.write_header(header)
     case = shrink(CASES[given.case]) if given.small else CASES[given.case]
     case = ours.with_dtype(dataclasses.replace(case, batch=case.large if report.is_on_gpu(header) else case.batch), given.dtype)
+    if not given.small:
+        case = dataclasses.replace(case, model=dataclasses.replace(case.model, layers=given.layers))
     rows: list[Row] = []
     less = dataclasses.replace(case, batch=max(case.batch // 4, 1))
     parts: tuple[Callable[[], list[Row]], ...] = (
