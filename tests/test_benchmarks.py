@@ -90,8 +90,8 @@ def test_cases_are_chosen_by_patterns() -> None:
     assert list(chosen) == ['bert-base-128', 'bert-base-512', 'label-32']
     assert {case.model.dtype for case in chosen.values()} == {'bfloat16'}
     assert chosen['bert-base-512'].batch == CASES['bert-base-512'].large
-    with pytest.raises(UserError, match=r"no case named 'bert-base-12'; did you mean 'bert-base-128'\?"):
-        train_step.choose_cases('bert-base-12', False, 0, 'float32', on_gpu=False)
+    with pytest.raises(UserError, match=r"no case named 'bert-base-51'; did you mean 'bert-base-512'\?"):
+        train_step.choose_cases('bert-base-51', False, 0, 'float32', on_gpu=False)
 
 
 def test_peers_compute_logits_everywhere_but_in_the_case_of_equal_work() -> None:
