@@ -21,7 +21,7 @@ ifneq ($(and $(LOCKED),$(filter-out cpu,$(ACCELERATOR))),)
 $(error LOCKED=1 is for ACCELERATOR=cpu; requirements.lock has no packages of $(ACCELERATOR))
 endif
 
-.PHONY: quickstart test test-newest slow fuzz slurm lint parity lock locked audit sbom release
+.PHONY: quickstart test test-newest slow fuzz slurm lint parity bench lock locked audit sbom release
 
 # Two runs at once on a CPU; else one on each GPU or TPU chip.
 quickstart: $(if $(LOCKED),locked,$(BIN)/.run-$(ACCELERATOR))
@@ -56,6 +56,20 @@ slurm: $(BIN)/.dev
 # Against transformers itself, in an environment of its own.
 parity: $(PARITY)/.parity
 	OMP_NUM_THREADS=1 $(PARITY)/python -m pytest tests/parity -p no:cacheprovider
+
+# Every benchmark at the size of a small CPU, in a quarter of an hour: tables here, JSON files in runs/benchmarks. Each has a budget of
+# seconds; what does not fit into it has failed, and the table says so. `python benchmarks/NAME.py --help` tells the rest.
+BENCH = $(PARITY)/python benchmarks
+bench: $(PARITY)/.parity
+	$(BENCH)/train_step.py --batch=2 --rounds=3 --seconds=1 --budget=300 --cases='bert-base-128,albert-base-128,distilbert-teacher-128' \
+		--json=runs/benchmarks/train_step_base.json
+	$(BENCH)/train_step.py --rounds=3 --seconds=1 --ways=jit,pmap --budget=160 --cases='small-128,equal-64,label-32' \
+		--json=runs/benchmarks/train_step_small.json
+	$(BENCH)/inference.py --rounds=3 --seconds=0.5 --peers=eager,onnx,int8 --budget=180 \
+		--cases='minilm-1x32,minilm-1x128,minilm-32x32,bert-base-1x32,bert-base-1x128,sentences'
+	$(BENCH)/epoch.py --steps=16 --rounds=2 --budget=120
+	$(BENCH)/depth.py --small
+	$(if $(wildcard benchmarks/devices.py),$(BENCH)/devices.py --small)
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff check

@@ -31,10 +31,10 @@ part() {
 }
 
 rm -f "$OUT"/{train,inference,checks}.json
-# Limits are together 530 s; a benchmark gives up what does not fit into its budget and prints the rest.
-part train 310 "$PYTHON" benchmarks/train_step.py $SIZE --dtype=bfloat16 --peers="$PEERS" --budget=275 --json="$OUT/train.json" \
+# Limits are together 520 s; a benchmark gives up what does not fit into its budget and prints the rest.
+part train 280 "$PYTHON" benchmarks/train_step.py $SIZE --dtype=bfloat16 --peers="$PEERS" --budget=255 --json="$OUT/train.json" \
     --cases="${TRAIN:-bert-base-512,bert-base-128,bert-large-512,distilbert-teacher-128,albert-base-128}"
-part checks 120 "$PYTHON" benchmarks/gpu_checks.py ${SMALL:+--small --rounds=1} --budget=100 --json="$OUT/checks.json"
-part inference 95 "$PYTHON" benchmarks/inference.py $SIZE --dtype=bfloat16 --peers="$PEERS" --budget=85 --json="$OUT/inference.json" \
+part checks 130 "$PYTHON" benchmarks/gpu_checks.py ${SMALL:+--small --rounds=1} --budget=115 --json="$OUT/checks.json"
+part inference 110 "$PYTHON" benchmarks/inference.py $SIZE --dtype=bfloat16 --peers="$PEERS" --budget=85 --json="$OUT/inference.json" \
     --cases="${INFERENCE:-bert-base-1x128,bert-base-32x128,bert-base-32x384,minilm-32x128}"
 "$PYTHON" benchmarks/gpu_table.py "$OUT" | tee "$OUT/table.md"

@@ -51,7 +51,7 @@ def main() -> None:
     rows = []
     if train := parts['train']:
         fastest = max([*train['ceiling']['before'].values(), *train['ceiling']['after'].values()])
-        print(f'product ceiling, {train["dtype"]}: {fastest / 1e12:,.1f} TFLOP/s')
+        print(f'product ceiling, {train["dtype"]}: {fastest / 1e12:,.4g} TFLOP/s')
         rows += [(*train_step.format_row(row), judge(row)) for row in train['rows']]
     if found := parts['inference']:
         for row in found['rows']:

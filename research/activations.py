@@ -59,9 +59,11 @@ def trace_kept(
     student: Architecture, teacher: Architecture | None, losses: Losses, rows: int, length: int, masked: int, classes: int
 ) -> Kept:
     """The Kept of one forward and backward pass over `rows` rows."""
+    student = dataclasses.replace(student, attention='plain')  # a kernel of another device cannot be traced here
     model = Model(student, size_heads(losses, Sizes(student, lambda: classes, teacher)))
     master, frozen = None, {}
     if teacher is not None and needs_teacher(losses):
+        teacher = dataclasses.replace(teacher, attention='plain')
         master = Model(teacher, size_teacher_heads(losses, teacher, classes))
         frozen = {'teacher': jax.eval_shape(lambda: initialise(master, jax.random.key(0)))}
     objective = make_objective(model, master, losses)

@@ -28,7 +28,7 @@ def use_compiled() -> None:
 
 
 def find_compiled() -> Path | None:
-    """The user's own folder of programs for this machine; None if there can be none that nobody else writes to.
+    """The user's own folder of programs for this machine; None if others could write to it.
 
     A compiled program is code, so none is ever loaded from a run's or a study's folder, which may come from a stranger. The other
     paths that a folder names (`machine.cache`, sources, starts) are followed as if they were typed: `--dry` shows them, and what

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -197,6 +198,8 @@ def make_plan(name: str, batch: int, accumulate: int, model_devices: int = 1) ->
     if jax.process_count() > 1 and not PARALLEL[name].several_processes:
         fit = next(other for other, row in PARALLEL.items() if row.several_processes)
         raise UserError(f"run.parallel='{name}' works in one process only, but this run has {jax.process_count()}; give '{fit}'")
+    if jax.process_count() > 1 and model_devices > 1:
+        raise UserError(f'run.model_devices={model_devices} works in one process only; give --config.run.model_devices=1')
     grid = make_grid(name, len(devices), model_devices)
     parts = grid.data * accumulate
     if batch % parts:
@@ -218,6 +221,14 @@ def make_grid(name: str, devices: int, model_devices: int) -> Grid:
             f'--config.run.model_devices={" or ".join(fits)}'
         )
     return Grid(devices // model_devices, model_devices, PARALLEL[name].states)
+
+
+def find_platform() -> str:
+    """'cpu', 'tpu', 'cuda' (NVIDIA, of compute capability 8.0 or more) or 'gpu' (any other)."""
+    device = jax.devices()[0]
+    if device.platform != 'gpu' or not re.fullmatch(r'\d+\.\d+', str(device.compute_capability)):
+        return device.platform
+    return 'cuda' if float(device.compute_capability) >= 8 else 'gpu'
 
 
 def describe_devices() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from research.models.architecture import Architecture
 from research.models.heads import Heads, Sizes
 from research.objectives.losses import Losses, needs_teacher, size_heads
 from research.optim import Optimizer
+from research.parallel import PARALLEL, make_grid
 
 # Passes over what is kept for the backward pass: written and read in the forward pass, read in the backward pass, and as much
 # again for gradients of the same size.
@@ -44,6 +45,11 @@ class Work:
     classes: int = 2  # labels, or candidates of a choice
     accumulate: int = 1
     parallel: str = 'jit'  # a row of PARALLEL
+    model_devices: int = 1  # devices that share a row's matrices
+
+    def rows(self, devices: int) -> int:
+        """The rows of a micro-batch on one of the devices."""
+        return math.ceil(self.batch * self.model_devices / devices / self.accumulate)
 
 
 class Prediction(NamedTuple):
@@ -90,7 +96,8 @@ def plan_work(x: Experiment, heads: Heads, teacher: Architecture | None) -> list
             stage.share,
             Work(
                 *(x.model, teacher, x.losses, x.optimizer, run.batch, stage.length),
-                *(0 if x.data.task else masked_positions(stage.masking, stage.length), classes, run.accumulate, run.parallel),
+                *(0 if x.data.task else masked_positions(stage.masking, stage.length), classes, run.accumulate),
+                *(run.parallel, run.model_devices),
             ),
         )
         for stage in stages(x.data)
@@ -144,22 +151,19 @@ def compile_for_cpu(work: Work) -> Work:
 
 def predict_memory(work: Work, devices: int) -> dict[str, int]:
     """Bytes of a device: the 'state' (parameters, optimizer, average, teacher), its 'gradients', and what 'activations' take."""
-    return count_memory(work, devices, math.ceil(work.batch / devices / work.accumulate))
+    return count_memory(work, devices, work.rows(devices))
 
 
 def count_memory(work: Work, devices: int, rows: int) -> dict[str, int]:
     """`predict_memory` for micro-batches of so many rows a device."""
-    sizes = state_bytes(work)
-    whole = devices if work.parallel == 'fsdp' else 1
-    state = sizes['total'] - sizes['gradients']
-    gradients = sizes['gradients'] / whole
+    sizes = state_bytes(work, devices)
     kept = _kept(work, work.student, rows)
     begin = kept.outside + kept.inside + OUTSIDE * kept.largest_outside + INSIDE * kept.largest_inside
     if work.student.remat != Architecture.remat:
         full = _kept(work, dataclasses.replace(work.student, remat=Architecture.remat, unroll=0), rows)
         begin = kept.outside + kept.inside + OUTSIDE * kept.largest_outside
         begin = max(begin, kept.inside + full.inside / work.student.layers + INSIDE * full.largest_inside)
-    return {'state': round(state / whole), 'gradients': round(gradients), 'activations': round(begin)}
+    return {'state': sizes['total'] - sizes['gradients'], 'gradients': sizes['gradients'], 'activations': round(begin)}
 
 
 def _kept(work: Work, student: Architecture, rows: int) -> Kept:
@@ -167,15 +171,14 @@ def _kept(work: Work, student: Architecture, rows: int) -> Kept:
     return Kept(*(rows * a + b for a, b in zip(row, fixed, strict=True)))
 
 
-def state_bytes(work: Work) -> dict[str, int]:
-    """`costs.estimate_memory` of the student and of a teacher that a loss reads."""
+def state_bytes(work: Work, devices: int = 1) -> dict[str, int]:
+    """`costs.estimate_state` on one of the devices, of the student and of a teacher that a loss reads."""
     heads = size_heads(work.losses, Sizes(work.student, lambda: work.classes, work.teacher))
-    mine = sum(costs.count_parameters(work.student, heads).values())
-    others = 0
+    teacher = None
     if work.teacher is not None and needs_teacher(work.losses):
-        theirs = size_teacher_heads(work.losses, work.teacher, work.classes)
-        others = sum(costs.count_parameters(work.teacher, theirs).values())
-    return costs.estimate_memory(mine, work.optimizer, others)
+        teacher = work.teacher, size_teacher_heads(work.losses, work.teacher, work.classes)
+    grid = make_grid(work.parallel, max(devices, work.model_devices), work.model_devices)
+    return costs.estimate_state(work.student, heads, work.optimizer, grid, teacher)
 
 
 def find_largest_batch(work: Work, memory: float, devices: int) -> int:
@@ -186,12 +189,12 @@ def find_largest_batch(work: Work, memory: float, devices: int) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _fits(work, memory, devices, middle) else (low, middle)
-    return low * devices * work.accumulate
+    return low * (devices // work.model_devices) * work.accumulate
 
 
 def find_accumulation(work: Work, memory: float, devices: int) -> int:
     """The smallest `accumulate` with which the same batch fits `memory` bytes a device; 0 if none does."""
-    rows = work.batch // devices
+    rows = work.batch * work.model_devices // devices
     for parts in range(work.accumulate, rows + 1):
         if rows % parts == 0 and _fits(dataclasses.replace(work, accumulate=parts), memory, devices, rows // parts):
             return parts
@@ -208,18 +211,17 @@ def _fits(work: Work, memory: float, devices: int, rows: int) -> bool:
 def count_moved(work: Work, devices: int) -> float:
     """Bytes that a device reads and writes around its products: passes over activations, and the optimizer's over the state."""
     plain = dataclasses.replace(work.student, remat=Architecture.remat, unroll=0)
-    kept = _kept(work, plain, math.ceil(work.batch / devices / work.accumulate))
+    kept = _kept(work, plain, work.rows(devices))
     passes = PASSES + (2 if work.student.remat != Architecture.remat else 0)
-    sizes = state_bytes(work)
+    sizes = state_bytes(work, devices)
     # The state is read and written; gradients are written, read for their norm and read again, and added up in each micro-batch.
     state = 2 * (sizes['parameters'] + sizes['optimizer'] + sizes['average'])
     gradients = (3 + 3 * (work.accumulate - 1)) * sizes['gradients']
-    whole = devices if work.parallel == 'fsdp' else 1
     moved = passes * (kept.outside + kept.inside)
     if work.teacher is not None and needs_teacher(work.losses):  # its layers' arrays are written and read once
         row, _ = count_kept(dataclasses.replace(work.teacher, unroll=0), None, Losses(), work.length, max(work.masked, 1))
-        moved += 2 * row.inside * math.ceil(work.batch / devices / work.accumulate)
-    return work.accumulate * moved + (state + gradients) / whole
+        moved += 2 * row.inside * work.rows(devices)
+    return work.accumulate * moved + state + gradients
 
 
 def count_sent(work: Work, devices: int) -> float:
@@ -229,7 +231,7 @@ def count_sent(work: Work, devices: int) -> float:
     the forward pass and once more for the backward pass, of every micro-batch.
     """
     size = state_bytes(work)['parameters'] * (devices - 1) / devices
-    return size * (3 * work.accumulate if work.parallel == 'fsdp' else 2)
+    return size * (3 * work.accumulate if PARALLEL[work.parallel].states else 2)
 
 
 def time_exchange(sent: float, chip: Chip, devices: int) -> float:

@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import ctypes
+import itertools
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+from jax._src import distributed  # the coordination service has no public way to wait
 from jax.experimental import multihost_utils
 
 from research.command import MISTAKE, explain
@@ -22,6 +24,13 @@ from research.peers import Peers
 
 PATIENCE = 300  # seconds that a process waits until all others have joined
 HEARTBEAT = 40  # seconds without a sign of life after which a process counts as dead
+# What jax is given: the first process may upload for hours after the others have finished.
+DAY = 24 * 3600  # seconds
+TIMES: dict[str, Any] = {
+    'initialization_timeout': PATIENCE + 60,
+    'heartbeat_timeout_seconds': HEARTBEAT,
+    'shutdown_timeout_seconds': DAY,
+}
 FAREWELL = 3.0  # seconds that the first process waits after a mistake: the others, which make the same one, say so themselves
 LOST = (
     'another process of this run has ended or cannot be reached; its own output says why. '
@@ -94,7 +103,7 @@ def join_processes(peers: Peers | None = None) -> None:
     timer.daemon = True
     timer.start()
     try:
-        jax.distributed.initialize(**given, initialization_timeout=PATIENCE + 60, heartbeat_timeout_seconds=HEARTBEAT)
+        jax.distributed.initialize(**given, **TIMES)
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(f'{where}: the processes cannot join ({" ".join(str(error).split())}): {hint}') from error
     finally:
@@ -133,7 +142,7 @@ def leaving_together() -> Iterator[None]:
     try:
         yield
         if jax.distributed.is_initialized():
-            multihost_utils.sync_global_devices('the run is done')
+            wait_for_all('the run is done')
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise
@@ -175,13 +184,25 @@ def is_chief() -> bool:
     return get_process() == 0
 
 
+_barriers = itertools.count()  # each has a name of its own
+
+
+def wait_for_all(what: str) -> None:
+    """Waits, for up to a day, until all processes have come here. Each calls this as often as the others.
+
+    A collective of jax would end the others after 30 seconds on CPUs.
+    """
+    client: Any = distributed.global_state.client
+    client.wait_at_barrier(f'{what}: {next(_barriers)}', timeout_in_ms=1000 * DAY)
+
+
 @contextlib.contextmanager
 def chief_first() -> Iterator[None]:
     """Runs the block in the first process, then in the others, which find what the first has prepared."""
     if not is_chief():
-        multihost_utils.sync_global_devices('the first process has finished')
+        wait_for_all('the first process has finished')
     try:
         yield
     finally:  # also after an error, or the others would wait forever
         if is_chief() and jax.process_count() > 1:
-            multihost_utils.sync_global_devices('the first process has finished')
+            wait_for_all('the first process has finished')

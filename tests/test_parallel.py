@@ -73,6 +73,16 @@ def test_a_mesh_that_the_devices_do_not_fill_is_refused(name: str, batch: int, m
         parallel.make_plan(name, batch, 1, model_devices)
 
 
+@pytest.mark.parametrize(
+    ('platform', 'capability', 'found'),
+    [('gpu', '9.0', 'cuda'), ('gpu', '7.5', 'gpu'), ('gpu', 'gfx90a', 'gpu'), ('tpu', None, 'tpu'), ('cpu', None, 'cpu')],
+)
+def test_a_platform_is_named(monkeypatch: pytest.MonkeyPatch, platform: str, capability: str | None, found: str) -> None:
+    device = types.SimpleNamespace(platform=platform, compute_capability=capability)
+    monkeypatch.setattr(jax, 'devices', lambda: [device])
+    assert parallel.find_platform() == found
+
+
 def test_devices_are_described() -> None:
     assert parallel.describe_devices() == {'platform': 'cpu', 'kind': 'cpu', 'count': 8, 'processes': 1}
     assert parallel.read_peak_memory() is None
@@ -130,3 +140,5 @@ def test_a_way_that_works_in_one_process_only_refuses_more(monkeypatch: pytest.M
     monkeypatch.setitem(parallel.PARALLEL, 'alone', parallel.Way(parallel.pmap))
     with pytest.raises(UserError, match="run.parallel='alone' works in one process only, but this run has 2; give 'jit'"):
         parallel.make_plan('alone', 16, 1)
+    with pytest.raises(UserError, match='run.model_devices=2 works in one process only; give --config.run.model_devices=1'):
+        parallel.make_plan('jit', 16, 1, 2)

@@ -94,17 +94,16 @@ def test_what_is_cheap_to_compute_anew_is_not_kept() -> None:
     for kind in ('relu', 'gelu_tanh'):
         inside[kind] = count_kept(bert(activation=kind, dropout=0.0, attention_dropout=0.0), None, PRETRAINING, 128, 20)[0].inside
     inner = 2 * 4 * 128 * 512  # one array [T, F] of each of the two layers
-    # ReLU: its result and where it is not zero, a byte each. GELU: its argument, tanh, its result, and not jax's six arrays.
-    assert 1 * inner < inside['gelu_tanh'] - inside['relu'] < 4 * inner
+    # ReLU: its result and where it is not zero, a byte each. GELU: its argument and its result, and not jax's six arrays.
+    assert 0.5 * inner < inside['gelu_tanh'] - inside['relu'] < 1 * inner
     loop, _ = count_kept(bert(unroll=1, dropout=0.0, attention_dropout=0.0), None, PRETRAINING, 128, 20)
-    assert loop.inside > inside['gelu_tanh'] + inner  # a loop stores every array
+    assert loop.inside > inside['gelu_tanh']  # a loop stores every array
 
 
 def test_recomputed_layers_are_not_kept() -> None:
-    remat = type(Architecture().remat)  # a bool, or the name of a policy
     student = bert(layers=6, unroll=1)
     plain = predictions.predict_memory(work(student), 1)
-    less = predictions.predict_memory(work(dataclasses.replace(student, remat=True if remat is bool else 'block')), 1)
+    less = predictions.predict_memory(work(dataclasses.replace(student, remat='block')), 1)
     assert less['state'] == plain['state'] and less['activations'] < 0.5 * plain['activations']
 
 
@@ -136,7 +135,8 @@ def test_devices_beyond_a_server_exchange_over_the_network() -> None:
 def test_fsdp_divides_the_state_and_sends_half_as_much_again() -> None:
     whole, divided = (work(bert(), batch=512, parallel=parallel) for parallel in ('jit', 'fsdp'))
     one, eight = predictions.predict_memory(whole, 8), predictions.predict_memory(divided, 8)
-    assert eight['state'] == pytest.approx(one['state'] / 8, rel=1e-3) and eight['activations'] == one['activations']
+    # Short biases and LayerNorms are whole on each device.
+    assert one['state'] / 8 < eight['state'] < 1.1 * one['state'] / 8 and eight['activations'] == one['activations']
     assert predictions.count_sent(divided, 8) == 1.5 * predictions.count_sent(whole, 8)
 
 

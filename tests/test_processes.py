@@ -20,7 +20,7 @@ def test_processes_that_wait_for_the_first_go_on_if_it_raises(monkeypatch: pytes
     reached = []
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
     monkeypatch.setattr(processes, 'is_chief', lambda: first)
-    monkeypatch.setattr(processes.multihost_utils, 'sync_global_devices', reached.append)
+    monkeypatch.setattr(processes, 'wait_for_all', reached.append)
     with pytest.raises(ValueError), processes.chief_first():
         raise ValueError
     assert len(reached) == 1

@@ -139,22 +139,24 @@ def take_turns(
 
     contenders: name -> (build, its arguments, its environment variables). They are built one after the other (at_once: together,
     for machines with many processors), then make `rounds` rounds; in a round each runs for about `seconds`, one step at least, and
-    the order rotates from round to round. A contender without an answer after `limit` seconds in all has failed.
+    the order rotates from round to round. A contender that is not built after three quarters of `limit` seconds has failed, and so
+    has one without an answer when they are over.
     """
-    deadline = time.monotonic() + limit
+    begin = time.monotonic()
     processes: dict[str, Process] = {}
     firsts, steps, times, failed = {}, {}, {}, {}
     try:
         for name, (build, arguments, settings) in contenders.items() if at_once else ():
-            processes[name] = start(build, arguments, threads, settings, deadline)
+            processes[name] = start(build, arguments, threads, settings, begin + 0.75 * limit)
         for name, (build, arguments, settings) in contenders.items():
             try:
                 if name not in processes:
-                    processes[name] = start(build, arguments, threads, settings, deadline)
+                    processes[name] = start(build, arguments, threads, settings, begin + 0.75 * limit)
                 firsts[name] = processes[name].hear()
                 warm = processes[name].ask(1)  # one warm-up, which also says how many steps fill a turn
                 steps[name] = max(1, round(seconds / max(warm, 1e-6)))
                 times[name] = []
+                processes[name] = processes[name]._replace(deadline=begin + limit)
             except Failed as error:
                 failed[name] = str(error)
         for number in range(rounds):

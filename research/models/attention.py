@@ -1,7 +1,7 @@
 """Multi-head self-attention (Vaswani et al. 2017, §3.2), by one of the kernels of ATTENTION."""
 
 from collections.abc import Callable, Set
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,11 +36,16 @@ class Attended(NamedTuple):
 
 def attend(weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, noise: Noise | None) -> Attended:
     """Post-LN self-attention of `x` [B, T, D]. The bool `mask` broadcasts to [B, N, T, S]; False = not attended to."""
-    parts = tuple(dense(weights[name], x) for name in ('query', 'key', 'value'))
+    parts = []
+    for name in ('query', 'key', 'value'):
+        with jax.named_scope(name):
+            parts.append(dense(weights[name], x))
     rate = 0.0 if noise is None else a.attention_dropout
     kernel = ATTENTION['plain' if a.attention == 'auto' else a.attention]
-    context, probabilities = kernel.compute(*parts, mask, rate, fold(noise, 0))
-    y = dense(weights['output'], context)
+    with jax.named_scope('softmax'):
+        context, probabilities = kernel.compute(*parts, mask, rate, fold(noise, 0))
+    with jax.named_scope('output'):
+        y = dense(weights['output'], context)
     output = layer_norm(weights['norm'], x + dropout(fold(noise, 1), y, a.dropout), a.epsilon)
     query, key, value = (part.swapaxes(1, 2) for part in parts)
     return Attended(output, probabilities, (query, key, value))
@@ -63,72 +68,62 @@ def plain(
 
 def fused(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, rate: float, noise: Noise | None
-) -> tuple[jax.Array, None]:
-    """cuDNN's flash attention (Dao 2023), which keeps no probabilities: (context [B, T, N, K], None).
+) -> tuple[jax.Array, jax.Array | None]:
+    """cuDNN's flash attention (Dao 2023), which keeps no probabilities: (context [B, T, N, K], None). `rate` must be 0.
 
-    cuDNN draws its own dropout, by a counter of the process: a run that was stopped goes on with other masks.
+    Its gradient does not exist for sequences of an odd length, which take the plain kernel.
     """
     rows, length = query.shape[:2]
+    if length % 2:
+        return plain(query, key, value, mask, rate, noise)
     mask = jnp.broadcast_to(mask, (rows, 1, length, length))
-    if not rate:
-        return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation='cudnn'), None
-    # jax.nn.dot_product_attention has no dropout.
-    from jax._src.cudnn.fused_attention_stablehlo import dot_product_attention
-
-    bias = jnp.where(mask, 0, jnp.finfo(query.dtype).min).astype(query.dtype)
-    found: Any = dot_product_attention(query, key, value, bias, scale=query.shape[-1] ** -0.5, dropout_rate=rate)
-    return found, None
+    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation='cudnn'), None
 
 
 class Kernel(NamedTuple):
     """A row of ATTENTION."""
 
     compute: Callable[..., tuple[jax.Array, jax.Array | None]]  # (query, key, value [B, T, N, K], mask, rate, noise)
-    fault: Callable[[Architecture, Set[str], str], str]  # (model, wants of the losses, platform) -> why not this kernel, or ''
-    repeats: bool = True  # whether a run that was stopped goes on with the same dropout
+    fault: Callable[[Architecture, Set[str], str, bool], str]  # (model, wants, platform, training) -> why not this kernel, or ''
 
 
-def _fault_of_fused(a: Architecture, want: Set[str], platform: str) -> str:
+def _fault_of_fused(a: Architecture, want: Set[str], platform: str, training: bool) -> str:
     size = a.width // a.heads
-    if platform not in ('gpu', 'cuda'):
-        return f'it needs a CUDA GPU, and this is a {platform.upper()}'
+    if platform != 'cuda':
+        return f'it needs a CUDA GPU of compute capability 8.0 or more, and this is {platform.upper()}'
     if a.dtype != 'bfloat16':
         return f'it computes in bfloat16, and model.dtype is {a.dtype}'
     if size % 8 or size > 128:
         return f'it needs heads of a multiple of 8 up to 128, and model.width ÷ model.heads is {size}'
     if 'attention' in want:
         return 'a loss reads the attention probabilities, which it does not keep'
+    if training and a.attention_dropout:
+        # cuDNN's mask depends on how often the kernel has run in this process, so a rolled backward pass would meet another mask.
+        return 'its dropout cannot be repeated: --config.model.attention_dropout=0 allows it'
     return ''
 
 
 ATTENTION: dict[str, Kernel] = {
-    'plain': Kernel(plain, lambda a, want, platform: ''),
-    'fused': Kernel(fused, _fault_of_fused, repeats=False),
+    'plain': Kernel(plain, lambda a, want, platform, training: ''),
+    'fused': Kernel(fused, _fault_of_fused),
 }
 
 
 def validate(a: Architecture) -> None:
-    """Raises UserError for a kernel that there is not."""
+    """Raises UserError if no kernel has this name."""
     choose('model.attention', a.attention, ('auto', *ATTENTION))
 
 
 def choose_kernel(a: Architecture, want: Set[str], platform: str, training: bool) -> tuple[str, str]:
-    """(the row of ATTENTION that `model.attention` asks for on this platform, a log line on why).
+    """(the row of ATTENTION that `model.attention` asks for, a log line on why); 'auto' takes the fused kernel where it can.
 
-    'auto' takes the fused kernel where it can be used and a stop changes nothing, else the plain one. `want`: what the losses read
-    of the forward pass. Raises UserError if the named kernel cannot be used.
+    want: what the losses read of the forward pass. platform: as `parallel.find_platform` says. Raises UserError if the kernel that
+    is named cannot be used.
     """
-    if a.attention != 'auto':
-        fault = ATTENTION[a.attention].fault(a, want, platform)
-        if fault:
-            raise UserError(f"model.attention='{a.attention}' cannot be used: {fault}; give --config.model.attention=auto")
-        return a.attention, f'attention: {a.attention}, as model.attention says'
-    fault = ATTENTION['fused'].fault(a, want, platform)
+    if a.attention == 'auto':
+        fault = ATTENTION['fused'].fault(a, want, platform, training)
+        return ('plain', f'attention: plain; not fused, since {fault}') if fault else ('fused', "attention: fused, cuDNN's")
+    fault = ATTENTION[a.attention].fault(a, want, platform, training)
     if fault:
-        return 'plain', f'attention: plain; not fused, since {fault}'
-    if training and a.attention_dropout and not ATTENTION['fused'].repeats:
-        return 'plain', (
-            'attention: plain, whose dropout is the same after a stop; '
-            '--config.model.attention=fused is faster, and --config.model.attention_dropout=0 lets auto take it'
-        )
-    return 'fused', "attention: fused, cuDNN's"
+        raise UserError(f"model.attention='{a.attention}' cannot be used: {fault}; --config.model.attention=auto takes what can")
+    return a.attention, f'attention: {a.attention}, as model.attention says'

@@ -61,7 +61,10 @@ def initialise_feed_forward(key: jax.Array, a: Architecture, groups: int) -> Wei
 
 def feed_forward(weights: Weights, x: jax.Array, a: Architecture, noise: Noise | None) -> jax.Array:
     """Post-LN feed-forward network applied to each position: [B, T, D] -> [B, T, D]."""
-    y = dense(weights['output'], activate(dense(weights['inner'], x), a.activation))
+    with jax.named_scope('inner'):
+        y = activate(dense(weights['inner'], x), a.activation)
+    with jax.named_scope('output'):
+        y = dense(weights['output'], y)
     return layer_norm(weights['norm'], x + dropout(noise, y, a.dropout), a.epsilon)
 
 
@@ -81,7 +84,7 @@ def _split_by_layer(stack: Weights, groups: tuple[int, ...], path: str) -> tuple
 
 
 class Encoder(nn.Module):
-    """Embeddings and layers of an Architecture. Dropout is on if a 'dropout' key is given, else off."""
+    """Embeddings and layers of an Architecture. Dropout is on if there is `noise`, else off."""
 
     architecture: Architecture
 
@@ -117,7 +120,7 @@ class Encoder(nn.Module):
         """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` holds names of WANTS.
 
         For packed sequences, a position attends only to positions with the same number in `segments` [B, T], `positions` [B, T]
-        are the position numbers, and `starts` [B, P] the first positions of the examples in a row.
+        are the position numbers, and `starts` [B, P] the first positions of the examples in a row. `noise` [B, 2]: two words a row.
         """
         a = self.architecture
         x = self.embed(ids, types, fold(noise, 0), positions)
@@ -131,8 +134,10 @@ class Encoder(nn.Module):
 
         def layer(x: jax.Array, scanned: Any) -> tuple[jax.Array, Any]:
             attention, feed, place = scanned
-            found = attend(read_attention(attention), x, attended, a, fold(noise, place))
-            y = feed_forward(read_feed(feed), found.output, a, fold(noise, place + 2))
+            with jax.named_scope('attention'):
+                found = attend(read_attention(attention), x, attended, a, fold(noise, place))
+            with jax.named_scope('feed_forward'):
+                y = feed_forward(read_feed(feed), found.output, a, fold(noise, place + 2))
             kept = {'layers': y, 'attention': found.probabilities, 'relations': found.relations}
             return y, {name: kept[name] for name in want}
 

@@ -65,7 +65,7 @@ def dropout(noise: Noise | None, x: jax.Array, rate: float) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _drop(rate: float, noise: Noise, x: jax.Array) -> jax.Array:
-    kept = draw_bits(noise, x.shape) >= jnp.uint32(round(rate * 2**32))
+    kept = draw_bits(noise, x.shape) >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
     return jnp.where(kept, x * jnp.asarray(1 / (1 - rate), x.dtype), jnp.zeros((), x.dtype))
 
 

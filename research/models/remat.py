@@ -8,7 +8,7 @@ import jax
 from research.models.architecture import Architecture
 from research.models.layers import PRODUCT
 
-# (the input of a layer, its weights and keys) -> (its output, its results on request)
+# (the input of a layer, its weights and the number of its noise) -> (its output, its results on request)
 Layer = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 
 

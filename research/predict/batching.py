@@ -19,7 +19,9 @@ from research.data.tokenizers import describe_unreachable, load_tokenizer, vocab
 from research.errors import UserError, choose
 from research.escape import clean
 from research.models.architecture import Architecture
+from research.models.attention import choose_kernel
 from research.models.heads import Heads, Model
+from research.parallel import find_platform
 from research.predict.inputs import Input, Reader, Sequence
 from research.predict.kinds import KINDS, Kind
 from research.runs.exhaustion import is_exhaustion
@@ -51,7 +53,7 @@ def require(donor: Donor, name: str) -> Kind:
 
 @lru_cache(maxsize=8)
 def _compile(kind: Kind, a: Architecture, heads: Heads) -> Callable[..., Any]:
-    return jax.jit(partial(kind.compute, Model(a, heads)), compiler_options=find_options(jax.default_backend()))
+    return jax.jit(partial(kind.compute, Model(a, heads)), compiler_options=find_options(find_platform()))
 
 
 def predict(
@@ -70,6 +72,7 @@ def predict(
     """
     use_compiled()
     a = dataclasses.replace(donor.architecture, unroll=1, attention='auto')  # rolled: each of the few shapes compiles fast
+    a = dataclasses.replace(a, attention=choose_kernel(a, frozenset(), find_platform(), training=False)[0])
     assert donor.tokenizer is not None, '`require` asks for one'
     tokenizer = load_tokenizer(donor.tokenizer)
     pieces = vocabulary_of(tokenizer)

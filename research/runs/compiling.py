@@ -93,7 +93,7 @@ def _announce(name: str, function: Callable, say: Say) -> Callable:
         with tally() as found:
             result = function(first, frozen, batch)
         if found.programs:
-            again = '' if new else f' again for {describe_batch(batch)}: what it is given lies elsewhere than before'
+            again = '' if new else f' again for {describe_batch(batch)}: its inputs lie on other devices than before'
             kept = ' (kept from before)' if found.kept == found.programs else ''
             say(f'compiled the {name}{again} in {found.end - begin:.1f} s{kept}')
         return result

@@ -91,13 +91,13 @@ def load_feed(x: Experiment, data: Data, plan: parallel.Plan) -> feeds.Feed:
         steps=x.run.steps,
         epochs=x.run.epochs,
         mine=plan.rows(x.run.batch),
-        divisor=plan.devices * x.run.accumulate,
+        divisor=plan.devices // x.run.model_devices * x.run.accumulate,
     )
 
 
 def build_models(x: Experiment, heads: Heads, teacher: Donor | None) -> tuple[Model, Donor | None, list[str]]:
     """(the model, the teacher, log lines), with the kernels of attention that this machine's devices and the losses allow."""
-    want, platform = losses.wants(x.losses), parallel.describe_devices()['platform']
+    want, platform = losses.wants(x.losses), parallel.find_platform()
     kernel, line = choose_kernel(x.model, want, platform, training=x.run.steps > 0)
     if teacher is not None:
         a = dataclasses.replace(teacher.architecture, attention='auto')

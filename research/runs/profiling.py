@@ -36,7 +36,7 @@ class Profiler:
 
     def begin(self, step: int, state: Any) -> None:
         """To be called before each step."""
-        if step == self._first:
+        if step == self._first and not self._tracing:
             jax.block_until_ready(state)
             make_folder(self._folder)
             options = jax.profiler.ProfileOptions()
@@ -52,6 +52,7 @@ class Profiler:
                 self._tracing = False
                 jax.profiler.stop_trace()
                 self._report(step)
+                self._first = 0  # a run that goes back does not trace again
 
     def _report(self, step: int) -> None:
         """Logs where the trace lies, and its dearest operations."""

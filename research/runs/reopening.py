@@ -74,7 +74,7 @@ def reopen(folder: Path, x: Experiment, environment: Environment, heads: Heads |
     plan = parallel.make_plan(x.run.parallel, x.run.batch, x.run.accumulate, x.run.model_devices)
     feed = load_feed(x, data, plan)
     heads = heads if heads is not None else student_heads(x, teacher.architecture if teacher else None)
-    model, teacher, _ = build_models(x, heads, teacher)
+    model, teacher, _ = build_models(dataclasses.replace(x, model=dataclasses.replace(x.model, attention='auto')), heads, teacher)
     measure = plan.compile(make_measure(model, experiment.offered(x)))
     bench = Bench(x, plan, model, teacher, feed, number_of_steps(x, feed), measure)
     reasons = compare_environments(environment.all_sessions(), describe_environment({}))

@@ -19,7 +19,7 @@ from research.runs.folder import read_metrics
 from tests.faults.forks import Forker, begin
 
 STEPS, KILLED = 8, 5
-# Without dropout, whose bits may depend on the way to use devices; with weights that move far, so that a lost step shows.
+# Without dropout, so that roundings stay small; with weights that move far, so that a lost step shows.
 ELASTIC = {
     'model.dropout': 0.0,
     'model.attention_dropout': 0.0,

@@ -10,6 +10,7 @@ import pytest
 from research.errors import UserError
 from research.models.architecture import Architecture
 from research.models.attention import ATTENTION, choose_kernel, validate
+from research.parallel import find_platform
 
 HALF = Architecture(dtype='bfloat16', attention_dropout=0.0)
 
@@ -18,7 +19,7 @@ HALF = Architecture(dtype='bfloat16', attention_dropout=0.0)
 @pytest.mark.parametrize('packed', [False, True])
 def test_a_kernel_is_softmax_attention(name: str, packed: bool) -> None:
     """Values and gradients, with padding and with packed segments; a kernel that needs another device is left to that device."""
-    fault = ATTENTION[name].fault(HALF, frozenset(), jax.default_backend())
+    fault = ATTENTION[name].fault(HALF, frozenset(), find_platform(), True)
     if fault:
         pytest.skip(f'{name}: {fault}')
     keys = jax.random.split(jax.random.key(0), 4)
@@ -42,27 +43,26 @@ def test_a_kernel_is_softmax_attention(name: str, packed: bool) -> None:
 
 
 def test_auto_takes_the_fused_kernel_where_nothing_speaks_against_it() -> None:
-    assert choose_kernel(HALF, frozenset(), 'gpu', training=True) == ('fused', "attention: fused, cuDNN's")
+    assert choose_kernel(HALF, frozenset(), 'cuda', training=True) == ('fused', "attention: fused, cuDNN's")
     dropping = dataclasses.replace(HALF, attention_dropout=0.1)
-    name, line = choose_kernel(dropping, frozenset(), 'gpu', training=True)
-    assert name == 'plain' and '--config.model.attention=fused is faster' in line
-    assert choose_kernel(dropping, frozenset(), 'gpu', training=False)[0] == 'fused'
+    assert choose_kernel(dropping, frozenset(), 'cuda', training=False)[0] == 'fused'
     for a, want, platform, reason in (
-        (HALF, frozenset(), 'cpu', 'it needs a CUDA GPU, and this is a CPU'),
-        (dataclasses.replace(HALF, dtype='float32'), frozenset(), 'gpu', 'it computes in bfloat16, and model.dtype is float32'),
-        (dataclasses.replace(HALF, heads=64), frozenset(), 'gpu', 'and model.width ÷ model.heads is 12'),
-        (HALF, frozenset({'attention'}), 'gpu', 'a loss reads the attention probabilities'),
+        (HALF, frozenset(), 'cpu', 'it needs a CUDA GPU of compute capability 8.0 or more, and this is CPU'),
+        (HALF, frozenset(), 'gpu', 'it needs a CUDA GPU of compute capability 8.0 or more'),
+        (dataclasses.replace(HALF, dtype='float32'), frozenset(), 'cuda', 'it computes in bfloat16, and model.dtype is float32'),
+        (dataclasses.replace(HALF, heads=64), frozenset(), 'cuda', 'and model.width ÷ model.heads is 12'),
+        (HALF, frozenset({'attention'}), 'cuda', 'a loss reads the attention probabilities'),
+        (dropping, frozenset(), 'cuda', '--config.model.attention_dropout=0 allows it'),
     ):
-        name, line = choose_kernel(a, want, platform, training=False)
+        name, line = choose_kernel(a, want, platform, training=True)
         assert name == 'plain' and reason in line
-        with pytest.raises(UserError, match="model.attention='fused' cannot be used: .*; give --config.model.attention=auto"):
-            choose_kernel(dataclasses.replace(a, attention='fused'), want, platform, training=False)
+        with pytest.raises(UserError, match="model.attention='fused' cannot be used: .*; --config.model.attention=auto takes"):
+            choose_kernel(dataclasses.replace(a, attention='fused'), want, platform, training=True)
 
 
 def test_a_kernel_that_is_named_is_taken() -> None:
-    assert choose_kernel(dataclasses.replace(HALF, attention='plain'), frozenset(), 'gpu', training=False)[0] == 'plain'
-    dropping = dataclasses.replace(HALF, attention='fused', attention_dropout=0.1)
-    assert choose_kernel(dropping, frozenset(), 'gpu', training=True)[0] == 'fused'
+    assert choose_kernel(dataclasses.replace(HALF, attention='plain'), frozenset(), 'cuda', training=False)[0] == 'plain'
+    assert choose_kernel(dataclasses.replace(HALF, attention='fused'), frozenset(), 'cuda', training=True)[0] == 'fused'
 
 
 def test_a_kernel_that_there_is_not_is_refused() -> None:

@@ -41,7 +41,7 @@ def test_each_shape_is_named_once(name: str) -> None:
         if before in begun:
             assert re.fullmatch(r'compiled the step in \d+\.\d s( \(kept from before\))?', after), lines
     again = [line for line in lines if 'again' in line]
-    assert len(lines) == 4 + len(again) and all('lies elsewhere than before' in line for line in again)
+    assert len(lines) == 4 + len(again) and all('lie on other devices than before' in line for line in again)
 
 
 def test_a_compilation_that_no_shape_explains_is_named() -> None:
@@ -61,7 +61,7 @@ def test_a_compilation_that_no_shape_explains_is_named() -> None:
     assert [line.partition(' in ')[0] for line in lines] == [
         'compiling the step for ids 2 × 3 …',
         'compiled the step',
-        'compiled the step again for ids 2 × 3: what it is given lies elsewhere than before',
+        'compiled the step again for ids 2 × 3: its inputs lie on other devices than before',
     ]
 
 
