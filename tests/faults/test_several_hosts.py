@@ -72,16 +72,12 @@ class Hosts:
         joined = (f'--coordinator=localhost:{port}', f'--processes={processes}') if processes > 1 else ()
         self.outputs = [Path(f'{argument.partition("=")[2]}-{port}-{number}.txt') for number in range(processes)]
         compiled = {'JAX_COMPILATION_CACHE_DIR': str(root / '.jax_cache'), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2'}
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, '-W', 'ignore', 'launch.py', argument, *joined, *([f'--process={number}'] if joined else [])],
-                cwd=root,
-                env={**os.environ, **compiled, 'JAX_NUM_CPU_DEVICES': str(devices)},
-                stdout=output.open('w'),
-                stderr=subprocess.STDOUT,
-            )
-            for number, output in enumerate(self.outputs)
-        ]
+        self.processes: list[subprocess.Popen[bytes]] = []
+        for number, output in enumerate(self.outputs):
+            command = [sys.executable, '-W', 'ignore', 'launch.py', argument, *joined, *([f'--process={number}'] if joined else [])]
+            environment = {**os.environ, **compiled, 'JAX_NUM_CPU_DEVICES': str(devices)}
+            with output.open('w') as file:
+                self.processes.append(subprocess.Popen(command, cwd=root, env=environment, stdout=file, stderr=subprocess.STDOUT))
 
     def wait(self, seconds: float = 600) -> list[int]:
         """The exit status of each process; what has not ended by then is killed."""

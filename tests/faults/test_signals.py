@@ -75,17 +75,6 @@ def test_a_signal_before_the_first_step_ends_the_command(forker: Forker, tiny: C
     assert forker.kill_when(lambda: logged(workdir) >= 3, signal.SIGTERM, argument) == 143
 
 
-# The arguments: the number of the process, the port, and the command line of launch.py.
-PROCESS = """
-import sys
-import jax
-from research import processes
-processes.join_processes = lambda: jax.distributed.initialize(f'localhost:{sys.argv[2]}', 2, int(sys.argv[1]))
-import launch
-sys.exit(launch.main(['launch.py', *sys.argv[3:]]))
-"""
-
-
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
     root: Path, tiny: Callable[..., Experiment], tmp_path: Path
@@ -95,10 +84,11 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step(
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = str(free.getsockname()[1])
+    peers = f'--coordinator=localhost:{port}', '--processes=2'
     outputs = [(tmp_path / f'{number}.txt').open('w+') for number in range(2)]
     processes = [
         subprocess.Popen(
-            [sys.executable, '-W', 'ignore', '-c', PROCESS, str(number), port, argument],
+            [sys.executable, '-W', 'ignore', 'launch.py', argument, *peers, f'--process={number}'],
             cwd=root,
             env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1'},
             stdout=output,

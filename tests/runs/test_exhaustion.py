@@ -112,8 +112,14 @@ def test_a_process_that_really_runs_out_says_what_would_fit(root: Path, tmp_path
     text = '\n\n'.join('\n'.join(lines) for _ in range(200))
     (tmp_path / 'text.txt').write_text(text)
     asked = ('--config=configs/bert.py:tiny', f'--workdir={tmp_path}/run', '--config.run.steps=1', '--config.run.batch=8192')
-    small = ('--config.data.length=128', '--config.model.layers=1', '--config.model.vocabulary=300', '--config.optimizer.warmup=0')
-    data = (f'--config.data.source=text:{tmp_path}/text.txt', '--config.data.held_out=0', f'--config.machine.cache={tmp_path}/cache')
+    small = (
+        '--config.data.held_out=0',
+        '--config.data.length=128',
+        '--config.model.layers=1',
+        '--config.model.vocabulary=300',
+        '--config.optimizer.warmup=0',
+    )
+    data = (f'--config.data.source=text:{tmp_path}/text.txt', f'--config.machine.cache={tmp_path}/cache')
     command = [sys.executable, '-c', CHILD, *asked, *small, *data]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
     last = done.stderr.splitlines()[-1]
