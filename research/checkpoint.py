@@ -67,6 +67,8 @@ class Checkpoints:
                     best_fn=lambda metrics: metrics['score'],
                     cleanup_tmp_directories=not read_only,  # a reader must not remove what the run is writing
                     read_only=read_only,
+                    create=not read_only,
+                    multiprocessing_options=apart() if read_only else ocp.options.MultiprocessingOptions(),
                     async_options=ocp.AsyncOptions(post_finalization_callback=self._sign),
                 ),
             )
@@ -160,7 +162,7 @@ class Checkpoints:
         leaves = read_leaves(item)
         validate_chunks(leaves)
         validate_growth(leaves, item)
-        with ocp.PyTreeCheckpointer() as reader:
+        with open_reader() as reader:
             metadata: Any = reader.metadata(item).item_metadata
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree)
             return reader.restore(item, ocp.args.PyTreeRestore(restore_args=as_numpy))
@@ -223,6 +225,17 @@ class Policy:
         return [step in stay for step in steps]
 
 
+def apart() -> ocp.options.MultiprocessingOptions:
+    """Of several processes each reads for itself, when it likes: without these options orbax waits for the others."""
+    process = processes.get_process()
+    return ocp.options.MultiprocessingOptions(process, {process}, f'process {process}')
+
+
+def open_reader() -> ocp.Checkpointer:
+    """A reader of any tree of arrays."""
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=apart()), multiprocessing_options=apart())
+
+
 def find_best(scores: Mapping[int, float]) -> int | None:
     """The step with the highest score, the earliest of equals; None if there is none."""
     return max(scores, key=lambda step: (scores[step], -step)) if scores else None
@@ -236,7 +249,7 @@ NO_WRITING = re.compile(
 
 def read_leaves(item: Path) -> list[Any]:
     """What is known of each array of an item of a checkpoint: its name, shape, type and chunks."""
-    with ocp.PyTreeCheckpointer() as reader:
+    with open_reader() as reader:
         metadata: Any = reader.metadata(item).item_metadata
         return jax.tree.leaves(metadata.tree)
 

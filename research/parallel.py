@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from research.errors import UserError, choose
 from research.models import paths
+from research.processes import localise, replicate
 from research.sharding import DATA as AXIS
 from research.sharding import MODEL, Grid, place
 from research.xla_options import find_options
@@ -30,21 +31,6 @@ class Plan(NamedTuple):
     put_state: Callable[[Any], Any]  # a tree of host or device arrays -> the same tree on all devices, each with its part
     rows: Callable[[int], NDArray[np.int64]]  # the size of a batch -> which of its rows this process makes, increasing
     put_batch: Callable[[Any], Any]  # these rows -> the batch of all processes, divided over the devices
-
-
-def _replicate(tree: Any, whole: jax.NamedSharding) -> Any:
-    """A tree that all processes hold, copied to every device of every process."""
-    if jax.process_count() == 1:
-        return jax.device_put(tree, whole)
-
-    def put(x: Any) -> Any:
-        if isinstance(x, jax.Array) and not x.is_fully_addressable:
-            return x
-        if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(put(jax.random.key_data(x)), impl=jax.random.key_impl(x))
-        return jax.make_array_from_process_local_data(whole, np.asarray(x))
-
-    return jax.tree.map(put, tree)
 
 
 def list_parts(divided: jax.NamedSharding) -> NDArray[np.int64]:
@@ -105,7 +91,7 @@ def jit(devices: Devices, model: int = 1) -> Plan:
     return Plan(
         len(devices),
         compiled,
-        functools.partial(_replicate, whole=whole),
+        functools.partial(replicate, whole=whole),
         functools.partial(list_rows, divided),
         functools.partial(put_rows, divided),
     )
@@ -153,7 +139,7 @@ def pmap(devices: Devices, model: int = 1) -> Plan:
     mine = list_parts(divided)
 
     def compiled(function: Callable, donate: bool = False) -> Callable:
-        return jax.pmap(
+        mapped = jax.pmap(
             functools.partial(function, axis=AXIS),
             axis_name=AXIS,
             in_axes=(None, None, 0),
@@ -161,12 +147,16 @@ def pmap(devices: Devices, model: int = 1) -> Plan:
             devices=list(mesh.devices.flat),
             donate_argnums=(0,) if donate else (),
         )
+        if jax.process_count() == 1:
+            return mapped
+        # pmap reads and writes arrays of one process; what is saved must be one array of all processes.
+        return lambda first, frozen, batch: replicate(mapped(*localise((first, frozen)), batch), whole)
 
     def put_batch(rows: Any) -> Any:
         return jax.tree.map(lambda x: np.reshape(x, (len(mine), -1, *x.shape[1:])), rows)
 
     def put_state(tree: Any) -> Any:
-        return tree if jax.process_count() == 1 else _replicate(tree, whole)
+        return tree if jax.process_count() == 1 else replicate(tree, whole)
 
     return Plan(len(devices), compiled, put_state, functools.partial(list_rows, divided), put_batch)
 

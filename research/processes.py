@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax._src import distributed  # the coordination service has no public way to wait
 from jax.experimental import multihost_utils
 
@@ -206,3 +207,32 @@ def chief_first() -> Iterator[None]:
     finally:  # also after an error, or the others would wait forever
         if is_chief() and jax.process_count() > 1:
             wait_for_all('the first process has finished')
+
+
+# ---- Arrays of several processes ------------------------------------------------------------------------------------------------
+
+
+def replicate(tree: Any, whole: jax.NamedSharding) -> Any:
+    """A tree that all processes hold, copied to every device of every process."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, whole)
+
+    def put(x: Any) -> Any:
+        if isinstance(x, jax.Array) and not x.is_fully_addressable:
+            return x
+        if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        return jax.make_array_from_process_local_data(whole, np.asarray(x))
+
+    return jax.tree.map(put, tree)
+
+
+def localise(tree: Any) -> Any:
+    """A tree of arrays that each process holds whole, each as an array of this process alone."""
+
+    def one(x: Any) -> Any:
+        if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        return x if x.is_fully_addressable else x.addressable_data(0)
+
+    return jax.tree.map(one, tree)

@@ -136,7 +136,7 @@ BESIDES = {  # what more is forbidden: who may import which of our modules
     'objectives': ('research.objectives', 'research.models', 'research.sharding', 'research.errors', 'research.terms'),
     'data': ('research.data', 'research.errors', 'research.escape', 'research.files', 'research.machine', 'research.records'),
     'optim.py': ('research.models', 'research.errors'),
-    'parallel.py': ('research.models.paths', 'research.sharding', 'research.xla_options', 'research.errors'),
+    'parallel.py': ('research.models.paths', 'research.processes', 'research.sharding', 'research.xla_options', 'research.errors'),
     'xla_options.py': (),
     'sharding.py': ('research.models.paths', 'research.errors'),
     'processes.py': ('research.peers', 'research.command', 'research.errors'),
