@@ -27,8 +27,10 @@ endif
 quickstart: $(if $(LOCKED),locked,$(BIN)/.run-$(ACCELERATOR))
 	$(BIN)/python launch.py --config=experiments/quickstart.py $(if $(filter cpu,$(ACCELERATOR)),--jobs=2)
 
+# TESTS: files and folders of tests; all by default.
+TESTS :=
 test: $(BIN)/.dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 # The same tests with the newest Python of this machine and the newest jax for it, in an environment of their own.
 test-newest: $(BIN)/python
