@@ -99,8 +99,12 @@ def launch(arguments: list[str]) -> None:
     workdir = given or Path(f'runs/{asked.name}')
     if mirror and isinstance(asked, Study):
         raise UserError(f'--workdir={mirror.place}: a study needs a folder on a disk; a single run may be in a bucket')
-    if FLAGS.devices < 1 or (FLAGS.devices > 1 and not (FLAGS.chip or FLAGS.dry)) or (FLAGS.chip and not (FLAGS.dry or FLAGS.list)):
-        raise UserError(f'--chip={FLAGS.chip} --devices={FLAGS.devices}: give --dry or --list, a --chip, and at least one device')
+    if FLAGS.devices < 1:
+        raise UserError(f'--devices={FLAGS.devices} must be at least 1')
+    if FLAGS.chip and not (FLAGS.dry or FLAGS.list):
+        raise UserError(f'--chip={FLAGS.chip} predicts and trains nothing: give --dry or --list with it')
+    if FLAGS.devices > 1 and not (FLAGS.dry or FLAGS.chip):
+        raise UserError(f'--devices={FLAGS.devices} is for predictions: give --dry, or --list and a --chip, with it')
     if not isinstance(asked, Study) and (execution != Execution() or FLAGS.list):
         raise UserError(
             '--list, --only, --executor, --jobs and the flags of Slurm are for studies: give a file of experiments/, or a --sweep'

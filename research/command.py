@@ -15,6 +15,7 @@ from research.errors import Interrupted, UserError, nearest
 from research.escape import clean
 
 DEBUG = ('--debug', '--debug=true')
+EXHAUSTED = 'RESOURCE_EXHAUSTED'  # how XLA's errors about too little memory begin
 DEBUG_HELP = 'after an error, print its traceback too'
 FAILURE, MISTAKE, CLOSED = 1, 2, 128 + 13  # exit statuses; the last is what a shell says of a process that SIGPIPE ended
 
@@ -69,7 +70,7 @@ def explain(error: Exception) -> tuple[str, int, bool]:
         return f'error: {said}: install what this project needs with `make quickstart` or `pip install -e .`', MISTAKE, False
     if isinstance(error, UnicodeEncodeError) and error.encoding.lower() not in ('utf-8', 'utf8'):  # no file of ours is in another
         return f'error: the standard output cannot show every character ({said}): set PYTHONIOENCODING=utf-8', MISTAKE, False
-    if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in said:  # what XLA calls it
+    if isinstance(error, MemoryError) or EXHAUSTED in said:
         hint = 'make run.batch or data.length smaller, or run.accumulate larger (--dry estimates what a run takes)'
         status = FAILURE if isinstance(error, MemoryError) else MISTAKE  # XLA asks for the same again; the system may have more
         return f'error: out of memory{f" ({said})" if said else ""}: {hint}', status, False

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from jax.errors import JaxRuntimeError
 
 from research import chips, predictions
+from research.command import EXHAUSTED
 from research.errors import UserError
 from research.experiment import Experiment
 from research.models.architecture import Architecture
 from research.models.heads import Heads
 from research.predictions import Work
-
-# How XLA begins the text of its error, as in 'RESOURCE_EXHAUSTED: Out of memory allocating 14400000000 bytes.'
-EXHAUSTED = 'RESOURCE_EXHAUSTED'
 
 
 def is_exhaustion(error: Exception) -> bool:
