@@ -16,7 +16,6 @@ from research.models import paths
 from research.processes import localise, replicate
 from research.sharding import DATA as AXIS
 from research.sharding import MODEL, Grid, place
-from research.xla_options import find_options
 
 # XLA's flags for the same bits in every process on a GPU: no atomic additions, and no kernel chosen by how long it took.
 DETERMINISTIC = ('--xla_gpu_deterministic_ops=true', '--xla_gpu_autotune_level=0')
@@ -85,7 +84,6 @@ def jit(devices: Devices, model: int = 1) -> Plan:
             in_shardings=(whole, whole, divided),
             out_shardings=whole,
             donate_argnums=(0,) if donate else (),
-            compiler_options=find_options(devices[0].platform),
         )
 
     return Plan(
@@ -121,7 +119,7 @@ def _share(devices: Devices, grid: Grid) -> Plan:
                 found = function(first, frozen, batch, axis=None)
             return jax.lax.with_sharding_constraint(found, shard(found))
 
-        return jax.jit(whole, donate_argnums=(0,) if donate else (), compiler_options=find_options(devices[0].platform))
+        return jax.jit(whole, donate_argnums=(0,) if donate else ())
 
     return Plan(
         len(devices),

@@ -26,7 +26,6 @@ from research.predict.inputs import Input, Reader, Sequence
 from research.predict.kinds import KINDS, Kind
 from research.runs.exhaustion import is_exhaustion
 from research.surgery import Donor
-from research.xla_options import find_options
 
 WINDOW = 1024  # inputs that are held at once; within a window they are batched by length
 TOKENS = 4096  # pieces of a batch, padding included
@@ -53,7 +52,7 @@ def require(donor: Donor, name: str) -> Kind:
 
 @lru_cache(maxsize=8)
 def _compile(kind: Kind, a: Architecture, heads: Heads) -> Callable[..., Any]:
-    return jax.jit(partial(kind.compute, Model(a, heads)), compiler_options=find_options(find_platform()))
+    return jax.jit(partial(kind.compute, Model(a, heads)))
 
 
 def predict(
