@@ -1,7 +1,7 @@
 """Random numbers for dropout: a hash of (key, row, place, entry), computed where it is needed and never stored.
 
 A row's numbers depend on nothing else, so they are the same however rows are divided over devices, processes and micro-batches. On
-a CPU a mask costs a tenth of what a generator of `jax.random` takes for it.
+a CPU a mask costs a fifteenth of what `jax.random.bits` takes for it (benchmarks/RESULTS.md).
 """
 
 from functools import partial
