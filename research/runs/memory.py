@@ -13,8 +13,9 @@ SHARE = 0.75  # of the machine's memory, set aside as addresses alone
 def keep_memory() -> None:
     """Makes glibc keep freed memory, in huge pages, instead of returning it to the system. Call it before jax is first used.
 
-    XLA allocates its buffers again in every step: fresh small pages from the system took a fifth of a step on a CPU (benchmarks/RESULTS.md). With another
-    C library, or where the system has no huge pages or too few addresses, this does less or nothing.
+    XLA allocates its buffers again in every step: fresh small pages from the system took a fifth of a step on a CPU
+    (benchmarks/RESULTS.md). With another C library, or where the system has no huge pages or too few addresses, this does less or
+    nothing.
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, 'mallopt'):
