@@ -20,7 +20,7 @@ from jax._src import distributed  # the coordination service has no public way t
 from jax.experimental import multihost_utils
 
 from research.command import MISTAKE, explain
-from research.errors import UserError
+from research.errors import Interrupted, UserError
 from research.peers import Peers
 
 PATIENCE = 300  # seconds that a process waits until all others have joined
@@ -144,6 +144,10 @@ def leaving_together() -> Iterator[None]:
         yield
         if jax.distributed.is_initialized():
             wait_for_all('the run is done')
+    except KeyboardInterrupt as error:  # or jax's own exit would wait for processes that got no signal
+        if jax.distributed.is_initialized():
+            atexit.register(_leave, 128 + (error.signal if isinstance(error, Interrupted) else signal.SIGINT))
+        raise
     except Exception as error:
         if not jax.distributed.is_initialized():
             raise

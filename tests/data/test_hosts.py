@@ -105,7 +105,7 @@ def test_of_an_evaluation_only_the_blocks_with_own_rows_are_made(
     made: list[int] = []
     block = masked.Batches.block
     monkeypatch.setattr(masked.Batches, 'block', lambda self, number: (made.append(number), block(self, number))[1])
-    batches = feed(replace(story_data, length=16), batch=128, mine=np.arange(64, 128)).evaluation['dev']
+    batches = feed(replace(story_data, length=8, held_out=0.3), batch=128, mine=np.arange(64, 128)).evaluation['dev']
     assert len(list(batches)) == len(made) > 1 and all(number % 2 for number in made[:-1])
 
 

@@ -6,6 +6,7 @@ from benchmarks.harness import peers
 from benchmarks.harness.cases import CASES, make_batch, shrink
 from research import costs
 
+pytest.importorskip('torch', reason='run with `make parity`, which installs torch and transformers')
 pytestmark = pytest.mark.filterwarnings('default')
 
 
