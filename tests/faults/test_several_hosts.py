@@ -62,6 +62,10 @@ def define(tiny: Callable[..., Experiment], request: pytest.FixtureRequest) -> C
     return define
 
 
+# YNNPACK divides a product by the threads of its process, so the same product of another process is rounded otherwise.
+KERNELS = '--xla_cpu_experimental_ynn_fusion_type='
+
+
 class Hosts:
     """The processes of one run, of one device each; a single process has as many devices as `devices`."""
 
@@ -75,7 +79,7 @@ class Hosts:
         self.processes: list[subprocess.Popen[bytes]] = []
         for number, output in enumerate(self.outputs):
             command = [sys.executable, '-W', 'ignore', 'launch.py', argument, *joined, *([f'--process={number}'] if joined else [])]
-            environment = {**os.environ, **compiled, 'JAX_NUM_CPU_DEVICES': str(devices)}
+            environment = {**os.environ, **compiled, 'JAX_NUM_CPU_DEVICES': str(devices), 'XLA_FLAGS': KERNELS}
             with output.open('w') as file:
                 self.processes.append(subprocess.Popen(command, cwd=root, env=environment, stdout=file, stderr=subprocess.STDOUT))
 
