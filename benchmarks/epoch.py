@@ -15,7 +15,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.harness import finetuning, peers, real, report
 from benchmarks.harness.finetuning import Epoch
 from benchmarks.harness.ours import GPU
-from benchmarks.harness.turns import Contender, Turns, compare, take_turns
+from benchmarks.harness.turns import Entry, Turns, compare, take_turns
 from research.errors import UserError, choose
 
 WAYS = ('buckets', 'packed', 'padded')
 PEERS = {'eager': False, 'compile': True}
 EXAMPLES = {'sst2': 67_349}  # task -> examples of train, for --steps=0
-Entry = tuple[Callable[..., Contender], Sequence[Any], Mapping[str, str]]
 
 
 def list_contenders(epoch: Epoch, given: argparse.Namespace, folder: str) -> dict[str, Entry]:

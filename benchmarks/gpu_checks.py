@@ -11,7 +11,7 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,12 @@ import numpy as np
 
 from benchmarks.harness import ours, report
 from benchmarks.harness.cases import CASES, OPTIMIZER, STEPS, Case, make_batch, shrink
-from benchmarks.harness.turns import Contender, compare, take_turns
+from benchmarks.harness.turns import Entry, compare, take_turns
 from research.errors import UserError
 from research.parallel import DETERMINISTIC
 
 COLUMNS = ('check', 'value', 'wanted', '')
 Row = dict[str, Any]
-Entry = tuple[Callable[..., Contender], Sequence[Any], Mapping[str, str]]
 
 
 def with_attention(case: Case, kind: str) -> Case:

@@ -27,7 +27,7 @@ from benchmarks.harness import encoders, peers, real, report
 from benchmarks.harness.cases import BERT, MINILM
 from benchmarks.harness.encoders import Shape
 from benchmarks.harness.ours import GPU
-from benchmarks.harness.turns import Contender, Turns, compare, take_turns
+from benchmarks.harness.turns import Contender, Entry, Turns, describe_turns, take_turns
 from research import costs
 from research.errors import UserError, choose
 
@@ -43,7 +43,6 @@ CASES = (*SHAPES, SENTENCES)
 PEERS = ('eager', 'compile', 'onnx', 'int8')
 COLUMNS = ('case', 'contender', 'ms', 'sequences/s', 'ours ÷ it', 'GFLOP/s', 'memory', 'first call')
 SIZE = 32  # sentences of a batch of the peers
-Entry = tuple[Callable[..., Contender], Sequence[Any], Mapping[str, str]]
 
 
 def list_contenders(shape: Shape, names: Sequence[str], folder: str) -> dict[str, Entry]:
@@ -74,18 +73,16 @@ def tabulate(
     case: str, found: Mapping[str, Turns], failed: Mapping[str, str], sequences: int, flops: int | None
 ) -> list[dict[str, Any]]:
     """A row for each contender of a case. flops: of one step; None: unknown."""
+    first = found['jit'] if 'jit' in found else None
     rows = []
     for contender, turns in found.items():
         rows.append(
             {
                 'case': case,
                 'contender': contender,
-                'milliseconds': 1000 * turns.median,
-                'rounds': [1000 * each for each in turns.seconds],
+                **describe_turns(first, turns),
                 'sequences_per_second': sequences / turns.median,
-                'ratio': compare(found['jit'], turns) if contender != 'jit' and 'jit' in found else None,
                 'flops_per_second': flops / turns.median if flops else None,
-                'peak_bytes': turns.peak,
                 'first_seconds': turns.first,
             }
         )

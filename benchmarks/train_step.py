@@ -23,7 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.harness import ours, peers, report
 from benchmarks.harness.cases import CASES, OPTIMIZER, Case, shrink
 from benchmarks.harness.ours import GPU
-from benchmarks.harness.turns import Contender, Turns, compare, take_turns
+from benchmarks.harness.turns import Entry, Turns, describe_turns, take_turns
 from research import chips, costs
 from research.chips import Chip
 from research.errors import UserError, choose
@@ -41,7 +41,6 @@ from research.predictions import predict_step
 
 PEERS = {'eager': False, 'compile': True}  # name -> whether it is compiled
 COLUMNS = ('case, B × T', 'contender', 'ms a step (predicted)', 'tokens/s', 'ours ÷ it', 'of ceiling', 'memory', 'compile')
-Build = Callable[..., Contender]
 
 
 def choose_cases(patterns: str, small: bool, batch: int, dtype: str, on_gpu: bool) -> dict[str, Case]:
@@ -62,7 +61,7 @@ def choose_cases(patterns: str, small: bool, batch: int, dtype: str, on_gpu: boo
 
 def measure_ceiling(size: int, dtype: str, given: argparse.Namespace, settings: Mapping[str, str]) -> dict[str, float]:
     """FLOP/s of the fastest round of products of two [size, size] matrices, in jax and in torch."""
-    contenders: dict[str, tuple[Build, Sequence[Any], Mapping[str, str]]] = {'jax': (ours.product, (size, dtype), GPU)}
+    contenders: dict[str, Entry] = {'jax': (ours.product, (size, dtype), GPU)}
     if not peers.find_missing() and given.peers:
         contenders['torch'] = peers.product, (size, dtype), settings
     found, _ = take_turns(contenders, 3, 0.3, given.threads, at_once=given.at_once)
@@ -101,7 +100,7 @@ def measure(
     case: Case, given: argparse.Namespace, settings: Mapping[str, str], limit: float
 ) -> tuple[dict[str, Turns], dict[str, str]]:
     """The Turns of our ways and of the peers on one case, and the errors of those that failed, also to end in `limit` seconds."""
-    contenders: dict[str, tuple[Build, Sequence[Any], Mapping[str, str]]] = {}
+    contenders: dict[str, Entry] = {}
     for way in given.ways:
         contenders[way] = ours.step, (case, way), GPU
     for name in given.peers:
@@ -128,13 +127,10 @@ def tabulate(
                 'batch': case.batch,
                 'length': case.length,
                 'contender': contender,
-                'milliseconds': 1000 * turns.median,
-                'rounds': [1000 * each for each in turns.seconds],
+                **describe_turns(first, turns),
                 'tokens_per_second': case.batch * case.length / turns.median,
-                'ratio': None if first is None or turns is first else compare(first, turns),
                 'flops': count_flops(case, contender),
                 'share': count_flops(case, contender) / turns.median / ceiling,
-                'peak_bytes': turns.peak,
                 'compile_seconds': turns.compilation,
                 **forecast(case, contender, chip),
             }

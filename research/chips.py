@@ -91,7 +91,7 @@ def _time(function: jax.stages.Wrapped, *arguments: jax.Array) -> float:
 
 def is_cpu() -> bool:
     """Whether this machine's devices are a CPU."""
-    return parallel.describe_devices()['platform'] == 'cpu'
+    return parallel.find_platform() == 'cpu'
 
 
 def read_memory() -> float:

@@ -18,9 +18,10 @@ def step(case: Case, way: str) -> Contender:
     import jax
 
     from research import parallel, train
+    from research.activations import size_teacher_heads
     from research.models.attention import choose_kernel
     from research.models.heads import Model, initialise
-    from research.objectives.losses import read_teacher, wants
+    from research.objectives.losses import wants
 
     plan = parallel.make_plan(way, case.batch, 1)
     before = read_resident()
@@ -28,10 +29,9 @@ def step(case: Case, way: str) -> Contender:
     kernel, _ = choose_kernel(case.model, want, platform, training=True)
     model, teacher, frozen = Model(dataclasses.replace(case.model, attention=kernel), case.heads), None, {}
     if case.teacher:
-        heads = {head for names in read_teacher(case.losses).values() for head in names}
-        sizes = {'mlm': case.teacher.vocabulary, 'label': CLASSES}
         kernel, _ = choose_kernel(case.teacher, want, platform, training=False)
-        teacher = Model(dataclasses.replace(case.teacher, attention=kernel), tuple((head, sizes[head]) for head in sorted(heads)))
+        heads = size_teacher_heads(case.losses, case.teacher, CLASSES)
+        teacher = Model(dataclasses.replace(case.teacher, attention=kernel), heads)
         frozen = {'teacher': plan.put_state(initialise(teacher, jax.random.key(1)))}
     compiled = plan.compile(train.make_step(model, teacher, case.losses, OPTIMIZER, STEPS), donate=True)
     kept = {'state': plan.put_state(train.initial_state(model, OPTIMIZER, 0)), 'number': 0}

@@ -11,17 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from research.machine import read_processor
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'torch', 'transformers', 'onnxruntime', 'triton')
-
-
-def read_processor() -> str:
-    """The name of the processor, as Linux gives it."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.machine())
 
 
 def read_gpu() -> str:
@@ -61,7 +54,7 @@ def describe() -> dict[str, Any]:
     return {
         'command': ' '.join(['python', *(shlex.quote(x) for x in sys.argv)]),
         'commit': read_commit(),
-        'processor': read_processor(),
+        'processor': read_processor()[0],
         'cores': len(os.sched_getaffinity(0)),
         'gpu': read_gpu(),
         'load': round(os.getloadavg()[0], 2),

@@ -19,6 +19,10 @@ class Contender(NamedTuple):
     read_peak: Callable[[], int | None] = lambda: None  # bytes at most in use since it was built; None if that is not recorded
 
 
+# (what builds a contender in its process, its arguments, environment variables of the process)
+Entry = tuple[Callable[..., Contender], Sequence[Any], Mapping[str, str]]
+
+
 class Failed(Exception):
     """A contender that could not be built or run; the message is one line."""
 
@@ -128,7 +132,7 @@ def measure(run: Callable[[int], None], steps: int) -> float:
 
 
 def take_turns(
-    contenders: Mapping[str, tuple[Callable[..., Contender], Sequence[Any], Mapping[str, str]]],
+    contenders: Mapping[str, Entry],
     rounds: int,
     seconds: float,
     threads: int | None = None,
@@ -182,6 +186,16 @@ def compare(ours: Turns, peer: Turns) -> tuple[float, float, float]:
     """How many times as fast as the peer: the median of the ratios of the rounds, the smallest and the largest."""
     ratios = [b / a for a, b in zip(ours.seconds, peer.seconds, strict=True)]
     return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def describe_turns(first: Turns | None, turns: Turns) -> dict[str, Any]:
+    """What each table says of a contender; `ratio` is how many times as fast `first` is, None for `first` itself."""
+    return {
+        'milliseconds': 1000 * turns.median,
+        'rounds': [1000 * each for each in turns.seconds],
+        'ratio': None if first is None or turns is first else compare(first, turns),
+        'peak_bytes': turns.peak,
+    }
 
 
 def read_resident() -> int:
