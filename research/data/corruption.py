@@ -46,6 +46,13 @@ def corrupt(
     return corrupted, positions, labels, presence
 
 
+def follow(ids: Ids, pieces: Vocabulary) -> tuple[Ids, Ids, NDArray[np.float32]]:
+    """The pieces that follow each position: positions, labels and weights, each [B, T − 1]; special pieces have weight 0."""
+    labels = ids[:, 1:]
+    positions = np.broadcast_to(np.arange(labels.shape[1], dtype=np.int32), labels.shape).copy()
+    return positions, labels.copy(), (~pieces.special[labels]).astype(np.float32)
+
+
 def replacements(
     masking: Masking, pieces: Vocabulary, hidden: Ids, generator: np.random.Generator, numbers: NDArray[np.int64], total: int
 ) -> Ids:

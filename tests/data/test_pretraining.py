@@ -67,9 +67,12 @@ def test_two_stages(story_data, feed):
 
 def test_a_mixture_draws_by_weight_and_sees_each_example_once_an_epoch():
     def make(name):
-        return lambda rows, generator, mine: {'row': rows[mine].astype(np.int32), 'source': np.full(len(mine), name, np.int32)}
+        return lambda rows, generator, mine, **how: {
+            'row': rows[mine].astype(np.int32),
+            'source': np.full(len(mine), name, np.int32),
+        }
 
-    split = Split(((30, 0.75, make(0)), (50, 0.25, make(1))))
+    split = Split(((30, 0.75, make(0)), (50, 0.25, make(1))), Masking())
     order = split.order(3)
     batch = split.make(np.array([order[index] for index in range(400)]), np.random.default_rng(0))
     assert (batch['source'] == 0).sum() == 300
@@ -80,12 +83,12 @@ def test_a_mixture_draws_by_weight_and_sees_each_example_once_an_epoch():
 
 def test_the_first_batches_of_an_evaluation_hold_every_source_and_all_batches_every_row(story_data, feed):
     def make(name):
-        return lambda rows, generator, mine: {
+        return lambda rows, generator, mine, **how: {
             'ids': np.stack([rows[mine], np.full(len(mine), name)], axis=1),
             'mask': np.ones((len(mine), 2)),
         }
 
-    split = Batches(Split(((1000, 0.5, make(0)), (500, 0.5, make(1)))), 16, feed(story_data).pieces, np.arange(16))
+    split = Batches(Split(((1000, 0.5, make(0)), (500, 0.5, make(1))), Masking()), 16, feed(story_data).pieces, np.arange(16))
     first = np.concatenate([split[index]['ids'] for index in range(8)])
     assert 0.2 < first[:, 1].mean() < 0.5
     assert first[first[:, 1] == 0, 0].max() > 800
