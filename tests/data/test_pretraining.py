@@ -7,8 +7,9 @@ import pytest
 
 from research.data.masked import Batches, Split
 from research.data.masking import Masking
-from research.data.settings import stages
-from research.data.steps import boundary, number_of_steps
+from research.data.masking import at as masked
+from research.data.settings import Causal, shapes, stages
+from research.data.steps import boundary, first_steps, number_of_steps
 from research.errors import UserError
 from tests.data.conftest import original
 
@@ -63,6 +64,42 @@ def test_two_stages(story_data, feed):
             again = other.train[step]
             assert all(np.array_equal(batch[name], again[name]) for name in again)
     assert boundary(data, number_of_steps(0, 2.0, 100, 8)) == 19
+
+
+def test_causal_batches_are_spread_evenly_and_predict_the_next_ordinary_piece(story_data, feed):
+    data = replace(story_data, causal=Causal(0.25, until=0.5))
+    source = feed(data, steps=32)
+    batches = [source.train[step] for step in range(32)]
+    assert [step for step, batch in enumerate(batches) if 'causal' in batch] == [3, 7, 11, 15]
+    batch = batches[3]
+    assert batch['causal'].tolist() == [1] * 8
+    for row in range(8):
+        ids = batch['ids'][row]
+        predicted = batch['masked_weights'][row] > 0
+        np.testing.assert_array_equal(batch['masked_positions'][row], np.arange(31))
+        np.testing.assert_array_equal(batch['masked_labels'][row], ids[1:])
+        np.testing.assert_array_equal(predicted, ids[1:] > 4)
+    assert not (batch['ids'] == source.pieces.mask).any()
+    assert 'causal' not in source.evaluation['dev'][0]
+    assert first_steps(data, 32) == {0, 3}
+    assert sum(shape.share for shape in shapes(data)) == pytest.approx(1)
+    assert [(shape.predictions, shape.share) for shape in shapes(data)] == [(5, pytest.approx(0.875)), (31, pytest.approx(0.125))]
+
+
+def test_the_rate_and_the_shares_follow_their_schedule(story_data, feed):
+    masking = Masking(rate=0.4, rate_end=0.1, mask=1.0, mask_end=0.0, random=0.0)
+    source = feed(replace(story_data, masking=masking), steps=9, batch=64)
+    rates, shares = [], []
+    for step in (0, 4, 8):
+        batch = source.train[step]
+        predicted = batch['masked_weights'] > 0
+        shown = np.take_along_axis(batch['ids'], batch['masked_positions'], axis=1)[predicted]
+        rates.append(predicted.sum() / (original(batch) > 4).sum())
+        shares.append((shown == source.pieces.mask).mean())
+        assert predicted.shape[1] == 13
+    assert rates == [pytest.approx(rate, abs=0.03) for rate in (0.4, 0.25, 0.1)]
+    assert shares == [pytest.approx(share, abs=0.05) for share in (1.0, 0.5, 0.0)]
+    assert masked(masking, 0.0) == Masking(rate=0.4, mask=1.0, random=0.0) and masked(Masking(), 0.5) == Masking()
 
 
 def test_a_mixture_draws_by_weight_and_sees_each_example_once_an_epoch():
