@@ -131,7 +131,7 @@ class Encoder(nn.Module):
             attended = attended & (segments[:, None, :, None] == segments[:, None, None, :])
         if causal is not None:
             before = jnp.tri(ids.shape[1], dtype=bool)
-            attended = attended & (before | (causal == 0)[:, None, None, None])
+            attended = attended & (before[None, None] | (causal == 0)[:, None, None, None])
         attention_groups, feed_forward_groups = zip(*layout(a), strict=True)
         attention, read_attention = _split_by_layer(self.attention, attention_groups, 'encoder/attention')
         feed, read_feed = _split_by_layer(self.feed_forward, feed_forward_groups, 'encoder/feed_forward')
