@@ -3,12 +3,13 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 
 from configs import albert, bert, distilbert, finetune
 from experiments import distillation, papers
 from research import costs
-from research.data.masking import count_predictions, np
+from research.data.masking import count_predictions
 from research.data.mixture import mixture
 from research.data.settings import Stage, stages
 from research.experiment import Experiment
@@ -144,14 +145,14 @@ def test_half_is_a_distilbert_of_any_teacher(name: str) -> None:
     assert student == dataclasses.replace(teacher, **same)
     if name == 'bert':
         assert costs.summarize_parameters(student, ())['encoder'] == 66_362_880
-    for kept, expected in (
+    for without, expected in (
         ('', (teacher.types, teacher.pooler)),
         ('types', (0, teacher.pooler)),
         ('pooler', (teacher.types, False)),
     ):
-        surgery = override(x, {'surgery.without': kept}).surgery
-        kept_parts = inherit(surgery, x.model, teacher)
-        assert (kept_parts.types, kept_parts.pooler) == expected
+        surgery = override(x, {'surgery.without': without}).surgery
+        found = inherit(surgery, x.model, teacher)
+        assert (found.types, found.pooler) == expected
 
 
 def find_losses(study: Any) -> set[tuple[float, float, float, str, str]]:
