@@ -134,7 +134,7 @@ def test_what_only_one_side_has_is_told(small: Architecture, donate: Callable) -
 @pytest.mark.parametrize(
     'changes', [{}, {'sharing': 'all', 'embedding': 8}, {'types': 0}, {'pooler': False}, {'position_kind': 'sinusoidal'}]
 )
-def test_a_start_without_its_types_and_pooler_fits_any_teacher(
+def test_a_model_without_types_and_pooler_starts_from_any_teacher(
     deep: Architecture, donate: Callable, changes: dict[str, Any]
 ) -> None:
     donor = donate(dataclasses.replace(deep, **changes))

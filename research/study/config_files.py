@@ -50,7 +50,7 @@ def read_deviations(config: str) -> tuple[str, ...]:
     _, _, size = config.partition('.py:')
     if not size:
         function = defined.get_study if hasattr(defined, 'get_study') else defined.get_config
-        size = next(iter(inspect.signature(function).parameters.values())).default
+        size = next((each.default for each in inspect.signature(function).parameters.values()), '')
     return tuple(defined.DEVIATIONS[size]) if size in defined.DEVIATIONS else ()
 
 
