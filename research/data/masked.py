@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -174,12 +174,13 @@ def cut_split(
             masked_batch,
             source,
             pieces=pieces,
+            room=masking.predictions(stage.masking, stage.length),
             weights=weights,
             length=stage.length,
             pairs=data.pairs,
         )
         members.append((len(source), corpus.weight, make))
-    return Split(tuple(members), replace(stage.masking, predictions=masking.predictions(stage.masking, stage.length)))
+    return Split(tuple(members), stage.masking)
 
 
 def mixed_counts(corpora: Sequence[Corpus]) -> NDArray[Any]:

@@ -2,16 +2,17 @@
 
 import contextlib
 import importlib.util
+import inspect
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from research.errors import UserError, choose, nearest
 from research.experiment import Experiment
 from research.study.study import Study
 from research.version import ROOT
-from research.wire import from_wire
+from research.wire import from_wire, override, value
 
 # Modules that config files of earlier versions import, and names of them -> where they are now.
 MOVED = {
@@ -36,6 +37,36 @@ def load(config: str) -> Experiment | Study:
             with _mistakes_of(defined.__name__):
                 return read(getattr(defined, function)(*([size] if size else [])))
     raise UserError(f'{defined.__name__} defines neither get_config nor get_study: it is no file of configs/ or experiments/')
+
+
+def read_deviations(config: str) -> tuple[str, ...]:
+    """The lines 'KEY=VALUE: TEXT' that DEVIATIONS of FILE[:size] has for the size: where it differs from its paper on purpose.
+
+    Without a size they are those of the function's default; () for a file without DEVIATIONS.
+    """
+    defined = module(config)
+    if not hasattr(defined, 'DEVIATIONS'):
+        return ()
+    _, _, size = config.partition('.py:')
+    if not size:
+        function = defined.get_study if hasattr(defined, 'get_study') else defined.get_config
+        size = next((each.default for each in inspect.signature(function).parameters.values()), '')
+    return tuple(defined.DEVIATIONS[size]) if size in defined.DEVIATIONS else ()
+
+
+def choose_deviations(lines: Iterable[str], x: Experiment) -> list[str]:
+    """The lines that hold of `x`: those whose key has the value that they say, and not one that the user has given instead.
+
+    Raises UserError for a line that is not 'KEY=VALUE: TEXT', and for one whose key does not exist or has no such value.
+    """
+    found = []
+    for line in lines:
+        said, colon, _ = line.partition(': ')
+        key, equals, given = said.partition('=')
+        if not (colon and equals):
+            raise UserError(f"DEVIATIONS: '{line}' must be KEY=VALUE: TEXT, such as data.held_out=0.05: the paper trains on all")
+        found += [line] if value(override(x, {key: given}), key) == value(x, key) else []
+    return found
 
 
 def module(config: str) -> types.ModuleType:

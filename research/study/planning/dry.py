@@ -1,6 +1,6 @@
-"""--dry: an experiment, or every run of a study, as one JSON object: definition, parameters, sharing, FLOPs, memory, forecast."""
+"""--dry: an experiment, or every run of a study, as one JSON object: definition, deviations, parameters, FLOPs, memory, times."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,30 +8,36 @@ from research import costs, parallel, wire
 from research.chips import Chip, find_chips
 from research.experiment import Experiment
 from research.models.sharing import layout
+from research.study.config_files import choose_deviations
 from research.study.planning import forecast
 from research.study.planning.resolving import Resolved, complete, resolve, validate_run, validate_runs
 from research.study.study import Study
 
 
-def preview(asked: Experiment | Study, workdir: Path, chips: str = '', devices: int = 1) -> dict[str, Any]:
+def preview(
+    asked: Experiment | Study, workdir: Path, chips: str = '', devices: int = 1, deviations: Sequence[str] = ()
+) -> dict[str, Any]:
     """One JSON-able object, without opening data or devices; starts and teachers are read only if they are there.
 
-    chips: the names of those that `devices` each are predicted for, separated by commas ('here' alone opens devices). Raises
-    UserError for an experiment that is impossible whatever the data, and for an unknown chip.
+    chips: the names of those that `devices` each are predicted for, separated by commas ('here' alone opens devices). deviations:
+    those of the config file, of which each run shows the ones that hold of it. Raises UserError for an experiment that is
+    impossible whatever the data, and for an unknown chip.
     """
     named = find_chips(chips) if chips else {}
     if isinstance(asked, Study):
         runs = validate_runs(asked, workdir)
         return {
             'study': asked.name,
-            'runs': {name: describe(resolve(run, workdir / name, runs), named, devices) for name, run in runs.items()},
+            'runs': {name: describe(resolve(run, workdir / name, runs), named, devices, deviations) for name, run in runs.items()},
         }
     run = complete(asked, workdir, {})
     validate_run(run, workdir, {})
-    return describe(resolve(run, workdir, {}), named, devices)
+    return describe(resolve(run, workdir, {}), named, devices, deviations)
 
 
-def describe(run: Resolved, chips: Mapping[str, Chip] | None = None, devices: int = 1) -> dict[str, Any]:
+def describe(
+    run: Resolved, chips: Mapping[str, Chip] | None = None, devices: int = 1, deviations: Sequence[str] = ()
+) -> dict[str, Any]:
     """The JSON-able object of one run, with a forecast if there are `chips`."""
     x = run.experiment
     summary = costs.summarize_parameters(x.model, run.heads)
@@ -41,6 +47,7 @@ def describe(run: Resolved, chips: Mapping[str, Chip] | None = None, devices: in
     taught = None if run.teacher is None else (run.teacher, run.teacher_heads)
     return {
         'experiment': wire.to_wire(x).to_dict(),
+        'deviations': choose_deviations(deviations, x),
         'parameters': summary,
         'layers': [
             {'layer': layer, 'attention_group': attention, 'feed_forward_group': feed_forward}
