@@ -1,11 +1,11 @@
-"""What do half the layers, and what does sharing them, keep of a BERT? Minutes on a laptop, from the encoder that ships with this code.
+"""What do half the layers, and what does sharing them, keep of a BERT? In minutes, from the encoder that ships with this code.
 
     make quickstart        or        python launch.py --config=experiments/quickstart.py
 
-The teacher is `assets/teacher`, a BERT of 4 layers that this code has pretrained (its README.md says how); everything learns from
-the docstrings of the Python that runs it, of which the teacher has never seen the held-out ones. Hypotheses: started from the teacher
-and taught by it, half its layers keep more of its gain over frequencies than the same model started only (Sanh et al. 2019, Table 4),
-which keeps more than the same model alone; and so does an ALBERT whose one layer is the mean of the teacher's (Lan et al. 2020).
+The teacher is `assets/teacher`, a BERT of 4 layers that this code has pretrained (its README.md says how). Everything learns from
+the docstrings of the Python that runs it; the teacher has never seen the held-out ones. Hypotheses: a model of half its layers that
+starts from it and is taught by it gains more over frequencies than one that only starts from it (Sanh et al. 2019, Table 4), and this
+more than the same model alone; an ALBERT whose one layer is the mean of the teacher's (Lan et al. 2020) gains more than alone.
 Refuted if a claim under the table is. `experiments/from_scratch.py` is the chain from nothing: tokenizer, teacher, student.
 """
 
@@ -37,7 +37,7 @@ GAIN = Column(
 CLAIMS = (
     Claim('teaching adds to the start: {a} gains less than {b}', ('student-started', GAIN.key), ('student', GAIN.key)),
     Claim(
-        'the start is worth more than training anew: {a} gains less than {b}',
+        'the start is worth more than random weights: {a} gains less than {b}',
         ('student-alone', GAIN.key),
         ('student-started', GAIN.key),
     ),

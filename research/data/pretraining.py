@@ -42,7 +42,8 @@ def masked_batch(
 ) -> Batch:
     """The Batch of sequences `rows` [B], masked, and cut and paired by `generator`; weight is 1 in every row.
 
-    room: P, for a masking that asks for less in some steps than in others; 0: what it needs. causal: nothing is masked, and the pieces to predict are those that follow each position; `causal` [B] is 1 in every row.
+    room: P, for a masking that asks for less in some steps than in others; 0: what it needs. causal: nothing is masked, and the
+    pieces to predict are those that follow each position; `causal` [B] is 1 in every row.
 
     mine: which of the B rows are assembled, increasing (None: all). One generator draws for all rows, so that a row is the same
     whichever others are assembled; what follows from a row alone is computed for `mine` only. weights: of each piece [V], for a

@@ -1,8 +1,9 @@
 """What a run learns from: the part of an experiment that `research.data` reads."""
 
+import math
 from dataclasses import dataclass, replace
 
-from research.data.masking import Masking
+from research.data.masking import Masking, predictions
 
 
 @dataclass(frozen=True)
