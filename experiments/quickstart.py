@@ -4,8 +4,8 @@
 
 The teacher is `assets/teacher`, a BERT of 4 layers that this code has pretrained (its README.md says how). Everything learns from
 the docstrings of the Python that runs it; the teacher has never seen the held-out ones. Hypotheses: a model of half its layers that
-starts from it and is taught by it gains more over frequencies than one that only starts from it (Sanh et al. 2019, Table 4), and this
-more than the same model alone; an ALBERT whose one layer is the mean of the teacher's (Lan et al. 2020) gains more than alone.
+starts from it and is taught by it gains more over frequencies than one that only starts from it (Sanh et al. 2019, Table 4), and
+this more than the same model alone; an ALBERT whose one layer is the mean of the teacher's (Lan et al. 2020) gains more than alone.
 Refuted if a claim under the table is. `experiments/from_scratch.py` is the chain from nothing: tokenizer, teacher, student.
 """
 
@@ -103,10 +103,11 @@ def make_pretraining(steps: int) -> dict[str, Experiment]:
 
 def make_fine_tuning(name: str, steps: int) -> Experiment:
     """The fine-tuning of the pretrained model `name`, or of random weights, on the embedded task."""
-    start = {'start': f'@{name}', 'surgery': Surgery(inherit=True)} if name != 'random' else {'model': bert.shipped().model}
     return Experiment(
         name=f'{name}-task',
-        **start,
+        model=bert.shipped().model,
+        start='' if name == 'random' else f'@{name}',
+        surgery=Surgery(inherit=name != 'random'),
         data=Data(task='packages', tokenizer='@teacher', length=64),
         losses=Losses(mlm=Plain(0.0), label=Plain(1.0)),
         optimizer=Optimizer(lr=5e-4, warmup=0.1),
