@@ -30,13 +30,12 @@ def load(name: str, size: str) -> Experiment:
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_each_deviation_is_true_of_its_recipe_and_gone_once_the_published_value_is_given(name: str) -> None:
+    """`choose_deviations` refuses a key that does not exist, and leaves out a line whose value is not the recipe's."""
     module = RECIPES[name]
     assert set(module.DEVIATIONS) == set(module.SIZES)
     for size, lines in module.DEVIATIONS.items():
         x = load(name, size)
-        assert choose_deviations({'*': lines}, 'run', x) == list(lines), (
-            size
-        )  # each key exists and has the value that the line says
+        assert choose_deviations({'*': lines}, 'run', x) == list(lines), size
         assert len(set(lines)) == len(lines) and all(len(line.partition(': ')[2]) > 20 for line in lines)
         for line in lines:
             key = line.partition('=')[0]
