@@ -122,7 +122,7 @@ def launch(arguments: list[str]) -> None:
         from research.study.config_files import read_deviations
         from research.study.planning import dry
 
-        deviations = read_deviations(FLAGS.config) if FLAGS.config else ()
+        deviations = read_deviations(FLAGS.config) if FLAGS.config else {}
         print(json.dumps(dry.preview(asked, workdir, FLAGS.chip, FLAGS.devices, deviations), indent=2))
     elif not isinstance(asked, Study):
         from research.runs.run import run

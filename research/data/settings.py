@@ -55,7 +55,8 @@ class Data:
     masking: Masking = Masking()
     causal: Causal = Causal()
     task: str = ''  # '' is pretraining; else row of TASKS
-    select: str = 'train'  # what selects checkpoints where dev is reported: a part of train, 'dev' itself, or nothing: 'last'
+    # What selects checkpoints where dev is reported: a part of train, 'dev' itself (Lan et al. 2020, §4.2.2), or nothing: 'last'.
+    select: str = 'train'
     buckets: tuple[int, ...] = (16, 32, 64, 128, 256)  # a task's batches hold sequences of similar length, padded to one of these
     answers: Answers = Answers()
     train: str = ''  # task `custom`: a .tsv or .csv (with a header) or .jsonl file, plain, .gz, .xz or .zst

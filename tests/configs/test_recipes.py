@@ -1,6 +1,7 @@
 """The recipes against what the papers and their authors' code print; and what each does differently, as it says."""
 
 import dataclasses
+import fnmatch
 from typing import Any
 
 import numpy as np
@@ -29,18 +30,19 @@ def load(name: str, size: str) -> Experiment:
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_each_deviation_is_true_of_its_recipe_and_gone_once_the_published_value_is_given(name: str) -> None:
+    """`choose_deviations` refuses a key that does not exist, and leaves out a line whose value is not the recipe's."""
     module = RECIPES[name]
     assert set(module.DEVIATIONS) == set(module.SIZES)
     for size, lines in module.DEVIATIONS.items():
         x = load(name, size)
-        assert choose_deviations(lines, x) == list(lines), size  # each key exists and has the value that the line says
+        assert choose_deviations({'*': lines}, 'run', x) == list(lines), size
         assert len(set(lines)) == len(lines) and all(len(line.partition(': ')[2]) > 20 for line in lines)
         for line in lines:
             key = line.partition('=')[0]
             other = {bool: lambda old: not old, int: lambda old: old + 1, float: lambda old: old + 1, str: lambda old: f'{old}x'}
             old = value(x, key)
             new = other[type(old)](old) if type(old) in other else (*old, *(old[-1:] or ('a',)))
-            assert line not in choose_deviations(lines, override(x, {key: new}))
+            assert line not in choose_deviations({'*': lines}, 'run', override(x, {key: new}))
 
 
 def test_every_pretraining_recipe_says_what_its_corpus_is() -> None:
@@ -168,3 +170,12 @@ def test_distilbert_matches_its_teacher_at_every_attended_position() -> None:
         x = load('distilbert', size).losses
         assert (x.soft.weight, x.mlm.weight, x.cosine.weight, x.soft.at, x.cosine.at) == published
     assert find_losses(distillation.get_study('tiny')) == {published}
+
+
+def test_the_deviations_of_a_study_are_true_of_the_runs_that_they_name() -> None:
+    for size in distillation.SIZES:
+        runs = distillation.get_study(size).runs
+        for glob, lines in distillation.DEVIATIONS[size].items():
+            named = fnmatch.filter(runs, glob)
+            assert lines and named
+            assert all(choose_deviations({glob: lines}, run, runs[run]) == list(lines) for run in named)

@@ -35,8 +35,9 @@ def test_a_mistake_in_a_config_file_is_told_with_its_line(tmp_path: Path, text: 
 MINE = """
 from research.experiment import Experiment
 from research.wire import to_wire
-SIZES = ('one', 'two')
-DEVIATIONS = {'one': ('seed=0: the paper draws anew', 'data.held_out=0.05: the paper trains on all')}
+SIZES = ('one', 'two', 'three')
+LINES = ('seed=0: the paper draws anew', 'data.held_out=0.05: the paper trains on all')
+DEVIATIONS = {'one': LINES, 'three': {'student-*': LINES}}
 def get_config(size='one'):
     return to_wire(Experiment())
 """
@@ -46,10 +47,12 @@ def test_deviations_are_those_of_the_size_and_hold_while_the_key_has_that_value(
     config = tmp_path / 'mine.py'
     config.write_text(MINE)
     one = ('seed=0: the paper draws anew', 'data.held_out=0.05: the paper trains on all')
-    assert read_deviations(f'{config}:one') == read_deviations(str(config)) == one
-    assert read_deviations(f'{config}:two') == () == read_deviations('experiments/glue.py')
-    assert choose_deviations(one, Experiment()) == list(one)
-    assert choose_deviations(one, Experiment(seed=3)) == [one[1]]
+    assert read_deviations(f'{config}:one') == read_deviations(str(config)) == {'*': one}
+    assert not read_deviations(f'{config}:two') and not read_deviations('experiments/glue.py')
+    found = read_deviations(f'{config}:three')
+    assert choose_deviations({'*': one}, 'run', Experiment()) == list(one)
+    assert choose_deviations({'*': one}, 'run', Experiment(seed=3)) == [one[1]]
+    assert [choose_deviations(found, run, Experiment()) for run in ('student-1', 'teacher')] == [list(one), []]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def test_deviations_are_those_of_the_size_and_hold_while_the_key_has_that_value(
 )
 def test_a_deviation_that_names_no_value_of_a_key_is_refused(line: str, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        choose_deviations([line], Experiment())
+        choose_deviations({'*': [line]}, 'run', Experiment())
 
 
 def test_a_fault_of_other_code_keeps_its_traceback(tmp_path: Path) -> None:
