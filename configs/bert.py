@@ -47,7 +47,18 @@ COMMON = (
     'optimizer.decay_from_start=false: in the released code the rate decays during the warm-up too, so that it drops at its end',
 )
 ONE_LENGTH = 'data.first_length=0: BERT reads 128 pieces for 90 % of the steps (§A.2); here one length, so that it can be any'
+CHEAP = (
+    *COMMON[:4],
+    'data.causal.share=1.0: BERT predicts masked pieces alone; here that follows the causal part of the run',
+    'data.masking.rate=0.3: BERT masks .15 (§3.1); the rate falls to that',
+    'data.masking.mask=1.0: BERT shows 80 % of the predicted pieces as [MASK] (§3.1)',
+    'data.pairs=none: BERT predicts next sentences too (§3.1), but causal rows are single segments',
+    'data.first_length=64: BERT reads 128 pieces, then 512 (§A.2)',
+    'model.dropout=0.0: BERT drops 0.1 in all layers (§A.2)',
+    'optimizer.name=muon: BERT is trained by Adam (§A.2)',
+)
 DEVIATIONS = {size: COMMON if size in PUBLISHED else (*COMMON, ONE_LENGTH) for size in SHAPES}
+DEVIATIONS |= {'budget': CHEAP, 'shipped': CHEAP}
 
 
 def architecture(size: str) -> Architecture:
