@@ -1,0 +1,81 @@
+"""Which recipe leaves the plateau? One lever at a time, from masked pieces under AdamW to `configs/bert.py:budget`, and away from it.
+
+    python launch.py --config=experiments/budget_race.py:small --workdir=runs/race --config.data.source='jsonl:books.jsonl.xz'
+
+A model of 4 layers that only predicts masked pieces stays at their frequencies for millions of tokens. Hypotheses: next-piece
+prediction in the first steps (Charpentier and Samuel 2024, GPT-BERT), and Muon on the hidden matrices (Jordan et al. 2024) each gain
+more over frequencies at equal tokens, and both together gain more than either. Each is refuted if its claim under the table is.
+The lower half of the table changes one key of the budget recipe; what it shows within its intervals is not decided by one seed.
+"""
+
+import dataclasses
+
+from configs import bert
+from research.experiment import Experiment, Run
+from research.study.columns import COLUMNS, Column
+from research.study.study import Claim, Row, Study, Table
+from research.wire import override
+
+# Steps, layers, width, pieces of the vocabulary. A step has 32 sequences of 64 pieces: 4.1 million pieces at `small`.
+SIZES = {'tiny': (10, 1, 32, 512), 'small': (2_000, 4, 128, 4096), 'paper': (20_000, 4, 256, 4096)}
+
+ADAM = {'optimizer.name': 'adamw', 'optimizer.lr': 1e-3}
+MASKED = {'data.causal.share': 0.0}
+# Run -> (title, what it changes of the budget recipe).
+LADDER = {
+    'masked': ('masked pieces alone, AdamW', {**ADAM, **MASKED}),
+    'mixed': ('half of the batches causal, AdamW', {**ADAM, 'data.causal.share': 0.5, 'data.causal.until': 1.0}),
+    'causal-first': ('causal for 30 % of the steps, then masked, AdamW', ADAM),
+    'muon': ('masked pieces alone, Muon', MASKED),
+    'budget': ('causal first and Muon: the budget recipe', {}),
+}
+CHANGES = {
+    'until-15': ('causal for 15 % of the steps', {'data.causal.until': 0.15}),
+    'until-50': ('causal for 50 % of the steps', {'data.causal.until': 0.5}),
+    'half-until-60': ('half of the batches causal, for 60 % of the steps', {'data.causal.share': 0.5, 'data.causal.until': 0.6}),
+    'rate-15': ('masks .15 from the first', {'data.masking.rate': 0.15}),
+    'bert-masks': ('80 % [MASK], 10 % random', {'data.masking.mask': 0.8, 'data.masking.random': 0.1}),
+    'bias': ('MLM bias from the frequencies', {'model.mlm_bias': 'frequencies'}),
+    'pre': ('pre-LN', {'model.norm': 'pre'}),
+    'deepnorm': ('DeepNorm', {'model.norm': 'deepnorm'}),
+    'rotary': ('rotary positions', {'model.position_kind': 'rotary'}),
+    'z-loss': ('z-loss 1e-4', {'losses.mlm.z': 1e-4}),
+    'wsd': ('warm-up, stable, decay', {'optimizer.schedule': 'wsd'}),
+    'ema': ('moving average .999', {'optimizer.ema': 0.999}),
+    'rate-1e-3': ('rate 1e-3', {'optimizer.lr': 1e-3}),
+    'rate-1e-2': ('rate 1e-2', {'optimizer.lr': 1e-2}),
+    'dropout': ('dropout 0.1', {'model.dropout': 0.1, 'model.attention_dropout': 0.1}),
+}
+GAIN = Column('Gain (nats)', 'pretrain', 'metrics:dev/gain', 'plain', 'max', 'over frequencies at [MASK], on all held-out documents')
+CLAIMS = (('causal-first', 'masked'), ('muon', 'masked'), ('budget', 'causal-first'), ('budget', 'muon'))
+
+
+def get_study(size: str = 'small') -> Study:
+    """A run of each row, the same data and the same number of tokens for all."""
+    base = make_base(size)
+    arms = {**LADDER, **CHANGES}
+    return Study(
+        name='budget_race',
+        runs={name: dataclasses.replace(override(base, changes), name=name) for name, (_, changes) in arms.items()},
+        table=Table(
+            f'Gain over frequencies by recipe ({size})',
+            tuple(Row(title, {'pretrain': (name,)}) for name, (title, _) in arms.items()),
+            (GAIN, COLUMNS['mlm_accuracy'], COLUMNS['time'], COLUMNS['speed']),
+            score=GAIN.title,
+        ),
+        claims=tuple(Claim('{a} gains less than {b}', (low, GAIN.key), (high, GAIN.key)) for high, low in CLAIMS),
+    )
+
+
+def make_base(size: str) -> Experiment:
+    """The budget recipe with sequences of one length, as short as those of its first steps."""
+    steps, layers, width, vocabulary = SIZES[size]
+    x = bert.budget()
+    return dataclasses.replace(
+        x,
+        model=dataclasses.replace(bert.narrow(layers, width), vocabulary=vocabulary),
+        data=dataclasses.replace(x.data, length=x.data.first_length, first_length=0),
+        run=Run(
+            steps=steps, batch=x.run.batch, log_every=max(steps // 40, 1), evaluate_every=max(steps // 8, 1), checkpoint_every=0
+        ),
+    )
