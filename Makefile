@@ -21,11 +21,19 @@ ifneq ($(and $(LOCKED),$(filter-out cpu,$(ACCELERATOR))),)
 $(error LOCKED=1 is for ACCELERATOR=cpu; requirements.lock has no packages of $(ACCELERATOR))
 endif
 
-.PHONY: quickstart test test-newest slow fuzz slurm lint parity bench lock locked audit sbom release
+.PHONY: quickstart teacher test test-newest slow fuzz slurm lint parity bench lock locked audit sbom release
 
 # Two runs at once on a CPU; else one on each GPU or TPU chip.
 quickstart: $(if $(LOCKED),locked,$(BIN)/.run-$(ACCELERATOR))
 	$(BIN)/python launch.py --config=experiments/quickstart.py $(if $(filter cpu,$(ACCELERATOR)),--jobs=2)
+
+# The encoder of assets/teacher anew, from the embedded corpus and BOOKS, JSON lines with a field 'text'; an hour on one core.
+BOOKS := books.jsonl.xz
+teacher: $(BIN)/.run-cpu
+	$(BIN)/python launch.py --config=configs/bert.py:shipped --workdir=runs/shipped \
+		--config.data.source='0.4 docstrings + 0.6 jsonl:$(BOOKS)'
+	$(BIN)/python -m research.interchange export runs/shipped runs/shipped-exported
+	cp runs/shipped-exported/*.json runs/shipped-exported/*.txt runs/shipped-exported/*.safetensors assets/teacher
 
 # TESTS: files and folders of tests; all by default.
 TESTS :=

@@ -46,7 +46,9 @@ CHANGES = {
     'rate-1e-2': ('rate 1e-2', {'optimizer.lr': 1e-2}),
     'dropout': ('dropout 0.1', {'model.dropout': 0.1, 'model.attention_dropout': 0.1}),
 }
-GAIN = Column('Gain (nats)', 'pretrain', 'metrics:dev/gain', 'plain', 'max', 'over frequencies at [MASK], on all held-out documents')
+GAIN = Column(
+    'Gain (nats)', 'pretrain', 'metrics:dev/gain', 'plain', 'max', 'over frequencies at [MASK], on all held-out documents'
+)
 CLAIMS = (('causal-first', 'masked'), ('muon', 'masked'), ('budget', 'causal-first'), ('budget', 'muon'))
 
 

@@ -1,6 +1,6 @@
 """Does a small BERT teach a smaller one? The whole chain on the embedded corpus, in minutes on a laptop.
 
-    make quickstart        or        python launch.py --config=experiments/quickstart.py
+    python launch.py --config=experiments/from_scratch.py
 
 Hypothesis (Sanh et al. 2019, Table 4): at equal steps a student of half the depth, started from its teacher's layers and distilled
 by soft targets and hidden states, predicts held-out masked words better than the same student alone. Refuted if the claim under the
@@ -48,7 +48,7 @@ def get_study(size: str = 'small') -> Study:
     pretrained = make_pretraining(steps)
     rows = tuple(Row(title, {'pretrain': (name,), 'task': (f'{name}-task',)}) for name, title in TITLES.items())
     return Study(
-        name='quickstart',
+        name='from_scratch',
         runs={**pretrained, **{f'{name}-task': make_fine_tuning(name, task_steps) for name in pretrained}},
         table=Table('Four small encoders on the embedded corpus', rows, score=COLUMNS['task'].title),
         note='One seed, one corpus of documentation, minutes of training: it shows the chain, not how the methods compare.',
