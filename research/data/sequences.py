@@ -37,6 +37,12 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.first) if self.bounds is None else len(self.bounds) - 1
 
+    def documents(self, rows: Places) -> Places:
+        """The document of each of `rows` [B]; of a row that holds several, the first in it."""
+        if self.bounds is not None and self.members is not None:
+            rows = self.members[self.bounds[rows]]
+        return self.document[self.section[rows]]
+
 
 def sequences(part: Part, *, length: int, pairs: str, short: float, fill: str, pack: bool, seed: int) -> Sequences:
     """The sequences of at most `length` pieces, special ones included, that a part of a corpus makes.
