@@ -39,7 +39,7 @@ def test_a_model_of_the_frequencies_alone_gains_nothing(small: Architecture, mak
         batch['masked_kinds'] = np.zeros_like(batch['masked_kinds'])
     model = Model(small, (('mlm', 64),))
     params = jax.tree.map(jnp.zeros_like, initialise(model, jax.random.key(0)))
-    params['mlm']['bias'] = jnp.asarray(np.where(special, -1e9, np.log(np.maximum(shares, 1e-9))), jnp.float32)
+    params['mlm']['output']['bias'] = jnp.asarray(np.where(special, -1e9, np.log(np.maximum(shares, 1e-9))), jnp.float32)
     measure = jax.jit(lambda params, frozen, batch: make_measure(model, frozenset({'masked'}))(params, frozen, batch, None))
     found = evaluate(measure, lambda batch: batch, params, batches).held_out
     assert found is not None and found.describe()['frequencies'] > 3
