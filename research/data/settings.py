@@ -38,7 +38,7 @@ class Data:
     pack: bool = False  # several short runs, or examples of a task, in one row, with no attention between them; for single segments
     first_length: int = 0  # T of the first stage of training; 0 is one stage, all of it at `length`
     first_share: float = 0.9  # share of the steps in the first stage (Devlin et al. 2019, §A.2)
-    short: float = 0.1  # with pairs, the share of sequences whose length is drawn between 2 and T (Devlin et al. 2019, §A.2)
+    short: float = 0.1  # with pairs, the share of documents whose sequences aim at a length drawn between 2 and T (BERT's code)
     held_out: float = 0.05  # share of the documents that are evaluated on and never trained on, by the hash of their text
     held_out_masks: str = (
         'bert'  # row of HELD_OUT_MASKS: held-out rows are masked as BERT's, so that runs compare, or as in training
