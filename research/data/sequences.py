@@ -67,9 +67,7 @@ def sequences(part: Part, *, length: int, pairs: str, short: float, fill: str, p
         first, last = fill_across(edges, np.repeat(document, np.diff(units)), room)
         breaks = origin[np.flatnonzero(np.diff(document)) + 1]
     else:
-        targets = np.full(len(document), room)
-        if pairs != 'none':
-            targets = draw_targets(document, room, short, seed)
+        targets = draw_targets(document, room, short if pairs != 'none' else 0.0, seed)
         first, last = fill_sections(edges, units, targets, beyond=pairs != 'none')
     if pairs == 'sop':
         two = edges[last] - edges[first] > 1  # a single piece has no order

@@ -79,7 +79,7 @@ def evaluate_splits(
     evaluations: dict[str, scoring.Evaluation] = {}
     threshold = held_out = None
     for split in sorted(bench.feed.evaluation, key=lambda name: name != 'selection'):
-        found = known if known and not bench.x.data.task else measure_split(bench, params, split, threshold, whole)
+        found = known if known and not bench.x.data.task else measure_split(bench, params, split, threshold, whole=whole)
         metrics |= found.metrics
         held_out = found.held_out
         if found.evaluation is not None:
