@@ -1,9 +1,10 @@
 """What a run learns from: the part of an experiment that `research.data` reads."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from research.data.masking import Masking, predictions
+from research.data.masking import Masking, at, predictions
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,10 @@ class Data:
     pack: bool = False  # several short runs, or examples of a task, in one row, with no attention between them; for single segments
     first_length: int = 0  # T of the first stage of training; 0 is one stage, all of it at `length`
     first_share: float = 0.9  # share of the steps in the first stage (Devlin et al. 2019, §A.2)
-    short: float = 0.1  # with pairs, the share of sequences whose length is drawn between 2 and T (Devlin et al. 2019, §A.2)
+    short: float = 0.1  # with pairs, the share of documents whose sequences aim at a length drawn between 2 and T (BERT's code)
     held_out: float = 0.05  # share of the documents that are evaluated on and never trained on, by the hash of their text
+    # Row of HELD_OUT_MASKS: held-out rows are masked as BERT's, so that runs compare, or as in training.
+    held_out_masks: str = 'bert'
     masking: Masking = Masking()
     causal: Causal = Causal()
     task: str = ''  # '' is pretraining; else row of TASKS
@@ -114,3 +117,10 @@ def is_causal(causal: Causal, step: int, steps: int) -> bool:
     if step >= round(causal.until * steps):
         return False
     return math.floor((step + 1) * causal.share + 1e-9) > math.floor(step * causal.share + 1e-9)
+
+
+# How held-out rows are masked: always 15 % of single pieces, 80/10/10 (Devlin et al. 2019, §3.1), or as the run masks at its end.
+HELD_OUT_MASKS: dict[str, Callable[[Data], Masking]] = {
+    'bert': lambda data: Masking(),
+    'training': lambda data: at(data.masking, 1.0),
+}

@@ -126,10 +126,8 @@ def introduce(parts: Parts, notes: list[str]) -> None:
     total = costs.summarize_parameters(parts.x.model, parts.model.heads)['total']
     log.line(f'{total:,} parameters, {parts.plan.devices} device(s), {parts.feed.examples:,} training examples')
     if facts.unigram_entropy is not None:
-        log.line(
-            f'unigram entropy of the corpus: {facts.unigram_entropy:.3f} nats; '
-            f'loss without context: about {masking.contextless(parts.x.data.masking, facts.unigram_entropy):.3f}'
-        )
+        floor = '' if facts.contextless is None else f'; held-out loss without context: {facts.contextless:.3f}'
+        log.line(f'unigram entropy of the corpus: {facts.unigram_entropy:.3f} nats{floor}')
     if not parts.x.data.task and (notice := masking.describe_cap(parts.x.data.masking, parts.x.data.length)):
         log.line(notice)
     if notice := describe_unreachable(parts.feed.tokenizer, parts.feed.pieces):

@@ -51,6 +51,14 @@ def find_problems(study: Study, cells: list[list[Cell]], evidence: Mapping[str, 
         result = found.result
         if result is None or result.unigram_entropy is None or 'dev/mlm' not in result.metrics:
             continue
+        if 'dev/gain' in result.metrics:
+            gain, error = (result.metrics[key] if key in result.metrics else 0.0 for key in ('dev/gain', 'dev/gain_error'))
+            if gain <= 2 * error:
+                lines.append(
+                    f'`{quote(name)}` gains {gain:.3f} nats over frequencies at [MASK] (standard error {error:.3f}):'
+                    ' it has learnt no more than how frequent each piece is.'
+                )
+            continue
         entropy, loss = result.unigram_entropy, result.metrics['dev/mlm']
         # A policy that weighs pieces masks rare ones more often: the entropy does not apply.
         rare = MASKING[study.runs[name].data.masking.policy].weighs_pieces
