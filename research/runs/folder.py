@@ -69,6 +69,7 @@ class Result:
     score: float | None
     collapsed: Mapping[str, int] | None  # split, or 'reported' -> 1 if (nearly) all predictions are the same, else 0
     fingerprint: str | None = None  # of the parameters that were evaluated; runs before 0.2 did not record it
+    pass_seconds: float | None = None  # over the reported split, one example at a time, on one core; with run.time_pass
 
 
 @dataclasses.dataclass(frozen=True)

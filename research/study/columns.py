@@ -29,6 +29,8 @@ FORMATS = {
     'memory': Format(1e-6, 0),
     'minutes': Format(1 / 60, 1),
     'milliseconds': Format(1e3, 2),
+    'seconds': Format(1, 2),
+    'times': Format(1, 2),
 }
 
 
@@ -38,7 +40,8 @@ class Column:
 
     A key is a path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/accuracy'. If `better` is
     'max' or 'min', the best number is set in bold. `note` goes to the caption. A column with `of`, titles of other columns, has
-    neither role nor key: it is their mean, seed by seed. With `relative`, the title of a row, it is divided by that row's mean.
+    neither role nor key: it is their mean, seed by seed. With `relative`, the title of a row, it is divided by that row's mean; with
+    `change` too, that row's numbers are subtracted instead, seed by seed.
     """
 
     title: str
@@ -49,6 +52,7 @@ class Column:
     note: str = ''
     of: tuple[str, ...] = ()
     relative: str = ''
+    change: bool = False
 
     def __post_init__(self) -> None:
         choose(f"format of column '{self.title}'", self.format, FORMATS)
@@ -57,6 +61,8 @@ class Column:
             validate_key(self.key, f"column '{self.title}'")
         elif self.role or self.key:
             raise UserError(f"column '{self.title}' is the mean of others (of=…): leave out its role and its key")
+        if self.change and not self.relative:
+            raise UserError(f"column '{self.title}' is a change (change=True): name the row that it is measured from (relative=…)")
 
 
 COLUMNS = {
@@ -106,6 +112,14 @@ COLUMNS = {
         'milliseconds',
         'min',
         'median of one sequence of full length at batch 1',
+    ),
+    'pass': Column(
+        'A pass (s)',
+        'task',
+        'pass_seconds',
+        'seconds',
+        'min',
+        'over the reported split, one example at a time, on one core of the CPU (run.time_pass)',
     ),
 }
 SCORE = Column('score', 'run', 'score', 'percent', 'max', 'on the reported split, in percent; the mean of two metrics')

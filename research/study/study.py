@@ -30,7 +30,8 @@ class Row:
 class Table:
     """The table of a study. Figures draw the column titled `score` ('' = none) against the cost and the shape of each row.
 
-    `source` names the paper and the table of the rows' published numbers.
+    `source` names the paper and the table of the rows' published numbers. `incomparable` says why no difference to them is shown
+    ('' = it is shown): another size, other data.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Table:
     columns: tuple[Column, ...] = tuple(COLUMNS.values())
     score: str = ''
     source: str = ''
+    incomparable: str = ''
 
 
 Quantity = tuple[str | tuple[str, ...], str]

@@ -117,8 +117,12 @@ def read_row_cell(study: Study, row: Row, column: Column, evidence: Mapping[str,
         return cell
     base = next(each for each in study.table.rows if each.title == column.relative)
     whole = read_row_cell(study, base, dataclasses.replace(column, relative=''), evidence)
-    if not whole.comparable or whole.mean == 0:
+    if not whole.comparable or (whole.mean == 0 and not column.change):
         return Cell((), {**cell.missing, **whole.missing}, cell.mixed)
+    if column.change:
+        paired = len(cell.values) == len(whole.values) and not cell.missing
+        bases = whole.values if paired else (whole.mean,) * len(cell.values)
+        return dataclasses.replace(cell, values=tuple(value - base for value, base in zip(cell.values, bases, strict=True)))
     return dataclasses.replace(cell, values=tuple(value / whole.mean for value in cell.values))
 
 

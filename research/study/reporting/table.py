@@ -75,7 +75,7 @@ def write_caption(study: Study, cells: list[list[Cell]], evidence: Mapping[str, 
         shares = ' or '.join(show_number(share, FORMATS[column.format]) for share in find_baselines(rows, column, evidence))
         chance = f'always giving the commonest label scores {shares}' if shares else ''
         mean = f'the mean of {quote(", ".join(dict.fromkeys(column.of)))}, each task counting once' if column.of else ''
-        share = f"relative to '{quote(column.relative)}'" if column.relative else ''
+        share = f"{'minus that of' if column.change else 'relative to'} '{quote(column.relative)}'" if column.relative else ''
         words = '; '.join(part for part in (column.note, mean, share, chance) if part)
         lines += [f'{quote(column.title)}: {words}.'] if words else []
     if any(column.better for column in columns):
