@@ -26,7 +26,7 @@ PUBLISHED = {  # layers -> the row of the paper
 
 
 def get_study(size: str = 'small') -> Study:
-    """ALBERT-large's shape at several depths, each warm-started from the shallower one, and the shallowest for as many steps as all."""
+    """ALBERT-large's shape at several depths, each started from the shallower one, and the shallowest for the steps of all."""
     base = scale_down(load_recipe(albert, 'large'), size)
     variants, before = {}, ''
     for layers in SIZES[size]:

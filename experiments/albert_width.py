@@ -10,7 +10,7 @@ are not in the published order. All widths see as many pieces; a wider model tak
 import dataclasses
 
 from configs import albert
-from experiments.papers import ALBERT_COLUMNS, LOSS, Variant, ask_albert, load_recipe, make_study, parse_scores, scale_down
+from experiments.papers import ALBERT_COLUMNS, LOSS, Variant, ask_albert, load_recipe, make_study, parse_scores, reshape, scale_down
 from research.study.study import Claim, Study
 
 # Size -> (layers, widths, width of a head).
@@ -33,7 +33,7 @@ def get_study(size: str = 'small') -> Study:
     base = scale_down(load_recipe(albert, 'large'), size)
     variants = {}
     for width, known in zip(widths, PUBLISHED, strict=False):
-        model = dataclasses.replace(base.model, layers=layers, width=width, heads=width // head, inner=4 * width)
+        model = reshape(base.model, layers, width, width // head)
         variants[f'H{width}'] = Variant(
             f'width {width}', dataclasses.replace(base, model=model), parse_scores(ALBERT_COLUMNS, known)
         )

@@ -11,6 +11,7 @@ import types
 from collections.abc import Mapping, Sequence
 
 from configs import finetune
+from experiments.budgets import describe_budget
 from research.data.tasks import TASKS
 from research.data.tasks.example import Printed
 from research.experiment import Experiment, Run
@@ -85,6 +86,7 @@ class Question:
     change: str = ''  # the title of a row: another column, 'Change', shows Avg minus that row's
     probes: Mapping[str, Experiment] = dataclasses.field(default_factory=dict)  # role -> started from every variant once
     printed: Mapping[str, tuple[Printed, ...]] = dataclasses.field(default_factory=dict)  # task -> numbers, if not those of TASKS
+    helpers: Mapping[str, Experiment] = dataclasses.field(default_factory=dict)  # runs without a row that variants need, by name
     incomparable: str = ''  # at `paper`, why no difference to the published numbers is shown; '' = it is
     note: str = ''
 
@@ -123,6 +125,22 @@ def make_narrow(vocabulary: int, layers: int, width: int, length: int, like: Arc
         dropout=0.0,  # less than one epoch: there is nothing to overfit (Lan et al. 2020, Table 8)
         attention_dropout=0.0,
         deviation=0.02 * (768 / width) ** 0.5,  # 0.02 is for width 768: with it a narrow model stays longer at the unigram entropy
+    )
+
+
+def reshape(model: Architecture, layers: int, width: int, heads: int) -> Architecture:
+    """The model with another shape: its embeddings as wide as the rest if they were, its initial weights as in `make_narrow`."""
+    published = model.deviation == BERT.deviation  # which papers have for every width
+    return dataclasses.replace(
+        model,
+        layers=layers,
+        width=width,
+        heads=heads,
+        inner=4 * width,
+        embedding=width if model.embedding == model.width else model.embedding,
+        deviation=model.deviation
+        if model.deviation == BERT.deviation
+        else 0.02 * (768 / width) ** 0.5,  # papers' is the same for all
     )
 
 
@@ -212,7 +230,12 @@ def make_task_columns(question: Question, tasks: Sequence[str]) -> tuple[Column,
 
 
 def make_study(question: Question, size: str) -> Study:
-    """The study of a question at a size: every variant, fine-tuned on every task, with the size's seeds of pretraining.
+    """The study of a question at a size: every variant, fine-tuned on every task, with the size's seeds of pretraining."""
+    return repeat(make_one_seed(question, size), SEEDS[size])
+
+
+def make_one_seed(question: Question, size: str) -> Study:
+    """`make_study` with one seed.
 
     At a size without all the averaged tasks, Avg and parameters have no published numbers beside them.
     """
@@ -223,7 +246,8 @@ def make_study(question: Question, size: str) -> Study:
     titles = {column.title for column in columns}
     if not set(question.averaged) <= set(tasks):
         titles -= {'Avg', 'Change', COLUMNS['parameters'].title}
-    runs = {key: dataclasses.replace(variant.experiment, name=key) for key, variant in question.variants.items()}
+    trained = {**{key: variant.experiment for key, variant in question.variants.items()}, **question.helpers}
+    runs = {key: dataclasses.replace(x, name=key) for key, x in trained.items()}
     rows = []
     for key, variant in question.variants.items():
         followers = make_followers(key, {**question.probes, **tasks})
@@ -237,7 +261,8 @@ def make_study(question: Question, size: str) -> Study:
     rows.append(Row(f'random weights, as {variant.title}', {task: (x.name,) for task, x in floor.items()}))
     why = question.incomparable if size == 'paper' else SMALLER
     table = Table(f'{question.title} ({size})', tuple(rows), columns, 'Avg', question.source, why)
-    return repeat(Study(question.name, runs, table, question.note, question.claims), SEEDS[size])
+    note = ' '.join(part for part in (question.note, describe_budget(trained, question.variants)) if part)
+    return Study(question.name, runs, table, note, question.claims)
 
 
 def make_followers(key: str, found: Mapping[str, Experiment]) -> dict[str, Experiment]:

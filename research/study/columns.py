@@ -40,8 +40,8 @@ class Column:
 
     A key is a path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/accuracy'. If `better` is
     'max' or 'min', the best number is set in bold. `note` goes to the caption. A column with `of`, titles of other columns, has
-    neither role nor key: it is their mean, seed by seed. With `relative`, the title of a row, it is divided by that row's mean; with
-    `change` too, that row's numbers are subtracted instead, seed by seed.
+    neither role nor key: it is their mean, seed by seed. With `relative`, the title of a row, it is divided by that row's mean;
+    with `change` too, that row's numbers are subtracted instead, seed by seed.
     """
 
     title: str
