@@ -9,9 +9,9 @@ cosine, −0.31 without MLM, −3.69 from random weights. The column Change show
 with all, on dev, seed by seed.
 
 Hypotheses: without soft targets, without cosine, and from random weights a student predicts held-out masked words worse than with
-all (all students are measured under the same masks). Each is refuted if its claim is. None is about the student without MLM: the
-paper's change of −0.31 lies within its spread, and held-out MLM loss would favour those that train on it. At `small`, Change is over
-SST-2 and `packages`, and only its order compares with the paper's.
+all (all students are measured under the same masks). Each is refuted if its claim is. None is about the student without MLM, since
+held-out MLM loss favours those that train on it. At `small`, Change is over SST-2 and `packages`, and only its order compares with
+the paper's.
 """
 
 import dataclasses

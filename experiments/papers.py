@@ -138,9 +138,7 @@ def reshape(model: Architecture, layers: int, width: int, heads: int) -> Archite
         heads=heads,
         inner=4 * width,
         embedding=width if model.embedding == model.width else model.embedding,
-        deviation=model.deviation
-        if model.deviation == BERT.deviation
-        else 0.02 * (768 / width) ** 0.5,  # papers' is the same for all
+        deviation=model.deviation if published else 0.02 * (768 / width) ** 0.5,
     )
 
 
