@@ -7,8 +7,8 @@ Hypotheses: an ALBERT of BERT-large's shape trains faster than it (published: 1.
 is better and slower (0.3 times). Each is refuted if its claim is. Speed-up is the measured number of pieces a second in training
 relative to BERT-large's, on the same machine with nothing else running; the paper's is on Cloud TPU v3.
 
-The paper's BERT is ALBERT's recipe with neither sharing nor factorised embeddings. Its row of xxlarge prints the scores of Table 13's
-model of 24 layers; Table 1 has 12, as here, and the scores beside this row are those of Table 13's model of 12 layers.
+The paper's BERT is ALBERT's recipe with neither sharing nor factorised embeddings. Its row of xxlarge prints Table 13's scores of 24
+layers; Table 1 has 12, as here, and the scores beside this row are Table 13's of 12 layers.
 """
 
 import dataclasses

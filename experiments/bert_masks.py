@@ -4,7 +4,8 @@
         --config.data.folder=…/glue       (for SST-2 at `small`; without it TFDS fetches SST-2)
 
 Hypotheses: fine-tuning hardly depends on the shares, but random words alone are worse than 80/10/10; used as fixed features, what
-was trained with [MASK] alone is worse than 80/10/10, for it has never seen a sentence without [MASK]. Each is refuted if its claim is.
+was trained with [MASK] alone is worse than 80/10/10, for it has never seen a sentence without [MASK]. Each is refuted if its claim
+is.
 
 What the code has of the table: MNLI by fine-tuning (published: 84.2, 84.3, 84.1, 84.4, 83.7 and 83.6 in the order of the rows), and
 SST-2 and `packages` in its place at `small`. What it has not: NER on CoNLL-2003, fine-tuned or by features of the last four layers

@@ -46,7 +46,7 @@ def get_study(size: str = 'small') -> Study:
     for (layers, width, heads), (perplexity, *scores) in zip(SIZES[size], PUBLISHED, strict=False):
         known = {COLUMNS['mlm'].title: math.log(perplexity), **dict(zip(('MNLI', 'MRPC', 'SST-2'), scores, strict=True))}
         x = dataclasses.replace(base, model=reshape(base.model, layers, width, heads))
-        variants[f'L{layers}-H{width}-A{heads}'] = Variant(f'{layers} layers, width {width}, {heads} heads', x, known)
+        variants[f'L{layers}-H{width}-A{heads}'] = Variant(f'L={layers}, H={width}, A={heads}', x, known)
     question = Question(
         name='bert_size',
         title='BERT, size',

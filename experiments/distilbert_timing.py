@@ -6,9 +6,9 @@
 Hypothesis: DistilBERT has 40 % fewer parameters than BERT and needs 60 % of its time (published: 66 M and 110 M, 410 s and 668 s on
 a Xeon E5-2690 v3). Refuted if the claim is. The time of a pass does not depend on what the weights are: each model is trained for
 one step on the task, from random weights, and then timed on one core (`run.time_pass`), whatever device it trained on. Pairs are
-padded to the next bucket (data.buckets), which the paper does not say of its own; making the batches is not counted. Another size
-of vocabulary or another tokenizer changes the lengths: `--config.data.tokenizer=vocab.txt` gives the paper's. Seeds are repetitions:
-let nothing else run. `paper` has the published shapes, `small` has a third of their width and depth, `tiny` times the embedded task.
+padded to the next bucket (data.buckets); the paper does not say how it pads. Making the batches is not counted. Another vocabulary
+or tokenizer changes the lengths: `--config.data.tokenizer=vocab.txt` gives the paper's. Seeds are repetitions: let nothing else run.
+`paper` has the published shapes, `small` a third of their width and depth, `tiny` times the embedded task.
 """
 
 import dataclasses
