@@ -41,7 +41,9 @@ class Column:
     A key is a path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/accuracy'. If `better` is
     'max' or 'min', the best number is set in bold. `note` goes to the caption. A column with `of`, titles of other columns, has
     neither role nor key: it is their mean, seed by seed. With `relative`, the title of a row, it is divided by that row's mean;
-    with `change` too, that row's numbers are subtracted instead, seed by seed.
+    with `change` too, that row's numbers are subtracted instead, seed by seed. `error` is
+    the key of the number's standard error within a run. `published`: the 'SPLIT/METRIC' that papers print in this column, such as
+    'dev/f1'; '' is what the key says.
     """
 
     title: str
@@ -53,10 +55,14 @@ class Column:
     of: tuple[str, ...] = ()
     relative: str = ''
     change: bool = False
+    error: str = ''
+    published: str = ''
 
     def __post_init__(self) -> None:
         choose(f"format of column '{self.title}'", self.format, FORMATS)
         choose(f"direction of column '{self.title}'", self.better, BETTER)
+        if self.error:
+            validate_key(self.error, f"standard error of column '{self.title}'")
         if not self.of:
             validate_key(self.key, f"column '{self.title}'")
         elif self.role or self.key:
@@ -89,6 +95,15 @@ COLUMNS = {
         'millions',
         'min',
         'forward pass of the encoder with its pooler, without heads, at the length of pretraining; a multiply-add counts as 2',
+    ),
+    'gain': Column(
+        'Gain over frequencies (nats)',
+        'pretrain',
+        'metrics:dev/gain',
+        'plain',
+        'max',
+        'at the [MASK] of held-out documents: the loss of the frequencies of pieces less that of the model',
+        error='metrics:dev/gain_error',
     ),
     'mlm': Column('MLM loss (nats)', 'pretrain', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents'),
     'mlm_accuracy': Column('MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'),
