@@ -6,6 +6,7 @@ import typing
 from typing import Any
 
 from research.data import tasks
+from research.data.held_out import KINDS
 from research.data.tasks.race import PARTS
 from research.errors import UserError, choose
 from research.evaluation.measures import ACCURACIES
@@ -25,6 +26,10 @@ NAMES = (
     *FLOORS,
     *(name for name, row in LOSSES.items() if not row.teacher),
     *(f'{name}_accuracy' for name in ACCURACIES),
+    *(f'mlm_{kind}' for kind in KINDS),
+    'frequencies',
+    'gain',
+    'gain_error',
     *METRICS,
     *(f'accuracy_{part}' for part in PARTS),
     'score',
