@@ -10,8 +10,7 @@ embedding sizes. Refuted if the measured averages are not in the published order
 import dataclasses
 
 from configs import albert
-from experiments import papers
-from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, load_recipe, parse_scores
+from experiments.papers import ALBERT_COLUMNS, LOSS, Variant, ask_albert, load_recipe, make_study, parse_scores, scale_down
 from research.study.study import Claim, Study
 
 # Size -> the embedding sizes in place of the paper's 768 and 128.
@@ -27,7 +26,7 @@ TITLES = {'all': 'all shared', 'attention': 'attention shared', 'ffn': 'feed-for
 
 def get_study(size: str = 'small') -> Study:
     """Four strategies at two embedding sizes."""
-    base = papers.scale_down(load_recipe(albert, 'base'), size)
+    base = scale_down(load_recipe(albert, 'base'), size)
     variants = {}
     for place, embedding in enumerate(SIZES[size]):
         for sharing, known in PUBLISHED.items():
@@ -37,24 +36,12 @@ def get_study(size: str = 'small') -> Study:
                 dataclasses.replace(base, model=model),
                 parse_scores(ALBERT_COLUMNS, known[place]),
             )
-    key = 'metrics:dev/mlm'
-    return papers.make_study(
-        Question(
-            name='albert_sharing',
-            title='ALBERT, cross-layer sharing',
-            source='Lan et al. 2020, Table 4',
-            variants=variants,
-            tasks=ALBERT_TASKS,
-            family='albert',
-            averaged=ALBERT_TASKS,
-            claims=tuple(
-                Claim(
-                    'sharing attention costs less than sharing the rest: the held-out MLM loss of {a} is below that of {b}',
-                    (f'E{embedding}-attention', key),
-                    (f'E{embedding}-ffn', key),
-                )
-                for embedding in SIZES[size]
-            ),
-        ),
-        size,
+    claims = tuple(
+        Claim(
+            'sharing attention costs less than sharing the rest: the held-out MLM loss of {a} is below that of {b}',
+            (f'E{embedding}-attention', LOSS),
+            (f'E{embedding}-ffn', LOSS),
+        )
+        for embedding in SIZES[size]
     )
+    return make_study(ask_albert('albert_sharing', 'cross-layer sharing', 'Table 4', variants, claims), size)

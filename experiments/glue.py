@@ -5,7 +5,7 @@
 
 Hypothesis: starting RTE, MRPC and STS-B from a model fine-tuned on MNLI is better than starting them from the pretrained one (size
 'mnli-start' against 'rte', 'mrpc', 'stsb'); refuted if the spreads overlap. A size that names a task is that task alone, with five
-seeds and four learning rates.
+seeds and four learning rates. Seeds are of fine-tuning: all runs have the one start that you give, and what they show is about it.
 """
 
 import dataclasses

@@ -5,7 +5,8 @@
 
 Hypothesis: one run whose rate rises linearly from 0 finds what a sweep finds in many: half the rate at which its training loss is
 lowest lies within a factor of √10, a step of the sweep, of the best constant rate. Refuted if the second command says so. Both
-claims under the table hold if the sweep brackets the best rate; if one does not, move RATES.
+claims under the table hold if the sweep brackets the best rate; if one does not, move RATES. The second command reads the curve
+and the rates of the first seed.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 
 from configs import bert
-from experiments.papers import load_recipe, make_narrow, scale_down
+from experiments.papers import LOSS, SEEDS, load_recipe, make_narrow, scale_down
 from research.command import Parser, run_command
 from research.data.settings import Data
 from research.errors import UserError
@@ -25,12 +26,12 @@ from research.optim import Optimizer
 from research.runs.folder import read_result
 from research.study.columns import COLUMNS
 from research.study.curves import read_curve
+from research.study.seeds import repeat
 from research.study.study import Claim, Row, Study, Table
 
 STEPS = {'tiny': 20, 'small': 300, 'paper': 3000}
 SIZES = tuple(STEPS)
 RATES = {'1e-4': 1e-4, '3e-4': 3e-4, '1e-3': 1e-3, '3e-3': 3e-3, '1e-2': 1e-2, '3e-2': 3e-2}
-LOSS = 'metrics:dev/mlm'
 SMOOTHED = 9  # logged losses: their median is one point of the curve
 
 
@@ -43,7 +44,7 @@ def get_study(size: str = 'small') -> Study:
         runs[f'rate-{title}'] = dataclasses.replace(x, name=f'rate-{title}', optimizer=Optimizer(lr=rate, warmup=0.1, power=0.0))
     low, *_, high = RATES
     best = ('rate-1e-3', LOSS)
-    return Study(
+    study = Study(
         name='learning_rate_range',
         runs=runs,
         table=Table(
@@ -58,6 +59,7 @@ def get_study(size: str = 'small') -> Study:
             Claim(f'{high} is too high: the loss at {{a}} is below that at {{b}}', best, (f'rate-{high}', LOSS)),
         ),
     )
+    return repeat(study, SEEDS[size])
 
 
 def make_base(size: str) -> Experiment:

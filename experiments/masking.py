@@ -11,13 +11,14 @@ with token masks, and the other way round. Each is refuted if its claim under th
 import dataclasses
 import itertools
 
-from experiments.papers import make_narrow
+from experiments.papers import SEEDS, make_narrow
 from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.objectives.losses import Losses, Plain
 from research.optim import Optimizer
 from research.study.columns import Column
+from research.study.seeds import repeat
 from research.study.study import Claim, Row, Study, Table
 
 # Steps, batch, width, pieces of the vocabulary: so few that most words are split, because on whole words the policies agree.
@@ -45,12 +46,13 @@ def get_study(size: str = 'small') -> Study:
     """A model trained under each policy, and each of them measured under every other."""
     columns = tuple(Column(f'under {seen}', seen, LOSS, 'plain', 'min') for seen in POLICIES)
     rows = tuple(Row(f'trained on {trained}', {seen: (run_name(trained, seen),) for seen in POLICIES}) for trained in POLICIES)
-    return Study(
+    study = Study(
         name='masking',
         runs=make_runs(size),
         table=Table('Held-out MLM loss (nats) by the policy trained on and the policy measured under', rows, columns),
         claims=tuple(Claim(text, (left, LOSS), (right, LOSS)) for text, left, right in COMPARED),
     )
+    return repeat(study, SEEDS[size])
 
 
 def run_name(trained: str, seen: str) -> str:

@@ -1,6 +1,9 @@
-"""Studies of papers' tables: pretrain each variant once, fine-tune it on tasks and seeds, print a row for each.
+"""Studies of papers' tables: pretrain each variant with several seeds, fine-tune each model on tasks, print a row for each variant.
 
-Sizes: `tiny` shows that everything runs, `small` asks the question on two CPU cores, `paper` is the published recipe.
+Sizes: `tiny` shows that everything runs, `small` asks the question on two CPU cores, `paper` is the published recipe. The unit is a
+seed of pretraining (Sellam et al. 2022): each pretrained model is fine-tuned once on a task, so that the spread of a cell holds the
+chance of both. The papers print medians or means over fine-tunings of one pretrained model. A last row is the first variant's
+architecture fine-tuned from random weights: what the tasks teach without any pretraining.
 """
 
 import dataclasses
@@ -8,17 +11,22 @@ import types
 from collections.abc import Mapping, Sequence
 
 from configs import finetune
+from experiments.budgets import describe_budget
 from research.data.tasks import TASKS
+from research.data.tasks.example import Printed
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.optim import Optimizer
 from research.study.columns import COLUMNS, Column
+from research.study.seeds import repeat
 from research.study.study import Claim, Row, Study, Table
+from research.surgery import Surgery, inherit
 from research.wire import from_wire
 
 # English Wikipedia by its name in TFDS, and BookCorpus, which nobody may distribute, from your own files.
 # Shares are of sequences of equal length, so of words: 2,500 M and 800 M, 76 % and 24 % (Devlin et al. 2019, §3.1).
 CORPUS = '2500 tfds:wikipedia/20230601.en + 800 text:bookcorpus/*.txt'
+LOSS = COLUMNS['mlm'].key  # what claims about pretraining compare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,19 +42,21 @@ class Scale:
     batch: int
     task_steps: int
     tasks: tuple[str, ...]
-    seeds: int  # of fine-tuning
 
 
 SCALES = {
-    'tiny': Scale(2, 32, 2, 512, 32, 4, 8, 4, ('packages',), 1),
+    'tiny': Scale(2, 32, 2, 512, 32, 4, 8, 4, ('packages',)),
     # 2 million pieces a run: with 8 sequences and 1e-3 a model gets below the unigram entropy within some hundred steps.
-    'small': Scale(4, 128, 4, 8192, 128, 2000, 8, 300, ('sst2', 'packages'), 3),
+    'small': Scale(4, 128, 4, 8192, 128, 2000, 8, 300, ('sst2', 'packages')),
 }
-SEEDS = 5  # of fine-tuning, in the papers
+SEEDS = {'tiny': 1, 'small': 3, 'medium': 3, 'paper': 5}  # of pretraining
+SMALLER = 'these models are smaller than the paper’s, read other text, and less of it'
 BERT = Architecture()
 SIZES = (*SCALES, 'paper')
 ALBERT_TASKS = ('squad', 'squad2', 'mnli', 'sst2', 'race')
 ALBERT_COLUMNS = ('SQuAD1.1', 'SQuAD2.0', 'MNLI', 'SST-2', 'RACE', 'Avg')
+# Tables 2 to 8 and 11 to 13 of Lan et al. 2020 print RACE's dev, Table 10 its test, which is what a run of RACE reports.
+ALBERT_PRINTED = {'race': (Printed('RACE', 'metrics:dev/accuracy', 'accuracy on dev, as in the table of the paper'),)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +83,27 @@ class Question:
     claims: tuple[Claim, ...] = ()
     columns: tuple[Column, ...] = (COLUMNS['mlm'], COLUMNS['mlm_accuracy'])  # before those of the tasks
     relative: str = ''  # the title of a row: another column shows Avg in percent of that row's
+    change: str = ''  # the title of a row: another column, 'Change', shows Avg minus that row's
     probes: Mapping[str, Experiment] = dataclasses.field(default_factory=dict)  # role -> started from every variant once
+    printed: Mapping[str, tuple[Printed, ...]] = dataclasses.field(default_factory=dict)  # task -> numbers, if not those of TASKS
+    helpers: Mapping[str, Experiment] = dataclasses.field(default_factory=dict)  # runs without a row that variants need, by name
+    incomparable: str = ''  # at `paper`, why no difference to the published numbers is shown; '' = it is
     note: str = ''
+
+
+def ask_albert(name: str, title: str, table: str, variants: Mapping[str, Variant], claims: tuple[Claim, ...]) -> Question:
+    """The Question of a table of Lan et al. 2020 that is about pretraining: its five tasks, on dev, and their mean."""
+    return Question(
+        name=name,
+        title=f'ALBERT, {title}',
+        source=f'Lan et al. 2020, {table}',
+        variants=variants,
+        tasks=ALBERT_TASKS,
+        family='albert',
+        averaged=ALBERT_TASKS,
+        claims=claims,
+        printed=ALBERT_PRINTED,
+    )
 
 
 def load_recipe(config: types.ModuleType, size: str) -> Experiment:
@@ -99,6 +128,20 @@ def make_narrow(vocabulary: int, layers: int, width: int, length: int, like: Arc
     )
 
 
+def reshape(model: Architecture, layers: int, width: int, heads: int) -> Architecture:
+    """The model with another shape: its embeddings as wide as the rest if they were, its initial weights as in `make_narrow`."""
+    published = model.deviation == BERT.deviation  # which papers have for every width
+    return dataclasses.replace(
+        model,
+        layers=layers,
+        width=width,
+        heads=heads,
+        inner=4 * width,
+        embedding=width if model.embedding == model.width else model.embedding,
+        deviation=model.deviation if published else 0.02 * (768 / width) ** 0.5,
+    )
+
+
 def scale_down(published: Experiment, size: str) -> Experiment:
     """The published recipe at a size: with its own objective and sharing, its embeddings factorised or not as published."""
     if size == 'paper':
@@ -114,7 +157,13 @@ def scale_down(published: Experiment, size: str) -> Experiment:
     return dataclasses.replace(
         published,
         model=small,
-        data=dataclasses.replace(published.data, length=scale.length, first_length=0, tokenizer=tokenizer),
+        data=dataclasses.replace(
+            published.data,
+            length=scale.length,
+            first_length=0,
+            tokenizer=tokenizer,
+            masking=dataclasses.replace(published.data.masking, predictions=0),
+        ),
         optimizer=Optimizer(lr=1e-3, warmup=0.1),
         run=Run(
             steps=scale.steps,
@@ -151,69 +200,80 @@ def make_tasks(size: str, wanted: Sequence[str], family: str) -> dict[str, Exper
     }
 
 
-def make_task_columns(tasks: Sequence[str], averaged: Sequence[str], relative: str) -> tuple[Column, ...]:
-    """A column a task, two for a task with two numbers; their mean Avg; and Avg in percent of that of the row `relative`, if any.
+def make_task_columns(question: Question, tasks: Sequence[str]) -> tuple[Column, ...]:
+    """A column a task, two for a task with two numbers; their mean Avg; and Avg in percent of a row's, and minus a row's, if asked.
 
-    Avg is the mean of the tasks `averaged`, or of all `tasks` if some of those are missing.
+    Avg is the mean of the question's tasks `averaged`, or of all `tasks` if some of those are missing.
     """
+    printed = {task: question.printed[task] if task in question.printed else TASKS[task].printed for task in tasks}
     found = [
         Column(each.title, task, each.key, 'percent', 'max', f'{each.what} (× 100)')
-        for task in tasks
-        for each in TASKS[task].printed
+        for task, numbers in printed.items()
+        for each in numbers
     ]
-    counted = averaged if set(averaged) <= set(tasks) else tasks
+    counted = question.averaged if set(question.averaged) <= set(tasks) else tasks
     weighted: list[str] = []  # each task counts the same: its two columns once each, a single column twice
     for task in counted:
-        titles = [each.title for each in TASKS[task].printed]
+        titles = [each.title for each in printed[task]]
         weighted += titles if len(titles) == 2 else titles * 2
     average = Column('Avg', '', '', 'percent', 'max', of=tuple(weighted))
     found.append(average)
-    if relative:
-        note = f'the Avg in percent of that of {relative}'
-        found.append(dataclasses.replace(average, title='Avg kept (%)', better='', note=note, relative=relative))
+    if question.relative:
+        note = f'the Avg in percent of that of {question.relative}'
+        found.append(dataclasses.replace(average, title='Avg kept (%)', better='', note=note, relative=question.relative))
+    if question.change:
+        note = f'the Avg minus that of the row ‘{question.change}’, in points'
+        found.append(dataclasses.replace(average, title='Change', better='', note=note, relative=question.change, change=True))
     return tuple(found)
 
 
 def make_study(question: Question, size: str) -> Study:
-    """The study of a question at a size: every variant, each fine-tuned on every task with several seeds.
+    """The study of a question at a size: every variant, fine-tuned on every task, with the size's seeds of pretraining."""
+    return repeat(make_one_seed(question, size), SEEDS[size])
+
+
+def make_one_seed(question: Question, size: str) -> Study:
+    """`make_study` with one seed.
 
     At a size without all the averaged tasks, Avg and parameters have no published numbers beside them.
     """
     tasks = make_tasks(size, question.tasks, question.family)
-    of_tasks = make_task_columns(tuple(tasks), question.averaged, question.relative)
+    of_tasks = make_task_columns(question, tuple(tasks))
     last = tuple(COLUMNS[key] for key in ('checkpoint', 'time', 'memory', 'speed', 'latency'))
     columns = (COLUMNS['parameters'], COLUMNS['flops'], *question.columns, *of_tasks, *last)
     titles = {column.title for column in columns}
     if not set(question.averaged) <= set(tasks):
-        titles -= {'Avg', COLUMNS['parameters'].title}
-    runs = {key: dataclasses.replace(variant.experiment, name=key) for key, variant in question.variants.items()}
+        titles -= {'Avg', 'Change', COLUMNS['parameters'].title}
+    trained = {**{key: variant.experiment for key, variant in question.variants.items()}, **question.helpers}
+    runs = {key: dataclasses.replace(x, name=key) for key, x in trained.items()}
     rows = []
     for key, variant in question.variants.items():
-        followers = make_followers(key, question.probes, tasks, count_seeds(size))
-        runs |= {name: x for members in followers.values() for name, x in members.items()}
-        roles = {'pretrain': (key,), **{role: tuple(members) for role, members in followers.items()}}
+        followers = make_followers(key, {**question.probes, **tasks})
+        runs |= {x.name: x for x in followers.values()}
+        roles = {'pretrain': (key,), **{role: (x.name,) for role, x in followers.items()}}
         published = {title: number for title, number in variant.published.items() if title in titles}
         rows.append(Row(variant.title, roles, published, variant.facts))
-    table = Table(f'{question.title} ({size})', tuple(rows), columns, score='Avg', source=question.source)
-    return Study(question.name, runs, table, question.note, question.claims)
+    first, variant = next(iter(question.variants.items()))
+    floor = {task: make_floor(first, variant.experiment, task, x) for task, x in tasks.items()}
+    runs |= {x.name: x for x in floor.values()}
+    rows.append(Row(f'random weights, as {variant.title}', {task: (x.name,) for task, x in floor.items()}))
+    why = question.incomparable if size == 'paper' else SMALLER
+    table = Table(f'{question.title} ({size})', tuple(rows), columns, 'Avg', question.source, why)
+    note = ' '.join(part for part in (question.note, describe_budget(trained, question.variants)) if part)
+    return Study(question.name, runs, table, note, question.claims)
 
 
-def make_followers(
-    key: str, probes: Mapping[str, Experiment], tasks: Mapping[str, Experiment], number: int
-) -> dict[str, dict[str, Experiment]]:
-    """Role -> the runs that start from the variant `key`, by name: each probe once, each task with `number` seeds."""
-    found = {probe: {f'{key}-{probe}': x} for probe, x in probes.items()}
-    for task, x in tasks.items():
-        found[task] = {f'{key}-{task}-{seed}': dataclasses.replace(x, seed=seed) for seed in range(number)}
-    return {
-        role: {name: dataclasses.replace(x, name=name, start=f'@{key}') for name, x in members.items()}
-        for role, members in found.items()
-    }
+def make_followers(key: str, found: Mapping[str, Experiment]) -> dict[str, Experiment]:
+    """Role -> the run that starts from the variant `key`, a probe or a task."""
+    return {role: dataclasses.replace(x, name=f'{key}-{role}', start=f'@{key}') for role, x in found.items()}
 
 
-def count_seeds(size: str) -> int:
-    """How many seeds of fine-tuning a size has."""
-    return SEEDS if size == 'paper' else SCALES[size].seeds
+def make_floor(key: str, pretraining: Experiment, task: str, x: Experiment) -> Experiment:
+    """The fine-tuning `x` of the architecture and the tokenizer of the variant `key`, from random weights."""
+    model = inherit(Surgery(inherit=True), x.model, pretraining.model)
+    model = dataclasses.replace(model, deviation=pretraining.model.deviation)
+    data = dataclasses.replace(x.data, tokenizer=f'@{key}')
+    return dataclasses.replace(x, name=f'floor-{task}', start='', surgery=Surgery(), model=model, data=data)
 
 
 def parse_scores(names: Sequence[str], numbers: str) -> dict[str, float]:

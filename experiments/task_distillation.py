@@ -5,7 +5,8 @@
 
 Hypothesis (Sanh et al. 2019, §3 and Table 2: +1.1 F1 on SQuAD): a student trained by soft targets and labels is better than the
 same student, from the same start, trained by labels alone. Refuted if the claim does not hold beyond the spread of seeds. Students:
-half of the teacher's layers, evenly spaced, and all its layers as one shared block (their mean).
+half of the teacher's layers, evenly spaced, and all its layers as one shared block (their mean). Seeds are of fine-tuning: all runs
+have the one teacher that you give, and what they show is about it.
 """
 
 import dataclasses

@@ -38,6 +38,7 @@ class Run:
     spike: float = 0.0  # standard deviations above the median of the last 128 losses from which a step is broken; 0 = never
     profile: int = dataclasses.field(default=0, compare=False)  # the first of a few steps whose trace is written; 0 = none
     gradient_norms: bool = False  # logs the gradient's norm in each part of the model beside that of all
+    time_pass: bool = False  # of a task, measures a pass over the reported split, one example at a time on one core of the CPU
 
 
 @dataclasses.dataclass(frozen=True)

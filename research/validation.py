@@ -149,6 +149,8 @@ def unused(x: Experiment) -> dict[str, str]:
         found['teacher'] = 'no loss reads it: give one, such as --config.losses.soft.weight=1, or --config.start=teacher'
     if x.data.task:
         found['run.evaluate_batches'] = 'the splits of a task are evaluated whole'
+    else:
+        found['run.time_pass'] = 'the pass that it measures is over a split of a task: give --config.data.task'
     return found
 
 

@@ -144,6 +144,7 @@ IMPOSSIBLE = {
     'run.spike': '-1',
     'run.profile': '-1',
     'run.gradient_norms': 'perhaps',
+    'run.time_pass': 'perhaps',
     'machine.cache': '',
     'machine.prefetch': '-1',
     'machine.workers': '-1',

@@ -19,6 +19,7 @@ from research.evaluation import scoring, smoothness
 from research.evaluation.gains import HeldOut, write_held_out
 from research.evaluation.measures import evaluate
 from research.models.heads import HEADS, Model, encode, score
+from research.objectives.losses import TASK_HEADS
 from research.records import to_json
 from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import (
@@ -33,6 +34,7 @@ from research.runs.folder import (
 )
 from research.runs.measuring import Measurement, explain_plateau, measure_split, selecting_metric
 from research.runs.opening import Bench, Parts
+from research.runs.timing import measure_pass
 from research.train import State
 
 
@@ -122,8 +124,20 @@ def make_result(
         tokens_per_second=statistics.median(speeds) if speeds else None,
         peak_memory_bytes=parallel.read_peak_memory() or resident,
         latency_seconds=measure_latency(parts.model, params, x.data.length),
+        pass_seconds=time_pass(parts, params) if x.run.time_pass else None,
         **assess(parts, params, metrics, evaluations),
     )
+
+
+def time_pass(parts: Parts, params: Any) -> float | None:
+    """`measure_pass` over the reported split of a task, which is logged; None if nothing is reported, or processes share it."""
+    facts = parts.feed.facts
+    if not isinstance(facts, SupervisedFacts) or not facts.reported or jax.process_count() > 1:
+        return None
+    encoded = parts.feed.encoded[facts.reported]
+    seconds = measure_pass(parts.model, params, encoded, TASK_HEADS[tasks.task(parts.x.data).kind])
+    parts.log.line(f'a pass over {encoded.rows:,} rows of {facts.reported}, one at a time on one core: {seconds:.2f} s')
+    return seconds
 
 
 def assess(bench: Bench, params: Any, metrics: dict[str, float], evaluations: Mapping[str, scoring.Evaluation]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ FORMATS = {
     'memory': Format(1e-6, 0),
     'minutes': Format(1 / 60, 1),
     'milliseconds': Format(1e3, 2),
+    'seconds': Format(1, 2),
+    'times': Format(1, 2),
 }
 
 
@@ -38,7 +40,10 @@ class Column:
 
     A key is a path into result.json with ':' between its levels: 'parameters:total', 'metrics:test/accuracy'. If `better` is
     'max' or 'min', the best number is set in bold. `note` goes to the caption. A column with `of`, titles of other columns, has
-    neither role nor key: it is their mean, seed by seed. With `relative`, the title of a row, it is divided by that row's mean.
+    neither role nor key: it is their mean, seed by seed. With `relative`, the title of a row, it is divided by that row's mean;
+    with `change` too, that row's numbers are subtracted instead, seed by seed. `error` is
+    the key of the number's standard error within a run. `published`: the 'SPLIT/METRIC' that papers print in this column, such as
+    'dev/f1'; '' is what the key says.
     """
 
     title: str
@@ -49,14 +54,21 @@ class Column:
     note: str = ''
     of: tuple[str, ...] = ()
     relative: str = ''
+    change: bool = False
+    error: str = ''
+    published: str = ''
 
     def __post_init__(self) -> None:
         choose(f"format of column '{self.title}'", self.format, FORMATS)
         choose(f"direction of column '{self.title}'", self.better, BETTER)
+        if self.error:
+            validate_key(self.error, f"standard error of column '{self.title}'")
         if not self.of:
             validate_key(self.key, f"column '{self.title}'")
         elif self.role or self.key:
             raise UserError(f"column '{self.title}' is the mean of others (of=…): leave out its role and its key")
+        if self.change and not self.relative:
+            raise UserError(f"column '{self.title}' is a change (change=True): name the row that it is measured from (relative=…)")
 
 
 COLUMNS = {
@@ -84,6 +96,15 @@ COLUMNS = {
         'min',
         'forward pass of the encoder with its pooler, without heads, at the length of pretraining; a multiply-add counts as 2',
     ),
+    'gain': Column(
+        'Gain over frequencies (nats)',
+        'pretrain',
+        'metrics:dev/gain',
+        'plain',
+        'max',
+        'at the [MASK] of held-out documents: the loss of the frequencies of pieces less that of the model',
+        error='metrics:dev/gain_error',
+    ),
     'mlm': Column('MLM loss (nats)', 'pretrain', 'metrics:dev/mlm', 'plain', 'min', 'on held-out documents'),
     'mlm_accuracy': Column('MLM accuracy (%)', 'pretrain', 'metrics:dev/mlm_accuracy', 'percent', 'max', 'on held-out documents'),
     'task': Column('Task accuracy (%)', 'task', 'metrics:test/accuracy', 'percent', 'max', 'on the test split'),
@@ -106,6 +127,14 @@ COLUMNS = {
         'milliseconds',
         'min',
         'median of one sequence of full length at batch 1',
+    ),
+    'pass': Column(
+        'A pass (s)',
+        'task',
+        'pass_seconds',
+        'seconds',
+        'min',
+        'over the reported split, one example at a time, on one core of the CPU (run.time_pass)',
     ),
 }
 SCORE = Column('score', 'run', 'score', 'percent', 'max', 'on the reported split, in percent; the mean of two metrics')

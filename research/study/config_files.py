@@ -11,6 +11,7 @@ from pathlib import Path
 
 from research.errors import UserError, choose, nearest
 from research.experiment import Experiment
+from research.study.seeds import refuse_unpaired
 from research.study.study import Study
 from research.version import ROOT
 from research.wire import from_wire, override, value
@@ -36,7 +37,10 @@ def load(config: str) -> Experiment | Study:
                     raise UserError(f"{defined.__name__} has no SIZES: leave ':{size}' out")
                 choose(f'size of {defined.__name__}', size, defined.SIZES)
             with _mistakes_of(defined.__name__):
-                return read(getattr(defined, function)(*([size] if size else [])))
+                found = read(getattr(defined, function)(*([size] if size else [])))
+            if isinstance(found, Study):
+                refuse_unpaired(found)
+            return found
     raise UserError(f'{defined.__name__} defines neither get_config nor get_study: it is no file of configs/ or experiments/')
 
 

@@ -18,7 +18,12 @@ from research.runs.folder import Result
 # The splits and the metrics that a Result can have, of any data.
 OFFICIAL = [split for row in tasks.TASKS.values() for split in row.sizes if split != 'train']
 SPLITS = tuple(dict.fromkeys(['dev', 'test', 'selection', *OFFICIAL]))
+# Of held-out documents alone, and of tasks alone.
+HELD_OUT = ('mlm_masked', 'mlm_kept', 'mlm_random', 'frequencies', 'gain', 'gain_error')
+FLOORS = ('floor_commonest', 'floor_bag_of_words')
 NAMES = (
+    *HELD_OUT,
+    *FLOORS,
     *(name for name, row in LOSSES.items() if not row.teacher),
     *(f'{name}_accuracy' for name in ACCURACIES),
     *(f'mlm_{kind}' for kind in KINDS),
@@ -63,3 +68,12 @@ def validate_key(key: str, holder: str) -> None:
         before = level
     if kind not in (int, float):
         raise UserError(f"{holder}: key '{key}' must lead to a number of result.json, but '{before}' is not a number")
+
+
+def refuse_missing(key: str, holder: str, name: str, task: str) -> None:
+    """Raises UserError if a run can have no number at `key`: a floor of no task, or a gain on no text. `task`: the run's."""
+    metric = key.rpartition('/')[2]
+    if metric in FLOORS and not task:
+        raise UserError(f"{holder}: run '{name}' has no task, so that no floor can be computed for '{key}'")
+    if metric in HELD_OUT and task:
+        raise UserError(f"{holder}: run '{name}' is a run of the task {task}, which has no held-out text for '{key}'")

@@ -50,7 +50,8 @@ def read_study(folder: Path) -> Study:
 def _parse_claim(stored: Any) -> Claim:
     """A Claim from JSON. Raises KeyError, TypeError or ValueError if it is none."""
     text, left, right = (stored[name] for name in ('text', 'left', 'right'))
-    return Claim(parse_record(str, text), _parse_quantity(left), _parse_quantity(right))
+    test = parse_record(str, stored['test']) if 'test' in stored else Claim.test  # earlier versions had one
+    return Claim(parse_record(str, text), _parse_quantity(left), _parse_quantity(right), test)
 
 
 def _parse_quantity(stored: list[Any]) -> tuple[str | tuple[str, ...], str]:

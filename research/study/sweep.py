@@ -13,6 +13,7 @@ from research.experiment import Experiment
 from research.files import LONGEST, fingerprint
 from research.machine import Machine
 from research.study.columns import COLUMNS, Column
+from research.study.seeds import refuse_unpaired
 from research.study.study import Row, Study, Table
 from research.validation import refuse_unused
 from research.wire import override
@@ -106,7 +107,9 @@ def sweep(x: Experiment, texts: Iterable[str], module: types.ModuleType) -> Stud
         *(dataclasses.replace(COLUMNS[key], role='run') for key in ('time', 'memory', 'speed', 'latency')),
     )
     rows = tuple(Row(title, {'run': names}) for title, names in group_seeds(runs).items())
-    return Study(f'{x.name}-sweep', runs, Table(f'{x.name}: {" × ".join(texts)}', rows, columns, score=score.title))
+    study = Study(f'{x.name}-sweep', runs, Table(f'{x.name}: {" × ".join(texts)}', rows, columns, score=score.title))
+    refuse_unpaired(study)
+    return study
 
 
 def group_seeds(runs: Mapping[str, Experiment]) -> dict[str, tuple[str, ...]]:

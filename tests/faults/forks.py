@@ -133,7 +133,7 @@ def logged(workdir: Path) -> int:
 
 
 TIMED = ('seconds', 'wall', 'train/tokens_per_second')
-MEASURED = ('train_seconds', 'wall_seconds', 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds')
+MEASURED = ('train_seconds', 'wall_seconds', 'tokens_per_second', 'peak_memory_bytes', 'latency_seconds', 'pass_seconds')
 
 
 def describe_run(workdir: Path) -> dict[str, Any]:

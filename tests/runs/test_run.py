@@ -103,7 +103,7 @@ def read(
 ) -> tuple[Path, list[tuple[str, Any]], dict[str, Any]]:
     """A finished fine-tuning run whose dev accuracy is made to fall: (its folder, the splits that it measured, its result)."""
     workdir = tmp_path_factory.mktemp('runs') / 'task'
-    changes = {'start': str(teacher), 'run.steps': 3, 'run.evaluate_every': 1, 'run.keep': 1, 'run.evaluate_batches': 0}
+    changes = {'start': str(teacher), 'run.steps': 3, 'run.evaluate_every': 1, 'run.keep': 1, 'run.time_pass': True}
     measured: list[tuple[str, Any]] = []
     original = training.measure_split
 
@@ -137,6 +137,9 @@ def test_the_best_on_dev_is_selected_and_test_is_read_once_by_it(
     np.testing.assert_array_equal(bias, measured[1][1])
     assert np.abs(bias - measured[2][1]).max() > 0
     assert {f'{split}/{name}' for split in ('dev', 'test') for name in ('label', 'accuracy', 'score')} == set(result['metrics'])
+    told = re.search(r'a pass over (\d+) rows of test, one at a time on one core: ([\d.]+) s', (workdir / 'log.txt').read_text())
+    assert told and int(told[1]) == len((workdir / 'test' / 'predictions.jsonl').read_text().splitlines())
+    assert result['pass_seconds'] == pytest.approx(float(told[2]), abs=0.006) and result['pass_seconds'] > 0
 
 
 def test_the_best_of_dev_is_never_reported_as_test(read: tuple[Path, list[tuple[str, Any]], dict[str, Any]]) -> None:

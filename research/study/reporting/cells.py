@@ -1,6 +1,7 @@
 """The numbers of a table's cells, read from run folders."""
 
 import dataclasses
+import functools
 import json
 import math
 import statistics
@@ -12,10 +13,11 @@ from research.errors import UserError
 from research.experiment import Experiment
 from research.runs.definition import read_definition
 from research.runs.folder import Environment, Result, read_environment, read_result
-from research.study.columns import Column, Format
+from research.study.columns import Column
 from research.study.curves import is_number
 from research.study.states import RunState, run_states
-from research.study.study import Row, Study
+from research.study.study import STATISTICS, Row, Study
+from research.study.units import find_unit
 from research.wire import setting
 
 CODE = ('commit', 'uncommitted_changes', 'versions')  # fields of an Environment in which the seeds of a cell must agree
@@ -30,27 +32,47 @@ class Evidence:
     environment: Environment | None
     experiment: Experiment | None
     # Runs with one number have the same, and so have all that they start from.
+    folder: Path = Path()
     config: int = 0  # settings, the seed left out
     data: int = 0  # fingerprints of the training data
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A cell: its seeds' values, why any are missing, and what differs besides the seed."""
+    """A cell: its runs' values, why any are missing, and what differs besides the seed.
+
+    Runs of one unit (fine-tunings of one pretraining) are averaged first; the spread is over units, if there are two.
+    """
 
     values: tuple[float, ...]
     missing: Mapping[str, str]  # run -> why it has no value
     mixed: tuple[str, ...] = ()  # of 'configs', 'code', 'data'
+    seeds: tuple[int, ...] = ()  # of each value's unit; () is one unit a value
+    kind: str = 'pretraining'  # of these units, as in units.KINDS
+    statistic: str = 'mean'  # row of STATISTICS
+    error: float | None = None  # of a single run: the standard error of its value over held-out documents
+    interval: tuple[float, float] | None = None  # 95 %, over seeds and held-out documents
+
+    @functools.cached_property
+    def units(self) -> tuple[float, ...]:
+        """The mean value of each unit."""
+        if not self.seeds:
+            return self.values
+        members: dict[int, list[float]] = {}
+        for seed, value in zip(self.seeds, self.values, strict=True):
+            members.setdefault(seed, []).append(value)
+        return tuple(map(statistics.fmean, members.values()))
 
     @property
-    def mean(self) -> float:
-        """The mean over seeds; there must be one."""
-        return statistics.fmean(self.values)
+    def center(self) -> float:
+        """The mean, or the median, over units; there must be one."""
+        return STATISTICS[self.statistic](self.units)
 
     @property
     def deviation(self) -> float:
-        """The sample standard deviation over seeds (n - 1); there must be two."""
-        return statistics.stdev(self.values) if all(map(math.isfinite, self.values)) else math.nan
+        """The sample standard deviation (n - 1) over units, or over the runs of the only one; there must be two of either."""
+        values = self.units if len(self.units) > 1 else self.values
+        return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
     @property
     def comparable(self) -> bool:
@@ -74,7 +96,7 @@ def gather(study: Study, folder: Path) -> dict[str, Evidence]:
         config = (None if experiment is None else setting(experiment), *(start.config for start in starts))
         data = (prints, *(start.data for start in starts))
         config, data = (numbers.setdefault(thing, len(numbers)) for thing in (config, data))
-        found[name] = Evidence(state, read_result(folder / name), environment, experiment, config, data)
+        found[name] = Evidence(state, read_result(folder / name), environment, experiment, folder / name, config, data)
     return found
 
 
@@ -101,39 +123,58 @@ def read_number(name: str, key: str, evidence: Mapping[str, Evidence]) -> tuple[
 def read_cell(study: Study, names: tuple[str, ...], key: str, evidence: Mapping[str, Evidence]) -> Cell:
     """The Cell of the runs `names`."""
     found = {name: read_number(name, key, evidence) for name in names}
-    values = tuple(value for value, _ in found.values() if value is not None)
+    values = {name: value for name, (value, _) in found.items() if value is not None}
     missing = {name: why for name, (value, why) in found.items() if value is None}
-    return Cell(values, missing, find_mixed(study, names, evidence))
+    return make_cell(study, tuple(values), tuple(values.values()), missing, find_mixed(study, names, evidence))
+
+
+def make_cell(
+    study: Study, names: tuple[str, ...], values: tuple[float, ...], missing: Mapping[str, str], mixed: tuple[str, ...]
+) -> Cell:
+    """The Cell of the values of the runs `names`."""
+    units = [find_unit(name, study.runs) for name in names]
+    kind = units[0].kind if units else 'pretraining'
+    return Cell(values, missing, mixed, tuple(unit.seed for unit in units), kind, study.table.statistic)
 
 
 def read_row_cell(study: Study, row: Row, column: Column, evidence: Mapping[str, Evidence]) -> Cell:
     """The Cell at `row` and `column`; an empty one if the row has no run in the column's role."""
+    names = row.runs[column.role] if column.role in row.runs else ()
     if column.of:
         titled = {each.title: each for each in study.table.columns}
         cell = _average(study, row, [titled[title] for title in column.of], evidence)
     else:
-        cell = read_cell(study, row.runs[column.role], column.key, evidence) if column.role in row.runs else Cell((), {})
+        cell = read_cell(study, names, column.key, evidence)
+    if column.error and len(names) == 1:
+        cell = dataclasses.replace(cell, error=read_number(names[0], column.error, evidence)[0])
     if not column.relative:
         return cell
     base = next(each for each in study.table.rows if each.title == column.relative)
     whole = read_row_cell(study, base, dataclasses.replace(column, relative=''), evidence)
-    if not whole.comparable or whole.mean == 0:
+    if not whole.comparable or (whole.center == 0 and not column.change):
         return Cell((), {**cell.missing, **whole.missing}, cell.mixed)
-    return dataclasses.replace(cell, values=tuple(value / whole.mean for value in cell.values))
+    if column.change:
+        bases = dict(zip(dict.fromkeys(whole.seeds), whole.units, strict=True))
+        apart = [
+            value - (bases[seed] if seed in bases else whole.center) for seed, value in zip(cell.seeds, cell.values, strict=True)
+        ]
+        return dataclasses.replace(cell, values=tuple(apart))
+    return dataclasses.replace(cell, values=tuple(value / whole.center for value in cell.values))
 
 
 def _average(study: Study, row: Row, columns: list[Column], evidence: Mapping[str, Evidence]) -> Cell:
     """The mean of other columns, seed by seed: of the first seeds of all, of the second seeds … One named twice counts twice."""
     parts = [row.runs[column.role] if column.role in row.runs else () for column in columns]
-    values, missing = [], {}
+    values: dict[str, float] = {}
+    missing: dict[str, str] = {}
     for names in zip(*parts, strict=False):
         found = [(name, *read_number(name, column.key, evidence)) for name, column in zip(names, columns, strict=True)]
         numbers = [value for _, value, _ in found if value is not None]
         missing |= {name: why for name, value, why in found if value is None}
         if len(numbers) == len(columns):
-            values.append(statistics.fmean(numbers))
+            values[names[0]] = statistics.fmean(numbers)
     different = [what for names in parts for what in find_mixed(study, names, evidence)]
-    return Cell(tuple(values), missing, tuple(dict.fromkeys(different)))
+    return make_cell(study, tuple(values), tuple(values.values()), missing, tuple(dict.fromkeys(different)))
 
 
 def find_mixed(study: Study, names: tuple[str, ...], evidence: Mapping[str, Evidence]) -> tuple[str, ...]:
@@ -159,33 +200,3 @@ def _redefined(defined: Experiment, stored: Experiment | None) -> bool:
     if stored is not None and defined.surgery.inherit:
         stored = dataclasses.replace(stored, model=defined.model)
     return stored != defined  # which leaves out the machine
-
-
-def find_baseline(name: str, column: Column, evidence: Mapping[str, Evidence]) -> float | None:
-    """The score of always giving the commonest answer; None unless the column is a metric of a task and the run is done."""
-    result = evidence[name].result
-    key = column.key.removeprefix('metrics:')
-    if result is None or result.baseline is None or key not in result.baseline.majority:
-        return None
-    return result.baseline.majority[key]
-
-
-def find_baselines(rows: tuple[Row, ...], column: Column, evidence: Mapping[str, Evidence]) -> list[float]:
-    """The different baselines of a column's runs, in increasing order: one for each different test set."""
-    names = [name for row in rows if column.role in row.runs for name in row.runs[column.role]]
-    return sorted({share for name in names if (share := find_baseline(name, column, evidence)) is not None})
-
-
-def show_number(value: float, form: Format) -> str:
-    """One number under a format."""
-    return f'{value * form.scale:,.{form.digits}f}'
-
-
-def find_best(cells: list[Cell], better: str, form: Format) -> list[bool]:
-    """Which cells are set in bold: those whose printed mean is the best, unless all comparable cells print the same."""
-    rounded = [round(cell.mean * form.scale, form.digits) if cell.comparable else math.nan for cell in cells]
-    known = {value for value in rounded if not math.isnan(value)}
-    if not better or len(known) < 2:
-        return [False] * len(cells)
-    top = max(known) if better == 'max' else min(known)
-    return [value == top for value in rounded]

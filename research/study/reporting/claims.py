@@ -1,29 +1,33 @@
-"""Whether a study's numbers support its claims, and whether they have the order of the published numbers."""
+"""Whether a study's numbers support its claims: one test of each, corrected for how many there are."""
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import scipy.stats
+import numpy as np
 
+from research.evaluation import statistics
+from research.evaluation.statistics import Comparison
 from research.study.columns import FORMATS, Format
-from research.study.reporting.cells import Cell, Evidence, read_cell, read_row_cell, show_number
+from research.study.reporting.cells import Cell, Evidence, read_cell
+from research.study.reporting.items import make_runs, pair_items, read_items
 from research.study.reporting.marks import quote
+from research.study.reporting.numbers import format_cell, show_number
 from research.study.study import Claim, Study
+from research.study.units import KINDS, find_unit, is_constant, share_seeds
 
-SHOWN = 4  # pairs of rows in another order that are named
-SIGNIFICANCE = 0.05
+EXACT = ('parameters:', 'flops_per_token', 'flops_per_step', 'checkpoint_bytes')  # keys of numbers that follow from the definition
 
 
-def format_cell(cell: Cell, form: Format) -> tuple[str, str]:
-    """(number, remark) of a cell: ('83.1 ± 0.4', ' (n=2 of 3)')."""
-    seeds = len(cell.values) + len(cell.missing)
-    if not cell.values:
-        return '—', ''
-    text, remark = show_number(cell.mean, form), ''
-    if seeds > 1 and not (form.exact and len(set(cell.values)) == 1 and not cell.missing):
-        text += f' ± {show_number(cell.deviation, form)}' if len(cell.values) > 1 else ''
-        remark = f' (n={len(cell.values)} of {seeds})' if cell.missing else f' (n={seeds})'
-    return text, remark + (' †' if cell.mixed else '')
+@dataclasses.dataclass(frozen=True)
+class Tested:
+    """What a claim's numbers gave: a verdict that needs no test, or a p that Holm's correction still awaits."""
+
+    verdict: str = ''  # '' until p is corrected
+    why: str = ''
+    p: float = 1.0  # two-sided
+    difference: float = 0.0  # left minus right
+    outcome: str = ''  # what 'not decided' names
 
 
 def name_runs(names: tuple[str, ...], study: Study) -> str:
@@ -34,69 +38,147 @@ def name_runs(names: tuple[str, ...], study: Study) -> str:
     return ', '.join(names)
 
 
-def judge(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) -> str:
-    """The line of a claim: its verdict, the sentence, both numbers and their spread.
+def judge_all(study: Study, evidence: Mapping[str, Evidence]) -> list[str]:
+    """A line for each claim, in order: its verdict, the sentence, both numbers, and how they were compared.
 
-    The verdict is 'holds', 'does not hold', 'is not shown' (chance may explain the difference) or 'not known' (a side has no
-    number). While a side lacks some seeds, the line says 'so far'.
+    'supported' or 'refuted': the difference has a p below 0.05 after Holm's correction over all claims of the study but those of
+    exact counts, and lies on the claim's side or the other. 'not decided': it has not. 'not tested': there are no two seeds to tell
+    a difference from chance, or a number is missing; it counts in the correction, for the claims were named beforehand.
     """
-    cells = [read_cell(study, names, key, evidence) for names, key in claim.sides()]
-    formats = {column.key: FORMATS[column.format] for column in study.table.columns}
-    shown = []
-    for (_, key), cell in zip(claim.sides(), cells, strict=True):
-        form = formats[key] if key in formats else FORMATS['plain']
-        shown.append(' '.join(''.join(format_cell(cell, form)).split()))
+    tested = [compare_sides(claim, study, evidence) for claim in study.claims]
+    family = [place for place, each in enumerate(tested) if not each.why.startswith('exact')]
+    adjusted = dict(zip(family, statistics.holm([tested[place].p for place in family]), strict=True))
+    lines = []
+    for place, (claim, each) in enumerate(zip(study.claims, tested, strict=True)):
+        verdict, why = each.verdict, each.why
+        if not verdict:
+            p = adjusted[place]
+            why += f', p = {each.p:.2g}' + (f', {p:.2g} after Holm over {len(family)} claims' if len(family) > 1 else '')
+            verdict = 'not decided' if p >= statistics.SIGNIFICANCE else 'supported' if each.difference < 0 else 'refuted'
+            verdict += f' ({each.outcome})' if verdict == 'not decided' else ''
+        lines.append(write_claim(claim, study, evidence, verdict, why))
+    return lines
+
+
+def write_claim(claim: Claim, study: Study, evidence: Mapping[str, Evidence], verdict: str, why: str) -> str:
+    """The line of a claim."""
+    cells, form = read_sides(claim, study, evidence)
+    texts = [' '.join(''.join(format_cell(cell, each)).split()) for cell, each in zip(cells, form, strict=True)]
     subjects = [quote(name_runs(names, study)) for names, _ in claim.sides()]
     text = claim.text.replace('{a}', subjects[0]).replace('{b}', subjects[1])
-    both = f'{text}: {shown[0]} against {shown[1]}'
+    missing = {name: reason for cell in cells for name, reason in cell.missing.items()}
+    asides = [why] if why else []
+    asides += [
+        quote(f'so far: {name} has no number ({reason})') for name, reason in missing.items() if all(c.values for c in cells)
+    ]
+    asides += [f'mixed {what}' for what in dict.fromkeys(what for cell in cells for what in cell.mixed)]
+    return f'**{verdict}** — {text}: {texts[0]} against {texts[1]}' + (f' ({"; ".join(asides)})' if asides else '')
+
+
+def read_sides(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) -> tuple[list[Cell], list[Format]]:
+    """(the cells of both sides, how each is written)."""
+    formats = {column.key: FORMATS[column.format] for column in study.table.columns}
+    sides = claim.sides()
+    forms = [formats[key] if key in formats else FORMATS['plain'] for _, key in sides]
+    return [read_cell(study, names, key, evidence) for names, key in sides], forms
+
+
+def compare_sides(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) -> Tested:
+    """What the numbers of a claim give."""
+    cells, forms = read_sides(claim, study, evidence)
     missing = {name: why for cell in cells for name, why in cell.missing.items()}
     if not all(cell.values for cell in cells):
-        return f'**not known** — {text}: ' + '; '.join(quote(f'{name} has no number ({why})') for name, why in missing.items())
-    sides = zip((names for names, _ in claim.sides()), cells, strict=True)
-    counted = [pair for names, cell in sides for pair in zip([x for x in names if x not in cell.missing], cell.values, strict=True)]
-    broken = [name for name, value in counted if not math.isfinite(value)]
+        return Tested('not tested', '; '.join(quote(f'{name} has no number ({why})') for name, why in missing.items()))
+    finished = [tuple(name for name in names if name not in missing) for names, _ in claim.sides()]
+    counted = [pair for names, cell in zip(finished, cells, strict=True) for pair in zip(names, cell.values, strict=True)]
+    broken = [quote(name) for name, value in counted if not math.isfinite(value)]
     if broken:
-        return f'**not known** — {both} ({", ".join(f"{quote(name)} is not finite" for name in broken)})'
-    verdict, why = _verdict(*cells)
-    reservations = [quote(f'so far: {name} has no number ({why})') for name, why in missing.items()]
-    reservations += [f'mixed {what}' for what in dict.fromkeys(what for cell in cells for what in cell.mixed)]
-    aside = '; '.join(part for part in (why, *reservations) if part)
-    return f'**{verdict}** — {both}' + (f' ({aside})' if aside else '')
+        return Tested('not tested', f'{", ".join(broken)} is not finite')
+    exact = all(key.startswith(EXACT) and len(set(cell.values)) == 1 for (_, key), cell in zip(claim.sides(), cells, strict=True))
+    if exact:
+        return Tested('supported' if cells[0].center < cells[1].center else 'refuted', 'exact counts')
+    seeds = share_seeds(finished, study.runs)
+    kinds = dict.fromkeys(find_unit(name, study.runs).kind for names in finished for name in names)
+    words = ' and '.join(KINDS[kind] for kind in kinds)
+    if claim.test == 'mcnemar':
+        return apply_mcnemar(claim, study, evidence, finished, seeds, words)
+    if len(seeds) < 2:
+        alone = ' of one pretraining' if any(len(cell.values) > 1 for cell in cells) and 'pretraining' in kinds else ''
+        return Tested('not tested', f'one seed{alone}: nothing tells the difference from chance')
+    return apply_bootstrap(claim, study, evidence, finished, seeds, words, forms[0])
 
 
-def _verdict(left: Cell, right: Cell) -> tuple[str, str]:
-    """('holds', 'does not hold' or 'is not shown', why) of the claim that `left` is below `right`."""
-    if not left.mean < right.mean:
-        return 'does not hold', ''
-    if min(len(left.values), len(right.values)) < 2:
-        return 'holds', 'one seed on a side: no spread is known, and chance is not excluded'
-    if left.deviation == right.deviation == 0:
-        return 'holds', 'no spread over seeds'
-    test = scipy.stats.ttest_ind_from_stats(
-        *(number for cell in (left, right) for number in (cell.mean, cell.deviation, len(cell.values))),
-        equal_var=False,
-        alternative='less',
-    )
-    chance = f"Welch's one-sided t-test, p = {test.pvalue:.2g}"
-    if test.pvalue < SIGNIFICANCE:
-        return 'holds', chance
-    return 'is not shown', f'the mean is below, but within the spread of seeds: {chance}'
+def place_seeds(names: Sequence[str], study: Study, seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """(run, seed) of the runs of a side with one of `seeds`; a run that trains nothing has all."""
+    if is_constant(names, study.runs):
+        return [(names[0], seed) for seed in seeds]
+    return [(name, unit.seed) for name in names if (unit := find_unit(name, study.runs)).seed in seeds]
 
 
-def order_of_published(study: Study, evidence: Mapping[str, Evidence]) -> list[str]:
-    """A line for each column with published numbers: in how many pairs of rows the measured means have the published order."""
-    lines = []
-    for column in study.table.columns:
-        known = []
-        for row in study.table.rows:
-            cell = read_row_cell(study, row, column, evidence)
-            if column.title in row.published and cell.comparable:
-                known.append((row.title, row.published[column.title], cell.mean))
-        pairs = [(a, b) for place, a in enumerate(known) for b in known[place + 1 :] if a[1] != b[1]]
-        if not pairs:
-            continue
-        wrong = [quote(f"'{a[0]}' and '{b[0]}'") for a, b in pairs if (a[1] < b[1]) != (a[2] < b[2]) or a[2] == b[2]]
-        line = f'{quote(column.title)}: {len(pairs) - len(wrong)} of {len(pairs)} pairs of rows are in the published order'
-        more = f'; and {len(wrong) - SHOWN} more' if len(wrong) > SHOWN else ''
-        lines.append(line + (f'; not: {"; ".join(wrong[:SHOWN])}{more}.' if wrong else '.'))
-    return lines
+def apply_bootstrap(
+    claim: Claim,
+    study: Study,
+    evidence: Mapping[str, Evidence],
+    finished: Sequence[tuple[str, ...]],
+    seeds: Sequence[int],
+    words: str,
+    form: Format,
+) -> Tested:
+    """The paired multi-bootstrap, over seeds alone where the runs left nothing that can be paired."""
+    sides = [place_seeds(names, study, seeds) for names in finished]
+    keys = [key for _, key in claim.sides()]
+    items = pair_items([[read_items(evidence[name], key) for name, _ in side] for side, key in zip(sides, keys, strict=True)])
+    rows = []
+    for place, (side, key) in enumerate(zip(sides, keys, strict=True)):
+        own = [seed for _, seed in side]
+        if items is not None:
+            rows.append(make_runs(items[place], own))
+        else:
+            values = [read_cell(study, (name,), key, evidence).values[0] for name, _ in side]
+            rows.append(statistics.of_numbers(values, [seeds.index(seed) for seed in own]))
+    found = statistics.multi_bootstrap(*rows)
+    over = f'{found.seeds} {words}' + (f' × {found.documents:,} {"examples" if _has_task(study, sides) else "documents"}')
+    over = over if found.documents else f'{found.seeds} {words}'
+    interval = spell_interval(found, form)
+    return Tested('', f'difference {interval}, paired over {over}', found.p, found.difference, f'n={found.seeds}, {interval}')
+
+
+def _has_task(study: Study, sides: Sequence[Sequence[tuple[str, int]]]) -> bool:
+    return any(study.runs[name].data.task for side in sides for name, _ in side)
+
+
+def spell_interval(found: Comparison, form: Format) -> str:
+    """'−0.091 [−0.152, −0.020]'."""
+    numbers = [show_number(each, form).replace('-', '−') for each in (found.difference, found.low, found.high)]
+    return f'{numbers[0]} [{numbers[1]}, {numbers[2]}]'
+
+
+def apply_mcnemar(
+    claim: Claim,
+    study: Study,
+    evidence: Mapping[str, Evidence],
+    finished: Sequence[tuple[str, ...]],
+    seeds: Sequence[int],
+    words: str,
+) -> Tested:
+    """McNemar's exact test of each seed's first runs, whose p-values are combined: twice their median.
+
+    It says whether these models differ on examples such as these; one seed's models are no evidence on how they were trained.
+    """
+    sides = [dict(reversed([(seed, name) for name, seed in place_seeds(names, study, seeds)])) for names in finished]
+    found, wins = [], np.zeros(2, int)
+    for seed in seeds:
+        runs = [(evidence[side[seed]], key) for side, (_, key) in zip(sides, claim.sides(), strict=True)]
+        items = pair_items([[read_items(run, key)] for run, key in runs])
+        if items is None:
+            return Tested('not tested', 'the runs left no predictions of the same examples')
+        left, right = (each[0].sums[:, 0] > 0 for each in items)
+        *counts, p = statistics.mcnemar(left, right)
+        wins += counts
+        found.append(p)
+    counts = f'{wins[0]:,} examples are right on the first side alone and {wins[1]:,} on the second alone'
+    if len(seeds) < 2:
+        return Tested('not tested', f"one seed: {counts}; McNemar's exact p = {found[0]:.2g} is of these two models alone")
+    p, difference = statistics.combine(found), float(wins[0] - wins[1])
+    why = f"McNemar's exact test of each of {len(seeds)} {words}: {counts} in all; twice the median p"
+    return Tested('', why, p, difference, f'n={len(seeds)}, {wins[0]:,} against {wins[1]:,} examples')

@@ -124,7 +124,7 @@ def move_apart(axes: Axes, sizes: Sequence[float]) -> list[Transform]:
 def draw_points(axes: Axes, points: Sequence[Point], styles: Sequence[dict[str, Any]]) -> None:
     """A marker for each point, with a bar of one standard deviation if it has several seeds."""
     for point, style, place in zip(points, styles, move_apart(axes, [point.size for point in points]), strict=True):
-        seeds, mean = len(point.score.values) > 1, point.score.mean
+        seeds, mean = len(point.score.values) > 1, point.score.center
         spread = point.score.deviation if seeds else 0.0
         axes.errorbar(point.size, mean, yerr=spread if seeds else None, capsize=3, elinewidth=1, transform=place, **style)
         axes.update_datalim([(point.size, mean - spread), (point.size, mean + spread)])  # axes ignore shifted points

@@ -1,5 +1,6 @@
 """The figures of a study: loss curves, score against cost, score against shape, and the smoothness of layers."""
 
+import dataclasses
 import itertools
 import math
 import statistics
@@ -15,7 +16,7 @@ from research.models.architecture import Architecture
 from research.runs.folder import Smoothness
 from research.study.columns import FORMATS, Column
 from research.study.curves import Curve, read_curve
-from research.study.reporting.cells import Cell, Evidence, find_baselines, read_row_cell
+from research.study.reporting.cells import Cell, Evidence, read_row_cell
 from research.study.reporting.drawing import (
     GREY,
     Drawn,
@@ -30,6 +31,7 @@ from research.study.reporting.drawing import (
     save,
     spread_axis,
 )
+from research.study.reporting.floors import find_floors
 from research.study.study import Study
 
 # The keys of the columns that the score is drawn against.
@@ -107,17 +109,21 @@ def find_points(study: Study, score: Column, evidence: Mapping[str, Evidence], s
     for place, row in enumerate(study.table.rows):
         cell = read_row_cell(study, row, score, evidence)
         if place in sizes and cell.values and all(map(math.isfinite, cell.values)):
-            scale = FORMATS[score.format].scale
-            found.append(Point(row.title, place, sizes[place], Cell(tuple(number * scale for number in cell.values), cell.missing)))
+            found.append(Point(row.title, place, sizes[place], scale_cell(cell, FORMATS[score.format].scale)))
     return found
+
+
+def scale_cell(cell: Cell, scale: float) -> Cell:
+    """The cell in the unit that the table prints."""
+    return dataclasses.replace(cell, values=tuple(number * scale for number in cell.values))
 
 
 def find_front(found: list[Point], better: str) -> list[Point]:
     """The Pareto front: points that no equally cheap or cheaper point beats, by increasing cost."""
     sign = -1 if better == 'max' else 1
     kept: list[Point] = []
-    for point in sorted(found, key=lambda point: (point.size, sign * point.score.mean)):
-        if not kept or sign * point.score.mean < sign * kept[-1].score.mean:
+    for point in sorted(found, key=lambda point: (point.size, sign * point.score.center)):
+        if not kept or sign * point.score.center < sign * kept[-1].score.center:
             kept.append(point)
     return kept
 
@@ -133,17 +139,17 @@ def draw_cost(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> D
             continue
         cells = [read_row_cell(study, row, column, evidence) for row in study.table.rows]
         scale = FORMATS[column.format].scale
-        means = {place: cell.mean * scale for place, cell in enumerate(cells) if cell.values and not cell.missing}
+        means = {place: cell.center * scale for place, cell in enumerate(cells) if cell.values and not cell.missing}
         if found := find_points(study, score, evidence, means):
             drawn.append((column, found))
     if not drawn:
         return None
-    majority = [share * FORMATS[score.format].scale for share in find_baselines(study.table.rows, score, evidence)]
+    majority = [share * FORMATS[score.format].scale for share in find_floors(study.table.rows, score, 'commonest', evidence)]
     figure, places = make_panels(len(drawn))
     for axes, (column, found) in zip(places, drawn, strict=True):
         best = find_front(found, score.better)
         if score.better and len(best) > 1:
-            axes.plot([each.size for each in best], [each.score.mean for each in best], color=GREY, linewidth=1, zorder=1)
+            axes.plot([each.size for each in best], [each.score.center for each in best], color=GREY, linewidth=1, zorder=1)
         draw_points(axes, found, [marker_style(point.place) for point in found])
         mark_majority(axes, found, majority)
         spread_axis(axes, [point.size for point in found])
@@ -155,7 +161,7 @@ def draw_cost(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> D
 
 def mark_majority(axes: Axes, found: list[Point], majority: list[float]) -> None:
     """Marks the score of always giving the commonest label: by a line if it is near the points, else in words above the panel."""
-    lowest, highest = min(point.score.mean for point in found), max(point.score.mean for point in found)
+    lowest, highest = min(point.score.center for point in found), max(point.score.center for point in found)
     near = [share for share in majority if lowest - share <= 2 * (highest - lowest)]
     for share in near:
         axes.axhline(share, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
@@ -201,7 +207,7 @@ def draw_shape(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> 
         draw_points(axes, [point for point, _ in numbered], [marker_style(number) for _, number in numbered])
         for number, members in enumerate(joined.values()):
             sizes = sorted({point.size for point in members})
-            means = [statistics.fmean(point.score.mean for point in members if point.size == size) for size in sizes]
+            means = [statistics.fmean(point.score.center for point in members if point.size == size) for size in sizes]
             axes.plot(sizes, means, **line_style(number))
         add_panel_legend(axes, zip(joined, itertools.count(), strict=False))
         spread_axis(axes, [point.size for point in here])

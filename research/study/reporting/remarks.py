@@ -6,10 +6,11 @@ from typing import Any
 
 from research.data.masking import MASKING
 from research.escape import hide_secrets
-from research.study.reporting.cells import Cell, Evidence, find_baseline, read_cell
+from research.study.reporting.cells import Cell, Evidence, look_up
+from research.study.reporting.floors import FLOORS, find_floor
 from research.study.reporting.marks import quote
+from research.study.reporting.numbers import MISSING
 from research.study.reporting.sheets import Entry, Sheet
-from research.study.reporting.table import MISSING
 from research.study.study import Study
 from research.study.terminal import format_duration
 
@@ -42,32 +43,48 @@ def find_problems(study: Study, cells: list[list[Cell]], evidence: Mapping[str, 
                     ', '.join(f'`{quote(name)}`' for name in row.runs[column.role]) if column.role in row.runs else quote(row.title)
                 )
                 lines.append(f'† {quote(row.title)}, {quote(column.title)}: mixed {" and ".join(cell.mixed)} among {names}.')
+    lines += find_useless(study, evidence)
+    lines += [line for name, found in evidence.items() if (line := describe_ignorance(study, name, found))]
+    return list(dict.fromkeys(lines))
+
+
+def find_useless(study: Study, evidence: Mapping[str, Evidence]) -> list[str]:
+    """Lines on runs that score no better than a floor of their task."""
+    lines = []
     for column in study.table.columns:
         for name in [name for row in study.table.rows if column.role in row.runs for name in row.runs[column.role]]:
-            chance, cell = find_baseline(name, column, evidence), read_cell(study, (name,), column.key, evidence)
-            if chance is not None and cell.values and cell.mean <= chance:
+            result = evidence[name].result
+            score = look_up(result, column.key) if result is not None else None
+            floors = {floor: find_floor(name, column, floor, evidence) for floor in FLOORS}
+            beaten = [floor for floor, share in floors.items() if share is not None and score is not None and score <= share]
+            if 'commonest' in beaten:
                 lines.append(f'`{quote(name)}` scores no better than the commonest label: it has learnt nothing from its task.')
-    for name, found in evidence.items():
-        result = found.result
-        if result is None or result.unigram_entropy is None or 'dev/mlm' not in result.metrics:
-            continue
-        if 'dev/gain' in result.metrics:
-            gain, error = (result.metrics[key] if key in result.metrics else 0.0 for key in ('dev/gain', 'dev/gain_error'))
-            if gain <= 2 * error:
-                lines.append(
-                    f'`{quote(name)}` gains {gain:.3f} nats over frequencies at [MASK] (standard error {error:.3f}):'
-                    ' it has learnt no more than how frequent each piece is.'
-                )
-            continue
-        entropy, loss = result.unigram_entropy, result.metrics['dev/mlm']
-        # A policy that weighs pieces masks rare ones more often: the entropy does not apply.
-        rare = MASKING[study.runs[name].data.masking.policy].weighs_pieces
-        if loss >= entropy and not rare:
-            lines.append(
-                f'`{quote(name)}` has a held-out MLM loss of {loss:.3f}, not below the unigram entropy of {entropy:.3f}:'
-                ' it has learnt no more than how frequent each piece is.'
-            )
-    return list(dict.fromkeys(lines))
+            elif beaten:
+                lines.append(f'`{quote(name)}` scores no better than a bag of words: the order of words has given it nothing.')
+    return lines
+
+
+def describe_ignorance(study: Study, name: str, found: Evidence) -> str:
+    """The line on a pretrained model that knows no more than how frequent pieces are; '' for others."""
+    if found.result is None:
+        return ''
+    metrics, entropy = found.result.metrics, found.result.unigram_entropy
+    if 'dev/gain' in metrics:
+        gain, error = (metrics[key] if key in metrics else 0.0 for key in ('dev/gain', 'dev/gain_error'))
+        if gain > 2 * error:
+            return ''
+        return (
+            f'`{quote(name)}` gains {gain:.3f} nats over frequencies at [MASK] (standard error {error:.3f}):'
+            ' it has learnt no more than how frequent each piece is.'
+        )
+    # A policy that weighs pieces masks rare ones more often: the entropy does not apply.
+    rare = MASKING[study.runs[name].data.masking.policy].weighs_pieces
+    if entropy is None or 'dev/mlm' not in metrics or rare or metrics['dev/mlm'] < entropy:
+        return ''
+    return (
+        f'`{quote(name)}` has a held-out MLM loss of {metrics["dev/mlm"]:.3f}, not below the unigram entropy of {entropy:.3f}:'
+        ' it has learnt no more than how frequent each piece is.'
+    )
 
 
 def spell_value(value: Any) -> str:

@@ -13,13 +13,14 @@ from research.errors import UserError
 from research.files import open_part, refuse_link
 from research.study.ledger import read_study
 from research.study.reporting.cells import gather, read_row_cell
-from research.study.reporting.claims import judge, order_of_published
+from research.study.reporting.claims import judge_all
 from research.study.reporting.figures import FIGURES, draw
 from research.study.reporting.marks import quote, to_text
 from research.study.reporting.pages import Block, Heading, write_html, write_markdown
+from research.study.reporting.published import order_of_published
 from research.study.reporting.remarks import describe_provenance, find_problems
 from research.study.reporting.sheets import Sheet, to_latex
-from research.study.reporting.table import main_sheet, make_frame, write_caption
+from research.study.reporting.table import add_interval, main_sheet, make_frame, write_caption
 from research.study.terminal import make_console
 
 
@@ -47,12 +48,15 @@ def report(folder: Path) -> Path:
     """
     study = read_study(folder)
     evidence = gather(study, folder)
-    cells = [[read_row_cell(study, row, column, evidence) for column in study.table.columns] for row in study.table.rows]
-    title, sheet = quote(study.table.title), main_sheet(study, cells)
+    cells = [
+        [add_interval(study, row, column, read_row_cell(study, row, column, evidence), evidence) for column in study.table.columns]
+        for row in study.table.rows
+    ]
+    title, sheet = quote(study.table.title), main_sheet(study, cells, evidence)
     notes, problems = write_caption(study, cells, evidence), find_problems(study, cells, evidence)
     sections = {
         'The order of the published numbers': order_of_published(study, evidence),
-        'Claims': [judge(claim, study, evidence) for claim in study.claims],
+        'Claims': judge_all(study, evidence),
     }
     figures = draw(study, evidence, folder)
     runs, facts = describe_provenance(study, evidence)

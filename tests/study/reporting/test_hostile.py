@@ -19,7 +19,7 @@ from research.study.ledger import enter, read_study
 from research.study.planning import listing
 from research.study.reporting import marks
 from research.study.reporting.cells import gather, read_row_cell
-from research.study.reporting.claims import judge
+from research.study.reporting.claims import judge_all
 from research.study.reporting.drawing import Drawn
 from research.study.reporting.remarks import describe_provenance, find_problems
 from research.study.reporting.report import report
@@ -83,7 +83,12 @@ def hostile(study: Study, finish: Callable[..., None], tmp_path: Path) -> Callab
 
     def make(text: str) -> Path:
         x = study.runs['teacher']
-        runs = {f'{NAME}-0': x, f'{NAME}-1': dataclasses.replace(x, seed=1), 'failed': dataclasses.replace(x, seed=2), 'bare': x}
+        runs = {
+            f'{NAME}-0': x,
+            f'{NAME}-1': dataclasses.replace(x, seed=1),
+            'failed': dataclasses.replace(x, teacher='@bare'),
+            'bare': x,
+        }
         columns = (
             Column(text, 'a', 'metrics:dev/mlm', better='min', note=text),
             Column(text + ' 2', 'a', 'parameters:encoder', 'millions'),
@@ -217,8 +222,12 @@ def test_every_field_of_every_record_may_have_another_type(study: Study, finishe
             make_table(study.name, finished, run_states(study.needs, finished))
             evidence = gather(study, finished)
             cells = [[read_row_cell(study, row, column, evidence) for column in study.table.columns] for row in study.table.rows]
-            assert main_sheet(study, cells) and write_caption(study, cells, evidence) and describe_provenance(study, evidence)
-            assert isinstance(find_problems(study, cells, evidence), list) and judge(study.claims[0], study, evidence)
+            assert (
+                main_sheet(study, cells, evidence)
+                and write_caption(study, cells, evidence)
+                and describe_provenance(study, evidence)
+            )
+            assert isinstance(find_problems(study, cells, evidence), list) and judge_all(study, evidence)
             read_curve(finished / 'teacher' / 'metrics.jsonl', 'dev/mlm')
 
 

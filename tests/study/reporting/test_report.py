@@ -16,12 +16,14 @@ from research.study.columns import COLUMNS, FORMATS, Column
 from research.study.curves import read_curve
 from research.study.ledger import enter
 from research.study.reporting import figures
-from research.study.reporting.cells import Cell, find_best, gather, look_up
-from research.study.reporting.claims import format_cell, judge, order_of_published
+from research.study.reporting.cells import Cell, gather, look_up
+from research.study.reporting.claims import judge_all
+from research.study.reporting.numbers import find_best, format_cell
+from research.study.reporting.published import order_of_published
 from research.study.reporting.remarks import find_problems
 from research.study.reporting.report import report
 from research.study.reporting.sheets import Entry, Sheet, to_latex
-from research.study.study import Claim, Row
+from research.study.study import Claim, Row, Setting
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +51,8 @@ def table(folder):
 
 
 def claimed(study, folder, left, right):
-    return judge(Claim('{a} is below {b}', left, right), study, gather(study, folder))
+    one = dataclasses.replace(study, claims=(Claim('{a} is below {b}', left, right),))
+    return judge_all(one, gather(study, folder))[0]
 
 
 def test_the_table_has_the_numbers_their_spread_and_the_best_in_bold(study, finished):
@@ -61,7 +64,7 @@ def test_the_table_has_the_numbers_their_spread_and_the_best_in_bold(study, fini
         'FLOPs a token (M) ↓': '8.80',
         'MLM loss (nats) ↓': '**2.500**',
         'MLM accuracy (%) ↑': '42.0',
-        'Task accuracy (%) ↑': f'**92.0 ± {100 * statistics.stdev([0.91, 0.93]):.1f}** (n=2)',
+        'Task accuracy (%) ↑': f'**92.0 ± {100 * statistics.stdev([0.91, 0.93]):.1f}** (n=1 × 2)',
         'Time (min) ↓': '62.1',
         'Memory (MB)': '512',
         'Training (tokens/s) ↑': '12,346',
@@ -69,16 +72,18 @@ def test_the_table_has_the_numbers_their_spread_and_the_best_in_bold(study, fini
     }
     assert found['Student']['Parameters (M) ↓'] == found['Scratch']['Parameters (M) ↓'] == '**2.30**'
     assert found['Student']['MLM loss (nats) ↓'] == '2.701'
-    assert found['Scratch']['Task accuracy (%) ↑'] == '85.5 ± 0.8 (n=2)'
+    assert found['Scratch']['Task accuracy (%) ↑'] == '85.5 ± 0.8 (n=1 × 2)'
 
 
 def test_the_report_says_how_its_numbers_came_about(study, finished):
     report(finished)
     text = (finished / 'report.md').read_text()
     assert text.startswith('# Distillation | one table\n\nWhat a teacher is worth.\n\n|')
-    assert 'Task accuracy (%): on the test split; always giving the commonest label scores 52.3.' in text
+    assert 'Task accuracy (%): on the test split.' in text
+    assert '| floor: commonest answer |  |  |  |  |  | 52.3 |' in text
     assert '1 MB is 1e6 bytes' in text
-    assert '±: the sample standard deviation over n seeds.' in text
+    assert 'Numbers are means over n pretraining seeds; ±: their sample standard deviation.' in text
+    assert 'n=1 × m: one pretraining; ± is over m fine-tunings of it' in text
     assert '| `student` | done | teacher | beef | 0 | 1,500 | 1 h 02 min | 1 h 03 min |' in text
     assert '| `student-task-1` | done | student | f00d | 1 | 1,500 | 3 min 20 s | 4 min 20 s |' in text
     assert '- Command: `launch.py --config=experiments/distillation.py`\n' in text
@@ -108,9 +113,9 @@ def test_missing_numbers_are_marked_with_their_reason_and_never_the_best(study, 
     found, text = table(finished), (finished / 'report.md').read_text()
     assert found['Teacher']['MLM loss (nats) ↓'] == '—'
     assert found['Student']['MLM loss (nats) ↓'] == '**2.701**'
-    assert found['Teacher']['Task accuracy (%) ↑'] == '93.0 (n=1 of 2)'
+    assert found['Teacher']['Task accuracy (%) ↑'] == '93.0 (n=1, 1 missing)'
     assert found['Student']['Task accuracy (%) ↑'] == '—'
-    assert found['Scratch']['Task accuracy (%) ↑'] == '85.5 ± 0.8 (n=2)'
+    assert found['Scratch']['Task accuracy (%) ↑'] == '85.5 ± 0.8 (n=1 × 2)'
     assert '- — for `teacher`: interrupted: its result.json is half-written or from another version of this code.\n' in text
     assert '- — for `teacher-task-0`: interrupted.\n' in text
     assert '- — for `student-task-0`: failed: no memory.\n' in text
@@ -167,39 +172,31 @@ def test_the_terminal_table_is_plain_where_there_is_no_terminal(study, finished,
     said = capsys.readouterr().out
     assert '\x1b' not in said
     assert '**' not in said
-    assert '92.0 ± 1.4 (n=2)' in said
-    assert 'holds — held-out MLM loss of Student is below that of Scratch: 2.701 against 2.900' in said
+    assert '92.0 ± 1.4 (n=1' in said
+    assert 'not tested — held-out MLM loss of Student is below that of Scratch: 2.701 against 2.900' in said
 
 
-def test_one_seed_is_said_to_have_no_spread(study, finished):
+def test_a_claim_with_one_seed_is_not_tested(study, finished):
     left, right = ('student', 'metrics:dev/mlm'), ('scratch', 'metrics:dev/mlm')
-    found = claimed(study, finished, left, right)
-    assert found.startswith('**holds** — Student is below Scratch: 2.701 against 2.900 (one seed on a side: no spread')
-    assert claimed(study, finished, right, left) == '**does not hold** — Scratch is below Student: 2.900 against 2.701'
-    assert claimed(study, finished, left, left).startswith('**does not hold**')
+    why = '(one seed: nothing tells the difference from chance)'
+    assert claimed(study, finished, left, right) == f'**not tested** — Student is below Scratch: 2.701 against 2.900 {why}'
+    assert claimed(study, finished, right, left).startswith('**not tested** — Scratch is below Student: 2.900 against 2.701')
 
 
-def test_a_claim_names_rows_by_title_and_other_runs_by_name(study, finished):
+def test_fine_tunings_of_one_checkpoint_are_one_seed(study, finished):
     key = 'metrics:test/accuracy'
+    found = claimed(study, finished, (('scratch-task-0', 'scratch-task-1'), key), (('teacher-task-0', 'teacher-task-1'), key))
+    assert found.startswith('**not tested** — Scratch is below Teacher: 85.5 ± 0.8 (n=1 × 2) against 92.0 ± 1.4 (n=1 × 2)')
+    assert found.endswith('(one seed of one pretraining: nothing tells the difference from chance)')
     found = claimed(study, finished, ('scratch-task-0', key), (('teacher-task-0', 'teacher-task-1'), key))
-    assert '— scratch-task-0 is below Teacher: 85.0 against 92.0 ± 1.4 (n=2) (one seed on a side' in found
+    assert '— scratch-task-0 is below Teacher: 85.0 against' in found, 'runs without a row have their own names'
 
 
-def test_claims_over_seeds_must_stand_out_of_the_spread(study, finished, finish):
-    key = 'metrics:test/accuracy'
-    left, right = (('scratch-task-0', 'scratch-task-1'), key), (('student-task-0', 'student-task-1'), key)
-    found = claimed(study, finished, left, right)
-    assert found.startswith('**is not shown** — Scratch is below Student: 85.5 ± 0.8 (n=2)')
-    assert 'within the spread of seeds' in found
-    finish(finished, study, 'scratch-task-0', 0.6)
-    finish(finished, study, 'scratch-task-1', 0.61)
-    found = claimed(study, finished, left, right)
-    assert found.startswith('**holds**')
-    assert "(Welch's one-sided t-test, p = 0.00" in found
-    for name, score in {'scratch': 0.6, 'student': 0.7}.items():
-        for seed in (0, 1):
-            finish(finished, study, f'{name}-task-{seed}', score)
-    assert claimed(study, finished, left, right).endswith('(no spread over seeds)')
+def test_exact_counts_need_no_seeds(study, finished):
+    key = 'parameters:encoder'
+    found = claimed(study, finished, ('student', key), ('teacher', key))
+    assert found == '**supported** — Student is below Teacher: 2.30 against 4.40 (exact counts)'
+    assert claimed(study, finished, ('teacher', key), ('student', key)).startswith('**refuted** — Teacher is below Student')
 
 
 def test_nothing_is_claimed_of_missing_or_broken_numbers(study, finished, finish):
@@ -209,10 +206,11 @@ def test_nothing_is_claimed_of_missing_or_broken_numbers(study, finished, finish
     assert result is not None
     broken = dataclasses.replace(result, metrics={'dev/mlm': float('nan')})
     evidence['student'] = dataclasses.replace(evidence['student'], result=broken)
-    found = judge(Claim('{a} is below {b}', left, right), study, evidence)
-    assert found == '**not known** — Student is below Scratch: nan against 2.900 (student is not finite)'
+    found = judge_all(dataclasses.replace(study, claims=(Claim('{a} is below {b}', left, right),)), evidence)
+    assert found == ['**not tested** — Student is below Scratch: nan against 2.900 (student is not finite)']
     (finished / 'student' / 'result.json').unlink()
-    assert claimed(study, finished, left, right) == '**not known** — Student is below Scratch: student has no number (interrupted)'
+    found = claimed(study, finished, left, right)
+    assert found == '**not tested** — Student is below Scratch: — against 2.900 (student has no number (interrupted))'
 
 
 def test_best_compares_what_is_printed():
@@ -305,8 +303,8 @@ def test_the_shape_figure_appears_where_rows_differ_in_depth(study, finished):
 
 def test_the_pareto_front_has_what_nothing_cheaper_beats():
     found = [figures.Point(str(size), 0, size, Cell((score,), {})) for size, score in ((1, 5), (2, 4), (3, 7), (3, 6), (4, 7))]
-    assert [(each.size, each.score.mean) for each in figures.find_front(found, 'max')] == [(1, 5), (3, 7)]
-    assert [(each.size, each.score.mean) for each in figures.find_front(found, 'min')] == [(1, 5), (2, 4)]
+    assert [(each.size, each.score.center) for each in figures.find_front(found, 'max')] == [(1, 5), (3, 7)]
+    assert [(each.size, each.score.center) for each in figures.find_front(found, 'min')] == [(1, 5), (2, 4)]
 
 
 # ---- Mixed cells, published numbers, averages, the other files ------------------------------------------------------------------
@@ -333,7 +331,7 @@ def test_a_cell_that_mixes_is_marked_and_never_the_best(study, finished, file, c
     rewrite(path, **changes)
     report(finished)
     text = (finished / 'report.md').read_text()
-    assert table(finished)['Teacher']['Task accuracy (%) ↑'] == '92.0 ± 1.4 (n=2) †'
+    assert table(finished)['Teacher']['Task accuracy (%) ↑'] == '92.0 ± 1.4 (n=1 × 2) †'
     assert table(finished)['Student']['Task accuracy (%) ↑'].startswith('**89.0')
     assert f'- † Teacher, Task accuracy (%): mixed {what} among `teacher-task-0`, `teacher-task-1`.\n' in text
     assert '†: the runs of the cell differ in more than their seed' in text
@@ -379,7 +377,7 @@ def with_published(study):
     )
     numbers = ({'Task accuracy (%)': 90.0}, {'Task accuracy (%)': 91.0}, {'Task accuracy (%)': 80.0})
     rows = tuple(
-        dataclasses.replace(row, published=known, facts={'Layers': '6'})
+        dataclasses.replace(row, published=known, facts={'Layers': '6'}, setting=Setting(layers=12))
         for row, known in zip(study.table.rows, numbers, strict=True)
     )
     table = dataclasses.replace(study.table, rows=rows, columns=columns, source='Nobody et al. 2020, Table 1')
@@ -392,18 +390,18 @@ def test_published_numbers_stand_beside_the_measured_with_the_difference(study, 
     lines = (finished / 'report.md').read_text().split('\n\n')
     titles = '| | Layers | MLM loss (nats) ↓ | Task accuracy (%) ↑ | published | Δ | Relative (%) ↑ | Mean ↑ |'
     assert lines[2].splitlines()[0].replace('|  |', '| |') == titles
-    assert (
-        '| Teacher | 6 | **2.500** | **92.0 ± 1.4** (n=2) | 90.0 | +2.0 | **100.0 ± 1.5** (n=2) | **92.0 ± 1.4** (n=2) |'
-        in lines[2]
-    )
-    assert '| Student | 6 | 2.701 | 89.0 ± 1.4 (n=2) | 91.0 | −2.0 |' in lines[2]
-    assert 'Published: Nobody et al. 2020, Table 1; Δ: measured minus published.' in lines[3]
-    order = "Task accuracy (%): 2 of 3 pairs of rows are in the published order; not: 'Teacher' and 'Student'."
+    accuracy = '**92.0 ± 1.4** (n=1 × 2)'
+    assert f'| Teacher | 6 | **2.500** | {accuracy} | 90.0 | +2.0 | **100.0 ± 1.5** (n=1 × 2) | {accuracy} |' in lines[2]
+    assert '| Student | 6 | 2.701 | 89.0 ± 1.4 (n=1 × 2) | 91.0 | −2.0 |' in lines[2]
+    assert '| floor: commonest answer |  |  | 52.3 |  |  |  | 52.3 |' in lines[2]
+    assert 'Published: Nobody et al. 2020, Table 1; Δ: measured minus published, where size, text and metric compare.' in lines[3]
+    order = 'Task accuracy (%): not tested: with one seed no standard error tells which rows differ.'
     assert order_of_published(with_published(study), gather(with_published(study), finished)) == [order]
     found = pandas.read_csv(finished / 'table.csv').set_index('row')
     assert found.loc['Student', 'Task accuracy (%) difference'] == pytest.approx(-2)
     assert found.loc['Teacher', 'Task accuracy (%) sd'] == pytest.approx(100 * statistics.stdev([0.91, 0.93]))
-    assert found.loc['Teacher', ['Layers', 'Task accuracy (%) n', 'MLM loss (nats) n', 'Mean missing']].tolist() == [6, 2, 1, 0]
+    kinds = ['Layers', 'Task accuracy (%) n', 'Task accuracy (%) runs', 'MLM loss (nats) n', 'Mean missing']
+    assert found.loc['Teacher', kinds].tolist() == [6, 1, 2, 1, 0]
 
 
 def test_a_row_without_runs_holds_what_is_published_alone(study, finished):
@@ -419,16 +417,16 @@ def test_an_average_lacks_the_seed_that_one_of_its_columns_lacks(study, finished
     enter(with_published(study), finished)
     report(finished)
     text = (finished / 'report.md').read_text()
-    assert '| Teacher | 6 | **2.500** | 91.0 (n=1 of 2) | 90.0 | +1.0 | — | 91.0 (n=1 of 2) |' in text
+    assert '| Teacher | 6 | **2.500** | 91.0 (n=1, 1 missing) | 90.0 | +1.0 | — | 91.0 (n=1, 1 missing) |' in text
 
 
 def test_the_web_page_holds_all_and_needs_nothing(reported):
     page = (reported / 'report.html').read_text()
     assert page.count('<img alt=') == page.count('src="data:image/png;base64,') == 3
     assert 'http' not in page and '<script' not in page and 'figures/' not in page
-    assert '<td class=n><b>92.0 ± 1.4</b> (n=2)</td>' in page
+    assert '<td class=n><b>92.0 ± 1.4</b> (n=1 × 2)</td>' in page
     assert '<code>student-task-1</code>' in page and 'Distillation | one table' in page
-    assert '<b>holds</b> — held-out MLM loss of Student is below that of Scratch' in page
+    assert '<b>not tested</b> — held-out MLM loss of Student is below that of Scratch' in page
 
 
 def test_latex_is_escaped_and_set_by_booktabs(study, finished):
@@ -442,14 +440,6 @@ def test_latex_is_escaped_and_set_by_booktabs(study, finished):
     assert r'\toprule' in (finished / 'table.tex').read_text()
 
 
-def test_a_claim_with_some_seeds_is_judged_so_far(study, finished):
-    (finished / 'scratch-task-1' / 'result.json').unlink()
-    key = 'metrics:test/accuracy'
-    found = claimed(study, finished, (('scratch-task-0', 'scratch-task-1'), key), (('student-task-0', 'student-task-1'), key))
-    assert found.startswith('**holds** — Scratch is below Student: 85.0 (n=1 of 2) against 89.0 ± 1.4 (n=2)')
-    assert found.endswith('chance is not excluded; so far: scratch-task-1 has no number (interrupted))')
-
-
 def test_a_report_needs_neither_the_experiments_file_nor_anything_else(reported, tmp_path, capsys):
     copy = tmp_path / 'study'
     shutil.copytree(reported, copy)
@@ -457,5 +447,5 @@ def test_a_report_needs_neither_the_experiments_file_nor_anything_else(reported,
     for name in names:
         (copy / name).unlink()
     assert command.main(['report', str(copy)]) == 0
-    assert 'holds — held-out MLM loss of Student' in capsys.readouterr().out
+    assert 'not tested — held-out MLM loss of Student' in capsys.readouterr().out
     assert all((copy / name).read_bytes() == (reported / name).read_bytes() for name in names)
