@@ -14,7 +14,7 @@ import ml_collections
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm, Plain
 from research.optim import Optimizer
 from research.wire import to_wire
 
@@ -43,7 +43,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
             name=f'bert-{size}',
             model=architecture(size),
             data=Data(length=512, pairs='nsp'),
-            losses=Losses(mlm=Plain(1.0), nsp=Plain(1.0)),
+            losses=Losses(mlm=Mlm(1.0), nsp=Plain(1.0)),
             optimizer=Optimizer(lr=1e-4, warmup=0.01),
             run=Run(steps=1_000_000, batch=256, log_every=100, evaluate_every=10_000, checkpoint_every=2_000),
         )
