@@ -27,7 +27,7 @@ from experiments.papers import (
     scale_down,
 )
 from research.experiment import Experiment
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm, Plain
 from research.optim import Optimizer
 from research.study.columns import COLUMNS, Column
 from research.study.study import Claim, Study
@@ -35,8 +35,8 @@ from research.surgery import Surgery
 
 SIZES = (*SCALES, 'paper')
 LOSSES = {
-    'nsp': Losses(mlm=Plain(1.0), nsp=Plain(1.0)),
-    'sop': Losses(mlm=Plain(1.0), sop=Plain(1.0)),
+    'nsp': Losses(mlm=Mlm(1.0), nsp=Plain(1.0)),
+    'sop': Losses(mlm=Mlm(1.0), sop=Plain(1.0)),
 }
 # Row -> its title, what its segments are, whether they are asked about.
 ROWS = {
@@ -95,7 +95,7 @@ def get_study(size: str = 'small') -> Study:
     base = scale_down(load_recipe(albert, 'base'), size)
     variants = {}
     for key, (title, pairs, asked) in ROWS.items():
-        losses = LOSSES[pairs] if asked else Losses(mlm=Plain(1.0))
+        losses = LOSSES[pairs] if asked else Losses(mlm=Mlm(1.0))
         x = dataclasses.replace(base, losses=losses, data=dataclasses.replace(base.data, pairs=pairs))
         known = parse_scores((*INTRINSIC, *ALBERT_COLUMNS), PUBLISHED[key]) if key in PUBLISHED else {}
         variants[key] = Variant(title, x, known)
@@ -109,7 +109,7 @@ def make_head(base: Experiment, pairs: str) -> Experiment:
     """The measurement of a model's own classifier on `pairs`, on all held-out text, without a step."""
     return dataclasses.replace(
         base,
-        losses=dataclasses.replace(LOSSES[pairs], mlm=Plain()),
+        losses=dataclasses.replace(LOSSES[pairs], mlm=Mlm()),
         data=dataclasses.replace(base.data, pairs=pairs),
         run=dataclasses.replace(base.run, steps=0, evaluate_every=0, evaluate_batches=0),
     )

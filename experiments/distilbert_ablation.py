@@ -19,7 +19,7 @@ import dataclasses
 from experiments.distilbert_glue import NINE, PRINTED, make_pair
 from experiments.papers import LOSS, SCALES, Question, Variant, make_study
 from research.experiment import Experiment
-from research.objectives.losses import Match, Plain, Soft
+from research.objectives.losses import Match, Mlm, Soft
 from research.study.study import Claim, Study
 
 SIZES = (*SCALES, 'paper')
@@ -67,6 +67,6 @@ def make_lacking(student: Experiment) -> dict[str, Experiment]:
     return {
         'no-soft': dataclasses.replace(student, losses=dataclasses.replace(losses, soft=Soft())),
         'no-cosine': dataclasses.replace(student, losses=dataclasses.replace(losses, cosine=Match())),
-        'no-mlm': dataclasses.replace(student, losses=dataclasses.replace(losses, mlm=Plain())),
+        'no-mlm': dataclasses.replace(student, losses=dataclasses.replace(losses, mlm=Mlm())),
         'random': dataclasses.replace(student, start=''),
     }

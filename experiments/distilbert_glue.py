@@ -18,7 +18,7 @@ from experiments.papers import LOSS, SCALES, SEEDS, Question, Variant, load_reci
 from experiments.task_distillation import TAUGHT
 from research.data.tasks.example import Printed
 from research.experiment import Experiment
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm
 from research.study.seeds import repeat
 from research.study.study import Claim, Row, Study
 
@@ -50,7 +50,7 @@ def get_study(size: str = 'small') -> Study:
     """A teacher, the student distilled from it, and the same student alone."""
     teacher, student = make_pair(size)
     data = dataclasses.replace(student.data, tokenizer='@bert')
-    alone = dataclasses.replace(student, teacher='', start='', losses=Losses(mlm=Plain(1.0)), data=data)
+    alone = dataclasses.replace(student, teacher='', start='', losses=Losses(mlm=Mlm(1.0)), data=data)
     titles = {'bert': 'BERT', 'distilbert': 'DistilBERT', 'alone': 'the student without a teacher'}
     variants = {
         key: Variant(titles[key], x, parse_scores(COLUMNS, PUBLISHED[key]) if key in PUBLISHED else {})

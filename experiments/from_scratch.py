@@ -15,7 +15,7 @@ from experiments.papers import claim_gain
 from experiments.quickstart import make_fine_tuning
 from research.data.settings import Causal
 from research.experiment import Experiment, Run
-from research.objectives.losses import Losses, Match, Plain, Soft
+from research.objectives.losses import Losses, Match, Mlm, Soft
 from research.study.columns import COLUMNS
 from research.study.study import Row, Study, Table
 
@@ -60,7 +60,7 @@ def make_pretraining(steps: int) -> dict[str, Experiment]:
         teacher='@teacher',
         start='teacher',
         data=dataclasses.replace(teacher.data, causal=Causal()),  # its start has left the plateau
-        losses=Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0)),
+        losses=Losses(mlm=Mlm(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0)),
     )
     shared = dataclasses.replace(teacher.model, sharing='all', embedding=64)
     albert = dataclasses.replace(teacher, name='albert', model=shared)

@@ -50,7 +50,7 @@ class PairHead(nn.Module):
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array, noise: Noise | None = None) -> jax.Array:
         """Logits float32 [B, classes]."""
-        assert outputs.pooled is not None, 'losses.validate asks for a pooler'
+        assert outputs.pooled is not None, 'objectives/validation.py asks for a pooler'
         return dense(self.output, outputs.pooled).astype(jnp.float32)
 
 
