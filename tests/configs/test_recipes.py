@@ -78,7 +78,7 @@ def test_a_small_bert_may_have_any_length(size: str) -> None:
 
 def test_albert_predicts_what_its_released_code_does_or_what_bert_does() -> None:
     """max_predictions_per_seq=20 at 512 pieces (flags of google-research/albert); 15 % with predictions=0."""
-    for size in albert.SIZES:
+    for size in set(albert.SIZES) - {'budget'}:
         x = load('albert', size)
         full = np.array(510)
         assert (x.data.length, x.data.masking.policy, x.data.masking.rate) == (512, 'ngram', 0.15)
