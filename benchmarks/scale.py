@@ -25,14 +25,13 @@ from research.wire import from_wire, override
 DEVICES = (1, 8, 64, 512)
 SHOWN = ('a100', 'h100', 'v5e', 'v6e')
 PIECES = 3_300e6 * 4 / 3  # BERT's corpus has 3,300 million words (Devlin et al. 2019, §3.1); assumed: four pieces to three words
-TWO_LENGTHS = {'data.first_length': 128}  # 90 % of BERT's steps (Devlin et al. 2019, §A.2)
 
 
 def list_recipes() -> dict[str, tuple[Experiment, Architecture | None]]:
     """Name -> (the recipe of configs/ with the number of the paper's steps, its teacher)."""
     found = {}
     for size in ('base', 'large'):
-        found[f'BERT-{size}'] = override(from_wire(bert.get_config(size)), TWO_LENGTHS), None
+        found[f'BERT-{size}'] = from_wire(bert.get_config(size)), None
     for size in albert.SHAPES:
         found[f'ALBERT-{size}'] = from_wire(albert.get_config(size)), None
     student = from_wire(distilbert.get_config('base'))

@@ -37,7 +37,7 @@ COMMON = (
 )
 LONGER = 'run.steps=125000: version 2 was trained for {} steps, on more text (README of google-research/albert)'
 WARM_START = "start=: the paper's xxlarge starts from one of 6 layers (footnote 5); here from random weights"
-DEVIATIONS = {
+DEVIATIONS: dict[str, tuple[str, ...]] = {
     size: (
         *COMMON,
         *([LONGER.format('10 M' if size == 'base-v2' else '3 M')] if size.endswith('-v2') else []),

@@ -191,7 +191,6 @@ def test_the_first_batches_of_an_evaluation_hold_every_source_and_all_batches_ev
         ({'first_length': 32}, 'data.first_length=32 must be 8 or more'),
         ({'first_share': 1.0}, 'data.first_share=1.0 must be a share'),
         ({'fill': 'sentence'}, "did you mean 'sentences'"),
-        ({'masking': Masking(predictions=2)}, 'has no room'),
     ],
 )
 def test_settings_that_cannot_be(story_data, changes, message, feed):
