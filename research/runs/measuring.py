@@ -8,6 +8,7 @@ from research.data import tasks
 from research.data.facts import SupervisedFacts
 from research.evaluation import scoring
 from research.evaluation.measures import evaluate
+from research.evaluation.spans import choose_reading
 from research.runs.folder import read_metrics
 from research.runs.opening import Bench, Parts
 
@@ -59,6 +60,7 @@ def measure_split(
     if not x.data.task:
         return {f'{split}/{name}': value for name, value in found.means.items()}, None
     encoded = bench.feed.encoded[split]
-    evaluation = scoring.score_split(x.data, encoded, found.logits, x.data.answers.threshold if threshold is None else threshold)
+    threshold = x.data.answers.threshold if threshold is None else threshold
+    evaluation = scoring.score_split(x.data, encoded, found.logits, threshold, choose_reading(dict(bench.model.heads)))
     means = found.means if encoded.known else {}
     return {f'{split}/{name}': value for name, value in {**means, **evaluation.metrics}.items()}, evaluation

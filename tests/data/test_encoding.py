@@ -57,7 +57,7 @@ def test_an_answer_survives_normalisation_as_a_slice_of_the_context(tokenizer: T
     assert CONTEXT[first[0] : last[1]] == answer
     logits = np.zeros((200, 2), np.float32)
     logits[place[0], 0] = logits[place[1], 1] = 9
-    best = find_answers(logits, window.first, window.offsets, 200, 3)[0]
+    best = find_answers(logits, window, 200, 3)[0]
     assert CONTEXT[best.start : best.end] == answer
 
 
