@@ -71,6 +71,8 @@ IMPOSSIBLE = {
     'data.answers.question': '0',
     'data.answers.longest': '0',
     'data.answers.best': '0',
+    'data.answers.starts': '0',
+    'data.answers.ends': '0',
     'data.answers.threshold': 'inf',
     'data.train': 'a\nb',
     'data.dev': 'a\rb',
@@ -89,6 +91,8 @@ IMPOSSIBLE = {
     'losses.regression.weight': '-1',
     'losses.choice.weight': '-1',
     'losses.span.weight': '-1',
+    'losses.answer.weight': '-1',
+    'losses.answer.none': '-0.5',
     'losses.soft.weight': '-1',
     'losses.soft.at': 'maskd',
     'losses.soft.temperature': '0',
@@ -257,6 +261,8 @@ def test_a_wrong_optimizer_in_one_of_many_runs_stops_all(tmp_path: Path, refuse)
         ('first', 'teacher', '/nowhere', 'no loss reads it'),
         ('fourth', 'model.layers', '3', "with surgery.inherit the architecture is the start's"),
         ('fifth', 'run.evaluate_batches', '3', 'the splits of a task are evaluated whole'),
+        ('fifth', 'data.answers.starts', '3', 'the head whose end depends on the start, which losses.answer.weight=0 turns off'),
+        ('fifth', 'losses.answer.none', '1', 'losses.answer.weight=0 turns this loss off'),
     ],
 )
 def test_a_key_that_would_change_nothing_is_refused_by_name(

@@ -45,6 +45,14 @@ class Baseline:
 
 
 @dataclasses.dataclass(frozen=True)
+class Floor:
+    """A task's score beside its floors, in words; and why floors are missing: 'split/floor_NAME' -> why."""
+
+    line: str
+    missing: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """result.json: the numbers of a finished run. What does not apply to it, or was never measured, is None."""
 
@@ -69,6 +77,7 @@ class Result:
     score: float | None
     collapsed: Mapping[str, int] | None  # split, or 'reported' -> 1 if (nearly) all predictions are the same, else 0
     fingerprint: str | None = None  # of the parameters that were evaluated; runs before 0.2 did not record it
+    floors: Floor | None = None  # of a task; their numbers are metrics
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from research.data.facts import SupervisedFacts
 from research.data.pretraining import Batch
 from research.data.settings import Answers, Data
 from research.data.tokenizers import KINDS, as_albert, as_bert, finish_tokenizer, vocabulary_of
-from research.data.windows import repair_answer, trim_offsets, windows
+from research.data.windows import find_most_context, repair_answer, trim_offsets, windows
 from research.errors import UserError
 from research.evaluation.spans import find_answers
 from research.machine import Machine
@@ -59,6 +59,31 @@ def test_an_answer_survives_normalisation_as_a_slice_of_the_context(tokenizer: T
     logits[place[0], 0] = logits[place[1], 1] = 9
     best = find_answers(logits, window, 200, 3)[0]
     assert CONTEXT[best.start : best.end] == answer
+
+
+def test_each_piece_of_a_context_has_one_window_with_the_most_context() -> None:
+    """Google's example (run_squad.py, `_check_is_max_context`): 'bought' is in spans B and C, and C has more around it."""
+    text = ['the', 'man', 'went', 'to', 'the', 'store', 'and', 'bought', 'a', 'gallon', 'of', 'milk']
+    begins, sizes = [0, 3, 6], [5, 5, 6]
+    own = find_most_context(begins, sizes)
+    at = text.index('bought')
+    assert not own[1][at - begins[1]] and own[2][at - begins[2]]
+    assert (
+        np.sum(
+            [np.bincount(begin + np.flatnonzero(mine), minlength=12) for begin, mine in zip(begins, own, strict=True)], 0
+        ).tolist()
+        == [1] * 12
+    )
+
+    def official(span: int, position: int) -> bool:
+        scores = [
+            min(position - begin, begin + size - 1 - position) + 0.01 * size if begin <= position < begin + size else -1
+            for begin, size in zip(begins, sizes, strict=True)
+        ]
+        return scores.index(max(scores)) == span
+
+    for span, (begin, mine) in enumerate(zip(begins, own, strict=True)):
+        assert mine.tolist() == [official(span, begin + place) for place in range(len(mine))]
 
 
 def test_an_answer_may_begin_or_end_with_what_no_piece_holds(tokenizer: Tokenizer) -> None:

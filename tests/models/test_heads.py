@@ -119,13 +119,13 @@ def in_numpy(params: Any, hidden: np.ndarray, allowed: np.ndarray, start: np.nda
 
 
 def test_the_answer_head_is_that_of_alberts_code(model: Model, params: Any, asked: dict[str, np.ndarray]) -> None:
-    """squad_utils.py, `create_v2_model`: ends given the start, a class that reads no end; starts and ends in the context or [CLS]."""
+    """squad_utils.py, `create_v2_model`: ends given the start, a class that reads no end, places in the context or at [CLS]."""
     params = jax.tree.map(lambda x: x, params)
     params['answer']['norm']['scale'] += 0.3
     hidden = np.asarray(encode(model, params, asked).hidden, np.float64)
     place = np.arange(16)[None]
     allowed = (place == 0) | ((asked['types'] > 0) & (place < asked['mask'].sum(1, keepdims=True) - 1))
-    assert 1 < allowed.sum(1).min() and not allowed[:, 1].any()
+    assert allowed.sum(1).min() > 1 and not allowed[:, 1].any()
     first, last, none = in_numpy(params, hidden, allowed, asked['start'])
     found = np.asarray(logits(model, params, asked, 'answer'))
     for one, two in zip((found[:, :16], found[:, 16:32], found[:, 32]), (first, last, none), strict=True):

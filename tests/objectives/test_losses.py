@@ -359,6 +359,8 @@ def test_what_no_loss_wants_of_the_forward_pass_is_not_in_the_program(
         (only('sop'), {'masked', 'nsp'}, '', {}, "loss 'sop' cannot be computed from these data: it needs --config.data.pairs=sop"),
         (only('label'), {'masked'}, '', {}, "loss 'label' cannot be computed from these data: it needs a task with labels"),
         (only('span'), {'label'}, '', {}, "loss 'span' cannot be computed from these data: it needs a task with answers"),
+        (only('answer'), {'label'}, '', {}, "loss 'answer' cannot be computed from these data: it needs a task with answers"),
+        (only('answer', none=-1.0), {'span'}, '', {}, 'losses.answer.none=-1.0 must not be negative'),
         (only('mlm'), {'label'}, '', {}, "loss 'mlm' cannot be computed from these data: it needs masks"),
         (only('mse', at='masked'), {'label'}, 'run', {}, "loss 'mse' cannot be computed from these data: it needs masks"),
         (only('sop'), {'sop'}, '', {'pooler': False}, "loss 'sop' reads the pooled position: give --config.model.pooler=true"),
