@@ -230,7 +230,7 @@ def test_a_choice_has_a_sequence_for_each_candidate_and_cuts_the_passage_first(
     passage = {'article': 'x' * 90, 'questions': ['abc'], 'options': [['d', 'e', 'f', 'gh']], 'answers': ['D'], 'id': 'p'}
     for split in ('train', 'dev', 'test'):
         (tmp_path / f'{split}_high.jsonl').write_text(json.dumps(passage) + '\n')
-    found = feed(Data(task='race', folder=str(tmp_path), length=32), batch=2)
+    found = feed(Data(task='race', folder=str(tmp_path), length=32, select='last'), batch=2)
     batch = found.evaluation['test'][0]
     assert batch['ids'].shape == (2, 4, 32) and batch['label'].tolist() == [3, 3] and batch['weight'].tolist() == [1, 0]
     assert (batch['mask'][0].sum(1) == 32).all()
@@ -264,7 +264,7 @@ def test_the_log_counts_questions_and_passages_that_are_cut(feed: Callable[..., 
     for split in ('train', 'dev', 'test'):
         records = [passage, passage | {'options': [list('wxyz')], 'id': 'r'}]
         (tmp_path / f'{split}_high.jsonl').write_text(''.join(json.dumps(each) + '\n' for each in records))
-    found = notices(feed(Data(task='race', folder=str(tmp_path), length=20, buckets=())))
+    found = notices(feed(Data(task='race', folder=str(tmp_path), length=20, buckets=(), select='last')))
     what = (
         'pieces of their passage, question or candidates: they are longer than data.length=20 and data.answers.question=64 allows'
     )
