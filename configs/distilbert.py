@@ -3,9 +3,11 @@
     python launch.py --config=configs/distilbert.py --config.teacher=runs/bert-base --workdir=runs/distilbert-base
     python launch.py --config=configs/distilbert.py:half --config.teacher=runs/bert-mini --workdir=runs/distil-mini
 
-As in the authors' README: losses 5 · soft targets (T = 2) + 2 · MLM + 1 · cosine, and masking that smooths frequencies. The student
-has the teacher's layers 0, 2, 4, 7, 9 and 11, no pooler, no token types and no pairs. `half` is the same recipe on one machine for
-a teacher of any shape: it takes half of its layers and inherits the rest of its architecture.
+As in the authors' README: losses 5 · soft targets (T = 2) + 2 · MLM + 1 · cosine, the teacher matched at every attended position,
+and masking that smooths frequencies. The paper prints none of these numbers. The student has the teacher's layers 0, 2, 4, 7, 9 and
+11, no pooler, no token types and no pairs. `half` is the same recipe on one machine for a teacher of any shape: half of its layers,
+the rest of its architecture without token types and pooler, which `--config.surgery.without=` keeps (`types` or `pooler` alone
+leaves that one out). DEVIATIONS, which `--dry` prints, says where the recipe differs from the authors' code on purpose.
 """
 
 import dataclasses
@@ -25,9 +27,27 @@ from research.wire import to_wire
 
 SIZES = ('base', 'half')
 
+# What a size does differently on purpose: KEY=VALUE, as here, and what the paper or its authors' code (distillation/) does.
+COMMON = (
+    'data.source=docstrings: the paper reads the Toronto Book Corpus and English Wikipedia (§3)',
+    'data.held_out=0.05: the authors train on all documents; a share is kept here to measure on',
+    "data.fill=pieces: text is cut anywhere into sequences; the authors' are the lines of a file, in batches of like length",
+    'data.masking.policy=frequency: 15 % of each sequence are drawn; the authors draw 15 % of the pieces of a batch at once',
+    "surgery.drop=: the head starts from all of the teacher's; the authors take its dense layer with --vocab_transform only",
+    'optimizer.frozen=: the authors freeze the positions (--freeze_pos_embs)',
+)
+DEVIATIONS = {
+    'base': COMMON,
+    'half': (
+        *COMMON,
+        'run.batch=64: the paper accumulates up to 4,000 sequences (§3)',
+        "surgery.inherit=true: activation, width and sharing are the teacher's; DistilBERT's activation is the exact GELU",
+    ),
+}
+
 
 def get_config(size: str = 'base') -> ml_collections.ConfigDict:
-    """The authors' recipe; gradients are accumulated over a batch of about 4,000 sequences (§3)."""
+    """The authors' recipe; `base` accumulates gradients over a batch of about 4,000 sequences (§3)."""
     base = Experiment(
         name=f'distilbert-{size}',
         model=Architecture(layers=6, types=0, pooler=False, activation='gelu', head_dropout=0.2, span_dropout=0.1),
@@ -48,7 +68,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
     )
     half = dataclasses.replace(
         base,
-        surgery=Surgery(inherit=True, keep=0.5),
+        surgery=Surgery(inherit=True, keep=0.5, without=('types', 'pooler')),
         run=dataclasses.replace(base.run, batch=64, accumulate=1),
     )
     return to_wire({'base': base, 'half': half}[size])

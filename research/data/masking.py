@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class Masking:
     rate: float = 0.15  # share of the pieces of a sequence that are predicted, special pieces aside
     mask: float = 0.8  # share of the predicted pieces that become [MASK]
     random: float = 0.1  # share that become a random piece; the rest stay as they are
-    predictions: int = 0  # P, room for the predictions of a sequence; 0 is as many as the rate needs, and fewer are refused
+    predictions: int = 0  # of a sequence, at most: Google's max_predictions_per_seq; 0 = as many as the rate gives
     ngram: int = 3  # policy `ngram`: words of a run, at most (Lan et al. 2020, §4.1)
     smoothing: float = 0.7  # policy `frequency`: a piece's weight is its count in the corpus to the power of minus this
 
@@ -231,25 +231,29 @@ def validate(masking: Masking) -> None:
     if not 0 <= masking.smoothing < math.inf:
         raise UserError(f'data.masking.smoothing={masking.smoothing} must be 0 or more, and finite (Sanh et al. 2019: 0.7)')
     if masking.predictions < 0:
-        raise UserError(f'data.masking.predictions={masking.predictions} must not be negative; 0 is as many as the rate needs')
+        raise UserError(f'data.masking.predictions={masking.predictions} must not be negative; 0 is as many as the rate gives')
 
 
 def count_predictions(masking: Masking, available: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of the available candidates are predicted: the rate's share, at least one; none of none."""
-    return np.where(available > 0, np.maximum(1, np.round(masking.rate * available)), 0).astype(np.int64)
+    """How many of the available candidates are predicted: the rate's share, at least one and at most the cap; none of none."""
+    wanted = np.maximum(1, np.round(masking.rate * available))
+    capped = np.minimum(wanted, masking.predictions) if masking.predictions else wanted
+    return np.where(available > 0, capped, 0).astype(np.int64)
 
 
 def predictions(masking: Masking, length: int) -> int:
-    """P, the room for predictions in a sequence of `length` pieces.
+    """P, the room for predictions in a sequence of `length` pieces: what the rate gives, or the cap if that is less."""
+    room = math.ceil(masking.rate * length)
+    return min(room, masking.predictions) if masking.predictions else room
 
-    Raises UserError if `masking.predictions` is less than the rate needs in a full sequence.
-    """
-    if not masking.predictions:
-        return math.ceil(masking.rate * length)
-    least = int(count_predictions(masking, np.array(length - 2)))
-    if masking.predictions < least:
-        raise UserError(
-            f'data.masking.predictions={masking.predictions} has no room for data.masking.rate={masking.rate} of {length} pieces; '
-            f'give {least} or more, or 0, or a rate of {masking.predictions / (length - 2):.3f}'
-        )
-    return masking.predictions
+
+def describe_cap(masking: Masking, length: int) -> str:
+    """A line that says what the cap does to the rate in a full sequence of `length` pieces; '' if it does nothing."""
+    pieces = np.array(length - 2)
+    wanted, found = (int(count_predictions(each, pieces)) for each in (replace(masking, predictions=0), masking))
+    if found == wanted:
+        return ''
+    return (
+        f'data.masking.predictions={found} caps data.masking.rate={masking.rate}: of a full sequence of {length} pieces '
+        f'{found} are predicted ({found / length:.1%}), not {wanted}'
+    )

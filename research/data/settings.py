@@ -1,9 +1,8 @@
 """What a run learns from: the part of an experiment that `research.data` reads."""
 
-import math
 from dataclasses import dataclass, replace
 
-from research.data.masking import Masking, predictions
+from research.data.masking import Masking
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,5 @@ def stages(data: Data) -> tuple[Stage, ...]:
     last = Stage(data.length, 1.0, data.masking)
     if data.task or not data.first_length:
         return (last,)
-    room = min(predictions(data.masking, data.length), math.ceil(data.masking.rate * data.first_length))
-    first = Stage(data.first_length, data.first_share, replace(data.masking, predictions=room))
+    first = Stage(data.first_length, data.first_share, data.masking)
     return first, replace(last, share=1 - data.first_share)

@@ -94,8 +94,6 @@ def validate_sequences(data: Data) -> None:
         raise UserError(f'data.length={data.length} must lie between 8 and 65536 pieces')
     if not 0 <= data.short <= 1:
         raise UserError(f'data.short={data.short} must be a share, between 0 and 1')
-    if not data.task:
-        masking.predictions(data.masking, data.length)
     if data.pairs != 'none' and (data.pack or data.fill != 'pieces'):
         given = 'data.pack' if data.pack else f'data.fill={data.fill}'
         raise UserError(

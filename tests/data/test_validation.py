@@ -36,7 +36,7 @@ IMPOSSIBLE: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     'data.masking.rate': [(0.0, {}), (1.0, {}), (math.nan, {})],
     'data.masking.mask': [(-0.1, {}), (0.95, {}), (math.nan, {})],
     'data.masking.random': [(-0.1, {}), (0.25, {}), (math.nan, {})],
-    'data.masking.predictions': [(-1, {}), (3, {})],
+    'data.masking.predictions': [(-1, {})],
     'data.masking.ngram': [(0, {})],
     'data.masking.smoothing': [(-1.0, {}), (math.nan, {}), (math.inf, {})],
     'data.task': [('package', {})],
