@@ -1,7 +1,7 @@
 """ALBERT's head for SQuAD 2.0: an end that depends on the start, and a class for 'no answer'.
 
-The XLNet-style head of google-research/albert (squad_utils.py, `create_v2_model`), with which Lan et al. 2020 fine-tune SQuAD 2.0
-(§4.2 and Table 14). Axes beside the legend: P examples of a row, 1 unless they are packed; K starts and M ends that are tried.
+It is XLNet's, by google-research/albert (squad_utils.py, `create_v2_model`): Lan et al. 2020, §A.3, "an additional classifier for
+predicting answerability". Axes beside the legend: P examples of a row, 1 unless packed; K starts and M ends that are tried.
 """
 
 from collections.abc import Mapping
