@@ -155,6 +155,7 @@ from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Plain, Soft
+from research.objectives.supervised import Answer
 from research.study.study import Study, Table
 from research.surgery import Surgery
 from research.wire import to_wire
@@ -172,7 +173,7 @@ RUNS = {
         start='/nowhere', surgery=Surgery(inherit=True), model=Architecture(),
     ),
     'fifth': Experiment(
-        data=Data(task='squad2', folder='/nowhere', tokenizer='start'), losses=dataclasses.replace(NONE, span=Plain(1.0)),
+        data=Data(task='squad2', folder='/nowhere', tokenizer='start'), losses=dataclasses.replace(NONE, answer=Answer(1.0)),
         start='/nowhere', model=Architecture(),
     ),
 }
@@ -266,8 +267,7 @@ def test_a_wrong_optimizer_in_one_of_many_runs_stops_all(tmp_path: Path, refuse)
         ('first', 'teacher', '/nowhere', 'no loss reads it'),
         ('fourth', 'model.layers', '3', "with surgery.inherit the architecture is the start's"),
         ('fifth', 'run.evaluate_batches', '3', 'the splits of a task are evaluated whole'),
-        ('fifth', 'data.answers.starts', '3', 'the head whose end depends on the start, which losses.answer.weight=0 turns off'),
-        ('fifth', 'losses.answer.none', '1', 'losses.answer.weight=0 turns this loss off'),
+        ('first', 'losses.answer.none', '1', 'losses.answer.weight=0 turns this loss off'),
     ],
 )
 def test_a_key_that_would_change_nothing_is_refused_by_name(

@@ -17,7 +17,7 @@ from research.models.architecture import Architecture
 from research.objectives.losses import active
 from research.study.config_files import choose_deviations
 from research.surgery import inherit
-from research.validation import validate, validate_without_start
+from research.validation import unused, validate, validate_without_start
 from research.wire import from_wire, override, value
 
 RECIPES = {module.__name__.split('.')[-1]: module for module in (bert, albert, distilbert, finetune)}
@@ -138,6 +138,8 @@ def test_albert_answers_squad_2_by_its_own_head(family: str) -> None:
     validate_without_start(x)
     assert list(active(x.losses)) == ['answer'] and (x.losses.answer.weight, x.losses.answer.none) == (1.0, 0.5)
     assert (x.data.answers.starts, x.data.answers.ends, x.model.head_dropout) == (5, 5, 0.1)
+    key = 'data.answers.starts'
+    assert key not in unused(x) and 'losses.answer.weight=0 turns off' in unused(load('finetune', 'squad2'))[key]
     assert list(active(load('finetune', f'{family}-squad').losses)) == list(active(load('finetune', 'squad2').losses)) == ['span']
 
 
