@@ -8,11 +8,13 @@ how many pieces are predicted: these are the released code's, whose other defaul
 BERT does. DEVIATIONS, which `--dry` prints, says where the recipe differs from the paper or that code on purpose.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
 
+from configs import bert
 from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run
@@ -23,7 +25,7 @@ from research.wire import to_wire
 
 # Size -> layers, width, heads (Table 1; heads as in the released models: xlarge has 16 of width 128).
 SHAPES = {'base': (12, 768, 12), 'large': (24, 1024, 16), 'xlarge': (24, 2048, 16), 'xxlarge': (12, 4096, 64)}
-SIZES = (*SHAPES, *(f'{size}-v2' for size in SHAPES))
+SIZES = (*SHAPES, *(f'{size}-v2' for size in SHAPES), 'budget')
 
 # What every size does differently on purpose: KEY=VALUE, as here, and what the paper or google-research/albert does.
 COMMON = (
@@ -42,7 +44,15 @@ DEVIATIONS = {
         *([WARM_START] if size.startswith('xxlarge') else []),
     )
     for size in SIZES
+    if size != 'budget'
 }
+DEVIATIONS['budget'] = (
+    *COMMON[:2],
+    *(line for line in bert.CHEAP if line.startswith(('data.causal', 'data.masking.mask', 'data.first_length', 'optimizer'))),
+    'data.tokenizer=wordpiece: ALBERT has a SentencePiece model (§4.1)',
+    'data.masking.policy=token: ALBERT masks runs of up to three words (§4.1)',
+    'data.pairs=none: ALBERT predicts the order of sentences too (§3.1), but causal rows are single segments',
+)
 
 
 def architecture(size: str) -> Architecture:
@@ -68,6 +78,8 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
 
     From the released code: a warm-up of 3,125 steps, no bias correction, a decay from step 0, at most 20 predictions a sequence.
     """
+    if size == 'budget':
+        return to_wire(budget())
     return to_wire(
         Experiment(
             name=f'albert-{size}',
@@ -85,6 +97,13 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
             ),
         )
     )
+
+
+def budget() -> Experiment:
+    """`configs/bert.py:budget` with all layers shared and factorised embeddings; no SOP, since causal rows are single segments."""
+    recipe = bert.budget()
+    model = dataclasses.replace(recipe.model, sharing='all', embedding=recipe.model.width // 2)
+    return dataclasses.replace(recipe, name='albert-budget', model=model)
 
 
 def sweep_layers() -> Iterator[dict[str, Any]]:

@@ -16,8 +16,9 @@ from typing import Any
 
 import ml_collections
 
+from configs import bert
 from research.data.masking import Masking
-from research.data.settings import Data
+from research.data.settings import Causal, Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Plain, Soft
@@ -25,7 +26,7 @@ from research.optim import Optimizer
 from research.surgery import Surgery
 from research.wire import to_wire
 
-SIZES = ('base', 'half')
+SIZES = ('base', 'half', 'budget')
 
 # What a size does differently on purpose: KEY=VALUE, as here, and what the paper or its authors' code (distillation/) does.
 COMMON = (
@@ -36,12 +37,22 @@ COMMON = (
     "surgery.drop=: the head starts from all of the teacher's; the authors take its dense layer with --vocab_transform only",
     'optimizer.frozen=: the authors freeze the positions (--freeze_pos_embs)',
 )
+INHERITED = "surgery.inherit=true: activation, width and sharing are the teacher's; DistilBERT's activation is the exact GELU"
 DEVIATIONS = {
     'base': COMMON,
     'half': (
         *COMMON,
         'run.batch=64: the paper accumulates up to 4,000 sequences (§3)',
-        "surgery.inherit=true: activation, width and sharing are the teacher's; DistilBERT's activation is the exact GELU",
+        INHERITED,
+    ),
+    'budget': (
+        *(line for line in COMMON if 'masking' not in line),
+        INHERITED,
+        'data.masking.policy=token: the authors choose rare pieces more often',
+        'data.masking.rate=0.3: .15 in the paper; the rate falls to that',
+        'data.first_length=64: the authors read 512 pieces',
+        "optimizer.name=muon: Adam in the authors' code",
+        'run.batch=32: the paper accumulates up to 4,000 sequences (§3)',
     ),
 }
 
@@ -71,7 +82,15 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
         surgery=Surgery(inherit=True, keep=0.5, without=('types', 'pooler')),
         run=dataclasses.replace(base.run, batch=64, accumulate=1),
     )
-    return to_wire({'base': base, 'half': half}[size])
+    # The optimizer, the masks and the lengths of `configs/bert.py:budget`; no causal steps, since the start has left the plateau.
+    recipe = bert.budget()
+    budget = dataclasses.replace(
+        half,
+        data=dataclasses.replace(recipe.data, tokenizer='teacher', causal=Causal()),
+        optimizer=recipe.optimizer,
+        run=recipe.run,
+    )
+    return to_wire({'base': base, 'half': half, 'budget': budget}[size])
 
 
 def sweep_layers() -> Iterator[dict[str, Any]]:

@@ -93,19 +93,21 @@ OF_ALBERT = (
 MEAN = 'data.select=dev: the mean of both metrics on dev selects the checkpoint; the released code takes {} alone'
 MEANS = {'mrpc': MEAN.format('accuracy'), 'qqp': MEAN.format('accuracy'), 'stsb': MEAN.format("Pearson's correlation")}
 TUNED = 'data.select=train: a tenth of train selects the checkpoint and the threshold for no answer; the authors tune both on dev'
+# What a paper trains on, and the tasks of BERT whose rate it chooses on dev.
+DISTILBERTS, SWEPT, ANSWERED = {*GLUE, 'imdb', 'squad'} - {'ax'}, set(GLUE) - {'wnli', 'ax'}, ('squad', 'squad2')
 
 
 def deviations(size: str) -> tuple[str, ...]:
     """The deviations of one recipe; none of a task that its paper does not train on."""
     family, task = split_size(size)
     if family == 'distilbert-':
-        return OF_DISTILBERT if task in (*GLUE, 'imdb', 'squad') and task != 'ax' else ()
+        return OF_DISTILBERT if task in DISTILBERTS else ()
     if family:
         lines = (BUCKETS, *([MEANS[task]] if task in MEANS else [])) if family == 'albert-code-' else OF_ALBERT
-        return (*lines, TUNED) if task == 'squad2' else lines
-    if task in ('squad', 'squad2'):
+        return (*lines, TUNED) if task in TASKS and TASKS[task].no_answer else lines
+    if task in ANSWERED:
         return OF_BERT
-    return (*OF_BERT, RATE) if task in GLUE and task not in ('wnli', 'ax') else ()
+    return (*OF_BERT, RATE) if task in SWEPT else ()
 
 
 def get_config(size: str = 'packages') -> ml_collections.ConfigDict:
@@ -155,14 +157,14 @@ def albert(name: str) -> Experiment:
     """
     lr, batch, dropout, steps, warmup, length = ALBERT[name]
     task = name.removesuffix('-v2')
-    x = bert(task)
+    x, row = bert(task), TASKS[task]
     return dataclasses.replace(
         x,
         name=f'finetune-albert-{name}',
         model=Architecture(dropout=dropout, attention_dropout=dropout, head_dropout=0.1),
         # The threshold for no answer is tuned on what selects, which is never dev.
-        data=dataclasses.replace(x.data, length=length, select='train' if task == 'squad2' else 'dev'),
-        losses=ANSWER if task == 'squad2' else x.losses,
+        data=dataclasses.replace(x.data, length=length, select='train' if row.no_answer else 'dev'),
+        losses=ANSWER if row.no_answer else x.losses,
         optimizer=dataclasses.replace(x.optimizer, lr=lr, warmup=float(warmup)),
         run=dataclasses.replace(x.run, steps=steps, epochs=0.0, batch=batch, evaluate_every=EVERY[task] if task in EVERY else 100),
     )

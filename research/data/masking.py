@@ -22,6 +22,10 @@ class Masking:
     rate: float = 0.15  # share of the pieces of a sequence that are predicted, special pieces aside
     mask: float = 0.8  # share of the predicted pieces that become [MASK]
     random: float = 0.1  # share that become a random piece; the rest stay as they are
+    # The same at the end of the run, which they approach linearly from step to step; -1 = as at its beginning
+    rate_end: float = -1.0
+    mask_end: float = -1.0
+    random_end: float = -1.0
     predictions: int = 0  # of a sequence, at most: Google's max_predictions_per_seq; 0 = as many as the rate gives
     ngram: int = 3  # policy `ngram`: words of a run, at most (Lan et al. 2020, §4.1)
     smoothing: float = 0.7  # policy `frequency`: a piece's weight is its count in the corpus to the power of minus this
@@ -220,18 +224,31 @@ def contextless(masking: Masking, entropy: float) -> float:
 def validate(masking: Masking) -> None:
     """Raises UserError for a setting out of range."""
     choose('data.masking.policy', masking.policy, MASKING)
-    if not 0 < masking.rate < 1:
-        raise UserError(f'data.masking.rate={masking.rate} must lie between 0 and 1 (Devlin et al. 2019: 0.15)')
-    if not (masking.mask >= 0 and masking.random >= 0 and masking.mask + masking.random <= 1):
-        raise UserError(
-            f'data.masking.mask={masking.mask} and data.masking.random={masking.random} must be shares, their sum 1 at most'
-        )
+    for name in ('rate_end', 'mask_end', 'random_end'):
+        if getattr(masking, name) != -1 and not 0 <= getattr(masking, name) <= 1:
+            raise UserError(f'data.masking.{name}={getattr(masking, name)} must be a share, or -1 to stay as at the beginning')
+    for end, each in (('', masking), ('_end', at(masking, 1.0))):
+        if not 0 < each.rate < 1:
+            raise UserError(f'data.masking.rate{end}={each.rate} must lie between 0 and 1 (Devlin et al. 2019: 0.15)')
+        if not (each.mask >= 0 and each.random >= 0 and each.mask + each.random <= 1):
+            raise UserError(
+                f'data.masking.mask{end}={each.mask} and data.masking.random{end}={each.random} must be shares, their sum 1 at most'
+            )
     if masking.ngram < 1:
         raise UserError(f'data.masking.ngram={masking.ngram} must be a number of words, 1 at least (Lan et al. 2020: 3)')
     if not 0 <= masking.smoothing < math.inf:
         raise UserError(f'data.masking.smoothing={masking.smoothing} must be 0 or more, and finite (Sanh et al. 2019: 0.7)')
     if masking.predictions < 0:
         raise UserError(f'data.masking.predictions={masking.predictions} must not be negative; 0 is as many as the rate gives')
+
+
+def at(masking: Masking, progress: float) -> Masking:
+    """The masking of a step, without a schedule: `progress` is 0 at the first step of the run and 1 at its last."""
+    found = {}
+    for name in ('rate', 'mask', 'random'):
+        first, last = getattr(masking, name), getattr(masking, f'{name}_end')
+        found |= {name: first if last < 0 else first + (last - first) * progress, f'{name}_end': -1.0}
+    return replace(masking, **found)
 
 
 def count_predictions(masking: Masking, available: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -243,7 +260,7 @@ def count_predictions(masking: Masking, available: NDArray[np.int64]) -> NDArray
 
 def predictions(masking: Masking, length: int) -> int:
     """P, the room for predictions in a sequence of `length` pieces: what the rate gives, or the cap if that is less."""
-    room = math.ceil(masking.rate * length)
+    room = math.ceil(max(masking.rate, masking.rate_end) * length)
     return min(room, masking.predictions) if masking.predictions else room
 
 

@@ -1,6 +1,7 @@
 """The recipes against what the papers and their authors' code print; and what each does differently, as it says."""
 
 import dataclasses
+import fnmatch
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,12 @@ def load(name: str, size: str) -> Experiment:
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_each_deviation_is_true_of_its_recipe_and_gone_once_the_published_value_is_given(name: str) -> None:
+    """`choose_deviations` refuses a key that does not exist, and leaves out a line whose value is not the recipe's."""
     module = RECIPES[name]
     assert set(module.DEVIATIONS) == set(module.SIZES)
     for size, lines in module.DEVIATIONS.items():
         x = load(name, size)
-        assert choose_deviations({'*': lines}, 'run', x) == list(lines), (
-            size
-        )  # each key exists and has the value that the line says
+        assert choose_deviations({'*': lines}, 'run', x) == list(lines), size
         assert len(set(lines)) == len(lines) and all(len(line.partition(': ')[2]) > 20 for line in lines)
         for line in lines:
             key = line.partition('=')[0]
@@ -79,7 +79,7 @@ def test_a_small_bert_may_have_any_length(size: str) -> None:
 
 def test_albert_predicts_what_its_released_code_does_or_what_bert_does() -> None:
     """max_predictions_per_seq=20 at 512 pieces (flags of google-research/albert); 15 % with predictions=0."""
-    for size in albert.SIZES:
+    for size in set(albert.SIZES) - {'budget'}:
         x = load('albert', size)
         full = np.array(510)
         assert (x.data.length, x.data.masking.policy, x.data.masking.rate) == (512, 'ngram', 0.15)
@@ -190,5 +190,7 @@ def test_distilbert_matches_its_teacher_at_every_attended_position() -> None:
 def test_the_deviations_of_a_study_are_true_of_the_runs_that_they_name() -> None:
     for size in distillation.SIZES:
         runs = distillation.get_study(size).runs
-        for run, lines in distillation.DEVIATIONS[size].items():
-            assert lines and choose_deviations({run: lines}, run, runs[run]) == list(lines)
+        for glob, lines in distillation.DEVIATIONS[size].items():
+            named = fnmatch.filter(runs, glob)
+            assert lines and named
+            assert all(choose_deviations({glob: lines}, run, runs[run]) == list(lines) for run in named)
