@@ -25,6 +25,7 @@ from research.data.tasks.glue import GLUE
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Mlm, Plain
+from research.objectives.supervised import Answer
 from research.optim import Optimizer
 from research.surgery import Surgery
 from research.wire import to_wire
@@ -65,6 +66,8 @@ LOSSES = {
     'choice': Losses(mlm=Mlm(0.0), choice=Plain(1.0)),
     'span': Losses(mlm=Mlm(0.0), span=Plain(1.0)),
 }
+# ALBERT's of SQuAD 2.0: an end that depends on the start, and a class for no answer (Lan et al. 2020, §A.3; squad_utils.py).
+ANSWER = Losses(mlm=Mlm(0.0), answer=Answer(1.0))
 SIZES = (
     *DATA,
     *(f'distilbert-{name}' for name, data in DATA.items() if TASKS[data.task].trains),
@@ -89,20 +92,22 @@ OF_ALBERT = (
 )
 MEAN = 'data.select=dev: the mean of both metrics on dev selects the checkpoint; the released code takes {} alone'
 MEANS = {'mrpc': MEAN.format('accuracy'), 'qqp': MEAN.format('accuracy'), 'stsb': MEAN.format("Pearson's correlation")}
-ANSWERABLE = 'losses.span.weight=1.0: a plain span head; the paper adds a classifier of whether there is an answer (§A.3)'
+TUNED = 'data.select=train: a tenth of train selects the checkpoint and the threshold for no answer; the authors tune both on dev'
+# What a paper trains on, and the tasks of BERT whose rate it chooses on dev.
+DISTILBERTS, SWEPT, ANSWERED = {*GLUE, 'imdb', 'squad'} - {'ax'}, set(GLUE) - {'wnli', 'ax'}, ('squad', 'squad2')
 
 
 def deviations(size: str) -> tuple[str, ...]:
     """The deviations of one recipe; none of a task that its paper does not train on."""
     family, task = split_size(size)
     if family == 'distilbert-':
-        return OF_DISTILBERT if task in (*GLUE, 'imdb', 'squad') and task != 'ax' else ()
+        return OF_DISTILBERT if task in DISTILBERTS else ()
     if family:
         lines = (BUCKETS, *([MEANS[task]] if task in MEANS else [])) if family == 'albert-code-' else OF_ALBERT
-        return (*lines, ANSWERABLE) if task == 'squad2' else lines
-    if task in ('squad', 'squad2'):
+        return (*lines, TUNED) if task in TASKS and TASKS[task].no_answer else lines
+    if task in ANSWERED:
         return OF_BERT
-    return (*OF_BERT, RATE) if task in GLUE and task not in ('wnli', 'ax') else ()
+    return (*OF_BERT, RATE) if task in SWEPT else ()
 
 
 def get_config(size: str = 'packages') -> ml_collections.ConfigDict:
@@ -152,12 +157,14 @@ def albert(name: str) -> Experiment:
     """
     lr, batch, dropout, steps, warmup, length = ALBERT[name]
     task = name.removesuffix('-v2')
-    x = bert(task)
+    x, row = bert(task), TASKS[task]
     return dataclasses.replace(
         x,
         name=f'finetune-albert-{name}',
         model=Architecture(dropout=dropout, attention_dropout=dropout, head_dropout=0.1),
-        data=dataclasses.replace(x.data, length=length, select='dev'),
+        # The threshold for no answer is tuned on what selects, which is never dev.
+        data=dataclasses.replace(x.data, length=length, select='train' if row.no_answer else 'dev'),
+        losses=ANSWER if row.no_answer else x.losses,
         optimizer=dataclasses.replace(x.optimizer, lr=lr, warmup=float(warmup)),
         run=dataclasses.replace(x.run, steps=steps, epochs=0.0, batch=batch, evaluate_every=EVERY[task] if task in EVERY else 100),
     )

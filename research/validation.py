@@ -13,7 +13,7 @@ from research.escape import clean
 from research.experiment import Experiment, is_scored, offered
 from research.files import validate_name
 from research.models import architecture, attention, paths, sharing
-from research.models.heads import Model, initialise
+from research.models.heads import HEADS, Model, initialise
 from research.objectives import losses
 from research.objectives import validation as losses_validation
 from research.parallel import PARALLEL
@@ -148,6 +148,9 @@ def unused(x: Experiment) -> dict[str, str]:
     found |= optim.unused(x.optimizer) | surgery.unused(x.surgery, bool(x.start))
     if x.teacher and not losses.needs_teacher(x.losses) and 'teacher' not in (x.start, x.data.tokenizer):
         found['teacher'] = 'no loss reads it: give one, such as --config.losses.soft.weight=1, or --config.start=teacher'
+    if x.data.task and not any(HEADS[head].searches for head in losses.heads(x.losses)):
+        why = 'it is for the head whose end depends on the start, which losses.answer.weight=0 turns off'
+        found |= {f'data.answers.{name}': why for name in ('starts', 'ends') if f'data.answers.{name}' not in found}
     if x.data.task:
         found['run.evaluate_batches'] = 'the splits of a task are evaluated whole'
     else:

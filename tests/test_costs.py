@@ -165,7 +165,7 @@ def test_no_head_has_the_name_of_a_part_of_the_encoder() -> None:
 
 
 TABLE = ((0, 0), (1, 0), (0, 1), (2, 1))
-CLASSES = {'mlm': 64, 'pair': 2, 'label': 3, 'span': 2, 'choice': 1}
+CLASSES = {'mlm': 64, 'pair': 2, 'label': 3, 'span': 2, 'answer': 1, 'choice': 1}
 VARIANTS = (
     {},
     {'pooler': False, 'types': 0},

@@ -77,6 +77,8 @@ IMPOSSIBLE = {
     'data.answers.question': '0',
     'data.answers.longest': '0',
     'data.answers.best': '0',
+    'data.answers.starts': '0',
+    'data.answers.ends': '0',
     'data.answers.threshold': 'inf',
     'data.train': 'a\nb',
     'data.dev': 'a\rb',
@@ -96,6 +98,8 @@ IMPOSSIBLE = {
     'losses.regression.weight': '-1',
     'losses.choice.weight': '-1',
     'losses.span.weight': '-1',
+    'losses.answer.weight': '-1',
+    'losses.answer.none': '-0.5',
     'losses.soft.weight': '-1',
     'losses.soft.at': 'maskd',
     'losses.soft.temperature': '0',
@@ -159,6 +163,7 @@ from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Mlm, Plain, Soft
+from research.objectives.supervised import Answer
 from research.optim import Optimizer
 from research.study.study import Study, Table
 from research.surgery import Surgery
@@ -178,7 +183,7 @@ RUNS = {
         start='/nowhere', surgery=Surgery(inherit=True), model=Architecture(),
     ),
     'fifth': Experiment(
-        data=Data(task='squad2', folder='/nowhere', tokenizer='start'), losses=dataclasses.replace(NONE, span=Plain(1.0)),
+        data=Data(task='squad2', folder='/nowhere', tokenizer='start'), losses=dataclasses.replace(NONE, answer=Answer(1.0)),
         start='/nowhere', model=Architecture(),
     ),
 }
@@ -272,6 +277,7 @@ def test_a_wrong_optimizer_in_one_of_many_runs_stops_all(tmp_path: Path, refuse)
         ('first', 'teacher', '/nowhere', 'no loss reads it'),
         ('fourth', 'model.layers', '3', "with surgery.inherit the architecture is the start's"),
         ('fifth', 'run.evaluate_batches', '3', 'the splits of a task are evaluated whole'),
+        ('first', 'losses.answer.none', '1', 'losses.answer.weight=0 turns this loss off'),
     ],
 )
 def test_a_key_that_would_change_nothing_is_refused_by_name(

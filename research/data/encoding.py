@@ -79,15 +79,14 @@ def read(data: Data, cache: str, tokenizer: Tokenizer, pieces: Vocabulary) -> tu
     found = tasks.examples(data, cache)
     members, selects, how = tasks.selection(data, found)
     notices = encoder.task.notices(data) + compare_sizes(data.task, encoder.task, found)
-    splits, content = {}, hashlib.sha256()
+    splits = {}
     for split, each in members.items():
         splits[split], more = ENCODERS[encoder.task.kind](each, encoder, split == 'train')
         notices += [f'{split}: {line}' for line in more]
-        content.update(repr([(split, x.text, x.pair, x.label, x.score, x.options, x.answers) for x in each]).encode())
     ids = [each for split in splits.values() for column in split.segments for each in column]
     tokens = sum(map(len, ids))
     return splits, SupervisedFacts(
-        fingerprint=content.hexdigest()[:16],
+        fingerprint=fingerprint_examples(members),
         source=data.task,
         documents=sum(map(len, members.values())),
         tokens=tokens,
@@ -101,6 +100,14 @@ def read(data: Data, cache: str, tokenizer: Tokenizer, pieces: Vocabulary) -> tu
         pieces=pieces.size,
         examples=splits['train'].rows if 'train' in splits else 0,
     )
+
+
+def fingerprint_examples(splits: Mapping[str, list[Example]]) -> str:
+    """A fingerprint of the texts and the gold of all splits, in their order."""
+    content = hashlib.sha256()
+    for split, each in splits.items():
+        content.update(repr([(split, x.text, x.pair, x.label, x.score, x.options, x.answers) for x in each]).encode())
+    return content.hexdigest()[:16]
 
 
 def compare_sizes(name: str, task: Task, splits: Mapping[str, list[Example]]) -> list[str]:

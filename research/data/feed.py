@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,6 +21,7 @@ from research.data.pretraining import Batch
 from research.data.settings import Data
 from research.data.steps import Draft, Steps, boundary, number_of_steps
 from research.data.supervised import open_supervised
+from research.data.tasks.example import Example
 from research.data.tokenizer_training import tokenizer_of
 from research.data.tokenizers import Vocabulary, vocabulary_of
 from research.data.validation import validate, validate_machine
@@ -48,6 +49,7 @@ class Feed:
     workers: int  # processes that make them; 0 for a thread of this one
     again: Callable[[], Callable[[int], Batch]]  # gives `train[step]` of an equal Feed, in another process
     encoded: Mapping[str, Encoded] = field(default_factory=dict)  # of a task, its evaluation splits
+    learnt: Sequence[Example] = ()  # of a task, the examples of train
 
     def stream(self, first_step: int = 0) -> Generator[Batch]:
         """train[first_step], train[first_step + 1] …, made ahead; the same for any number of workers."""
@@ -95,6 +97,7 @@ def load(
     if data.task:
         train, splits, facts = open_supervised(data, machine.cache, tokenizer, pieces, batch, seed, mine, divisor)
         encoded = {name: split for name, split in splits.items() if name != 'train'}
+        learnt = splits['train'].members if 'train' in splits else ()
         evaluation = {name: SortedBatches(split, batch, mine) for name, split in encoded.items()}
     else:
         parts, held_out, facts = open_masked(data, machine.cache, tokenizer, pieces, seed)
@@ -102,7 +105,7 @@ def load(
         datasets = [order.random_map(partial(draft, split, mine)) for order, split in zip(orders, parts, strict=True)]
         total = number_of_steps(steps, epochs, facts.examples, batch)
         train = Steps(tuple(datasets), total, boundary(data, total), data.causal)
-        encoded, evaluation = {}, {name: Batches(split, batch, pieces, mine) for name, split in held_out.items()}
+        learnt, encoded, evaluation = (), {}, {name: Batches(split, batch, pieces, mine) for name, split in held_out.items()}
     given = {'batch': batch, 'seed': seed, 'vocabulary': vocabulary, 'steps': steps, 'epochs': epochs}
     given |= {'mine': mine, 'divisor': divisor}
     return Feed(
@@ -116,6 +119,7 @@ def load(
         workers=machine.workers,
         again=partial(batches_of, data, machine, facts.fingerprint, **given),
         encoded=encoded,
+        learnt=learnt,
     )
 
 

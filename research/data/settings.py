@@ -15,7 +15,9 @@ class Answers:
     question: int = 64  # pieces of a question, or half of those of a question with a choice, at most
     longest: int = 30  # pieces of an answer, at most
     best: int = 20  # answers that are kept of each question
-    threshold: float = 0.0  # predict 'no answer' if its logit exceeds the best span's by more; tuned on the selecting part of train
+    starts: int = 5  # first pieces that are tried in a window by the head whose end depends on the start (ALBERT's start_n_top)
+    ends: int = 5  # last pieces that it tries for each of them (ALBERT's end_n_top)
+    threshold: float = 0.0  # predict 'no answer' if it leads by more; tuned on the selecting part of train, where there is one
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from research.machine import Machine
 CHANGED = ('prepare', 'refuse')  # what is done when files changed since they were prepared
 DOCUMENTS = ('blank_lines', 'files')  # what separates the documents of a text file: blank lines, or nothing
 PACKED = ('label', 'score', 'span')  # kinds of tasks whose examples can share a row; a choice is among several sequences
+READ_SPANS = ('longest', 'best', 'starts', 'ends')
 # Kind of a task -> the fields of Answers that it reads.
-READ_ANSWERS = {'label': (), 'score': (), 'choice': ('question',), 'span': ('stride', 'question', 'longest', 'best')}
+READ_ANSWERS = {'label': (), 'score': (), 'choice': ('question',), 'span': ('stride', 'question', *READ_SPANS)}
 
 
 def validate(data: Data) -> None:
@@ -152,7 +153,7 @@ def validate_task(data: Data) -> None:
 
 def validate_answers(answers: Answers) -> None:
     """Raises UserError for windows and answers that are impossible."""
-    for name in ('stride', 'question', 'longest', 'best'):
+    for name in ('stride', 'question', *READ_SPANS):
         if getattr(answers, name) < 1:
             raise UserError(f'data.answers.{name}={getattr(answers, name)} must be at least 1')
     if not math.isfinite(answers.threshold):

@@ -29,6 +29,7 @@ class Window:
     whole: Offsets  # the place of each piece of the context in it, in characters
     extended: Offsets  # the same with the marks after a piece that no piece covers
     begin: int  # the first of them in the part
+    starts: NDArray[np.bool_]  # of each piece of the part, whether an answer may start there: no other window has more around it
 
     @property
     def offsets(self) -> Offsets:
@@ -70,12 +71,29 @@ def windows(
         short = cut(question)[0][: min(settings.question, (length - 3) // 2)]
         ids, offsets, extended = cut(context)
         room = length - 3 - len(short)
-        found = []
-        for begin in range(0, max(len(ids), 1), min(settings.stride, room)):
-            found.append(Window(short, ids[begin : begin + room], offsets, extended, begin))
-            if begin + room >= len(ids):
-                break
-        yield found
+        begins = [0]
+        while begins[-1] + room < len(ids):
+            begins.append(begins[-1] + min(settings.stride, room))
+        parts = [ids[begin : begin + room] for begin in begins]
+        own = find_most_context(begins, [len(part) for part in parts])
+        yield [Window(short, part, offsets, extended, begin, mine) for part, begin, mine in zip(parts, begins, own, strict=True)]
+
+
+def find_most_context(begins: Sequence[int], sizes: Sequence[int]) -> list[NDArray[np.bool_]]:
+    """Of each window, at which of its pieces it has the most context of all windows: each piece of the text has one such window.
+
+    Context is the smaller number of pieces to the left and to the right, and a hundredth of the window's size; of equal windows it
+    is the first (Google's code: `_check_is_max_context` of run_squad.py).
+    """
+    best = np.full(begins[-1] + sizes[-1], -1.0)
+    owner = np.zeros(len(best), np.int64)
+    for number, (begin, size) in enumerate(zip(begins, sizes, strict=True)):
+        place = np.arange(size)
+        context = np.minimum(place, size - 1 - place) + 0.01 * size
+        more = context > best[begin : begin + size]
+        best[begin : begin + size][more] = context[more]
+        owner[begin : begin + size][more] = number
+    return [owner[begin : begin + size] == number for number, (begin, size) in enumerate(zip(begins, sizes, strict=True))]
 
 
 def trim_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> Offsets:

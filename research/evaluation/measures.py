@@ -10,7 +10,7 @@ import numpy as np
 from research.data.held_out import KINDS
 from research.evaluation.gains import HeldOut, add_up
 from research.models.heads import Model
-from research.objectives.losses import LOSSES, TASK_HEADS, WEIGHTS, Losses
+from research.objectives.losses import ANSWERED_BY, LOSSES, WEIGHTS, Losses
 from research.objectives.view import Batch, View
 from research.terms import Term, weigh
 
@@ -54,15 +54,18 @@ def select_losses(heads: Iterable[str], offered: frozenset[str]) -> tuple[str, .
     )
 
 
-def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., tuple[dict[str, Term], dict[str, jax.Array]]]:
+def make_measure(
+    model: Model, offered: frozenset[str], tried: tuple[int, int] = (5, 5)
+) -> Callable[..., tuple[dict[str, Term], dict[str, jax.Array]]]:
     """The pure function `evaluation(params, frozen, batch, axis)` -> (Terms of losses and accuracies, results of single rows).
 
     If the batch numbers its rows, the results of single rows are the numbers ('row') and the 'logits' of all devices; if it names
-    their documents, those of `split_by_kind`; else they are empty. Dropout is off.
+    their documents, those of `split_by_kind`; else they are empty. Dropout is off. tried: `data.answers` starts and ends.
     """
-    names, options = select_losses([name for name, _ in model.heads], offered), Losses()
+    heads = dict(model.heads)
+    names, options = select_losses(heads, offered), Losses()
     want = frozenset(want for name in names for want in LOSSES[name].wants(getattr(options, name)))
-    head = next((TASK_HEADS[kind] for kind in TASK_HEADS if kind in offered), '')
+    head = next((name for kind, row in ANSWERED_BY.items() if kind in offered for name in row if name in heads), '')
 
     def evaluation(
         params: Any, frozen: Mapping[str, Any], batch: Batch, axis: str | None
@@ -82,7 +85,7 @@ def make_measure(model: Model, offered: frozenset[str]) -> Callable[..., tuple[d
                 hits, over = ACCURACIES[name]
                 found[f'{name}_accuracy'] = weigh(hits(view, batch), batch[WEIGHTS[over]])
         if 'row' in batch:
-            rows = {'row': batch['row'], 'logits': view.logits(head)}
+            rows = {'row': batch['row'], 'logits': view.search(head, tried)}
         if axis is None:
             return found, rows
         return jax.lax.psum(found, axis), jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), rows)

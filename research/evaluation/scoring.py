@@ -16,7 +16,7 @@ from research.data.encoding import Encoded
 from research.data.settings import Data
 from research.errors import UserError
 from research.evaluation import metrics
-from research.evaluation.spans import Answer, find_answers, rank_answers, score_no_answer
+from research.evaluation.spans import READINGS, Answer, rank_answers
 from research.files import write_whole
 
 # SQuAD's metrics that its official definition gives in percent; here all metrics are divided by 100.
@@ -34,16 +34,16 @@ class Evaluation:
     threshold: float | None = None  # kind 'span': the threshold for 'no answer' with the best F1 on this split
 
 
-def score_split(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float) -> Evaluation:
+def score_split(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float, head: str = 'span') -> Evaluation:
     """The Evaluation of the logits of each row of a split.
 
-    threshold: predict 'no answer' if its logit exceeds the best span's by more than this (SQuAD 2.0). Raises UserError if the
-    logits are not finite.
+    threshold: predict 'no answer' if it leads by more than this (SQuAD 2.0). head: the row of READINGS by which the logits of
+    answers are read. Raises UserError if the logits are not finite.
     """
     broken = sum(not np.isfinite(each).all() for each in logits)
     if broken:
         raise UserError(f'the logits of {broken:,} of {len(logits):,} rows are not finite: the parameters of the model are broken')
-    return SCORERS[tasks.task(data).kind](data, encoded, logits, threshold)
+    return SCORERS[tasks.task(data).kind](data, encoded, logits, threshold, head)
 
 
 def identify_example(encoded: Encoded, number: int) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def collect_gold_answers(encoded: Encoded) -> dict[str, tuple[str, ...]]:
 # ---- Each kind of task --------------------------------------------------------------------------------------------------------
 
 
-def score_labels(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float) -> Evaluation:
+def score_labels(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float, head: str) -> Evaluation:
     """Predicts the most probable label, or candidate, of each example."""
     names = encoded.names
     predicted = [names[int(each.argmax())] for each in logits]
@@ -100,7 +100,7 @@ def score_labels(data: Data, encoded: Encoded, logits: list[NDArray], threshold:
     return Evaluation(predictions, found, metrics.has_collapsed(golds, numbers, len(names)), {})
 
 
-def score_numbers(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float) -> Evaluation:
+def score_numbers(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float, head: str) -> Evaluation:
     """Predicts the score of each example."""
     predicted = np.array([float(each[0]) for each in logits])
     predictions = []
@@ -114,14 +114,13 @@ def score_numbers(data: Data, encoded: Encoded, logits: list[NDArray], threshold
     return Evaluation(predictions, found, metrics.has_collapsed(golds, predicted, 1), {})
 
 
-def score_answers(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float) -> Evaluation:
+def score_answers(data: Data, encoded: Encoded, logits: list[NDArray], threshold: float, head: str) -> Evaluation:
     """Predicts the best answer of each question over all its windows; in SQuAD 2.0 possibly no answer."""
     may_be_empty = tasks.task(data).no_answer
     golds = collect_gold_answers(encoded)
     predictions, predicted, probabilities, best_spans, leads = [], {}, {}, {}, {}
-    for number, (example, (best, none)) in enumerate(zip(encoded.members, find_best(data, encoded, logits), strict=True)):
+    for number, (example, (best, lead)) in enumerate(zip(encoded.members, find_best(data, encoded, logits, head), strict=True)):
         texts = [example.pair[each.start : each.end] for each in best] or ['']
-        lead = none - best[0].logit if best else 0.0
         best_spans[example.id], leads[example.id] = texts[0], lead
         probabilities[example.id] = 1 / (1 + float(np.exp(-np.clip(lead, -500, 500))))
         predicted[example.id] = '' if may_be_empty and lead > threshold else texts[0]
@@ -149,15 +148,17 @@ def score_answers(data: Data, encoded: Encoded, logits: list[NDArray], threshold
     return Evaluation(predictions, found | {'score': found['f1']}, have_answers_collapsed(golds, predicted), files, tuned)
 
 
-def find_best(data: Data, encoded: Encoded, logits: list[NDArray]) -> list[tuple[list[Answer], float]]:
-    """(the best answers, the logit of no answer) of each question, over all its windows."""
-    windows: list[list[list[Answer]]] = [[] for _ in encoded.members]
-    none = [np.inf] * len(encoded.members)
+def find_best(data: Data, encoded: Encoded, logits: list[NDArray], head: str) -> list[tuple[list[Answer], float]]:
+    """(the best answers, by how much 'no answer' leads) of each question: the latter in the window where it does so least."""
+    reading = READINGS[head]
+    windows: list[list[tuple[list[Answer], NDArray]]] = [[] for _ in encoded.members]
     for owner, window, each in zip(encoded.owner.tolist(), encoded.windows, logits, strict=True):
-        found = find_answers(each, window.first, window.offsets, data.answers.longest, data.answers.best)
-        windows[owner].append(found)
-        none[owner] = min(none[owner], score_no_answer(each))
-    return [(rank_answers(mine, data.answers.best), logit) for mine, logit in zip(windows, none, strict=True)]
+        windows[owner].append((reading.find(each, window, data.answers.longest, data.answers.best), each))
+    found = []
+    for mine in windows:
+        best = rank_answers([answers for answers, _ in mine], data.answers.best)
+        found.append((best, min(reading.lead(each, best[0].logit if best else 0.0) for _, each in mine)))
+    return found
 
 
 def have_answers_collapsed(golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str]) -> bool:
@@ -178,7 +179,7 @@ def tune_threshold(golds: Mapping[str, tuple[str, ...]], predicted: Mapping[str,
 
 
 # Kind of a task -> its function. All have the arguments of `score_split`.
-SCORERS: dict[str, Callable[[Data, Encoded, list[NDArray], float], Evaluation]] = {
+SCORERS: dict[str, Callable[[Data, Encoded, list[NDArray], float, str], Evaluation]] = {
     'label': score_labels,
     'choice': score_labels,
     'score': score_numbers,

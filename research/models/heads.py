@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from research.models.answering import AnswerHead, ask
 from research.models.architecture import Architecture
 from research.models.encoder import Encoder, Outputs
 from research.models.layers import activate, dense, initialise_dense, initialise_norm, layer_norm
@@ -128,6 +129,14 @@ def _within_sequence(logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.A
     return jnp.where(inside[:, :, :, None], logits[:, None], -1e9)
 
 
+def _nothing(batch: Mapping[str, jax.Array], at: Any) -> None:
+    return None
+
+
+def _masked_positions(batch: Mapping[str, jax.Array], at: Any) -> jax.Array | None:
+    return batch['masked_positions'] if at == 'masked' else None
+
+
 class Head(NamedTuple):
     """A row of HEADS."""
 
@@ -139,6 +148,8 @@ class Head(NamedTuple):
     own_pooler: bool = False  # whether it brings a pooler if the encoder has none
     of_candidates: bool = False  # whether it scores the candidates of a choice, each a sequence of its own
     arrange: Callable[[jax.Array, Mapping[str, jax.Array]], jax.Array] = _as_they_are  # its logits on a batch, as losses read them
+    reads: Callable[[Mapping[str, jax.Array], Any], Any] = _nothing  # (batch, at) -> the `positions` of its `__call__`
+    searches: bool = False  # whether predictions need other logits than losses: then `at` is how much is tried
 
 
 def _count_label(a: Architecture, classes: int) -> int:
@@ -152,10 +163,18 @@ HEADS: dict[str, Head] = {
         lambda sizes: sizes.model.vocabulary,
         lambda a, classes: (a.width + 1) * a.embedding + 2 * a.embedding + classes,
         at_positions=True,
+        reads=_masked_positions,
     ),
     'pair': Head(PairHead, lambda sizes: 2, lambda a, classes: (a.width + 1) * classes, reads_pooled=True),
     'label': Head(LabelHead, lambda sizes: sizes.labels(), _count_label, reads_pooled=True, own_pooler=True, arrange=_of_examples),
     'span': Head(SpanHead, lambda sizes: 2, lambda a, classes: (a.width + 1) * classes, arrange=_within_sequence),
+    'answer': Head(
+        AnswerHead,
+        lambda sizes: 1,
+        lambda a, classes: 4 * a.width**2 + 6 * a.width + 2 + a.width * classes,
+        reads=ask,
+        searches=True,
+    ),
     'choice': Head(
         LabelHead, lambda sizes: 1, _count_label, reads_pooled=True, own_pooler=True, of_candidates=True, arrange=_of_candidates
     ),

@@ -14,6 +14,7 @@ import optax
 
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Heads, Sizes
+from research.objectives.supervised import Answer, answer, choice, cross_entropy, label, regression, span
 from research.objectives.view import Batch, View
 from research.terms import Term, weigh
 
@@ -61,13 +62,16 @@ class Losses:
     regression: Plain = Plain()
     choice: Plain = Plain()
     span: Plain = Plain()
+    answer: Answer = Answer()
     soft: Soft = Soft()
     cosine: Match = Match()
     mse: Match = Match()
 
 
-# Kind of a supervised task -> the head whose logits answer it.
-TASK_HEADS = {'label': 'label', 'score': 'label', 'choice': 'choice', 'span': 'span'}
+# Kind of a supervised task -> the heads whose logits answer it.
+ANSWERED_BY = {'label': ('label',), 'score': ('label',), 'choice': ('choice',), 'span': ('span', 'answer')}
+# The first of them: the one that is distilled.
+TASK_HEADS = {kind: heads[0] for kind, heads in ANSWERED_BY.items()}
 # Where the student is compared with the teacher -> the head whose logits are compared there. 'attended' is DistilBERT's default
 # (its authors' code calls 'masked' restrict_ce_to_mask); the kinds of tasks are for distilling a fine-tuned model.
 AT = {'attended': 'mlm', 'masked': 'mlm', **TASK_HEADS}
@@ -75,13 +79,9 @@ AT = {'attended': 'mlm', 'masked': 'mlm', **TASK_HEADS}
 WEIGHTS = {'attended': 'mask', 'masked': 'masked_weights', 'examples': 'weight', **dict.fromkeys(TASK_HEADS, 'weight')}
 
 
-def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
-
 def mlm(x: Mlm, student: View, teacher: View | None, batch: Batch) -> jax.Array:
     """Masked language modelling, nats for each masked position [B, P] (Devlin et al. 2019, §3.1)."""
-    return _cross_entropy(student.logits('mlm', 'masked'), batch['masked_labels'])
+    return cross_entropy(student.logits('mlm', 'masked'), batch['masked_labels'])
 
 
 def log_squared(x: Mlm, student: View) -> jax.Array:
@@ -91,28 +91,7 @@ def log_squared(x: Mlm, student: View) -> jax.Array:
 
 def pair(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
     """The relation of two segments, nats an example [B]: NSP (Devlin et al. 2019, §3.1) or SOP (Lan et al. 2020, §3.1)."""
-    return _cross_entropy(student.logits('pair'), batch['pair'])
-
-
-def label(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
-    """The label of an example, nats [B]."""
-    return _cross_entropy(student.logits('label'), batch['label'])
-
-
-def regression(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
-    """The squared distance of the one logit from an example's score [B]: regression (STS-B)."""
-    return jnp.square(student.logits('label')[..., 0] - batch['score'])
-
-
-def choice(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
-    """The right one of the candidates, nats an example [B] (Devlin et al. 2019, §4.4)."""
-    return _cross_entropy(student.logits('choice'), batch['label'])
-
-
-def span(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
-    """The first and the last position of an answer, mean of two, nats an example [B] (Devlin et al. 2019, §4.2)."""
-    logits = student.logits('span')
-    return (_cross_entropy(logits[..., 0], batch['start']) + _cross_entropy(logits[..., 1], batch['end'])) / 2
+    return cross_entropy(student.logits('pair'), batch['pair'])
 
 
 def soft(x: Soft, student: View, teacher: View | None, batch: Batch) -> jax.Array:
@@ -196,6 +175,7 @@ LOSSES: dict[str, Loss] = {
     'regression': Loss(regression, lambda x: 'examples', lambda x: ('label',), lambda x: 'score'),
     'choice': Loss(choice, lambda x: 'examples', lambda x: ('choice',), lambda x: 'choice'),
     'span': Loss(span, lambda x: 'examples', lambda x: ('span',), lambda x: 'span'),
+    'answer': Loss(answer, lambda x: 'examples', lambda x: ('answer',), lambda x: 'span'),
     'soft': Loss(soft, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, ('attended', 'masked', 'label', 'choice', 'span')),
     'cosine': Loss(cosine, lambda x: x.at, lambda x: (), _matched, True, ('attended', 'masked'), fits=_same_width),
     'mse': Loss(mse, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, tuple(AT)),

@@ -7,6 +7,7 @@ from research.errors import UserError, choose
 from research.models.architecture import Architecture
 from research.models.heads import HEADS
 from research.objectives.losses import LOSSES, REMEDIES, Losses, Mlm, Soft, active
+from research.objectives.supervised import Answer
 
 
 def validate(losses: Losses, student: Architecture, offered: frozenset[str], teacher: str) -> None:
@@ -42,6 +43,8 @@ def _validate_options(name: str, options: Any) -> None:
         choose(f'losses.{name}.at', options.at, row.places)
     if isinstance(options, Mlm) and options.z < 0:
         raise UserError(f'losses.{name}.z={options.z} must not be negative')
+    if isinstance(options, Answer) and options.none < 0:
+        raise UserError(f'losses.{name}.none={options.none} must not be negative')
     if isinstance(options, Soft) and options.temperature <= 0:
         raise UserError(f'losses.{name}.temperature={options.temperature} must be above 0')
 

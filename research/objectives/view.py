@@ -27,7 +27,7 @@ class View:
         self._model, self._params, self._batch, self._want = model, gather(params), batch, want
         self._noise = noise
         self._outputs: Outputs | None = None
-        self._logits: dict[tuple[str, bool], jax.Array] = {}
+        self._logits: dict[tuple[str, Any], jax.Array] = {}
 
     @property
     def outputs(self) -> Outputs:
@@ -39,16 +39,22 @@ class View:
     def logits(self, head: str, at: str = 'attended') -> jax.Array:
         """The logits of `head`: of one at positions those at the 'masked' ones [B, P, V], or at all of them [B, T, V].
 
-        For 'choice' they are [B, C], one a candidate; for 'span' [B, T, 2], next to −∞ on padding. Of packed examples, P a row,
-        those of 'label' are [B, P, classes] and those of 'span' [B, P, T, 2].
+        For 'choice' they are [B, C], one a candidate; for 'span' [B, T, 2], next to −∞ on padding; for 'answer' [B, 2 T + 1], of
+        ends given the right starts: `heads.AnswerHead`. Of packed examples, P a row, those of 'label' are [B, P, classes], those of
+        'span' [B, P, T, 2] and those of 'answer' [B, P, 2 T + 1].
         """
-        row = HEADS[head]
-        masked = row.at_positions and at == 'masked'
-        if (head, masked) not in self._logits:
-            positions = self._batch['masked_positions'] if masked else None
-            found = score(self._model, self._params, head, self.outputs, positions, self._noise)
-            self._logits[head, masked] = row.arrange(found, self._batch)
-        return self._logits[head, masked]
+        return self._find(head, at if HEADS[head].at_positions and at == 'masked' else None)
+
+    def search(self, head: str, tried: tuple[int, int]) -> jax.Array:
+        """What predictions are read from: the logits of `head`, of 'answer' the spans that are `tried` [B, 1 + K · M, 4]."""
+        return self._find(head, tried if HEADS[head].searches else None)
+
+    def _find(self, head: str, at: Any) -> jax.Array:
+        if (head, at) not in self._logits:
+            row = HEADS[head]
+            found = score(self._model, self._params, head, self.outputs, row.reads(self._batch, at), self._noise)
+            self._logits[head, at] = row.arrange(found, self._batch)
+        return self._logits[head, at]
 
     def hidden(self, at: str) -> jax.Array:
         """The last hidden states, float32, at the 'masked' positions [B, P, D] or at all of them [B, T, D]."""

@@ -14,13 +14,13 @@ from jax.errors import JaxRuntimeError
 from numpy.typing import NDArray
 
 from research.compiled import use_compiled
-from research.data.settings import Data
+from research.data.settings import Answers, Data
 from research.data.tokenizers import describe_unreachable, load_tokenizer, vocabulary_of, with_mask
 from research.errors import UserError, choose
 from research.escape import clean
 from research.models.architecture import Architecture
 from research.models.attention import choose_kernel
-from research.models.heads import Heads, Model
+from research.models.heads import HEADS, Heads, Model
 from research.parallel import find_platform
 from research.predict.inputs import Input, Reader, Sequence
 from research.predict.kinds import KINDS, Kind
@@ -35,12 +35,12 @@ SHORTEST = 16  # pieces; batches are padded to this times a power of two, so few
 def require(donor: Donor, name: str) -> Kind:
     """The row of KINDS called `name`. Raises UserError if there is none, the model lacks its head or a tokenizer, or is broken."""
     kind = KINDS[choose('kind of prediction', name, KINDS)]
-    fault = donor.faults[kind.head] if kind.head in donor.faults else kind.fault(donor)
+    fault = next((donor.faults[head] for head in kind.heads if head in donor.faults), kind.fault(donor))
     if fault:
         raise UserError(f"kind '{name}' cannot be computed by {donor.label}: {fault}")
-    if kind.head and kind.head not in dict(donor.heads):
+    if kind.heads and not set(kind.heads) & set(dict(donor.heads)):
         has = ', '.join(head for head, _ in donor.heads) or 'none'
-        raise UserError(f"kind '{name}' needs the {kind.head} head, which {donor.label} lacks (it has: {has})")
+        raise UserError(f"kind '{name}' needs the {' or '.join(kind.heads)} head, which {donor.label} lacks (it has: {has})")
     if donor.tokenizer is None:
         raise UserError(f'{donor.label} has no tokenizer, so it can read no text: put its tokenizer.json or vocab.txt beside it')
     for path, leaf in jax.tree_util.tree_leaves_with_path(donor.params):
@@ -51,8 +51,8 @@ def require(donor: Donor, name: str) -> Kind:
 
 
 @lru_cache(maxsize=8)
-def _compile(kind: Kind, a: Architecture, heads: Heads) -> Callable[..., Any]:
-    return jax.jit(partial(kind.compute, Model(a, heads)))
+def _compile(kind: Kind, a: Architecture, heads: Heads, settings: Answers) -> Callable[..., Any]:
+    return jax.jit(partial(kind.compute, Model(a, heads), settings))
 
 
 def predict(
@@ -78,9 +78,11 @@ def predict(
     if notice := describe_unreachable(tokenizer, pieces):
         print(clean(notice), file=sys.stderr, flush=True)
     longest = min(data.length, a.positions, kind.longest(donor))
-    reader = Reader(*with_mask(tokenizer, pieces), longest, a.types != 1, data, no_answer)
+    # A head that searches knows the context by the types; a table of one type gives all of them its row.
+    types = a.types != 1 or any(HEADS[name].searches for name, _ in donor.heads)
+    reader = Reader(*with_mask(tokenizer, pieces), longest, types, data, no_answer)
     params = kind.prepare(reader, jax.tree.map(jnp.asarray, donor.params))
-    compute = _compile(kind, a, donor.heads)
+    compute = _compile(kind, a, donor.heads, data.answers)
     sizes: dict[int, int] = {}
     inputs = iter(inputs)
     total = long = 0

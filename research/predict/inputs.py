@@ -26,6 +26,7 @@ class Sequence:
     cut: bool = False  # whether the text is longer than what is read of it
     offsets: tuple[tuple[int, int], ...] = ()  # answer: where each piece of the context lies in it, in characters
     first: int = 0  # answer: the position of the context's first piece
+    starts: NDArray[np.bool_] = dataclasses.field(default_factory=lambda: np.zeros(0, bool))  # answer: whether one may start there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +101,7 @@ def read_question(reader: Reader, inputs: list[Input]) -> list[list[Sequence]]:
                 cut=len(question) > len(one.question),
                 offsets=one.offsets,
                 first=one.first,
+                starts=one.starts,
             )
             for one in each
         ]

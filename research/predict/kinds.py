@@ -11,8 +11,9 @@ from scipy.special import softmax
 
 from research.data import tasks
 from research.data.json_lines import string as read_text_field
-from research.evaluation.spans import Answer, find_answers, score_no_answer
-from research.models.heads import Model, encode, score
+from research.data.settings import Answers
+from research.evaluation.spans import READINGS, Answer, choose_reading
+from research.models.heads import HEADS, Model, encode, score
 from research.predict.inputs import Input, Reader, Sequence, read_masked, read_question, read_text
 from research.surgery import Donor
 
@@ -22,7 +23,7 @@ TOP = 5  # pieces that fill-mask returns for a mask
 # ---- What each kind computes ----------------------------------------------------------------------------------------------------
 
 
-def fill(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
+def fill(model: Model, settings: Answers, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The most probable pieces at `masked_positions` [B, P]: probabilities and ids, both [B, P, TOP]."""
     logits = score(model, params, 'mlm', encode(model, params, batch), batch['masked_positions'])
     return jax.lax.top_k(jax.nn.softmax(logits), min(TOP, logits.shape[-1]))
@@ -36,17 +37,19 @@ def hide_unused(reader: Reader, params: Any) -> Any:
     return {**params, 'mlm': {**params['mlm'], 'output': output}}
 
 
-def classify(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
+def classify(model: Model, settings: Answers, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The logits of the labels [B, C]."""
     return score(model, params, 'label', encode(model, params, batch))
 
 
-def answer(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
-    """The logits of an answer's first and last piece [B, T, 2]."""
-    return score(model, params, 'span', encode(model, params, batch))
+def answer(model: Model, settings: Answers, params: Any, batch: dict[str, jax.Array]) -> Any:
+    """What one of READINGS reads: the logits of an answer's first and last piece [B, T, 2], or the spans that are tried."""
+    head = choose_reading(dict(model.heads))
+    asked = HEADS[head].reads(batch, (settings.starts, settings.ends))
+    return score(model, params, head, encode(model, params, batch), asked)
 
 
-def embed(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
+def embed(model: Model, settings: Answers, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The last hidden states of all pieces, special ones included, as one vector by each row of POOLINGS [B, D]."""
     hidden = encode(model, params, batch).hidden.astype(jnp.float32)
     mask = batch['mask'][:, :, None].astype(jnp.float32)
@@ -74,7 +77,7 @@ POOLINGS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 }
 
 
-def hidden(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
+def hidden(model: Model, settings: Answers, params: Any, batch: dict[str, jax.Array]) -> Any:
     """The hidden states of all layers, the embeddings first [B, L + 1, T, D]."""
     layers = encode(model, params, batch, want=frozenset({'layers'})).layers
     assert layers is not None
@@ -114,17 +117,19 @@ def describe_label(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequ
 def describe_answer(donor: Donor, reader: Reader, x: Input, rows: list[tuple[Sequence, Any]]) -> dict[str, Any]:
     """The most probable span of the context: its text, its characters [start, end), and its probability within its window.
 
-    'no_answer' is by how much the logit of 'no answer' exceeds that of this span, in the window where it does so least; None if the
-    context has no span. If it exceeds the threshold, the answer is '': that of the reader, or the one that a model was trained with
-    whose task has questions without an answer.
+    'no_answer' is by how much 'no answer' leads, in the window where it does so least: its logit minus that of this span, or the
+    logit of its own class; None if the context has no span. If it exceeds the threshold, the answer is '': that of the reader, or
+    the one that a model was trained with whose task has questions without an answer.
     """
-    found = [each for one, logits in rows for each in find_answers(logits, one.first, one.offsets, reader.data.answers.longest, 1)]
+    reading = READINGS[choose_reading(dict(donor.heads))]
+    found = [each for one, logits in rows for each in reading.find(logits, one, reader.data.answers.longest, 1)]
     best = max(found, key=lambda each: each.probability, default=Answer(0, 0, 0.0, 0.0))
     threshold, lead = reader.no_answer, None
     if threshold is None and reader.data.task and tasks.task(reader.data).no_answer:
         threshold = reader.data.answers.threshold
     if found:
-        lead = min(score_no_answer(logits) for _, logits in rows) - max(each.logit for each in found)
+        highest = max(each.logit for each in found)
+        lead = min(reading.lead(logits, highest) for _, logits in rows)
         best = Answer(0, 0, 0.0, 0.0) if threshold is not None and lead > threshold else best
     return {
         'answer': x.fields['context'][best.start : best.end],
@@ -164,10 +169,10 @@ def number(x: Any) -> float:
 class Kind:
     """A row of KINDS."""
 
-    head: str  # the head it reads; '' for the encoder alone
+    heads: tuple[str, ...]  # it reads the first of these that the model has; () is the encoder alone
     fields: tuple[str, ...]  # of an input line
     read: Callable[[Reader, list[Input]], list[list[Sequence]]]
-    compute: Callable[[Model, Any, dict[str, jax.Array]], Any]
+    compute: Callable[[Model, Answers, Any, dict[str, jax.Array]], Any]
     describe: Callable[[Donor, Reader, Input, list[tuple[Sequence, Any]]], dict[str, Any]]
     prepare: Callable[[Reader, Any], Any] = lambda reader, params: params  # the parameters that it computes with
     longest: Callable[[Donor], int] = lambda donor: donor.architecture.positions  # pieces of a sequence that it reads, at most
@@ -175,11 +180,11 @@ class Kind:
 
 
 KINDS = {
-    'fill-mask': Kind('mlm', ('text',), read_masked, fill, describe_filled, hide_unused),
-    'classify': Kind('label', ('text',), read_text, classify, describe_label),
-    'answer': Kind('span', ('question', 'context'), read_question, answer, describe_answer),
-    'embed': Kind('', ('text',), read_text, embed, describe_vector, longest=read_longest, fault=lambda donor: donor.pooling.fault),
-    'hidden': Kind('', ('text',), read_text, hidden, describe_hidden),
+    'fill-mask': Kind(('mlm',), ('text',), read_masked, fill, describe_filled, hide_unused),
+    'classify': Kind(('label',), ('text',), read_text, classify, describe_label),
+    'answer': Kind(tuple(READINGS), ('question', 'context'), read_question, answer, describe_answer),
+    'embed': Kind((), ('text',), read_text, embed, describe_vector, longest=read_longest, fault=lambda donor: donor.pooling.fault),
+    'hidden': Kind((), ('text',), read_text, hidden, describe_hidden),
 }
 
 

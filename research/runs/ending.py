@@ -1,5 +1,6 @@
 """The end of a run: the selected checkpoint is evaluated, and result.json is written."""
 
+import dataclasses
 import itertools
 import math
 import resource
@@ -15,7 +16,7 @@ import numpy as np
 from research import costs, parallel, processes, train
 from research.data import tasks
 from research.data.facts import MaskedFacts, SupervisedFacts
-from research.evaluation import scoring, smoothness
+from research.evaluation import floors, scoring, smoothness
 from research.evaluation.gains import HeldOut, write_held_out
 from research.evaluation.measures import evaluate
 from research.models.heads import HEADS, Model, encode, score
@@ -24,6 +25,7 @@ from research.records import to_json
 from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import (
     Baseline,
+    Floor,
     Parameters,
     Result,
     Selected,
@@ -64,6 +66,8 @@ def finish(parts: Parts, state: State, known: Measurement | None) -> dict[str, A
     result = make_result(parts, int(state.step), params, selected, metrics, evaluations)
     if isinstance(parts.feed.facts, SupervisedFacts) and result.baseline is not None:
         log_scores(parts, parts.feed.facts, result.metrics, result.baseline, evaluations)
+        # Now, so that neither the time nor the memory of the run are those of its floors.
+        result = add_floors(parts, parts.feed.facts, result) if processes.is_chief() else result
     content = write_result(parts.workdir, result) if processes.is_chief() else to_json(result)
     parts.log.line(f'done: {parts.workdir / "result.json"}')
     return content
@@ -200,6 +204,19 @@ def log_scores(
             parts.log.line(f'{key} {metrics[key]:.4f} ({chance}){how}')
         if evaluation.metrics and evaluation.collapsed:
             parts.log.line(f'{split}: the model has collapsed: (nearly) all of its predictions are the same')
+
+
+def add_floors(parts: Parts, facts: SupervisedFacts, result: Result) -> Result:
+    """The Result with the floors of its task as metrics, and its score beside them, which is logged."""
+    x, encoded = parts.x, parts.feed.encoded
+    splits = {split: each.members for split, each in encoded.items()}
+    names = next((each.names for each in encoded.values()), ())
+    found = floors.find_floors(x.data, x.machine.cache, facts.fingerprint, names, parts.feed.learnt, splits)
+    if result.score is None:
+        return result
+    line = floors.describe(found, f'{facts.reported}/{tasks.task(x.data).selects}', result.score)
+    parts.log.line(line)
+    return dataclasses.replace(result, metrics={**result.metrics, **found.metrics}, floors=Floor(line, found.missing))
 
 
 def find_collapses(evaluations: Mapping[str, scoring.Evaluation], reported: str) -> dict[str, int]:

@@ -45,6 +45,14 @@ class Baseline:
 
 
 @dataclasses.dataclass(frozen=True)
+class Floor:
+    """A task's score beside its floors, in words; and why floors are missing: 'split/floor_NAME' -> why."""
+
+    line: str
+    missing: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Result:
     """result.json: the numbers of a finished run. What does not apply to it, or was never measured, is None."""
 
@@ -71,6 +79,7 @@ class Result:
     fingerprint: str | None = None  # of the parameters that were evaluated; runs before 0.2 did not record it, nor the next
     contextless: float | None = None  # nats: the held-out loss of a model that knows the frequencies and sees the piece shown
     pass_seconds: float | None = None  # over the reported split, one example at a time, on one core; with run.time_pass
+    floors: Floor | None = None  # of a task; their numbers are metrics
 
 
 @dataclasses.dataclass(frozen=True)

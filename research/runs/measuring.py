@@ -9,6 +9,7 @@ from research.data.facts import SupervisedFacts
 from research.evaluation import scoring
 from research.evaluation.gains import HeldOut
 from research.evaluation.measures import evaluate
+from research.evaluation.spans import choose_reading
 from research.runs.folder import read_metrics
 from research.runs.opening import Bench, Parts
 
@@ -80,7 +81,8 @@ def measure_split(
         means = {**found.means, **(found.held_out.describe() if found.held_out else {})}
         return Measurement({f'{split}/{name}': value for name, value in means.items()}, held_out=found.held_out)
     encoded = bench.feed.encoded[split]
-    evaluation = scoring.score_split(x.data, encoded, found.logits, x.data.answers.threshold if threshold is None else threshold)
+    threshold = x.data.answers.threshold if threshold is None else threshold
+    evaluation = scoring.score_split(x.data, encoded, found.logits, threshold, choose_reading(dict(bench.model.heads)))
     means = found.means if encoded.known else {}
     return Measurement({f'{split}/{name}': value for name, value in {**means, **evaluation.metrics}.items()}, evaluation)
 

@@ -75,7 +75,7 @@ def reopen(folder: Path, x: Experiment, environment: Environment, heads: Heads |
     feed = load_feed(x, data, plan)
     heads = heads if heads is not None else student_heads(x, teacher.architecture if teacher else None)
     model, teacher, _ = build_models(dataclasses.replace(x, model=dataclasses.replace(x.model, attention='auto')), heads, teacher)
-    measure = plan.compile(make_measure(model, experiment.offered(x)))
+    measure = plan.compile(make_measure(model, experiment.offered(x), (x.data.answers.starts, x.data.answers.ends)))
     bench = Bench(x, plan, model, teacher, feed, number_of_steps(x, feed), measure)
     reasons = compare_environments(environment.all_sessions(), describe_environment({}))
     comparison = Comparison(TOLERANCE[x.model.dtype] if reasons else 0.0)

@@ -90,7 +90,7 @@ def _run(x: Experiment, workdir: Path, mirror: Mirror | None, began: float, held
     rewind(logged, first)
     log = Log(logged, steps, first, began - before)
     plan, begun.say = compiling.announce(plan, log.line), log.line
-    measure = plan.compile(make_measure(model, experiment.offered(x)))
+    measure = plan.compile(make_measure(model, experiment.offered(x), (x.data.answers.starts, x.data.answers.ends)))
     parts = Parts(x, plan, model, teacher, feed, steps, measure, workdir, checkpoints, log)
     try:
         introduce(parts, [*promised, *mirrored, *chosen, *changed, *damaged, *notes, *continued])

@@ -8,6 +8,7 @@ import jax
 
 from research.checkpoint_files import list_steps
 from research.errors import UserError
+from research.evaluation.floors import is_floor
 from research.evaluation.gains import FILE, HeldOut, read_held_out
 from research.evaluation.scoring import Evaluation, render_predictions
 from research.experiment import Experiment
@@ -102,6 +103,8 @@ def _compare_result(folder: Path, opened: Reopened, result: Result, params: Any)
     if older:
         del found['contextless']
     stored = {name: to_json(getattr(result, name)) for name in found}
+    # Floors are learnt from the data alone: they say nothing of the weights.
+    stored['metrics'] = {name: value for name, value in stored['metrics'].items() if not is_floor(name)}
     smallest = min((len(each.predictions) for each in evaluations.values()), default=0)
     # Of a small split one other prediction is more than any tolerance of numbers.
     loose = max(comparison.tolerance, 2 / smallest) if smallest and comparison.tolerance else comparison.tolerance

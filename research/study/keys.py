@@ -9,6 +9,7 @@ from research.data import tasks
 from research.data.held_out import KINDS
 from research.data.tasks.race import PARTS
 from research.errors import UserError, choose
+from research.evaluation.floors import FLOORS, PREFIX
 from research.evaluation.measures import ACCURACIES
 from research.evaluation.metrics import METRICS
 from research.evaluation.scoring import PERCENT
@@ -39,6 +40,7 @@ NAMES = (
     'NoAns_total',
     'best_exact_thresh',
     'best_f1_thresh',
+    *(f'{PREFIX}{name}' for name in FLOORS),
 )
 # A mapping of Result -> names that its keys may be besides 'split/metric'. A mapping that is not here may have any key.
 METRIC_KEYS = {'metrics': (), 'majority': ('score',), 'random': ('score',)}

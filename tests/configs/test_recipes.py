@@ -15,9 +15,10 @@ from research.data.mixture import mixture
 from research.data.settings import Stage, stages
 from research.experiment import Experiment
 from research.models.architecture import Architecture
+from research.objectives.losses import active
 from research.study.config_files import choose_deviations
 from research.surgery import inherit
-from research.validation import validate, validate_without_start
+from research.validation import unused, validate, validate_without_start
 from research.wire import from_wire, override, value
 
 RECIPES = {module.__name__.split('.')[-1]: module for module in (bert, albert, distilbert, finetune)}
@@ -109,7 +110,8 @@ def test_both_recipes_of_albert_are_table_14_and_keep_the_best_on_dev(family: st
     for task, *numbers in rows:
         x = load('finetune', f'{family}-{task}')
         assert read_settings(x) == tuple(map(float, numbers)), task
-        assert (x.data.task, x.data.select, x.run.patience, x.optimizer.name) == (task, 'dev', 0, 'adamw')
+        assert (x.data.task, x.run.patience, x.optimizer.name) == (task, 0, 'adamw')
+        assert x.data.select == ('train' if task == 'squad2' else 'dev')  # a threshold for no answer is never tuned on dev
         assert x.run.evaluate_every == {'qnli': 200, 'squad': 1000, 'squad2': 1000}.get(task, 100)
         code = family == 'albert-code'
         assert (x.optimizer.bias_correction, x.optimizer.decay_from_start) == (not code, code)
@@ -125,7 +127,20 @@ def test_race_has_a_recipe_for_version_2(family: str) -> None:
 
 def test_the_recipes_of_bert_select_on_a_part_of_train() -> None:
     for size in finetune.SIZES:
-        assert load('finetune', size).data.select == ('dev' if size.startswith('albert') else 'train')
+        on_dev = size.startswith('albert') and not size.endswith('squad2')
+        assert load('finetune', size).data.select == ('dev' if on_dev else 'train')
+
+
+@pytest.mark.parametrize('family', ['albert', 'albert-code'])
+def test_albert_answers_squad_2_by_its_own_head(family: str) -> None:
+    """Lan et al. 2020, §A.3; run_squad_v2.py: start_n_top = end_n_top = 5, and half the cross-entropy of the class."""
+    x = load('finetune', f'{family}-squad2')
+    validate_without_start(x)
+    assert list(active(x.losses)) == ['answer'] and (x.losses.answer.weight, x.losses.answer.none) == (1.0, 0.5)
+    assert (x.data.answers.starts, x.data.answers.ends, x.model.head_dropout) == (5, 5, 0.1)
+    key = 'data.answers.starts'
+    assert key not in unused(x) and 'losses.answer.weight=0 turns off' in unused(load('finetune', 'squad2'))[key]
+    assert list(active(load('finetune', f'{family}-squad').losses)) == list(active(load('finetune', 'squad2').losses)) == ['span']
 
 
 TEACHERS = {

@@ -57,7 +57,7 @@ def read_back(window: Window, context: str, start: int, answer: str) -> str | No
         return None
     logits = np.zeros((500, 2), np.float32)
     logits[place[0], 0] = logits[place[1], 1] = 9
-    best = find_answers(logits, window.first, window.offsets, 500, 1)[0]
+    best = find_answers(logits, window, 500, 1)[0]
     return context[best.start : best.end]
 
 

@@ -18,7 +18,7 @@ from research.data.facts import SupervisedFacts
 from research.data.pretraining import Batch
 from research.data.settings import Answers, Data
 from research.data.tokenizers import KINDS, as_albert, as_bert, finish_tokenizer, vocabulary_of
-from research.data.windows import repair_answer, trim_offsets, windows
+from research.data.windows import find_most_context, repair_answer, trim_offsets, windows
 from research.errors import UserError
 from research.evaluation.spans import find_answers
 from research.machine import Machine
@@ -57,8 +57,33 @@ def test_an_answer_survives_normalisation_as_a_slice_of_the_context(tokenizer: T
     assert CONTEXT[first[0] : last[1]] == answer
     logits = np.zeros((200, 2), np.float32)
     logits[place[0], 0] = logits[place[1], 1] = 9
-    best = find_answers(logits, window.first, window.offsets, 200, 3)[0]
+    best = find_answers(logits, window, 200, 3)[0]
     assert CONTEXT[best.start : best.end] == answer
+
+
+def test_each_piece_of_a_context_has_one_window_with_the_most_context() -> None:
+    """Google's example (run_squad.py, `_check_is_max_context`): 'bought' is in spans B and C, and C has more around it."""
+    text = ['the', 'man', 'went', 'to', 'the', 'store', 'and', 'bought', 'a', 'gallon', 'of', 'milk']
+    begins, sizes = [0, 3, 6], [5, 5, 6]
+    own = find_most_context(begins, sizes)
+    at = text.index('bought')
+    assert not own[1][at - begins[1]] and own[2][at - begins[2]]
+    assert (
+        np.sum(
+            [np.bincount(begin + np.flatnonzero(mine), minlength=12) for begin, mine in zip(begins, own, strict=True)], 0
+        ).tolist()
+        == [1] * 12
+    )
+
+    def official(span: int, position: int) -> bool:
+        scores = [
+            min(position - begin, begin + size - 1 - position) + 0.01 * size if begin <= position < begin + size else -1
+            for begin, size in zip(begins, sizes, strict=True)
+        ]
+        return scores.index(max(scores)) == span
+
+    for span, (begin, mine) in enumerate(zip(begins, own, strict=True)):
+        assert mine.tolist() == [official(span, begin + place) for place in range(len(mine))]
 
 
 def test_an_answer_may_begin_or_end_with_what_no_piece_holds(tokenizer: Tokenizer) -> None:
@@ -205,7 +230,7 @@ def test_a_choice_has_a_sequence_for_each_candidate_and_cuts_the_passage_first(
     passage = {'article': 'x' * 90, 'questions': ['abc'], 'options': [['d', 'e', 'f', 'gh']], 'answers': ['D'], 'id': 'p'}
     for split in ('train', 'dev', 'test'):
         (tmp_path / f'{split}_high.jsonl').write_text(json.dumps(passage) + '\n')
-    found = feed(Data(task='race', folder=str(tmp_path), length=32), batch=2)
+    found = feed(Data(task='race', folder=str(tmp_path), length=32, select='last'), batch=2)
     batch = found.evaluation['test'][0]
     assert batch['ids'].shape == (2, 4, 32) and batch['label'].tolist() == [3, 3] and batch['weight'].tolist() == [1, 0]
     assert (batch['mask'][0].sum(1) == 32).all()
@@ -239,7 +264,7 @@ def test_the_log_counts_questions_and_passages_that_are_cut(feed: Callable[..., 
     for split in ('train', 'dev', 'test'):
         records = [passage, passage | {'options': [list('wxyz')], 'id': 'r'}]
         (tmp_path / f'{split}_high.jsonl').write_text(''.join(json.dumps(each) + '\n' for each in records))
-    found = notices(feed(Data(task='race', folder=str(tmp_path), length=20, buckets=())))
+    found = notices(feed(Data(task='race', folder=str(tmp_path), length=20, buckets=(), select='last')))
     what = (
         'pieces of their passage, question or candidates: they are longer than data.length=20 and data.answers.question=64 allows'
     )

@@ -365,7 +365,8 @@ def test_race_in_both_layouts(tmp_path: Path, layout: str) -> None:
     found = tasks.examples(data, '')
     assert {split: len(each) for split, each in found.items()} == {'train': 4, 'dev': 4, 'test': 4}
     assert [(x.label, x.part) for x in found['dev']] == [('A', 'middle'), ('D', 'middle'), ('A', 'high'), ('D', 'high')]
-    assert tasks.reported(data, found) == 'test' and tasks.selection(data, found)[1] == 'dev'
+    # Dev stands beside the papers' dev (Lan et al. 2020, Tables 2 to 8), so a part of train selects; test is there beside it.
+    assert tasks.reported(data, found) == 'dev' and 'test' in found
     assert len({x.id for x in found['dev']}) == 4
 
 

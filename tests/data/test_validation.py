@@ -51,6 +51,8 @@ IMPOSSIBLE: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     'data.answers.question': [(0, {})],
     'data.answers.longest': [(0, {})],
     'data.answers.best': [(0, {})],
+    'data.answers.starts': [(0, {})],
+    'data.answers.ends': [(0, {})],
     'data.answers.threshold': [(math.nan, {}), (math.inf, {})],
     'data.train': [('a\0', {})],
     'data.dev': [('a\x1b', {})],

@@ -84,3 +84,13 @@ def test_the_logits_of_each_row_come_back_in_order(small: Architecture, make_bat
         for number, each in zip(row, np.asarray(expected), strict=True):
             if number >= 0:
                 np.testing.assert_allclose(found.logits[number], each, atol=1e-5)
+
+
+def test_predictions_of_the_answer_head_are_read_from_what_it_tries(small: Architecture, make_batch: Callable) -> None:
+    """Its loss is given the right starts; its logits are not: (K starts) · (M ends), and 'no answer' in front."""
+    model = Model(small, (('answer', 1),))
+    params = jax.eval_shape(lambda: initialise(model, jax.random.key(0)))
+    batch = {**make_batch(rows=4), 'row': np.arange(4)}
+    measure = make_measure(model, frozenset({'span'}), tried=(3, 2))
+    means, rows = jax.eval_shape(lambda params, batch: measure(params, {}, batch, None), params, batch)
+    assert set(means) == {'answer'} and rows['logits'].shape == (4, 1 + 3 * 2, 4)

@@ -70,6 +70,8 @@ def test_f1_counts_the_same_label_in_any_order_of_labels(read: Callable, tmp_pat
     one = scoring.score_split(data, ours, logits, 0.0)
     other = scoring.score_split(turned, theirs, [each[::-1] for each in logits], 0.0)
     assert one.metrics == other.metrics and one.metrics['f1'] == pytest.approx(12 / 13)
+    # Accuracy, F1 and their mean, always: a paper's table says which stands beside its number.
+    assert one.metrics['score'] == pytest.approx((7 / 8 + 12 / 13) / 2) and one.metrics['accuracy'] == 7 / 8
     assert scoring.score_baselines(data, ours) == scoring.score_baselines(turned, theirs)
     assert one.predictions[0]['prediction'] == other.predictions[0]['prediction']
 
@@ -184,6 +186,27 @@ def test_no_answer_is_predicted_if_it_leads_by_more_than_the_threshold(
     silent = scoring.score_split(data, encoded, [each * 0 + np.array([[3.0, 3.0]] + [[0.0, 0.0]] * 11) for each in logits], 0.0)
     assert silent.collapsed
     assert not strict.collapsed
+
+
+def test_the_class_of_alberts_head_decides_whether_there_is_an_answer(read: Callable, squad: Callable[..., Data]) -> None:
+    """Its logit alone, the smallest over the windows of a question (google-research/albert, `accumulate_predictions_v2`)."""
+    data = squad('squad2')
+    encoded = read(data)['dev']
+    spans = {'0': (4, 9), '1': (4, 9), '2': (33, 36), '3': (10, 12)}
+    classes = {'0': -3.0, '1': 2.0, '2': -1.0, '3': 1.0}
+    beams = []
+    for owner, window in zip(encoded.owner, encoded.windows, strict=True):
+        id = encoded.members[owner].id
+        place = window.place(spans[id][0], CONTEXT[slice(*spans[id])])
+        tried = [[*place, -0.1, -0.2]] if place else []
+        beams.append(np.array([[classes[id] + (9 if not place else 0), 0, 0, 0], [0, 0, -0.05, -0.05], *tried], np.float32))
+    found = scoring.score_split(data, encoded, beams, 0.0, 'answer')
+    assert [line['prediction'] for line in found.predictions] == ['tower', '', 'red', '']
+    assert found.metrics['exact'] == 0.75 and found.files['na_probs.json']['1'] == pytest.approx(1 / (1 + np.exp(-2)))
+    assert found.threshold == pytest.approx(1.0)  # of the best F1: question 3 is answered, too, and question 1 is not
+    assert scoring.score_split(data, encoded, beams, 1.0, 'answer').metrics['exact'] == 1.0
+    none = scoring.score_split(data, encoded, [each[:2] for each in beams], 0.0, 'answer')  # [CLS] alone was tried
+    assert {line['prediction'] for line in none.predictions} == {''} and not none.predictions[0]['best']
 
 
 def test_one_answer_to_all_questions_is_a_collapse_unless_it_is_right(read: Callable, squad: Callable[..., Data]) -> None:

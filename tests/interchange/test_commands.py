@@ -31,7 +31,7 @@ def donor_of(fields, heads, seed=0) -> Donor:
     """A tiny model of ours, its parameters random."""
     small = Architecture(vocabulary=32, layers=4, width=8, heads=2, inner=12, embedding=8, positions=16)
     a = dataclasses.replace(small, **fields)
-    classes = {'mlm': 32, 'pair': 2, 'label': 3, 'span': 2, 'choice': 1}
+    classes = {'mlm': 32, 'pair': 2, 'label': 3, 'span': 2, 'answer': 1, 'choice': 1}
     named = tuple((head, classes[head]) for head in heads)
     generator = np.random.default_rng(seed)
     params = initialise(Model(a, named), jax.random.key(seed))

@@ -13,7 +13,7 @@ from research.models.architecture import Architecture
 from research.models.heads import HEADS, Model, encode, initialise, score
 from research.models.noise import make_noise
 
-ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
+ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('answer', 1), ('choice', 1))
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +32,8 @@ def params(model: Model) -> Any:
 
 
 def logits(model: Model, params: Any, batch: Any, head: str, positions: Any = None, noise: Any = None) -> jax.Array:
-    return score(model, params, head, encode(model, params, batch), positions, noise)
+    asked = HEADS[head].reads(batch, None) if positions is None else positions
+    return score(model, params, head, encode(model, params, batch), asked, noise)
 
 
 def test_every_head_has_a_case() -> None:
@@ -40,7 +41,15 @@ def test_every_head_has_a_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ('head', 'shape'), [('mlm', (4, 16, 64)), ('pair', (4, 2)), ('label', (4, 3)), ('span', (4, 16, 2)), ('choice', (4, 1))]
+    ('head', 'shape'),
+    [
+        ('mlm', (4, 16, 64)),
+        ('pair', (4, 2)),
+        ('label', (4, 3)),
+        ('span', (4, 16, 2)),
+        ('answer', (4, 33)),
+        ('choice', (4, 1)),
+    ],
 )
 def test_logits_have_their_shape_in_float32(model: Model, params: Any, batch: Any, head: str, shape: tuple[int, ...]) -> None:
     for dtype in ('float32', 'bfloat16'):
@@ -82,6 +91,65 @@ def test_the_label_head_has_dropout_on_its_input(small: Architecture, batch: Any
     quiet = logits(model, params, batch, 'label')
     noise = make_noise(jax.random.key(1), jnp.arange(len(batch['ids'])))
     assert np.abs(quiet - logits(model, params, batch, 'label', noise=noise)).max() > 0.01
+
+
+@pytest.fixture
+def asked(batch: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The batch with a context in every row: all but the first two and the last of its pieces."""
+    place, last = np.arange(16)[None], batch['mask'].sum(1, keepdims=True) - 1
+    context = (place > 1) & (place <= last)
+    start = np.where(last[:, 0] > 3, np.minimum(3, last[:, 0] - 1), 0).astype(np.int32)
+    return {**batch, 'types': context.astype(np.int32), 'start': start}
+
+
+def in_numpy(params: Any, hidden: np.ndarray, allowed: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(logits of starts [B, T], of ends given `start` [B] [B, T], of 'no answer' [B]) as google-research/albert computes them."""
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params['answer'])
+    first = np.where(allowed, (hidden @ p['start']['kernel'])[..., 0] + p['start']['bias'], -1e9)
+    at = hidden[np.arange(len(hidden)), start]
+    both = np.concatenate([hidden, np.repeat(at[:, None], hidden.shape[1], 1)], -1)  # tf.concat([output, start_features])
+    joined = np.tanh(both @ p['join']['kernel'] + p['join']['bias'])
+    joined = (joined - joined.mean(-1, keepdims=True)) / np.sqrt(joined.var(-1, keepdims=True) + 1e-12)
+    joined = joined * p['norm']['scale'] + p['norm']['bias']
+    last = np.where(allowed, (joined @ p['end']['kernel'])[..., 0] + p['end']['bias'], -1e9)
+    shares = np.exp(first - first.max(-1, keepdims=True))
+    mean = np.einsum('bt,btd->bd', shares / shares.sum(-1, keepdims=True), hidden)
+    feature = np.tanh(np.concatenate([mean, hidden[:, 0]], -1) @ p['summary']['kernel'] + p['summary']['bias'])
+    return first, last, (feature @ p['output']['kernel'])[:, 0]
+
+
+def test_the_answer_head_is_that_of_alberts_code(model: Model, params: Any, asked: dict[str, np.ndarray]) -> None:
+    """squad_utils.py, `create_v2_model`: ends given the start, a class that reads no end, places in the context or at [CLS]."""
+    params = jax.tree.map(lambda x: x, params)
+    params['answer']['norm']['scale'] += 0.3
+    hidden = np.asarray(encode(model, params, asked).hidden, np.float64)
+    place = np.arange(16)[None]
+    allowed = (place == 0) | ((asked['types'] > 0) & (place < asked['mask'].sum(1, keepdims=True) - 1))
+    assert allowed.sum(1).min() > 1 and not allowed[:, 1].any()
+    first, last, none = in_numpy(params, hidden, allowed, asked['start'])
+    found = np.asarray(logits(model, params, asked, 'answer'))
+    for one, two in zip((found[:, :16], found[:, 16:32], found[:, 32]), (first, last, none), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-4)
+
+    beam = np.asarray(score(model, params, 'answer', encode(model, params, asked), HEADS['answer'].reads(asked, (3, 2))))
+    assert beam.shape == (4, 1 + 3 * 2, 4)
+    np.testing.assert_allclose(beam[:, 0, 0], none, atol=1e-4)
+    for row in range(4):
+        likely = first[row] - np.log(np.exp(first[row]).sum())
+        for number, start in enumerate(np.argsort(-first[row])[:3]):
+            ends = in_numpy(params, hidden, allowed, np.full(4, start))[1][row]
+            close = ends - np.log(np.exp(ends).sum())
+            for other, end in enumerate(np.argsort(-ends)[:2]):
+                expected = [start, end, likely[start], close[end]]
+                np.testing.assert_allclose(beam[row, 1 + 2 * number + other], expected, atol=1e-3)
+
+
+def test_the_answer_head_has_dropout_before_its_class_alone(small: Architecture, asked: dict[str, np.ndarray]) -> None:
+    model = Model(dataclasses.replace(small, head_dropout=0.5), (('answer', 1),))
+    params = initialise(model, jax.random.key(0))
+    noise = make_noise(jax.random.key(1), jnp.arange(4))
+    change = np.abs(logits(model, params, asked, 'answer') - logits(model, params, asked, 'answer', noise=noise))
+    assert change[:, :32].max() == 0 and change[:, 32].min() > 1e-3
 
 
 def test_initial_parameters_depend_on_the_key_alone(model: Model, params: Any) -> None:

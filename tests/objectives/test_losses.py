@@ -15,7 +15,7 @@ from research.data.settings import Data
 from research.errors import UserError
 from research.experiment import Experiment
 from research.models.architecture import Architecture
-from research.models.heads import Model, encode, initialise, score
+from research.models.heads import HEADS, Model, encode, initialise, score
 from research.objectives.losses import (
     AT,
     LOSSES,
@@ -38,7 +38,7 @@ from research.objectives.view import View
 from research.train import make_objective
 from research.wire import override
 
-ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
+ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('answer', 1), ('choice', 1))
 NONE = Losses(mlm=Mlm(0.0))
 MATCHING = [(name, at) for name, row in LOSSES.items() if row.teacher for at in row.places]
 
@@ -114,7 +114,8 @@ def logits(model: Model) -> Callable[[Any, Any], dict[str, np.ndarray]]:
     @jax.jit
     def forward(params: Any, batch: Any) -> dict[str, jax.Array]:
         outputs = encode(model, params, batch)
-        return {'hidden': outputs.hidden, **{name: score(model, params, name, outputs) for name, _ in ALL}}
+        found = {name: score(model, params, name, outputs, HEADS[name].reads(batch, None)) for name, _ in ALL}
+        return {'hidden': outputs.hidden, **found}
 
     return lambda params, batch: {name: np.asarray(x, np.float64) for name, x in forward(params, batch).items()}
 
@@ -135,12 +136,15 @@ def nats(x: np.ndarray, labels: Any) -> np.ndarray:
 # ---- Supervised losses ---------------------------------------------------------------------------------------------------------
 
 
-SUPERVISED = ('mlm', 'nsp', 'sop', 'label', 'regression', 'span')
+SUPERVISED = ('mlm', 'nsp', 'sop', 'label', 'regression', 'span', 'answer')
 
 
 def test_a_supervised_loss_is_its_cross_entropy(model: Model, logits: Callable, params: Any, batch: Any) -> None:
-    batch = {**batch, 'score': jnp.linspace(0, 5, len(batch['ids']))}
-    losses = dataclasses.replace(NONE, **{name: Plain(1.0) for name in SUPERVISED})
+    # All is context, so that the places of answers can be; the first row has no answer.
+    ends = jnp.maximum(batch['mask'].sum(1) - 2, 0)
+    places = {name: jnp.minimum(batch[name], ends).at[0].set(0) for name in ('start', 'end')}
+    batch = {**batch, 'score': jnp.linspace(0, 5, len(batch['ids'])), 'types': batch['mask'], **places}
+    losses = dataclasses.replace(NONE, **{name: dataclasses.replace(getattr(NONE, name), weight=1.0) for name in SUPERVISED})
     found = jax.jit(lambda params, batch: terms(losses, View(model, params, batch), None, batch))(params, batch)
     seen = logits(params, batch)
     attended = np.where(np.asarray(batch['mask'])[:, :, None] > 0, seen['span'], -1e9)
@@ -151,6 +155,9 @@ def test_a_supervised_loss_is_its_cross_entropy(model: Model, logits: Callable, 
         'label': nats(seen['label'], batch['label']),
         'regression': (seen['label'][:, 0] - np.asarray(batch['score'])) ** 2,
         'span': (nats(attended[:, :, 0], batch['start']) + nats(attended[:, :, 1], batch['end'])) / 2,
+        # google-research/albert: (start + end) · 0.5 + 0.5 · sigmoid cross-entropy of is_impossible.
+        'answer': (nats(seen['answer'][:, :16], batch['start']) + nats(seen['answer'][:, 16:32], batch['end'])) / 2
+        + 0.5 * np.log1p(np.exp(np.where(np.asarray(batch['start']) == 0, -1, 1) * seen['answer'][:, 32])),
     }
     for name in SUPERVISED:
         weights = np.asarray(batch['masked_weights' if name == 'mlm' else 'weight'])
@@ -373,6 +380,8 @@ def test_what_no_loss_wants_of_the_forward_pass_is_not_in_the_program(
         (only('sop'), {'masked', 'nsp'}, '', {}, "loss 'sop' cannot be computed from these data: it needs --config.data.pairs=sop"),
         (only('label'), {'masked'}, '', {}, "loss 'label' cannot be computed from these data: it needs a task with labels"),
         (only('span'), {'label'}, '', {}, "loss 'span' cannot be computed from these data: it needs a task with answers"),
+        (only('answer'), {'label'}, '', {}, "loss 'answer' cannot be computed from these data: it needs a task with answers"),
+        (only('answer', none=-1.0), {'span'}, '', {}, 'losses.answer.none=-1.0 must not be negative'),
         (only('mlm'), {'label'}, '', {}, "loss 'mlm' cannot be computed from these data: it needs masks"),
         (only('mse', at='masked'), {'label'}, 'run', {}, "loss 'mse' cannot be computed from these data: it needs masks"),
         (only('sop'), {'sop'}, '', {'pooler': False}, "loss 'sop' reads the pooled position: give --config.model.pooler=true"),

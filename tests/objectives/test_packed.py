@@ -18,6 +18,7 @@ from research.data.tokenizers import Vocabulary
 from research.models.architecture import Architecture
 from research.models.heads import Model
 from research.objectives.losses import AT, LOSSES, Losses, Match, Mlm, Plain, Soft
+from research.objectives.supervised import Answer
 from research.objectives.view import View
 from research.optim import Optimizer
 
@@ -29,9 +30,9 @@ PLAIN = Optimizer(name='sgd', lr=1.0, warmup=0.0, power=0.0, weight_decay=0.0, c
 TASKS = {
     'label': dataclasses.replace(NONE, label=Plain(1.0), soft=Soft(2.0, at='label'), mse=Match(0.5, at='label'), cosine=Match(1.0)),
     'score': dataclasses.replace(NONE, regression=Plain(1.0), mse=Match(0.5, at='score')),
-    'span': dataclasses.replace(NONE, span=Plain(1.0), soft=Soft(2.0, at='span'), mse=Match(0.5, at='span')),
+    'span': dataclasses.replace(NONE, span=Plain(1.0), answer=Answer(1.0), soft=Soft(2.0, at='span'), mse=Match(0.5, at='span')),
 }
-HEADS = {'label': (('label', 3),), 'score': (('label', 1),), 'span': (('span', 2),)}
+HEADS = {'label': (('label', 3),), 'score': (('label', 1),), 'span': (('span', 2), ('answer', 1))}
 
 
 @pytest.fixture(scope='module')
@@ -46,9 +47,13 @@ def encoded() -> Encoded:
     targets = {
         'label': draw.integers(0, 3, EXAMPLES).astype(np.int32),
         'score': draw.random(EXAMPLES).astype(np.float32),
-        'start': draw.integers(0, lengths).astype(np.int32),
-        'end': draw.integers(0, lengths).astype(np.int32),
+        'start': (at := draw.integers(0, lengths)),
+        'end': draw.integers(at, lengths),
     }
+    # In the second text, or at [CLS] for none.
+    none, first = draw.integers(0, 2, EXAMPLES) == 0, sizes[0] + 2
+    for name in ('start', 'end'):
+        targets[name] = np.where(none, 0, np.clip(targets[name], first, lengths - 2)).astype(np.int32)
     return Encoded([], (), segments, 1, np.arange(EXAMPLES), targets, lengths, True, pieces, (LENGTH,))
 
 
@@ -120,10 +125,10 @@ def test_an_update_without_segments_is_another(small: Architecture, encoded: Enc
         assert abs(step(small, 'label', wrong)[1]['gradient_norm'] - right) > 1e-3
 
 
-@pytest.mark.parametrize('head', ['label', 'span'])
+@pytest.mark.parametrize('head', ['label', 'span', 'answer'])
 def test_no_example_sees_another(small: Architecture, encoded: Encoded, head: str) -> None:
     """Other pieces in one example change none of the logits of the others, in no bit, and all of its own."""
-    model = Model(small, HEADS[head])
+    model = Model(small, HEADS['label'] if head == 'label' else HEADS['span'])
     params = train.initial_state(model, PLAIN, 0).params
     batch = pack(encoded)
     changed = batch['segments'] == 2

@@ -15,7 +15,7 @@ from research.models.heads import Model, encode, initialise
 from research.objectives.losses import LOSSES, WEIGHTS, Losses, Mlm, Plain, active, counts, terms
 from research.objectives.view import View
 
-ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
+ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('answer', 1), ('choice', 1))
 PADDING, MASKED = (0, 1), 2  # rows; two of padding, so that all candidates of one choice are
 MASK = 4
 NONE = Losses(mlm=Mlm(0.0))
@@ -30,6 +30,9 @@ def with_odd_rows(batch: dict[str, Any], filler: int) -> dict[str, Any]:
         batch['masked_weights'][row] = batch['weight'][row] = 0
     batch['mask'][MASKED], batch['ids'][MASKED], batch['weight'][MASKED] = 1, MASK, 1
     batch['masked_weights'][MASKED] = 1
+    batch['types'] = batch['mask'].copy()  # all is context, so that the places of answers can be
+    for name in ('start', 'end'):
+        batch[name] = np.minimum(batch[name], np.maximum(batch['mask'].sum(1) - 2, 0)).astype(np.int32)
     return jax.tree.map(jnp.asarray, batch)
 
 
@@ -44,8 +47,9 @@ def for_losses(losses: Losses, batch: Any) -> Any:
 
 def groups() -> list[Losses]:
     """Losses that together have every row of LOSSES at every place where it may match; those of one group share a batch."""
-    plain = {name: Plain(1.0) for name, row in LOSSES.items() if not row.teacher and name not in ('mlm', 'choice')}
-    found = [dataclasses.replace(NONE, mlm=Mlm(1.0, z=0.1), **plain), dataclasses.replace(NONE, choice=Plain(1.0))]
+    names = [name for name, row in LOSSES.items() if not row.teacher and name != 'choice']
+    plain = {name: dataclasses.replace(getattr(NONE, name), weight=1.0) for name in names} | {'mlm': Mlm(1.0, z=0.1)}
+    found = [dataclasses.replace(NONE, **plain), dataclasses.replace(NONE, choice=Plain(1.0))]
     for place in dict.fromkeys(at for _, at in MATCHES):
         rows = {name: dataclasses.replace(getattr(NONE, name), weight=1.0, at=at) for name, at in MATCHES if at == place}
         found.append(dataclasses.replace(NONE, **rows))

@@ -8,8 +8,10 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ from research.data.settings import Answers, Data
 from research.data.tokenizers import load_tokenizer, vocabulary_of, with_mask
 from research.errors import UserError
 from research.interchange import reading
+from research.models.heads import Model, initialise
 from research.predict import __main__, batching, inputs, kinds
 from tests.interchange.conftest import model
 
@@ -147,13 +150,14 @@ def test_answers_are_looked_for_as_in_training(model: Callable) -> None:
     ('task', 'threshold', 'answer'), [('squad', 0.0, 'king'), ('squad2', 0.0, ''), ('squad2', 3.0, 'king'), ('', 0.0, 'king')]
 )
 def test_no_answer_is_told_where_it_leads(task: str, threshold: float, answer: str) -> None:
-    one = inputs.Sequence([], [], offsets=((0, 4), (5, 8)), first=3)
+    one = inputs.Sequence([], [], offsets=((0, 4), (5, 8)), first=3, starts=np.ones(2, bool))
+    donor: Any = SimpleNamespace(heads=(('span', 2),))
     logits = np.full((6, 2), -9.0, np.float32)
     logits[0], logits[3] = 2.0, 1.0
     anything: Any = None
     reader = inputs.Reader(anything, anything, 6, True, Data(task=task, answers=Answers(threshold=threshold)))
     asked = inputs.Input('line 1', {'question': 'who', 'context': 'king map'})
-    told = kinds.describe_answer(anything, reader, asked, [(one, logits)])
+    told = kinds.describe_answer(donor, reader, asked, [(one, logits)])
     assert (told['answer'], told['end']) == (answer, len(answer))
 
 
@@ -175,6 +179,22 @@ def test_the_best_window_answers(model: Callable) -> None:
         scores.append((one['score'], one['start'] + window.offsets[0][0], one['end'] + window.offsets[0][0]))
     assert (told['start'], told['end']) == max(scores)[1:]
     assert told['score'] == pytest.approx(max(scores)[0], abs=1e-6)
+
+
+def test_alberts_head_answers_by_its_tried_spans_and_its_class(model: Callable) -> None:
+    """The same kind reads either head: without a type embedding, too, the context is known."""
+    folder = model('BertSpan')
+    donor, _ = reading.open_folder(folder, 'model')
+    network = Model(donor.architecture, (('answer', 1),))
+    params = {**donor.params, 'answer': jax.device_get(initialise(network, jax.random.key(0)))['answer']}
+    donor = dataclasses.replace(donor, heads=network.heads, params={name: params[name] for name in ('encoder', 'answer')})
+    context = 'king map clock garden old'
+    asked = inputs.Input('line 1', {'question': 'a', 'context': context})
+    data = Data(task='squad2', length=16, answers=Answers(starts=9, ends=9))
+    kind = batching.require(donor, 'answer')
+    ((told,), (silent,)) = (list(batching.predict(donor, kind, data, [asked], no_answer=lead)) for lead in (99.0, -99.0))
+    assert told['answer'] == context[told['start'] : told['end']] != '' and 0 < told['score'] < 1
+    assert silent['answer'] == '' and silent['no_answer'] == told['no_answer'] and abs(told['no_answer']) < 99
 
 
 def test_few_shapes_are_compiled(model: Callable) -> None:

@@ -15,6 +15,7 @@ import pytest
 from research import costs, parallel, wire
 from research.checkpoint import Checkpoints
 from research.errors import UserError
+from research.evaluation.floors import is_floor
 from research.experiment import Experiment
 from research.models.heads import Model
 from research.runs import ending, measuring, opening, sources, training
@@ -156,6 +157,17 @@ def test_the_result_of_a_task_tells_its_baseline(read: tuple[Path, list[tuple[st
     assert set(result['collapsed']) == {'dev', 'test', 'reported'}
     assert result['labels'] == ['a', 'b', 'c'] and result['unigram_entropy'] is None
     assert result['parameters']['modules']['label'] == 33 * 3
+
+
+def test_the_score_of_a_task_stands_beside_its_floors(read: tuple[Path, list[tuple[str, Any]], dict[str, Any]]) -> None:
+    workdir, _, result = read
+    found = {name: value for name, value in result['metrics'].items() if is_floor(name)}
+    assert set(found) == {f'{split}/floor_{name}' for split in ('dev', 'test') for name in ('commonest', 'bag_of_words')}
+    assert found['dev/floor_bag_of_words'] == 1.0 > found['dev/floor_commonest']  # the label follows from the words
+    line = result['floors']['line']
+    assert line.startswith(f'test/accuracy {result["score"]:.4f}; floors: commonest answer ') and result['floors']['missing'] == {}
+    assert line.endswith('NOT ABOVE bag of words') == (found['test/floor_commonest'] < result['score'] < 1)
+    assert line in (workdir / 'log.txt').read_text()
 
 
 def test_every_evaluated_split_leaves_its_predictions(read: tuple[Path, list[tuple[str, Any]], dict[str, Any]]) -> None:

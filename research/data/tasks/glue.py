@@ -1,4 +1,10 @@
-"""The nine tasks of GLUE and its diagnostic set AX (Wang et al. 2019): official files, or TFDS by name."""
+"""The nine tasks of GLUE and its diagnostic set AX (Wang et al. 2019): official files, or TFDS by name.
+
+MRPC and QQP are always measured by accuracy, F1 and their mean, STS-B by Pearson's and Spearman's correlation and their mean; a
+paper prints one of the three. Devlin et al. 2019, Table 1 (test): F1, F1 and Spearman's. Sanh et al. 2019, Table 1 (dev) does not
+say: its QQP can only be the mean. Lan et al. 2020, Table 9 (dev) stands beside Liu et al. 2019, who print accuracy. `printed` is a
+default; a table names what stands beside its numbers.
+"""
 
 import sys
 from collections.abc import Iterator, Mapping

@@ -117,7 +117,11 @@ def read_number(name: str, key: str, evidence: Mapping[str, Evidence]) -> tuple[
     if found.result is None:
         return None, f'{found.state.state}: {found.state.reason}' if found.state.reason else found.state.state
     value = look_up(found.result, key)
-    return value, '' if value is not None else f"its result has no number '{key}'"
+    missing = found.result.floors.missing if found.result.floors is not None else {}
+    why = f"its result has no number '{key}'"
+    if key.removeprefix('metrics:') in missing:
+        why = missing[key.removeprefix('metrics:')]
+    return value, '' if value is not None else why
 
 
 def read_cell(study: Study, names: tuple[str, ...], key: str, evidence: Mapping[str, Evidence]) -> Cell:
