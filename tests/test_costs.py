@@ -171,6 +171,8 @@ VARIANTS = (
     {'pooler': False, 'types': 0},
     {'embedding': 8, 'position_kind': 'sinusoidal'},
     {'projection': True, 'positions': 24},
+    {'norm': 'pre', 'position_kind': 'rotary', 'embedding': 8},
+    {'norm': 'deepnorm'},
 )
 
 
