@@ -56,9 +56,9 @@ def inspect(folder: Path) -> Contents:
     a = configuration.read_architecture(config, has_pooler)
     if a.position_kind == 'sinusoidal' and not is_sinusoidal(a, tensors):
         a = dataclasses.replace(a, position_kind='learned')
+    validate_size(a, tensors, sum(file.stat().st_size for file in find_weight_files(folder)))
     if kind == 'roformer':
         validate_rotations(a, tensors)
-    validate_size(a, tensors, sum(file.stat().st_size for file in find_weight_files(folder)))
     found, random = find_heads(kind, config, a, tensors)
     labels, faults = (), {}
     if 'label' in dict(found):
@@ -76,7 +76,8 @@ def validate_size(a: Architecture, tensors: dict[str, Tensor], size: int) -> Non
     `validate_tensors` finds smaller differences. size: bytes of the weight files; tensors may share them.
     """
     described = sum(costs.count_parameters(a).values())
-    described += a.positions * a.embedding if a.position_kind == 'sinusoidal' else 0  # computed, and as large
+    computed = {'learned': 0, 'sinusoidal': a.embedding, 'rotary': a.width // a.heads}  # tables without parameters, as large as one
+    described += a.positions * computed[a.position_kind]
     stored = min(sum(math.prod(tensor.shape) for tensor in tensors.values()), size)
     if described > 100 * stored + 2**20:
         words = [f', {name} of shape {x.shape}' for name, x in tensors.items() if 'word_embeddings' in name]
@@ -126,7 +127,9 @@ def validate_rotations(a: Architecture, tensors: dict[str, Tensor]) -> None:
         shape, size = tensors[name].shape, a.width // a.heads
         if shape != (a.positions, size) or tensors[name].dtype not in FLOATS:
             raise UserError(f'{name} has shape {shape} in the weights, but config.json asks for {(a.positions, size)}')
-        if not np.abs(tensors[name].read() - make_table(a.positions, size)).max() < 1e-6:
+        rounding = {'float16': 1e-3, 'bfloat16': 1e-2}
+        given, dtype = tensors[name].read().astype(np.float32), tensors[name].dtype
+        if not np.abs(given - make_table(a.positions, size)).max() < (rounding[dtype] if dtype in rounding else 1e-6):
             raise UserError(f'{name} holds other angles than those of Su et al. 2021, which are not supported')
 
 

@@ -142,7 +142,11 @@ def test_every_form_of_file(prefix, form, tmp_path):
             torch.save(state, tmp_path / 'pytorch_model.bin', _use_new_zipfile_serialization=form == 'bin')
     donor, report = reading.open_folder(tmp_path, 'theirs')
     assert {row.status for row in report} == {'loaded', 'ignored'} if form in ('old names', 'tied twice') else {'loaded'}
-    assert_same(model.float(), donor, inputs(96, donor.architecture.types), tolerance)
+    model = model.float()
+    if prefix == 'RoFormer':  # its angles are constants: ours are exact, whatever the file holds
+        table = model.roformer.encoder.embed_positions
+        table.weight.data.copy_(table.create_weight())
+    assert_same(model, donor, inputs(96, donor.architecture.types), tolerance)
 
 
 def tiny(**fields):
