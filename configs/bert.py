@@ -156,3 +156,9 @@ def sweep_sharing() -> Iterator[dict[str, Any]]:
     """The ways to share weights of Lan et al. 2020, Table 4."""
     for sharing in ('all', 'attention', 'ffn', 'none'):
         yield {'model.sharing': sharing}
+
+
+def sweep_norm() -> Iterator[dict[str, Any]]:
+    """The places of LayerNorm, at the recipe's rate; each has a best rate of its own (Xiong et al. 2020, §3.1)."""
+    for norm in ('post', 'pre', 'deepnorm'):
+        yield {'model.norm': norm}

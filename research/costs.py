@@ -8,7 +8,7 @@ import jax
 from research.data import tasks
 from research.data.settings import Data, shapes
 from research.models import paths
-from research.models.architecture import Architecture
+from research.models.architecture import NORMS, Architecture
 from research.models.encoder import has_projection
 from research.models.heads import HEADS, Heads, Model, initialise
 from research.models.remat import group_size
@@ -23,11 +23,13 @@ def count_parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
     d, e, f = a.width, a.embedding, a.inner
     attention, feed_forward = count_groups(a)
     positions = a.positions if a.position_kind == 'learned' else 0
+    before = NORMS[a.norm].before
     found = {
-        'embeddings': (a.vocabulary + positions + a.types) * e + 2 * e,
+        'embeddings': (a.vocabulary + positions + a.types) * e + (0 if before else 2 * e),
         'projection': (e + 1) * d if has_projection(a) else 0,
         'attention': attention * (4 * (d * d + d) + 2 * d),
         'feed_forward': feed_forward * (2 * d * f + f + d + 2 * d),
+        **({'final_norm': 2 * d} if before else {}),
         'pooler': d * d + d if a.pooler else 0,
     }
     return found | {name: HEADS[name].parameters(a, classes) for name, classes in heads}
@@ -36,7 +38,7 @@ def count_parameters(a: Architecture, heads: Heads = ()) -> dict[str, int]:
 def summarize_parameters(a: Architecture, heads: Heads = ()) -> dict[str, Any]:
     """The number of parameters: in total, of the encoder with and without its pooler, and of each module."""
     modules = count_parameters(a, heads)
-    encoder = sum(modules[name] for name in ('embeddings', 'projection', 'attention', 'feed_forward', 'pooler'))
+    encoder = sum(count_parameters(a).values())
     return {
         'total': sum(modules.values()),
         'encoder': encoder,

@@ -12,7 +12,7 @@ from flax import traverse_util
 
 from research.errors import UserError, choose
 from research.models import paths
-from research.models.architecture import Architecture
+from research.models.architecture import NORMS, Architecture
 from research.models.heads import Heads, Model
 from research.models.sharing import SHARING, Layout, layout
 
@@ -68,6 +68,7 @@ class Transfer:
     ignored: tuple[str, ...]  # of the start, without a place in the model
     layers: tuple[int, ...]  # the start's layer for each layer
     random_layers: tuple[int, ...] = ()  # layers whose blocks were dropped
+    scale: float = 1.0  # what the blocks' outputs were multiplied by, for another α of model.norm
 
     def lines(self) -> list[str]:
         """The transfer as text for a log."""
@@ -76,7 +77,13 @@ class Transfer:
             f"start: took {len(self.taken)} parameters, layers from the start's {list(self.layers)}",
             f'start: random: {", ".join((*self.random, *dropped)) or "nothing"}',
             f'start: ignored: {", ".join(self.ignored) or "nothing"}',
+            *([SCALED.format(self.scale)] if self.scale != 1 else []),
         ]
+
+
+SCALED = "start: multiplied the blocks' outputs by {:.4f}, for the α of LayerNorm(α·x + f(x)) here: each layer computes the same"
+# The maps that the output f(x) of a block is linear in.
+OUTPUTS = ('encoder/attention/output', 'encoder/feed_forward/output')
 
 
 # Fields of an Architecture that change neither its parameters nor its function: they are the experiment's, never the start's.
@@ -164,6 +171,32 @@ def _regroup(stack: np.ndarray, have: list[int], want: list[int], layers: tuple[
     return np.stack([stack[sorted({have[layer] for layer in group})].mean(axis=0) for group in members])
 
 
+def find_scale(model: Architecture, start: Architecture) -> float:
+    """What the outputs of the start's blocks must be multiplied by so that each layer computes the same in the model.
+
+    1 but for another α of `model.norm`: DeepNorm's depends on the depth.
+    """
+    same = NORMS[model.norm].before or NORMS[start.norm].before
+    return 1.0 if same else NORMS[model.norm].alpha(model.layers) / NORMS[start.norm].alpha(start.layers)
+
+
+def rescale(path: str, x: np.ndarray, scale: float) -> np.ndarray:
+    """A parameter, multiplied by `scale` if it is of a block's output."""
+    return x * np.float32(scale) if scale != 1 and any(paths.is_under(path, name) for name in OUTPUTS) else x
+
+
+def validate_norm(model: Architecture, start: Donor, drop: tuple[str, ...]) -> None:
+    """Raises UserError if LayerNorm comes before the blocks in one of two models and after them in the other: no layer fits."""
+    theirs, order = start.architecture, layout(model)
+    dropped = all(all(paths.select(drop, f'encoder/{block}/norm/scale', order)) for block in paths.STACKS)
+    if NORMS[model.norm].before != NORMS[theirs.norm].before and not dropped:
+        raise UserError(
+            f"start: model.norm is '{theirs.norm}' in {start.label} but '{model.norm}' here, where its layers would not compute "
+            f'the same; give --config.model.norm={theirs.norm}, or take the rest alone with '
+            '--config.surgery.drop=attention,feed_forward'
+        )
+
+
 def transplant(model: Model, params: Any, start: Donor, surgery: Surgery) -> tuple[Any, Transfer]:
     """`params` with everything that fits replaced by the start's weights, and the report of it.
 
@@ -174,13 +207,15 @@ def transplant(model: Model, params: Any, start: Donor, surgery: Surgery) -> tup
     mine: dict[str, Any] = traverse_util.flatten_dict(params, sep='/')
     theirs = {path: np.asarray(x) for path, x in traverse_util.flatten_dict(start.params, sep='/').items()}
     paths.validate('surgery.drop', surgery.drop, mine, want)
+    validate_norm(model.architecture, start, surgery.drop)
+    scale = find_scale(model.architecture, start.architecture)
     found, taken, random = dict(mine), [], []
     for path, x in mine.items():
         dropped = paths.select(surgery.drop, path, want)
         if path not in theirs or all(dropped):
             random.append(path)
             continue
-        given = _fit(path, theirs[path], x.shape, have, want, layers)
+        given = rescale(path, _fit(path, theirs[path], x.shape, have, want, layers), scale)
         if given.shape != x.shape:
             raise UserError(
                 f'start: {path} has shape {theirs[path].shape} in {start.label} but {x.shape} here; '
@@ -193,7 +228,7 @@ def transplant(model: Model, params: Any, start: Donor, surgery: Surgery) -> tup
     ignored = tuple(sorted(set(theirs) - set(mine)))
     named = [layer for name in surgery.drop if (layer := paths.layer_of(name)) is not None]
     tree = traverse_util.unflatten_dict(found, sep='/')
-    return jax.tree.map(jnp.asarray, tree), Transfer(tuple(taken), tuple(random), ignored, layers, tuple(sorted(named)))
+    return jax.tree.map(jnp.asarray, tree), Transfer(tuple(taken), tuple(random), ignored, layers, tuple(sorted(named)), scale)
 
 
 def _fit(path: str, given: np.ndarray, shape: tuple[int, ...], have: Layout, want: Layout, layers: tuple[int, ...]) -> np.ndarray:

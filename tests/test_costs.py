@@ -171,6 +171,8 @@ VARIANTS = (
     {'pooler': False, 'types': 0},
     {'embedding': 8, 'position_kind': 'sinusoidal'},
     {'projection': True, 'positions': 24},
+    {'norm': 'pre', 'position_kind': 'rotary', 'embedding': 8},
+    {'norm': 'deepnorm'},
 )
 
 
@@ -207,8 +209,9 @@ def test_every_multiply_add_of_matrix_products_is_two_flops() -> None:
     assert costs.count_forward_flops(a, t, logits=2) == 3 * layer + 2 * 2 * (4 * 4 + 4 * 50)
 
 
-def test_flops_agree_with_the_count_of_the_compiler(small: Architecture) -> None:
-    a = dataclasses.replace(small, width=64, inner=256, embedding=64, unroll=0)
+@pytest.mark.parametrize('changes', [{}, {'norm': 'pre', 'position_kind': 'rotary'}, {'norm': 'deepnorm'}])
+def test_flops_agree_with_the_count_of_the_compiler(small: Architecture, changes: dict[str, Any]) -> None:
+    a = dataclasses.replace(small, width=64, inner=256, embedding=64, unroll=0, **changes)
     model = Model(a)
     params = jax.eval_shape(lambda: initialise(model, jax.random.key(0)))
     ids = jax.ShapeDtypeStruct((1, 16), 'int32')

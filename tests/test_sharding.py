@@ -33,6 +33,7 @@ BOTH = (DATA, MODEL)
         ('encoder/feed_forward/inner/bias', (24, 4096), (None, DATA), (None, (MODEL, DATA)), (None, MODEL)),
         ('encoder/feed_forward/output/kernel', (12, 3072, 768), (None, DATA), (None, MODEL, DATA), (None, MODEL)),
         ('encoder/feed_forward/norm/scale', (12, 768), (), (), ()),
+        ('encoder/final_norm/scale', (768,), (), (), ()),
         ('encoder/pooler/kernel', (768, 768), (DATA,), (BOTH,), ()),
         ('mlm/output/bias', (30522,), (), (MODEL,), (MODEL,)),
         ('label/output/kernel', (768, 3), (DATA,), (BOTH,), ()),

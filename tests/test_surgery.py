@@ -11,7 +11,7 @@ import pytest
 
 from research.errors import UserError
 from research.models.architecture import Architecture
-from research.models.heads import Model, initialise
+from research.models.heads import Model, encode, initialise
 from research.surgery import Donor, Surgery, choose_layers, inherit, transplant
 
 HEADS = (('mlm', 64), ('pair', 2))
@@ -109,6 +109,34 @@ def test_what_is_dropped_stays_random(deep: Architecture, donate: Callable) -> N
     }
     np.testing.assert_array_equal(params['encoder']['position'], fresh['encoder']['position'])
     np.testing.assert_array_equal(params['pair']['output']['kernel'], fresh['pair']['output']['kernel'])
+
+
+@pytest.mark.parametrize(('mine', 'theirs'), [('deepnorm', 'post'), ('post', 'deepnorm'), ('deepnorm', 'deepnorm')])
+def test_a_layer_computes_the_same_with_another_alpha(
+    deep: Architecture, donate: Callable, make_batch: Callable, mine: str, theirs: str
+) -> None:
+    there, here = dataclasses.replace(deep, norm=theirs), dataclasses.replace(deep, norm=mine, layers=3)
+    donor = donate(there)
+    donor = dataclasses.replace(donor, params=jax.tree.map(np.asarray, initialise(donor.model, jax.random.key(2))))
+    _, params, transfer = start(here, donor, Surgery(layers=(0, 1, 2)))
+    assert transfer.lines()[-1].startswith(f"start: multiplied the blocks' outputs by {transfer.scale:.4f}, for the α")
+    wanted = encode(donor.model, donor.params, make_batch(rows=2), want=frozenset({'layers'})).layers
+    found = encode(Model(here, HEADS), params, make_batch(rows=2), want=frozenset({'layers'})).layers
+    assert wanted is not None and found is not None
+    np.testing.assert_allclose(found, wanted[:4], atol=2e-5)
+
+
+def test_a_start_with_another_place_of_layer_norm_is_refused(small: Architecture, donate: Callable) -> None:
+    pre = dataclasses.replace(small, norm='pre')
+    for a, donor in ((pre, donate(small)), (small, donate(pre))):
+        mine, theirs = a.norm, donor.architecture.norm
+        for drop in ((), ('attention',), ('layer_0',)):
+            with pytest.raises(UserError, match=f"start: model.norm is '{theirs}' in run .step 7. but '{mine}' here, where its"):
+                start(a, donor, Surgery(drop=drop))
+    _, params, transfer = start(pre, donate(small), Surgery(drop=('attention', 'feed_forward')))
+    assert {'encoder/norm/scale', 'encoder/norm/bias'} == set(transfer.ignored) and 'encoder/final_norm/scale' in transfer.random
+    np.testing.assert_array_equal(params['encoder']['word'], donate(small).params['encoder']['word'])
+    assert start(pre, donate(pre))[2].scale == 1 and not start(pre, donate(pre))[2].random
 
 
 def test_one_layer_can_stay_random(deep: Architecture, donate: Callable) -> None:

@@ -46,6 +46,7 @@ def describe_architecture(donor: Donor) -> dict[str, Any]:
         'embedding size': a.embedding,
         'vocabulary': f'{a.vocabulary:,}',
         'positions': f'{a.positions} ({a.position_kind})',
+        'LayerNorm': a.norm,
         'activation': a.activation,
         'sharing': f'{a.sharing}: {attention} attention and {feed_forward} feed-forward blocks',
         'heads on top': ', '.join(head for head, _ in donor.heads) or 'none',

@@ -6,111 +6,11 @@ from shlex import quote
 from typing import Any
 
 from research.errors import UserError
+from research.interchange.classes import ACTIVATIONS, CLASSES, FIELDS, ONLY, SYNONYMS, THEIR_ACTIVATIONS
 from research.models.architecture import Architecture, validate
 from research.models.sharing import layout
 from research.records import read_object, show
 
-# Field of an Architecture -> the field of config.json and its default in the Hugging Face class.
-FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
-    'bert': {
-        'vocabulary': ('vocab_size', 30522),
-        'layers': ('num_hidden_layers', 12),
-        'width': ('hidden_size', 768),
-        'heads': ('num_attention_heads', 12),
-        'inner': ('intermediate_size', 3072),
-        'positions': ('max_position_embeddings', 512),
-        'types': ('type_vocab_size', 2),
-        'activation': ('hidden_act', 'gelu'),
-        'dropout': ('hidden_dropout_prob', 0.1),
-        'attention_dropout': ('attention_probs_dropout_prob', 0.1),
-        'epsilon': ('layer_norm_eps', 1e-12),
-        'deviation': ('initializer_range', 0.02),
-    },
-    'distilbert': {
-        'vocabulary': ('vocab_size', 30522),
-        'layers': ('n_layers', 6),
-        'width': ('dim', 768),
-        'heads': ('n_heads', 12),
-        'inner': ('hidden_dim', 3072),
-        'positions': ('max_position_embeddings', 512),
-        'activation': ('activation', 'gelu'),
-        'dropout': ('dropout', 0.1),
-        'attention_dropout': ('attention_dropout', 0.1),
-        'head_dropout': ('seq_classif_dropout', 0.2),
-        'span_dropout': ('qa_dropout', 0.1),
-        'deviation': ('initializer_range', 0.02),
-    },
-    'albert': {
-        'vocabulary': ('vocab_size', 30000),
-        'layers': ('num_hidden_layers', 12),  # each is `inner_group_num` of our layers
-        'width': ('hidden_size', 4096),
-        'heads': ('num_attention_heads', 64),
-        'inner': ('intermediate_size', 16384),
-        'embedding': ('embedding_size', 128),
-        'positions': ('max_position_embeddings', 512),
-        'types': ('type_vocab_size', 2),
-        'activation': ('hidden_act', 'gelu_new'),
-        'dropout': ('hidden_dropout_prob', 0.0),
-        'attention_dropout': ('attention_probs_dropout_prob', 0.0),
-        'head_dropout': ('classifier_dropout_prob', 0.1),
-        'epsilon': ('layer_norm_eps', 1e-12),
-        'deviation': ('initializer_range', 0.02),
-    },
-}
-# Other names of fields that the classes accept.
-SYNONYMS = {'distilbert': {'dim': 'hidden_size', 'n_heads': 'num_attention_heads', 'n_layers': 'num_hidden_layers'}}
-# Fields that change the result -> the only supported value.
-ONLY: dict[str, Any] = {
-    'position_embedding_type': 'absolute',
-    'is_decoder': False,
-    'add_cross_attention': False,
-    'pruned_heads': {},
-    'quantization_config': None,
-    'down_scale_factor': 1,
-    'gap_size': 0,
-    'net_structure_type': 0,
-    'num_memory_blocks': 0,
-    'layers_to_keep': [],
-}
-# Hugging Face's names of activations -> ours. The last three compute the tanh form in other ways.
-ACTIVATIONS = {
-    'gelu': 'gelu',
-    'gelu_python': 'gelu',
-    'relu': 'relu',
-    'gelu_new': 'gelu_tanh',
-    'gelu_pytorch_tanh': 'gelu_tanh',
-    'gelu_python_tanh': 'gelu_tanh',
-    'gelu_fast': 'gelu_tanh',
-}
-THEIR_ACTIVATIONS = {'gelu': 'gelu', 'relu': 'relu', 'gelu_tanh': 'gelu_new'}
-
-# Model type -> heads -> the class of a model with exactly these heads.
-CLASSES: dict[str, dict[tuple[str, ...], str]] = {
-    'bert': {
-        (): 'BertModel',
-        ('mlm',): 'BertForMaskedLM',
-        ('mlm', 'pair'): 'BertForPreTraining',
-        ('pair',): 'BertForNextSentencePrediction',
-        ('label',): 'BertForSequenceClassification',
-        ('span',): 'BertForQuestionAnswering',
-        ('choice',): 'BertForMultipleChoice',
-    },
-    'distilbert': {
-        (): 'DistilBertModel',
-        ('mlm',): 'DistilBertForMaskedLM',
-        ('label',): 'DistilBertForSequenceClassification',
-        ('span',): 'DistilBertForQuestionAnswering',
-        ('choice',): 'DistilBertForMultipleChoice',
-    },
-    'albert': {
-        (): 'AlbertModel',
-        ('mlm',): 'AlbertForMaskedLM',
-        ('mlm', 'pair'): 'AlbertForPreTraining',
-        ('label',): 'AlbertForSequenceClassification',
-        ('span',): 'AlbertForQuestionAnswering',
-        ('choice',): 'AlbertForMultipleChoice',
-    },
-}
 MAX_LAYERS = 1024
 MAX_SIZE = 2**20  # of a width, and all else that is a number of rows or columns but the vocabulary
 MAX_PIECES = 2**24
@@ -189,6 +89,7 @@ def read_architecture(config: dict[str, Any], pooler: bool) -> Architecture:
     """
     refuse_unsupported(config)
     kind = config['model_type']
+    config = {name: value for name, value in config.items() if name != 'embedding_size' or value is not None}  # null: the width
     synonyms = SYNONYMS[kind] if kind in SYNONYMS else {}
     found = {}
     for field, (name, default) in FIELDS[kind].items():
@@ -207,11 +108,15 @@ def read_architecture(config: dict[str, Any], pooler: bool) -> Architecture:
     if kind == 'bert':
         own = config['classifier_dropout'] if 'classifier_dropout' in config else None
         found['head_dropout'] = found['dropout'] if own is None else read_value(config, 'classifier_dropout', 0.0)
+    if kind == 'megatron-bert':
+        found |= {'norm': 'pre', 'head_dropout': found['dropout']}
     if kind == 'distilbert':
         sinusoidal = read_value(config, 'sinusoidal_pos_embds', False)
         found |= {'types': 0, 'epsilon': 1e-12, 'position_kind': 'sinusoidal' if sinusoidal else 'learned'}
     if kind == 'albert':
         found |= {'projection': True, **read_sharing(config, found['layers'])}
+    elif kind == 'roformer':
+        found |= {'embedding': found['embedding'] or found['width'], 'position_kind': 'rotary'}
     else:
         found |= {'embedding': found['width'], 'projection': False}
     a = Architecture(**found, pooler=pooler)

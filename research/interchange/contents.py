@@ -11,11 +11,13 @@ import numpy as np
 from research import costs
 from research.errors import UserError
 from research.interchange import configuration, tensor_names
+from research.interchange.classes import CLASSES
 from research.interchange.tensor_names import Block
 from research.interchange.weights import Tensor, find_weight_files, open_weights
 from research.models.architecture import Architecture
 from research.models.encoder import make_sinusoids
 from research.models.heads import HEADS, Heads, Model, Sizes, initialise
+from research.models.rotary import make_table
 
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64')  # kinds of numbers that weights may be
 
@@ -50,11 +52,13 @@ def inspect(folder: Path) -> Contents:
     kind = config['model_type']
     tensors, stored = rename_tensors(kind, open_weights(folder))
     stems = tensor_names.STEMS[kind]
-    has_pooler = 'encoder/pooler' in stems and f'{tensor_names.get_prefix(kind)}{stems["encoder/pooler"]}.weight' in tensors
+    has_pooler = 'encoder/pooler' in stems and f'{tensor_names.PREFIXES[kind]}{stems["encoder/pooler"]}.weight' in tensors
     a = configuration.read_architecture(config, has_pooler)
     if a.position_kind == 'sinusoidal' and not is_sinusoidal(a, tensors):
         a = dataclasses.replace(a, position_kind='learned')
     validate_size(a, tensors, sum(file.stat().st_size for file in find_weight_files(folder)))
+    if kind == 'roformer':
+        validate_rotations(a, tensors)
     found, random = find_heads(kind, config, a, tensors)
     labels, faults = (), {}
     if 'label' in dict(found):
@@ -72,7 +76,8 @@ def validate_size(a: Architecture, tensors: dict[str, Tensor], size: int) -> Non
     `validate_tensors` finds smaller differences. size: bytes of the weight files; tensors may share them.
     """
     described = sum(costs.count_parameters(a).values())
-    described += a.positions * a.embedding if a.position_kind == 'sinusoidal' else 0  # computed, and as large
+    computed = {'learned': 0, 'sinusoidal': a.embedding, 'rotary': a.width // a.heads}  # tables without parameters, as large as one
+    described += a.positions * computed[a.position_kind]
     stored = min(sum(math.prod(tensor.shape) for tensor in tensors.values()), size)
     if described > 100 * stored + 2**20:
         words = [f', {name} of shape {x.shape}' for name, x in tensors.items() if 'word_embeddings' in name]
@@ -88,7 +93,7 @@ def rename_tensors(kind: str, tensors: dict[str, Tensor]) -> tuple[dict[str, Ten
     A wrapper put the same before all names; old files call the parameters of a LayerNorm gamma and beta; a model without heads has
     no prefix in its names. Raises UserError if two tensors get the same name.
     """
-    modules = ('embeddings.', 'encoder.', 'transformer.', 'pooler.')
+    modules = ('embeddings.', 'embeddings_project.', 'encoder.', 'transformer.', 'pooler.')
     wrapper = tensor_names.find_wrapper(tensors)
     found, stored = {}, {}
     for given, tensor in tensors.items():
@@ -96,7 +101,7 @@ def rename_tensors(kind: str, tensors: dict[str, Tensor]) -> tuple[dict[str, Ten
         for old, new in (('LayerNorm.gamma', 'LayerNorm.weight'), ('LayerNorm.beta', 'LayerNorm.bias')):
             name = name.removesuffix(old) + new if name.endswith(old) else name
         if name.startswith(modules):
-            name = tensor_names.get_prefix(kind) + name
+            name = tensor_names.PREFIXES[kind] + name
         if name in found:
             raise UserError(f'the weights hold {name} twice, as {stored[name]} and as {given}')
         found[name], stored[name] = tensor, given
@@ -116,6 +121,18 @@ def is_sinusoidal(a: Architecture, tensors: dict[str, Tensor]) -> bool:
     return bool(np.abs(tensors[name].read() - np.asarray(make_sinusoids(a.positions, a.embedding))).max() < 1e-6)
 
 
+def validate_rotations(a: Architecture, tensors: dict[str, Tensor]) -> None:
+    """Raises UserError if a RoFormer's file holds other angles than `rotary` computes. A file may lack them."""
+    if (name := tensor_names.ROTATIONS) in tensors:
+        shape, size = tensors[name].shape, a.width // a.heads
+        if shape != (a.positions, size) or tensors[name].dtype not in FLOATS:
+            raise UserError(f'{name} has shape {shape} in the weights, but config.json asks for {(a.positions, size)}')
+        rounding = {'float16': 1e-3, 'bfloat16': 1e-2}
+        given, dtype = tensors[name].read().astype(np.float32), tensors[name].dtype
+        if not np.abs(given - make_table(a.positions, size)).max() < (rounding[dtype] if dtype in rounding else 1e-6):
+            raise UserError(f'{name} holds other angles than those of Su et al. 2021, which are not supported')
+
+
 def list_blocks(kind: str, config: dict[str, Any], a: Architecture) -> list[Block]:
     """The blocks of the file, in the order of our groups."""
     if kind != 'albert':
@@ -127,7 +144,7 @@ def list_blocks(kind: str, config: dict[str, Any], a: Architecture) -> list[Bloc
 def find_heads(kind: str, config: dict[str, Any], a: Architecture, tensors: dict[str, Tensor]) -> tuple[Heads, dict[str, str]]:
     """(the heads whose tensors are all there, {head that is declared or incomplete: what it lacks})."""
     classes = configuration.read_value(config, 'architectures', []) if 'architectures' in config and config['architectures'] else []
-    declared = {head for heads, name in configuration.CLASSES[kind].items() if name in classes for head in heads}
+    declared = {head for heads, name in CLASSES[kind].items() if name in classes for head in heads}
     classifier = 'choice' if 'choice' in declared else 'label'
     if any(str(name).endswith('ForTokenClassification') for name in classes):
         classifier = ''

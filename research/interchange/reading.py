@@ -123,9 +123,9 @@ def explain_ignored(p: Contents, name: str) -> str:
     decoder, _ = tensor_names.TIED[p.kind]
     if name in (f'{decoder}.weight', f'{decoder}.bias') and 'mlm' in dict(p.heads):
         return ' (tied, and equal)'
-    if name.removeprefix(tensor_names.get_prefix(p.kind)) in tensor_names.BUFFERS:
+    if name.removeprefix(tensor_names.PREFIXES[p.kind]) in tensor_names.BUFFERS:
         return ' (a constant)'
-    if name.endswith('position_embeddings.weight'):
+    if name.endswith('position_embeddings.weight') or name == tensor_names.ROTATIONS:
         return ' (sinusoids, computed)'
     return ''
 

@@ -76,15 +76,28 @@ ALBERT = {
     'span/output': 'qa_outputs',
     'choice/output': 'classifier',
 }
-STEMS = {'bert': BERT, 'distilbert': DISTILBERT, 'albert': ALBERT}
+MEGATRON = {module: stem for module, stem in BERT.items() if module != 'encoder/norm'} | {
+    'encoder/attention/norm': 'attention.ln',
+    'encoder/feed_forward/norm': 'ln',
+    'encoder/final_norm': 'encoder.ln',
+}
+# RoFormer has no pooler, and its classifiers are other functions than ours.
+WITHOUT = ('encoder/position', 'encoder/pooler', 'pair/output', 'label/output', 'choice/output')
+ROFORMER = {module: stem for module, stem in BERT.items() if module not in WITHOUT} | {'encoder/projection': 'embeddings_project'}
+STEMS = {'bert': BERT, 'distilbert': DISTILBERT, 'albert': ALBERT, 'megatron-bert': MEGATRON, 'roformer': ROFORMER}
+# How the names of the encoder's tensors begin in a model with heads.
+PREFIXES = {kind: f'{kind}.' for kind in STEMS} | {'megatron-bert': 'bert.'}
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 # The output layer of the MLM head, and its bias. Its weight is tied to the word embeddings, so a file may lack it or hold a copy.
 TIED = {
     'bert': ('cls.predictions.decoder', 'cls.predictions.bias'),
     'distilbert': ('vocab_projector', 'vocab_projector.bias'),
     'albert': ('predictions.decoder', 'predictions.bias'),
+    'megatron-bert': ('cls.predictions.decoder', 'cls.predictions.bias'),
+    'roformer': ('cls.predictions.decoder', 'cls.predictions.bias'),
 }
 WORD = 'embeddings.word_embeddings.weight'  # the name that every model has, after its prefix
+ROTATIONS = 'roformer.encoder.embed_positions.weight'  # the table of `rotary.make_table`, a constant
 BUFFERS = ('embeddings.position_ids', 'embeddings.token_type_ids')  # constants that older versions of transformers saved
 
 
@@ -109,11 +122,6 @@ def flatten(tree: Any) -> dict[tuple[str, ...], Any]:
     return leaves
 
 
-def get_prefix(kind: str) -> str:
-    """The beginning of the names of the encoder's tensors in a model with heads."""
-    return f'{kind}.'
-
-
 def find_wrapper(names: Iterable[str]) -> str:
     """What a wrapper put before the name of every tensor: 'module.', '_orig_mod.', 'model.' (Lightning), '0.auto_model.' …
 
@@ -122,8 +130,8 @@ def find_wrapper(names: Iterable[str]) -> str:
     stems = {name.removesuffix(WORD) for name in names if name == WORD or name.endswith(f'.{WORD}')}
     found = set()
     for stem in stems:
-        kind = next((kind for kind in STEMS if stem == f'{kind}.' or stem.endswith(f'.{kind}.')), None)
-        found.add(stem if kind is None else stem.removesuffix(f'{kind}.'))
+        prefix = next((prefix for prefix in PREFIXES.values() if stem == prefix or stem.endswith(f'.{prefix}')), '')
+        found.add(stem.removesuffix(prefix))
     if len(found) > 1 and '' not in found:
         first, second = sorted(found)[:2]
         raise UserError(f"the weights hold {len(found)} models, '{first}…' and '{second}…': save one of them alone")
@@ -132,11 +140,9 @@ def find_wrapper(names: Iterable[str]) -> str:
 
 def name_block(kind: str, group: int, inner: int = 0) -> str:
     """The stem of the tensors of block `inner` in layer or group `group`."""
-    return {
-        'bert': f'encoder.layer.{group}.',
-        'distilbert': f'transformer.layer.{group}.',
-        'albert': f'encoder.albert_layer_groups.{group}.albert_layers.{inner}.',
-    }[kind]
+    if kind == 'albert':
+        return f'encoder.albert_layer_groups.{group}.albert_layers.{inner}.'
+    return f'transformer.layer.{group}.' if kind == 'distilbert' else f'encoder.layer.{group}.'
 
 
 def list_slots(kind: str, blocks: list[Block], params: Any) -> Iterator[Slot]:
@@ -145,7 +151,7 @@ def list_slots(kind: str, blocks: list[Block], params: Any) -> Iterator[Slot]:
         module = path if '/'.join(path) in STEMS[kind] else path[:-1]
         stem = STEMS[kind]['/'.join(module)]
         leaf = LEAVES[path[-1]] if module != path else 'weight'
-        prefix = get_prefix(kind) if path[0] == 'encoder' else ''
+        prefix = PREFIXES[kind] if path[0] == 'encoder' else ''
         stack = paths.stack_of('/'.join(path))
         if stack is None:
             yield Slot(f'{prefix}{stem}.{leaf}', path, None)

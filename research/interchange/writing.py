@@ -12,18 +12,19 @@ from research.errors import UserError
 from research.files import open_part_folder
 from research.interchange import configuration, tensor_names
 from research.interchange.card import make_card
-from research.interchange.configuration import CLASSES
+from research.interchange.classes import CLASSES
 from research.interchange.contents import compute_shapes
 from research.interchange.folder_tokenizer import write_tokenizer
 from research.interchange.pooling import write_pooling
 from research.interchange.tensor_names import Block
 from research.models import architecture
-from research.models.architecture import Architecture
+from research.models.architecture import NORMS, Architecture
 from research.models.encoder import has_projection, make_sinusoids
 from research.models.heads import HEADS
+from research.models.rotary import make_table
 from research.models.sharing import layout
 from research.records import write_record
-from research.surgery import Donor
+from research.surgery import Donor, find_scale, rescale
 
 Params = dict[tuple[str, ...], np.ndarray]  # path -> parameter
 
@@ -85,15 +86,20 @@ def convert(donor: Donor, heads: tuple[str, ...]) -> Export:
     kind = choose_kind(a, order)
     validate_heads(donor, heads, kind)
     params = {path: x for path, x in tensor_names.flatten(donor.params).items() if path[0] in ('encoder', *heads)}
-    notes = []
-    if a.pooler and heads and not any(HEADS[head].reads_pooled for head in heads):
+    notes, pools = [], 'encoder/pooler' in tensor_names.STEMS[kind]
+    if a.pooler and (heads or not pools) and not any(HEADS[head].reads_pooled for head in heads):
         params = {path: x for path, x in params.items() if path[:2] != ('encoder', 'pooler')}
         a = dataclasses.replace(a, pooler=False)
         notes.append(f'the pooler is left out: {CLASSES[kind][heads]} has none, and no head reads it')
-    if kind != 'distilbert' and not heads and not a.pooler:
+    if pools and not heads and not a.pooler:
         notes.append(f'there is no pooler: load it with {CLASSES[kind][heads]}.from_pretrained(…, add_pooling_layer=False)')
     if kind == 'albert' and is_unshared(order) and not a.projection:
         notes.append(f'BERT has no embeddings of another size: an ALBERT with {a.layers} groups, one a layer, computes the same')
+    plain = dataclasses.replace(a, norm='post')
+    if not NORMS[a.norm].before and (scale := find_scale(plain, a)) != 1:
+        params = {path: rescale('/'.join(path), x, scale) for path, x in params.items()}
+        notes.append(f'LayerNorm(α·x + f(x)) is written as LayerNorm(x + f(x) / α), with α = {1 / scale:.4f} (model.norm={a.norm})')
+        a = plain
     a, params, additions = add_missing_parameters(kind, a, params)
     albert, blocks, copies = arrange_blocks(kind, order)
     return Export(kind, heads, a, params, albert, blocks, (*notes, *additions, *copies))
@@ -116,7 +122,25 @@ def is_unshared(order: tuple[tuple[int, int], ...]) -> bool:
 
 
 def choose_kind(a: Architecture, order: tuple[tuple[int, int], ...]) -> str:
-    """The model type that computes an Architecture."""
+    """The model type that computes an Architecture. Raises UserError if there is none."""
+    before, rotary = NORMS[a.norm].before, a.position_kind == 'rotary'
+    if before and rotary:
+        raise UserError(
+            f"no Hugging Face class has both model.norm='{a.norm}' and model.position_kind='rotary': MegatronBert's positions are "
+            "a table, and RoFormer's LayerNorm comes after each block"
+        )
+    if before and has_projection(a):
+        raise UserError(
+            f"no Hugging Face class has both model.norm='{a.norm}' and a projection from embeddings to layers: MegatronBert's "
+            f'embeddings are as wide as its layers, here {a.embedding} and {a.width}'
+        )
+    if rotary and a.projection and a.embedding == a.width:
+        raise UserError(
+            "no Hugging Face class has both model.position_kind='rotary' and model.projection=true with embeddings as wide as the "
+            'layers: RoFormer projects those of another size only'
+        )
+    if before or rotary:
+        return 'megatron-bert' if before else 'roformer'
     if not is_unshared(order) or has_projection(a):
         return 'albert'
     return 'distilbert' if a.types == 0 and not a.pooler and a.epsilon == 1e-12 else 'bert'
@@ -162,11 +186,13 @@ def add_missing_parameters(kind: str, a: Architecture, params: Params) -> tuple[
 def arrange_blocks(kind: str, order: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int, int], list[Block], list[str]]:
     """((layers, groups, inner blocks), the blocks, notes) of the ALBERT that runs the blocks of `order` with the fewest copies.
 
-    BERT and DistilBERT have one block for each layer.
+    The other kinds have one block for each layer.
     """
     depth = len(order)
     if kind != 'albert':
-        return (depth, depth, 1), [Block(tensor_names.name_block(kind, i), pair) for i, pair in enumerate(order)], []
+        note = f'{kind} shares no weights: each layer has copies of what is shared'
+        blocks = [Block(tensor_names.name_block(kind, i), pair) for i, pair in enumerate(order)]
+        return (depth, depth, 1), blocks, [] if is_unshared(order) else [note]
     layers, groups, inner = fit_albert(order)
     pairs = dict(zip(configuration.order_blocks(layers, groups, inner), order, strict=True))
     blocks = [Block(tensor_names.name_block(kind, b // inner, b % inner), pairs[b]) for b in range(groups * inner)]
@@ -191,7 +217,9 @@ def fit_albert(order: tuple[tuple[int, int], ...]) -> tuple[int, int, int]:
 
 def make_tensors(exported: Export) -> dict[str, np.ndarray]:
     """{name: tensor} of the weights file; tied tensors only once."""
-    found = {}
+    found, a = {}, exported.architecture
+    if exported.kind == 'roformer':
+        found[tensor_names.ROTATIONS] = make_table(a.positions, a.width // a.heads)
     for slot in tensor_names.list_slots(exported.kind, exported.blocks, unflatten_dict(exported.params)):
         param = exported.params[slot.path]
         if slot.group is not None:

@@ -1,13 +1,40 @@
 """The settings of an encoder; BERT, DistilBERT and ALBERT are special cases."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 from research.errors import UserError, choose
 
 ACTIVATIONS = ('gelu', 'gelu_tanh', 'relu')
-POSITIONS = ('learned', 'sinusoidal')
+POSITIONS = ('learned', 'sinusoidal', 'rotary')
 DTYPES = ('float32', 'bfloat16')
 REMATS = ('none', 'products', 'block', 'everything')  # rows of models.remat.POLICIES
+
+
+def _always_one(layers: int) -> float:
+    return 1.0
+
+
+class Norm(NamedTuple):
+    """A row of NORMS: how a layer joins the input x and the output f(x) of a block; `norms.connect` computes it.
+
+    It is LayerNorm(α·x + f(x)), or α·x + f(LayerNorm(x)) if LayerNorm comes before the block. There the embeddings have no
+    LayerNorm, and the last layer is followed by one.
+    """
+
+    before: bool = False
+    alpha: Callable[[int], float] = _always_one  # number of layers -> α
+    beta: Callable[[int], float] = _always_one  # number of layers -> β, which scales initial values, outputs and feed-forward
+
+
+# 'post': Vaswani et al. 2017, §3.1, and BERT. 'pre': Xiong et al. 2020, Table 1. 'deepnorm': Wang et al. 2022, Figure 2, with the
+# constants of an encoder; theirs are factors of Xavier's deviation, here of model.deviation.
+NORMS: dict[str, Norm] = {
+    'post': Norm(),
+    'pre': Norm(before=True),
+    'deepnorm': Norm(alpha=lambda layers: (2 * layers) ** 0.25, beta=lambda layers: (8 * layers) ** -0.25),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +49,10 @@ class Architecture:
     embedding: int = 768  # E: of the embedding tables; projected to the width if the two differ (Lan et al. 2020, §3.1)
     projection: bool = False  # project even if E equals D, as Hugging Face's ALBERT does
     positions: int = 512  # the longest sequence, in pieces
-    position_kind: str = 'learned'  # or 'sinusoidal': a fixed table without parameters
+    position_kind: str = 'learned'  # or without parameters: 'sinusoidal', a fixed table; 'rotary', turns queries and keys
     types: int = 2  # token types; 0 = no table of types (DistilBERT)
     pooler: bool = True  # tanh(dense) of the first position (DistilBERT has none)
+    norm: str = 'post'  # a row of NORMS: LayerNorm after ('post', 'deepnorm') or before ('pre') the blocks of a layer
     activation: str = 'gelu_tanh'  # as in Google's code; 'gelu' is the exact form with erf (Hugging Face's BERT); or 'relu'
     sharing: str = 'none'  # a row of SHARING
     groups: int = 1  # for sharing 'groups' and 'cycle'
@@ -61,10 +89,8 @@ def validate(a: Architecture) -> None:
             raise UserError(f'model.{field}={getattr(a, field)} must be at least 1')
     refuse_size(a)
     if a.width % a.heads:
-        apart = (n for distance in range(a.heads) for n in (a.heads - distance, a.heads + distance))
-        nearest = next(n for n in apart if a.width % n == 0)  # 1 at the latest
         raise UserError(
-            f'model.width={a.width} is not a multiple of model.heads={a.heads}; --config.model.heads={nearest} would fit'
+            f'model.width={a.width} is not a multiple of model.heads={a.heads}; --config.model.heads={_fit_heads(a, 1)} would fit'
         )
     for field in ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout'):
         if not 0 <= getattr(a, field) < 1:
@@ -78,6 +104,19 @@ def validate(a: Architecture) -> None:
     if any(group < 0 for pair in a.table for group in pair):
         raise UserError(f'model.table={a.table!r} must hold group numbers, which start at 0')
     choose('model.activation', a.activation, ACTIVATIONS)
+    choose('model.norm', a.norm, NORMS)
     choose('model.position_kind', a.position_kind, POSITIONS)
+    if a.position_kind == 'rotary' and a.width // a.heads % 2:
+        remedy = 'give an even model.width' if a.width % 2 else f'--config.model.heads={_fit_heads(a, 2)} would fit'
+        raise UserError(
+            f"model.position_kind='rotary' turns pairs of numbers, but model.width={a.width} ÷ model.heads={a.heads} is odd; "
+            f'{remedy}'
+        )
     choose('model.dtype', a.dtype, DTYPES)
     choose('model.remat', a.remat, REMATS)
+
+
+def _fit_heads(a: Architecture, multiple: int) -> int:
+    """The nearest number of heads whose width is a multiple of `multiple`, which must divide model.width."""
+    apart = (n for distance in range(a.heads) for n in (a.heads - distance, a.heads + distance))
+    return next(n for n in apart if a.width % (n * multiple) == 0)  # 1 at the latest

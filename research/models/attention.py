@@ -8,8 +8,10 @@ import jax.numpy as jnp
 
 from research.errors import UserError, choose
 from research.models.architecture import Architecture
-from research.models.layers import Weights, dense, initialise_dense, initialise_norm, layer_norm
+from research.models.layers import Weights, dense, initialise_dense, initialise_norm
 from research.models.noise import Noise, dropout, fold
+from research.models.norms import connect, damp
+from research.models.rotary import Rotation, rotate
 
 
 def initialise_attention(key: jax.Array, a: Architecture, groups: int) -> Weights:
@@ -20,8 +22,8 @@ def initialise_attention(key: jax.Array, a: Architecture, groups: int) -> Weight
     return {
         'query': initialise_dense(query, a, *shapes),
         'key': initialise_dense(key_, a, *shapes),
-        'value': initialise_dense(value, a, *shapes),
-        'output': initialise_dense(output, a, (groups, a.heads, k, a.width), (groups, a.width)),
+        'value': initialise_dense(value, damp(a), *shapes),
+        'output': initialise_dense(output, damp(a), (groups, a.heads, k, a.width), (groups, a.width)),
         'norm': initialise_norm((groups, a.width)),
     }
 
@@ -29,24 +31,34 @@ def initialise_attention(key: jax.Array, a: Architecture, groups: int) -> Weight
 class Attended(NamedTuple):
     """The results of self-attention in one layer."""
 
-    output: jax.Array  # [B, T, D], after the residual connection and LayerNorm
+    output: jax.Array  # [B, T, D], after the residual connection and, unless it stands before, LayerNorm
     probabilities: jax.Array | None  # [B, N, T, S], before dropout; None where the kernel does not have them
-    relations: tuple[jax.Array, jax.Array, jax.Array]  # queries, keys and values, each [B, N, T, K]
+    # Queries, keys and values, each [B, N, T, K], as their products read them: after the rotation of rotary positions.
+    relations: tuple[jax.Array, jax.Array, jax.Array]
 
 
-def attend(weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, noise: Noise | None) -> Attended:
-    """Post-LN self-attention of `x` [B, T, D]. The bool `mask` broadcasts to [B, N, T, S]; False = not attended to."""
-    parts = []
-    for name in ('query', 'key', 'value'):
-        with jax.named_scope(name):
-            parts.append(dense(weights[name], x))
+def attend(
+    weights: Weights, x: jax.Array, mask: jax.Array, a: Architecture, noise: Noise | None, rotation: Rotation | None = None
+) -> Attended:
+    """Self-attention of `x` [B, T, D] with its residual connection and LayerNorm.
+
+    The bool `mask` broadcasts to [B, N, T, S]; False = not attended to. rotation: of rotary positions.
+    """
     rate = 0.0 if noise is None else a.attention_dropout
     kernel = ATTENTION['plain' if a.attention == 'auto' else a.attention]
-    with jax.named_scope('softmax'):
-        context, probabilities = kernel.compute(*parts, mask, rate, fold(noise, 0))
-    with jax.named_scope('output'):
-        y = dense(weights['output'], context)
-    output = layer_norm(weights['norm'], x + dropout(fold(noise, 1), y, a.dropout), a.epsilon)
+
+    def block(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array | None, list[jax.Array]]]:
+        parts = []
+        for name in ('query', 'key', 'value'):
+            with jax.named_scope(name):
+                part = dense(weights[name], x)
+                parts.append(part if rotation is None or name == 'value' else rotate(part, rotation))
+        with jax.named_scope('softmax'):
+            context, probabilities = kernel.compute(*parts, mask, rate, fold(noise, 0))
+        with jax.named_scope('output'):
+            return dense(weights['output'], context), (probabilities, parts)
+
+    output, (probabilities, parts) = connect(weights['norm'], x, block, a, fold(noise, 1))
     query, key, value = (part.swapaxes(1, 2) for part in parts)
     return Attended(output, probabilities, (query, key, value))
 

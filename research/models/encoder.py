@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from research.models.architecture import Architecture
+from research.models.architecture import NORMS, Architecture
 from research.models.attention import attend, initialise_attention
 from research.models.layers import Weights, activate, dense, draw_kernel, initialise_dense, initialise_norm, layer_norm
 from research.models.noise import Noise, dropout, fold
+from research.models.norms import connect, damp
 from research.models.remat import scan_layers
+from research.models.rotary import make_rotation
 from research.models.sharing import count_groups, layout
 from research.sharding import gather
 
@@ -32,9 +34,9 @@ class Outputs:
     hidden: jax.Array  # [B, T, D], of the last layer
     first: jax.Array  # [B, D], of the last layer at the first position; [B · P, D] at the P starts of packed examples
     pooled: jax.Array | None = None  # the same shape
-    layers: jax.Array | None = None  # [L + 1, B, T, D], the embeddings first
+    layers: jax.Array | None = None  # [L + 1, B, T, D], the embeddings first; the last is `hidden`
     attention: jax.Array | None = None  # [L, B, N, T, S], probabilities
-    relations: tuple[jax.Array, jax.Array, jax.Array] | None = None  # queries, keys and values, each [L, B, N, T, K]
+    relations: tuple[jax.Array, jax.Array, jax.Array] | None = None  # queries, keys, values [L, B, N, T, K]; any rotation done
 
 
 # Optional results of a forward pass. The compiled program does not compute those that are not requested.
@@ -53,19 +55,22 @@ def initialise_feed_forward(key: jax.Array, a: Architecture, groups: int) -> Wei
     """Initial weights of the feed-forward blocks of all groups, stacked on the first axis; LayerNorm included."""
     inner, output = jax.random.split(key)
     return {
-        'inner': initialise_dense(inner, a, (groups, a.width, a.inner), (groups, a.inner)),
-        'output': initialise_dense(output, a, (groups, a.inner, a.width), (groups, a.width)),
+        'inner': initialise_dense(inner, damp(a), (groups, a.width, a.inner), (groups, a.inner)),
+        'output': initialise_dense(output, damp(a), (groups, a.inner, a.width), (groups, a.width)),
         'norm': initialise_norm((groups, a.width)),
     }
 
 
 def feed_forward(weights: Weights, x: jax.Array, a: Architecture, noise: Noise | None) -> jax.Array:
-    """Post-LN feed-forward network applied to each position: [B, T, D] -> [B, T, D]."""
-    with jax.named_scope('inner'):
-        y = activate(dense(weights['inner'], x), a.activation)
-    with jax.named_scope('output'):
-        y = dense(weights['output'], y)
-    return layer_norm(weights['norm'], x + dropout(noise, y, a.dropout), a.epsilon)
+    """The feed-forward network, applied to each position, with its residual connection and LayerNorm: [B, T, D] -> [B, T, D]."""
+
+    def block(x: jax.Array) -> tuple[jax.Array, None]:
+        with jax.named_scope('inner'):
+            y = activate(dense(weights['inner'], x), a.activation)
+        with jax.named_scope('output'):
+            return dense(weights['output'], y), None
+
+    return connect(weights['norm'], x, block, a, noise)[0]
 
 
 def _split_by_layer(stack: Weights, groups: tuple[int, ...], path: str) -> tuple[Any, Callable[[Any], Weights]]:
@@ -93,11 +98,14 @@ class Encoder(nn.Module):
         self.word = self.param('word', draw_kernel, a, (a.vocabulary, a.embedding))
         if a.position_kind == 'learned':
             self.position = self.param('position', draw_kernel, a, (a.positions, a.embedding))
-        else:
+        elif a.position_kind == 'sinusoidal':
             self.position = make_sinusoids(a.positions, a.embedding)
         if a.types:
             self.type = self.param('type', draw_kernel, a, (a.types, a.embedding))
-        self.norm = self.param('norm', lambda key: initialise_norm((a.embedding,)))
+        if NORMS[a.norm].before:
+            self.final_norm = self.param('final_norm', lambda key: initialise_norm((a.width,)))
+        else:
+            self.norm = self.param('norm', lambda key: initialise_norm((a.embedding,)))
         if has_projection(a):
             self.project = self.param('projection', initialise_dense, a, (a.embedding, a.width), (a.width,))
         attention, feed_forward = count_groups(a)
@@ -136,17 +144,21 @@ class Encoder(nn.Module):
         attention, read_attention = _split_by_layer(self.attention, attention_groups, 'encoder/attention')
         feed, read_feed = _split_by_layer(self.feed_forward, feed_forward_groups, 'encoder/feed_forward')
         places = 1 + 3 * jnp.arange(a.layers)
+        rotation = make_rotation(ids.shape[1], a.width // a.heads, positions) if a.position_kind == 'rotary' else None
 
         def layer(x: jax.Array, scanned: Any) -> tuple[jax.Array, Any]:
             attention, feed, place = scanned
             with jax.named_scope('attention'):
-                found = attend(read_attention(attention), x, attended, a, fold(noise, place))
+                found = attend(read_attention(attention), x, attended, a, fold(noise, place), rotation)
             with jax.named_scope('feed_forward'):
                 y = feed_forward(read_feed(feed), found.output, a, fold(noise, place + 2))
             kept = {'layers': y, 'attention': found.probabilities, 'relations': found.relations}
             return y, {name: kept[name] for name in want}
 
         last, kept = scan_layers(layer, x, (attention, feed, places), a)
+        if NORMS[a.norm].before:
+            last = layer_norm(self.final_norm, last, a.epsilon)
+            kept |= {'layers': kept['layers'].at[-1].set(last)} if 'layers' in want else {}
         first = last[:, 0] if starts is None else jnp.take_along_axis(last, starts[:, :, None], axis=1).reshape(-1, a.width)
         return Outputs(
             hidden=last,
@@ -160,10 +172,14 @@ class Encoder(nn.Module):
     def embed(self, ids: jax.Array, types: jax.Array, noise: Noise | None, positions: jax.Array | None = None) -> jax.Array:
         """The input of the first layer, [B, T, D] in the Architecture's dtype."""
         a = self.architecture
-        x = self.word[ids] + (self.position[None, : ids.shape[1]] if positions is None else self.position[positions])
+        x = self.word[ids]
+        if a.position_kind != 'rotary':
+            x = x + (self.position[None, : ids.shape[1]] if positions is None else self.position[positions])
         if a.types:
             x = x + self.type[types]
-        x = dropout(noise, layer_norm(self.norm, x, a.epsilon).astype(a.dtype), a.dropout)
+        if not NORMS[a.norm].before:
+            x = layer_norm(self.norm, x, a.epsilon)
+        x = dropout(noise, x.astype(a.dtype), a.dropout)
         return dense(self.project, x) if has_projection(a) else x
 
 

@@ -54,7 +54,7 @@ def stack_of(path: str) -> int | None:
 def is_weight(path: str) -> bool:
     """Whether the parameter is neither a bias nor of a LayerNorm: those are neither decayed nor trust-scaled (Google's code)."""
     levels = path.split('/')
-    return levels[-1] != 'bias' and 'norm' not in levels
+    return levels[-1] != 'bias' and not any(level.endswith('norm') for level in levels)
 
 
 def layer_of(name: str) -> int | None:

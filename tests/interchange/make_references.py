@@ -1,12 +1,13 @@
 """Writes tests/interchange/references/: tiny random models of transformers with their outputs.
 
-    .venv-parity/bin/python tests/interchange/make_references.py
+    .venv-parity/bin/python -m tests.interchange.make_references [NAME …]
 
 Each folder holds config.json, the weights, and expected.npz with ids, types, mask, hidden [L + 1, B, T, D] and each head's logits.
 `make test` compares with them and needs no torch; `make parity` compares with transformers itself.
 """
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +36,23 @@ CASES = {
         SMALL['DistilBert'] | {'sinusoidal_pos_embds': True, 'activation': 'relu'},
     ),
     'AlbertInner': ('Albert', 'ForMaskedLM', ALBERT | {'inner_group_num': 2, 'num_hidden_groups': 2, 'embedding_size': 8}),
+    'MegatronBertPretraining': ('MegatronBert', 'ForPreTraining', BERT | {'hidden_act': 'gelu_new'}),
+    'MegatronBertLabel': ('MegatronBert', 'ForSequenceClassification', SMALL['Bert'] | LABELS),
+    'RoFormerMlm': ('RoFormer', 'ForMaskedLM', BERT | {'embedding_size': 6}),
+    'RoFormerModel': ('RoFormer', 'Model', SMALL['Bert']),
     'BertBin': ('Bert', 'ForMaskedLM', SMALL['Bert']),
     'BertLegacyBin': ('Bert', 'ForMaskedLM', SMALL['Bert'] | {'hidden_act': 'gelu_new'}),
 }
 
 
-def main() -> None:
-    """Writes every folder anew."""
-    shutil.rmtree(REFERENCES, ignore_errors=True)
-    for name, (prefix, head, config) in CASES.items():
+def main(*names: str) -> None:
+    """Writes the folders of these cases anew; without names all of them, and no others stay."""
+    if not names:
+        shutil.rmtree(REFERENCES, ignore_errors=True)
+    for name in names or CASES:
+        prefix, head, config = CASES[name]
         folder = REFERENCES / name
+        shutil.rmtree(folder, ignore_errors=True)
         model = their_model(prefix, head, config)
         model.save_pretrained(folder)
         if name.endswith('Bin'):
@@ -58,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(*sys.argv[1:])

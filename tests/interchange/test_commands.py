@@ -70,6 +70,11 @@ def outputs(donor: Donor) -> dict[str, np.ndarray]:
         ({'position_kind': 'sinusoidal'}, ('label',), 'bert', None, 'the sinusoidal positions are a table'),
         ({'pooler': False}, (), 'bert', None, 'BertModel.from_pretrained(…, add_pooling_layer=False)'),
         ({'types': 0, 'pooler': False, 'position_kind': 'sinusoidal'}, ('label',), 'distilbert', None, ''),
+        ({'norm': 'pre'}, ('mlm', 'pair'), 'megatron-bert', None, ''),
+        ({'norm': 'pre', 'sharing': 'all', 'pooler': False}, (), 'megatron-bert', None, 'megatron-bert shares no weights'),
+        ({'norm': 'deepnorm', 'sharing': 'ffn'}, ('label',), 'albert', (4, 4, 1), 'with α = 1.6818 (model.norm=deepnorm)'),
+        ({'norm': 'deepnorm', 'position_kind': 'rotary', 'embedding': 6}, ('mlm',), 'roformer', None, 'the pooler is left out'),
+        ({'position_kind': 'rotary', 'types': 0}, (), 'roformer', None, 'the pooler is left out: RoFormerModel has none'),
     ],
 )
 def test_every_model_is_exported_to_a_class_that_computes_the_same(fields, heads, kind, albert, note, tmp_path):
@@ -92,6 +97,21 @@ def test_every_model_is_exported_to_a_class_that_computes_the_same(fields, heads
         ({}, ('mlm', 'label'), None, r'no bert class has the heads mlm \+ label; choose with --heads \(there are: none, mlm'),
         ({}, ('mlm',), ('label',), r'mine has no label head \(it has: mlm\)'),
         ({'pooler': False}, ('label',), None, 'the label head reads the first position without a pooler, which no bert class does'),
+        (
+            {'norm': 'pre', 'position_kind': 'rotary'},
+            ('mlm',),
+            None,
+            "no Hugging Face class has both model.norm='pre' and model.pos",
+        ),
+        ({'norm': 'pre', 'embedding': 6}, ('mlm',), None, 'as wide as its layers, here 6 and 8'),
+        ({'norm': 'pre', 'projection': True}, ('mlm',), None, 'a projection from embeddings to layers: MegatronBert'),
+        ({'position_kind': 'rotary', 'projection': True}, ('mlm',), None, 'RoFormer projects those of another size only'),
+        (
+            {'position_kind': 'rotary'},
+            ('label',),
+            None,
+            r'no roformer class has the heads label; choose with --heads \(there are: none, m',
+        ),
     ],
 )
 def test_a_model_that_no_class_computes_is_refused(fields, heads, asked, message, tmp_path):

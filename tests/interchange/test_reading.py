@@ -149,7 +149,7 @@ def test_a_name_that_is_there_is_told_where_none_fits(model):
 @pytest.mark.parametrize(
     ('given', 'message'),
     [
-        ({'architectures': None}, 'has no model_type: add one of bert, distilbert, albert to it, such as "model_type": "bert"'),
+        ({'architectures': None}, 'one of bert, distilbert, albert, megatron-bert, roformer to it, such as "model_type": "bert"'),
         ({'dim': 8, 'n_layers': 2, 'n_heads': 2, 'hidden_dim': 12}, 'such as "model_type": "distilbert"'),
         ({'embedding_size': 128, 'hidden_size': 8, 'classifier_dropout_prob': 0.1}, 'such as "model_type": "albert"'),
     ],
@@ -178,6 +178,10 @@ def test_missing_fields_have_the_defaults_of_the_class():
     assert configuration.read_architecture({'model_type': 'albert'}, True).width == 4096
     bert = configuration.read_architecture({'model_type': 'bert'}, True)
     assert (bert.layers, bert.activation, bert.head_dropout, bert.span_dropout) == (12, 'gelu', 0.1, 0.0)
+    rotary = configuration.read_architecture({'model_type': 'roformer', 'embedding_size': None, 'hidden_dropout_prob': 0.2}, False)
+    assert (rotary.embedding, rotary.positions, rotary.position_kind, rotary.norm) == (768, 1536, 'rotary', 'post')
+    megatron = configuration.read_architecture({'model_type': 'megatron-bert', 'hidden_dropout_prob': 0.2}, True)
+    assert (megatron.width, megatron.norm, megatron.head_dropout, megatron.embedding) == (1024, 'pre', 0.2, 1024)
     distilled = configuration.read_architecture({'model_type': 'distilbert', 'num_hidden_layers': 3}, False)
     assert (distilled.layers, distilled.types, distilled.head_dropout, distilled.span_dropout) == (3, 0, 0.2, 0.1)
 
@@ -231,7 +235,7 @@ def test_groups_and_inner_blocks_are_sharing(layers, groups, inner, sharing, ord
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
-        ({'model_type': 'bart'}, 'has model_type "bart"; the supported types are bert, distilbert, albert'),
+        ({'model_type': 'bart'}, 'model_type "bart"; the supported types are bert, distilbert, albert, megatron-bert, roformer'),
         ({'model_type': ['bert']}, 'has model_type ["bert"]; the supported types are'),
         (
             {'hidden_size': 10**6},
@@ -410,6 +414,20 @@ def test_positions_other_than_sinusoids_are_learned(model):
     donor, _ = reading.open_folder(folder, 'model')
     assert donor.architecture.position_kind == 'learned'
     assert 'position' in donor.params['encoder']
+
+
+def test_a_roformer_has_the_rotations_of_the_paper_or_is_refused(model):
+    folder = model('RoFormerModel')
+    name = 'encoder.embed_positions.weight'
+    assert reading.inspect(folder).architecture.position_kind == 'rotary'
+    change(folder, lambda tensors: tensors.update({name: tensors[name][:, ::-1].copy()}))
+    fails(folder, f'roformer.{name} holds other angles than those of Su et al. 2021, which are not supported')
+    change(folder, lambda tensors: tensors.update({name: tensors[name][:, :2].copy()}))
+    fails(folder, f'roformer.{name} has shape (16, 2) in the weights, but config.json asks for (16, 4)')
+    change(folder, lambda tensors: tensors.pop(name))
+    assert reading.open_folder(folder, 'x')[0].architecture.position_kind == 'rotary'
+    fails(model('RoFormerModel', max_position_embeddings=10**6), '1,000,000 positions, 1 layers), but the weights hold')
+    fails(model('RoFormerMlm', rotary_value=True), 'rotary_value=true, which is not supported')
 
 
 def test_a_table_of_sinusoids_is_no_larger_than_the_file_explains(model):

@@ -28,7 +28,13 @@ def test_the_default_is_bert_base() -> None:
         ({'types': -1}, 'model.types=-1 must not be negative'),
         ({'unroll': -1}, 'model.unroll=-1 must not be negative'),
         ({'activation': 'gelo'}, "no model.activation named 'gelo'; did you mean 'gelu'?"),
-        ({'position_kind': 'rotary'}, "no model.position_kind named 'rotary' (there are: learned, sinusoidal)"),
+        ({'position_kind': 'rotery'}, "no model.position_kind named 'rotery'; did you mean 'rotary'?"),
+        (
+            {'position_kind': 'rotary', 'width': 36, 'heads': 12},
+            'turns pairs of numbers, but model.width=36 ÷ model.heads=12 is odd; --config.model.heads=9 would fit',
+        ),
+        ({'position_kind': 'rotary', 'width': 15, 'heads': 3}, 'model.width=15 ÷ model.heads=3 is odd; give an even model.width'),
+        ({'norm': 'prae'}, "no model.norm named 'prae'; did you mean 'pre'? (there are: post, pre, deepnorm)"),
         ({'dtype': 'float16'}, "no model.dtype named 'float16'; did you mean"),
     ],
 )

@@ -8,6 +8,7 @@ from research.models import paths
 from research.models.architecture import Architecture
 from research.models.heads import Model, initialise
 from research.models.sharing import layout
+from research.optim import Optimizer, multipliers
 
 OWN = ((0, 0), (1, 1), (2, 2))  # three layers that share nothing
 ATTENTION = ((0, 0), (0, 1), (0, 2))  # three layers that share attention
@@ -38,6 +39,16 @@ def test_every_parameter_belongs_to_one_part(every: list[str]) -> None:
     for path in every:
         kinds = paths.is_embedding(path), paths.stack_of(path) is not None, paths.top(path) in ('encoder/pooler', 'mlm', 'label')
         assert sum(kinds) == 1, path
+
+
+def test_the_final_norm_is_above_the_layers_and_no_weight() -> None:
+    path = 'encoder/final_norm/scale'
+    assert paths.top(path) == 'encoder/final_norm' and paths.stack_of(path) is None
+    assert not paths.is_embedding(path) and not paths.is_weight(path)
+    a = Architecture(vocabulary=64, layers=3, width=16, heads=2, inner=24, embedding=16, norm='pre')
+    params = jax.eval_shape(lambda: initialise(Model(a), jax.random.key(0)))
+    found = multipliers(Optimizer(layer_decay=0.5), params, OWN)
+    assert found['encoder']['final_norm']['scale'].tolist() == [1.0] and found['encoder']['word'].tolist() == [[0.0625]]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ transformers = pytest.importorskip('transformers', reason=REASON)
 SHAPE = {'vocab_size': 96, 'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48}
 DISTIL = {'vocab_size': 96, 'dim': 32, 'n_layers': 2, 'n_heads': 4, 'hidden_dim': 48}
 ALBERT = SHAPE | {'embedding_size': 16}
+BASES = {'Bert': SHAPE, 'DistilBert': DISTIL, 'Albert': ALBERT, 'MegatronBert': SHAPE, 'RoFormer': SHAPE}
 
 
 def their_model(prefix, head, config, seed=0):
@@ -26,8 +27,9 @@ def their_model(prefix, head, config, seed=0):
     model = getattr(transformers, prefix + head)(getattr(transformers, f'{prefix}Config')(**config)).eval()
     with torch.no_grad():
         for name, x in model.named_parameters():
-            if not (getattr(model.config, 'sinusoidal_pos_embds', False) and 'position_embeddings' in name):
-                mean = 1.0 if 'norm' in name.lower() and 'weight' in name else 0.0
+            fixed = getattr(model.config, 'sinusoidal_pos_embds', False) and 'position_embeddings' in name
+            if not fixed and 'embed_positions' not in name:
+                mean = 1.0 if ('norm' in name.lower() or name.endswith('ln.weight')) and 'weight' in name else 0.0
                 x.copy_(mean + torch.randn_like(x) * (0.1 if x.dim() == 1 else x.shape[1] ** -0.5))
     return model
 
@@ -59,7 +61,7 @@ def theirs(model, ids, types, mask, choices=False):
         logits = {'mlm': out.prediction_logits, 'pair': out['sop_logits' if 'sop_logits' in out else 'seq_relationship_logits']}
     elif 'logits' in out:
         head = {'MaskedLM': 'mlm', 'SequenceClassification': 'label', 'MultipleChoice': 'choice', 'NextSentencePrediction': 'pair'}
-        logits = {head[names.split('For')[1]]: out.logits.T if choices else out.logits}
+        logits = {head[names.rpartition('For')[2]]: out.logits.T if choices else out.logits}
     else:
         logits = {'pooled': out.pooler_output} if getattr(out, 'pooler_output', None) is not None else {}
     return np.stack([x.numpy() for x in out.hidden_states]), {head: x.numpy() for head, x in logits.items()}
