@@ -20,17 +20,11 @@ from research.runs.folder import Result
 OFFICIAL = [split for row in tasks.TASKS.values() for split in row.sizes if split != 'train']
 SPLITS = tuple(dict.fromkeys(['dev', 'test', 'selection', *OFFICIAL]))
 # Of held-out documents alone, and of tasks alone.
-HELD_OUT = ('mlm_masked', 'mlm_kept', 'mlm_random', 'frequencies', 'gain', 'gain_error')
-FLOORS = ('floor_commonest', 'floor_bag_of_words')
+HELD_OUT = (*(f'mlm_{kind}' for kind in KINDS), 'frequencies', 'gain', 'gain_error')
 NAMES = (
     *HELD_OUT,
-    *FLOORS,
     *(name for name, row in LOSSES.items() if not row.teacher),
     *(f'{name}_accuracy' for name in ACCURACIES),
-    *(f'mlm_{kind}' for kind in KINDS),
-    'frequencies',
-    'gain',
-    'gain_error',
     *METRICS,
     *(f'accuracy_{part}' for part in PARTS),
     'score',
