@@ -107,6 +107,11 @@ def _validate_together(x: Experiment) -> None:
                 f'run.model_devices={x.run.model_devices} does not divide model.{field}={size}: give '
                 f'--config.run.model_devices={" or ".join(fits)}'
             )
+    if x.model.mlm_bias == 'frequencies' and x.data.task and 'mlm' in losses.heads(x.losses):
+        raise UserError(
+            f"model.mlm_bias='frequencies' needs the counts of a corpus, which data.task='{x.data.task}' has not: "
+            'give --config.model.mlm_bias=zeros'
+        )
     if x.data.length > x.model.positions:
         raise UserError(f'data.length={x.data.length} is longer than model.positions={x.model.positions}')
     if x.data.pairs != 'none' and x.model.types == 1:
@@ -151,6 +156,8 @@ def unused(x: Experiment) -> dict[str, str]:
     if x.data.task and not any(HEADS[head].searches for head in losses.heads(x.losses)):
         why = 'it is for the head whose end depends on the start, which losses.answer.weight=0 turns off'
         found |= {f'data.answers.{name}': why for name in ('starts', 'ends') if f'data.answers.{name}' not in found}
+    if 'mlm' not in losses.heads(x.losses):
+        found['model.mlm_bias'] = 'no loss reads the MLM head'
     if x.data.task:
         found['run.evaluate_batches'] = 'the splits of a task are evaluated whole'
     else:
