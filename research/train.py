@@ -20,6 +20,7 @@ from research.optim import Optimizer
 from research.terms import Term
 
 Metrics = dict[str, jax.Array]  # float32 scalars: the mean of each loss, and the step's other numbers
+CAUSAL = 'causal_'  # before the name of a loss of a causal batch, which is not the loss of masked pieces
 WINDOW = 128  # losses: a loss is compared with so many before it
 
 
@@ -99,7 +100,7 @@ def make_step(
         kept = {name: jax.tree.map(lambda a, b: jnp.where(sound, a, b), moved[name], getattr(state, name)) for name in moved}
         metrics = {
             'loss': loss,
-            **{name: term.mean() for name, term in found.items()},
+            **{CAUSAL + name if 'causal' in batch else name: term.mean() for name, term in found.items()},
             'learning_rate': rate(state.step),
             'gradient_norm': norm,
             **(group_norms(gradients, layers) if norms else {}),

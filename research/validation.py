@@ -162,7 +162,8 @@ def refuse_unused(runs: Iterable[Experiment], changed: Iterable[str]) -> None:
     if lost:
         raise UserError(
             f"{', '.join(lost)} would change nothing: with surgery.inherit the architecture is the start's; give "
-            '--config.surgery.keep=SHARE for its depth, --config.surgery.sharing=NAME, or --config.surgery.inherit=false'
+            '--config.surgery.keep=SHARE for its depth, --config.surgery.sharing=NAME, --config.surgery.without=PART, or '
+            '--config.surgery.inherit=false'
         )
     default = Experiment()
     reasons = [{key: why for key, why in unused(x).items() if value(x, key) != value(default, key)} for x in runs]

@@ -250,7 +250,7 @@ def test_the_flops_of_a_step_follow_what_it_recomputes(small: Architecture, make
     assert 1 <= analysis['flops'] / predicted < 1.1
 
 
-@pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('sgd', 0)])
+@pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('muon', 2), ('sgd', 0)])
 def test_memory_counts_the_copies_of_the_optimizer(name: str, copies: int) -> None:
     for ema in (0.0, 0.9):
         kept = {'parameters': 4000, 'gradients': 4000, 'optimizer': 4000 * copies, 'average': 4000 * (ema > 0), 'teacher': 2000}

@@ -8,7 +8,7 @@ import jax
 
 from research import checkpoint, costs, parallel, train
 from research.data import feed as feeds
-from research.data import steps
+from research.data import masking, steps
 from research.data.facts import SupervisedFacts
 from research.data.settings import Data
 from research.data.tokenizers import describe_unreachable
@@ -128,6 +128,8 @@ def introduce(parts: Parts, notes: list[str]) -> None:
     if facts.unigram_entropy is not None:
         floor = '' if facts.contextless is None else f'; held-out loss without context: {facts.contextless:.3f}'
         log.line(f'unigram entropy of the corpus: {facts.unigram_entropy:.3f} nats{floor}')
+    if not parts.x.data.task and (notice := masking.describe_cap(parts.x.data.masking, parts.x.data.length)):
+        log.line(notice)
     if notice := describe_unreachable(parts.feed.tokenizer, parts.feed.pieces):
         log.line(notice)
     if isinstance(facts, SupervisedFacts):
