@@ -57,8 +57,8 @@ def masked_batch(
         spans = whole(source, rows)
     else:
         nsp = pairs == 'nsp'
-        segments, pair = next_sentence(source, rows, length - 3, generator) if nsp else sentence_order(source, rows, generator)
-        spans = interleave(*truncate(*segments, length - 3, generator))
+        (a, b), pair = next_sentence(source, rows, length - 3, generator) if nsp else sentence_order(source, rows, generator)
+        spans = interleave(*truncate(a, b, length - 3, generator))
     if mine is None:
         mine = np.arange(len(rows))
     every = place_spans(source.ids, spans, len(rows), length, pieces)
