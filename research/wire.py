@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import ml_collections
 
-from research.data.masking import Masking
+from research.data.masking import Masking, at
 from research.errors import UserError, nearest
 from research.escape import clean
 from research.experiment import Experiment, is_scored
@@ -58,7 +58,7 @@ def from_stored(stored: Any) -> Experiment:
 def _keep_masks(x: Experiment) -> Experiment:
     """`x` of a version that masked held-out rows as those of training: another thing, unless these are BERT's masks."""
     decisive = operator.attrgetter('policy', 'rate', 'mask', 'random')
-    masks = 'bert' if decisive(x.data.masking) == decisive(Masking()) else 'training'
+    masks = 'bert' if decisive(at(x.data.masking, 1.0)) == decisive(Masking()) else 'training'
     return dataclasses.replace(x, data=dataclasses.replace(x.data, held_out_masks=masks))
 
 

@@ -169,6 +169,14 @@ def test_remat_of_an_earlier_version_is_read(old: Any, new: str) -> None:
     assert from_stored(stored).model.remat == from_wire(stored).model.remat == new
 
 
+@pytest.mark.parametrize(('policy', 'masks'), [('token', 'bert'), ('whole_word', 'training')])
+def test_held_out_masks_of_an_earlier_version_are_those_of_training(policy: str, masks: str) -> None:
+    stored = to_wire(override(Experiment(), {'data.masking.policy': policy})).to_dict()
+    assert from_stored(stored).data.held_out_masks == 'bert'
+    del stored['data']['held_out_masks']
+    assert from_stored(stored).data.held_out_masks == masks
+
+
 def test_a_run_may_go_on_on_another_mesh() -> None:
     assert not differences(RICH, override(RICH, {'run.model_devices': 4}))
 

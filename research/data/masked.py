@@ -206,7 +206,7 @@ def make_described(
     nats: NDArray[np.float64],
     before: int,
     rows: Rows,
-    generator: Any,
+    generator: np.random.Generator,
     mine: Rows,
     **how: Any,
 ) -> Batch:

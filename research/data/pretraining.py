@@ -57,8 +57,8 @@ def masked_batch(
         spans = whole(source, rows)
     else:
         nsp = pairs == 'nsp'
-        segments, pair = next_sentence(source, rows, length - 3, generator) if nsp else sentence_order(source, rows, generator)
-        spans = interleave(*truncate(*segments, length - 3, generator))
+        (a, b), pair = next_sentence(source, rows, length - 3, generator) if nsp else sentence_order(source, rows, generator)
+        spans = interleave(*truncate(a, b, length - 3, generator))
     if mine is None:
         mine = np.arange(len(rows))
     every = place_spans(source.ids, spans, len(rows), length, pieces)
@@ -214,7 +214,7 @@ def next_sentence(
     return [(begin, cut), (np.where(random, starts[best], cut), np.where(random, stops[best], end))], random
 
 
-def truncate(one: Segment, two: Segment, room: int, generator: np.random.Generator) -> list[Segment]:
+def truncate(one: Segment, two: Segment, room: int, generator: np.random.Generator) -> tuple[Segment, Segment]:
     """Two segments that fit the room together: the longer loses pieces, each at a random end, until they do.
 
     Of equal ones the second loses the next. (`truncate_seq_pair` in the code of Devlin et al. and of Lan et al.)
@@ -227,7 +227,8 @@ def truncate(one: Segment, two: Segment, room: int, generator: np.random.Generat
         np.where(apart < 0, excess - rest, 0) + (rest + 1) // 2,
     ]
     front = [generator.binomial(each, 0.5) for each in lost]
-    return [(begin + before, end - (each - before)) for (begin, end), each, before in zip((one, two), lost, front, strict=True)]
+    a, b = ((begin + f, end - (each - f)) for (begin, end), each, f in zip((one, two), lost, front, strict=True))
+    return a, b
 
 
 def filler(real: Batch, size: int, pieces: Vocabulary) -> Batch:

@@ -55,8 +55,7 @@ class Data:
     first_share: float = 0.9  # share of the steps in the first stage (Devlin et al. 2019, §A.2)
     short: float = 0.1  # with pairs, the share of documents whose sequences aim at a length drawn between 2 and T (BERT's code)
     held_out: float = 0.05  # share of the documents that are evaluated on and never trained on, by the hash of their text
-    # Row of HELD_OUT_MASKS: held-out rows are masked as BERT's, so that runs compare, or as in training.
-    held_out_masks: str = 'bert'
+    held_out_masks: str = 'bert'  # row of HELD_OUT_MASKS: how held-out rows are masked, for all runs alike or as in training
     masking: Masking = Masking()
     causal: Causal = Causal()
     task: str = ''  # '' is pretraining; else row of TASKS

@@ -92,7 +92,7 @@ def test_another_file_is_none(tmp_path: Path) -> None:
     for name, changes in broken.items():
         write_held_out(tmp_path, dataclasses.replace(good, **changes))
         assert read_held_out(tmp_path) is None, name
-    write_held_out(tmp_path, HeldOut(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float64, np.float64))))
+    write_held_out(tmp_path, HeldOut(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0)))
     assert read_held_out(tmp_path) is None
     np.savez_compressed(tmp_path / FILE, **vars(good))
     assert read_held_out(tmp_path) is None

@@ -56,8 +56,8 @@ def test_a_measure_is_the_mean_over_all_counted_items(small: Architecture, make_
     assert set(found) == {'mlm', 'mlm_accuracy', 'mlm_kept', 'mlm_random', 'sop', 'sop_accuracy'}
     pieces = np.array(table)
     assert found['mlm'] == pytest.approx(pieces[:, 2].mean(), abs=1e-5)
-    for kind, name in ((1, 'mlm_kept'), (2, 'mlm_random')):
-        assert found[name] == pytest.approx(pieces[pieces[:, 0] == kind, 2].mean(), abs=1e-5)
+    for number, name in ((1, 'mlm_kept'), (2, 'mlm_random')):
+        assert found[name] == pytest.approx(pieces[pieces[:, 0] == number, 2].mean(), abs=1e-5)
     masked = pieces[pieces[:, 0] == 0]
     assert held_out is not None and held_out.document.tolist() == sorted(set(masked[:, 1]))
     for number, *sums in zip(held_out.document, held_out.count, held_out.loss, held_out.frequencies, strict=True):

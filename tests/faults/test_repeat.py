@@ -16,6 +16,7 @@ import pytest
 
 from research.checkpoint import Checkpoints, read_params
 from research.checkpoint_files import SUMS, hash_files, list_steps
+from research.evaluation.gains import read_held_out, write_held_out
 from research.experiment import Experiment
 from research.interchange import __main__ as interchange
 from research.records import write_record
@@ -335,6 +336,24 @@ def test_what_was_recorded_otherwise_is_named(run: Callable, say: Callable) -> N
     assert f'metrics.dev/accuracy: stored {result["metrics"]["dev/accuracy"]}, found ' in said
     assert f"test/predictions.jsonl: 0.prediction: stored '{other}', found '{first['prediction']}'" in said
     assert "dev/predictions.jsonl: stored nothing, found 'a file'" in said
+
+
+def test_sums_of_documents_are_compared_and_a_run_before_them_verifies(run: Callable, say: Callable) -> None:
+    folder = run('plain')
+    held_out = read_held_out(folder)
+    assert held_out is not None
+    write_held_out(folder, dataclasses.replace(held_out, loss=held_out.loss + 0.5 * (np.arange(len(held_out.loss)) == 0)))
+    status, said = say('verify', folder)
+    assert status == 1 and said.startswith('held_out.npz: loss.0: stored ') and 'different: 1 of ' in said, said
+    # As this code wrote it before: the last evaluation while it trained, and nothing apart.
+    result = json.loads((folder / 'result.json').read_text())
+    del result['contextless']
+    last = [line for line in read_metrics(folder) if 'dev/mlm' in line][-1]
+    result['metrics'] = {name: last[name] for name in ('dev/mlm', 'dev/mlm_accuracy', 'dev/nsp', 'dev/nsp_accuracy')}
+    (folder / 'result.json').write_text(json.dumps(result))
+    (folder / 'held_out.npz').unlink()
+    status, said = say('verify', folder)
+    assert status == 0 and said.endswith('all bits\n'), said
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from research import costs, parallel, wire
 from research.checkpoint import Checkpoints
 from research.errors import UserError
 from research.evaluation.floors import is_floor
+from research.evaluation.gains import read_held_out
 from research.experiment import Experiment
 from research.models.heads import Model, find_log_shares
 from research.runs import ending, measuring, opening, sources, training
@@ -58,6 +59,24 @@ def test_a_run_folder_holds_what_a_report_needs(teacher: Path, tiny: Tiny) -> No
     assert list((teacher / 'tensorboard').iterdir())
     text = (teacher / 'log.txt').read_text()
     assert 'start: all parameters are random' in text and 'unigram entropy' in text
+    assert text.count('this model has learnt nothing of context yet') == 2  # at step 2, and on all held-out rows
+
+
+def test_all_held_out_rows_are_measured_at_the_end(teacher: Path) -> None:
+    result, found = run_folder.read_result(teacher), read_held_out(teacher)
+    facts = run_folder.read_environment(teacher)
+    assert result is not None and found is not None and facts is not None
+    assert found.document.tolist() == list(range(facts.data['held_out_documents']))
+    assert {f'dev/{name}': value for name, value in found.describe().items()}.items() <= result.metrics.items()
+    assert result.contextless == facts.data['contextless'] < facts.data['unigram_entropy']
+    sample = [line for line in run_folder.read_metrics(teacher) if 'dev/gain' in line][-1]
+    assert sample['dev/gain_error'] > result.metrics['dev/gain_error']  # of one batch
+
+
+@pytest.mark.parametrize(('metrics', 'line'), [({'dev/gain': 0.049}, True), ({'dev/gain': 0.05}, False), ({'dev/mlm': 6.0}, False)])
+def test_a_plateau_is_said_with_what_helps(metrics: dict[str, float], line: bool) -> None:
+    said = measuring.explain_plateau(metrics)
+    assert bool(said) == line and ('0.05 nats' in said and 'data.causal.share' in said and 'configs/bert.py:budget' in said) == line
 
 
 def test_metrics_have_a_line_a_step(teacher: Path) -> None:
