@@ -122,7 +122,7 @@ def _flatten(jaxpr: Any) -> Program:
             reads = tuple(name(variable) for variable in equation.invars)
             inner = [equation.params[key] for key in ('jaxpr', 'call_jaxpr', 'fun_jaxpr') if key in equation.params]
             if inner and equation.primitive.name not in ('scan', 'while', 'cond', 'pallas_call'):
-                body = inner[0].jaxpr if isinstance(inner[0], jax.extend.core.ClosedJaxpr) else inner[0]
+                body = _open(inner[0])
                 found = walk(body, {**dict.fromkeys(body.constvars, LITERAL), **dict(zip(body.invars, reads, strict=True))})
             else:
                 found = [(next(number), place) for place in range(len(equation.outvars))]
@@ -134,6 +134,23 @@ def _flatten(jaxpr: Any) -> Program:
     results = walk(jaxpr, {**dict.fromkeys(jaxpr.constvars, LITERAL), **inputs})
     read = [reads for equation, reads in made.values() if equation.primitive.name == 'dot_general']
     return Program(made, tuple(results), frozenset(value for reads in read for value in reads))
+
+
+def _open(jaxpr: Any) -> Any:
+    """The program of a parameter of an equation: some are closed over their constants, which ones depends on jax's version."""
+    return jaxpr.jaxpr if isinstance(jaxpr, jax.extend.core.ClosedJaxpr) else jaxpr
+
+
+def _split_scan(equation: Any) -> tuple[int, int]:
+    """(number of constants, number of values handed from turn to turn) of a scan: inputs are these, then what has a row a turn.
+
+    They follow from the shapes: what has a row a turn has one axis less inside. Before jax 0.12 they were parameters, num_consts
+    and num_carry.
+    """
+    body = _open(equation.params['jaxpr'])
+    handed = sum(a.aval.ndim == b.aval.ndim for a, b in zip(equation.outvars, body.outvars, strict=True))
+    fixed = sum(a.aval.ndim == b.aval.ndim for a, b in zip(equation.invars, body.invars, strict=True))
+    return fixed - handed, handed
 
 
 def _count(jaxpr: Any, asked: Collection[int] | None, carried: range | None, rolled: bool = False) -> Kept:
@@ -150,7 +167,7 @@ def _count(jaxpr: Any, asked: Collection[int] | None, carried: range | None, rol
         if value[0] == 'input':  # parameters and the batch are there anyway
             if carried is not None and value[1] in carried:
                 wanted[value] = _size(variable)
-        elif program.made[value][0].primitive.name == 'scan' and value[1] >= program.made[value][0].params['num_carry']:
+        elif program.made[value][0].primitive.name == 'scan' and value[1] >= _split_scan(program.made[value][0])[1]:
             equation = program.made[value][0]
             scans.setdefault(id(equation), (equation, set()))[1].add(value[1])
         else:
@@ -158,9 +175,9 @@ def _count(jaxpr: Any, asked: Collection[int] | None, carried: range | None, rol
     sizes = [wanted[value] for value in (wanted if rolled else _store(program, wanted, carried))]
     outside, inside, largest_inside = float(sum(sizes)), 0.0, 0.0
     for equation, places in scans.values():
-        first, layers = equation.params['num_consts'], equation.params['length']
-        layer = range(first, first + equation.params['num_carry'])
-        found = _count(equation.params['jaxpr'].jaxpr, places, layer, rolled=equation.params['unroll'] < layers)
+        (first, carried_on), layers = _split_scan(equation), equation.params['length']
+        layer = range(first, first + carried_on)
+        found = _count(_open(equation.params['jaxpr']), places, layer, rolled=equation.params['unroll'] < layers)
         inside += layers * (found.outside + found.inside)
         largest_inside = max(largest_inside, found.largest_outside, found.largest_inside)
     return Kept(outside, inside, float(max(sizes, default=0)), largest_inside)

@@ -130,6 +130,8 @@ def introduce(parts: Parts, notes: list[str]) -> None:
             f'unigram entropy of the corpus: {facts.unigram_entropy:.3f} nats; '
             f'loss without context: about {masking.contextless(parts.x.data.masking, facts.unigram_entropy):.3f}'
         )
+    if not parts.x.data.task and (notice := masking.describe_cap(parts.x.data.masking, parts.x.data.length)):
+        log.line(notice)
     if notice := describe_unreachable(parts.feed.tokenizer, parts.feed.pieces):
         log.line(notice)
     if isinstance(facts, SupervisedFacts):
