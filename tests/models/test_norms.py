@@ -212,9 +212,8 @@ def test_layers_that_share_take_the_same_place_of_their_own(small: Architecture,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('norm', ['pre', 'deepnorm'])
-def test_what_is_recomputed_or_unrolled_has_the_same_gradient(small: Architecture, batch: dict[str, Any], norm: str) -> None:
-    a = dataclasses.replace(small, norm=norm, position_kind='rotary', layers=4, dropout=0.1, attention_dropout=0.1)
+def test_what_is_recomputed_or_unrolled_has_the_same_gradient(small: Architecture, batch: dict[str, Any]) -> None:
+    a = dataclasses.replace(small, norm='pre', position_kind='rotary', layers=4, dropout=0.1, attention_dropout=0.1)
     params, noise = fresh(a), make_noise(jax.random.key(1), jnp.arange(3))
 
     def differentiate(**changes: Any) -> Any:
