@@ -155,7 +155,9 @@ def read_row_cell(study: Study, row: Row, column: Column, evidence: Mapping[str,
         return Cell((), {**cell.missing, **whole.missing}, cell.mixed)
     if column.change:
         bases = dict(zip(dict.fromkeys(whole.seeds), whole.units, strict=True))
-        apart = [value - (bases[seed] if seed in bases else whole.center) for seed, value in zip(cell.seeds, cell.values, strict=True)]
+        apart = [
+            value - (bases[seed] if seed in bases else whole.center) for seed, value in zip(cell.seeds, cell.values, strict=True)
+        ]
         return dataclasses.replace(cell, values=tuple(apart))
     return dataclasses.replace(cell, values=tuple(value / whole.center for value in cell.values))
 
