@@ -22,9 +22,9 @@ from research.study.study import Claim, Row, Setting, Study, Table
 from research.surgery import Surgery, inherit
 from research.wire import from_wire
 
-# English Wikipedia by its name in TFDS, and BookCorpus, which nobody may distribute, from your own files; shares as their words,
-# 2,500 M and 800 M (Devlin et al. 2019, §3.1).
-CORPUS = '0.76 tfds:wikipedia/20230601.en + 0.24 text:bookcorpus/*.txt'
+# English Wikipedia by its name in TFDS, and BookCorpus, which nobody may distribute, from your own files.
+# Shares are of sequences of equal length, so of words: 2,500 M and 800 M, 76 % and 24 % (Devlin et al. 2019, §3.1).
+CORPUS = '2500 tfds:wikipedia/20230601.en + 800 text:bookcorpus/*.txt'
 GAIN = COLUMNS['gain'].key  # what claims about pretraining compare
 
 
