@@ -11,8 +11,8 @@ Refuted if a claim is, or if the measured averages are not in the published orde
 import dataclasses
 
 from configs import albert
-from experiments.papers import ALBERT_COLUMNS, LOSS, Variant, ask_albert, load_recipe, make_study, parse_scores, scale_down
-from research.study.study import Claim, Study
+from experiments.papers import ALBERT_COLUMNS, Variant, ask_albert, claim_gain, load_recipe, make_study, parse_scores, scale_down
+from research.study.study import Study
 
 SIZES = {'tiny': (1, 2), 'small': (1, 2, 3, 6, 12), 'paper': (1, 3, 6, 12, 24, 48)}
 PUBLISHED = {  # layers -> the row of the paper
@@ -32,7 +32,7 @@ def get_study(size: str = 'small') -> Study:
     for layers in SIZES[size]:
         x = dataclasses.replace(base, model=dataclasses.replace(base.model, layers=layers), start=before)
         known = parse_scores(ALBERT_COLUMNS, PUBLISHED[layers]) if layers in PUBLISHED else {}
-        variants[f'L{layers}'] = Variant(f'{layers} layer{"s" if layers > 1 else ""}', x, known)
+        variants[f'L{layers}'] = Variant(f'{layers} layer{"s" if layers > 1 else ""}', x, known, shape=(layers, 1024))
         before = f'@L{layers}'
     first, second, *_ = variants
     deepest = list(variants)[-1]
@@ -40,12 +40,8 @@ def get_study(size: str = 'small') -> Study:
     longer = dataclasses.replace(alone, run=dataclasses.replace(alone.run, steps=len(SIZES[size]) * alone.run.steps))
     variants['control'] = Variant(f'{variants[first].title}, the steps of all rows above', longer)
     claims = (
-        Claim(
-            'depth helps although it adds no parameters: the held-out MLM loss of {a} is below that of {b}',
-            (second, LOSS),
-            (first, LOSS),
-        ),
-        Claim('and not only by more steps: the loss of {a} is below that of {b}', (deepest, LOSS), ('control', LOSS)),
+        claim_gain('depth helps although it adds no parameters', second, first),
+        claim_gain('and not only by more steps', deepest, 'control'),
     )
     note = 'Each depth but the first starts from the one above it, so it has seen the text of all above.'
     return make_study(dataclasses.replace(ask_albert('albert_depth', 'depth', 'Table 11', variants, claims), note=note), size)

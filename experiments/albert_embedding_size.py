@@ -15,8 +15,8 @@ beside these rows for their order alone. E = width is also the one size without 
 import dataclasses
 
 from configs import albert
-from experiments.papers import ALBERT_COLUMNS, LOSS, Variant, ask_albert, load_recipe, make_study, parse_scores, scale_down
-from research.study.study import Claim, Study
+from experiments.papers import ALBERT_COLUMNS, Variant, ask_albert, claim_gain, load_recipe, make_study, parse_scores, scale_down
+from research.study.study import Study
 
 # Size -> the embedding sizes in place of the paper's 64, 128, 256 and 768 (at tiny: of its first and its last).
 SIZES = {'tiny': (8, 32), 'small': (16, 32, 64, 128), 'paper': (64, 128, 256, 768)}
@@ -46,20 +46,12 @@ def get_study(size: str = 'small') -> Study:
         for embedding, known in zip(sizes, numbers if len(sizes) == 4 else (numbers[0], numbers[-1]), strict=True):
             x = dataclasses.replace(base, model=dataclasses.replace(base.model, sharing=sharing, embedding=embedding))
             title = f'{TITLES[sharing]}, E={embedding}'
-            variants[f'{sharing}-E{embedding}'] = Variant(title, x, parse_scores(ALBERT_COLUMNS, known))
+            variants[f'{sharing}-E{embedding}'] = Variant(title, x, parse_scores(ALBERT_COLUMNS, known), shape=(12, 768))
         control = dataclasses.replace(x, model=dataclasses.replace(x.model, projection=True))
         variants[f'{sharing}-projected'] = Variant(f'{title}, with a projection', control)
     least, most = sizes[0], sizes[-1]
     claims = (
-        Claim(
-            'unshared, the largest embedding beats the smallest: the held-out MLM loss of {a} is below that of {b}',
-            (f'none-E{most}', LOSS),
-            (f'none-E{least}', LOSS),
-        ),
-        Claim(
-            'it does so by its size, not by having no projection: the loss of {a} is below that of {b}',
-            ('none-projected', LOSS),
-            (f'none-E{least}', LOSS),
-        ),
+        claim_gain('unshared, the largest embedding beats the smallest', f'none-E{most}', f'none-E{least}'),
+        claim_gain('it does so by its size, not by having no projection', 'none-projected', f'none-E{least}'),
     )
     return make_study(ask_albert('albert_embedding_size', 'embedding size', 'Table 3', variants, claims), size)

@@ -53,6 +53,7 @@ PUBLISHED = {
 }
 KEYS = {'nsp': 'metrics:dev/nsp_accuracy', 'sop': 'metrics:dev/sop_accuracy'}
 COLUMNS_OF_PAIRS = (
+    COLUMNS['gain'],
     COLUMNS['mlm'],
     COLUMNS['mlm_accuracy'],
     *(
@@ -98,7 +99,7 @@ def get_study(size: str = 'small') -> Study:
         losses = LOSSES[pairs] if asked else Losses(mlm=Mlm(1.0))
         x = dataclasses.replace(base, losses=losses, data=dataclasses.replace(base.data, pairs=pairs))
         known = parse_scores((*INTRINSIC, *ALBERT_COLUMNS), PUBLISHED[key]) if key in PUBLISHED else {}
-        variants[key] = Variant(title, x, known)
+        variants[key] = Variant(title, x, known, shape=(12, 768))
     question = ask_albert('albert_sentence_loss', 'sentence losses', 'Table 5', variants, CLAIMS)
     probes = {f'{pairs}-head': make_head(base, pairs) for pairs in LOSSES}
     probes |= {f'{pairs}-probe': make_probe(base, pairs) for pairs in LOSSES}

@@ -10,8 +10,8 @@ embedding sizes. Refuted if the measured averages are not in the published order
 import dataclasses
 
 from configs import albert
-from experiments.papers import ALBERT_COLUMNS, LOSS, Variant, ask_albert, load_recipe, make_study, parse_scores, scale_down
-from research.study.study import Claim, Study
+from experiments.papers import ALBERT_COLUMNS, Variant, ask_albert, claim_gain, load_recipe, make_study, parse_scores, scale_down
+from research.study.study import Study
 
 # Size -> the embedding sizes in place of the paper's 768 and 128.
 SIZES = {'tiny': (32, 8), 'small': (128, 32), 'paper': (768, 128)}
@@ -35,13 +35,10 @@ def get_study(size: str = 'small') -> Study:
                 f'E={embedding}, {TITLES[sharing]}',
                 dataclasses.replace(base, model=model),
                 parse_scores(ALBERT_COLUMNS, known[place]),
+                shape=(12, 768),
             )
     claims = tuple(
-        Claim(
-            'sharing attention costs less than sharing the rest: the held-out MLM loss of {a} is below that of {b}',
-            (f'E{embedding}-attention', LOSS),
-            (f'E{embedding}-ffn', LOSS),
-        )
+        claim_gain('sharing attention costs less than sharing the rest', f'E{embedding}-attention', f'E{embedding}-ffn')
         for embedding in SIZES[size]
     )
     return make_study(ask_albert('albert_sharing', 'cross-layer sharing', 'Table 4', variants, claims), size)

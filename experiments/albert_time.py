@@ -18,10 +18,10 @@ from configs import albert
 from experiments.budgets import count_step_flops
 from experiments.papers import (
     ALBERT_COLUMNS,
-    LOSS,
     SCALES,
     Variant,
     ask_albert,
+    claim_gain,
     load_recipe,
     make_study,
     parse_scores,
@@ -29,31 +29,25 @@ from experiments.papers import (
     scale_down,
 )
 from research.experiment import Experiment
-from research.study.study import Claim, Study
+from research.study.study import Study
 
 # Size -> (layers, width, heads) of BERT and of ALBERT; `paper` has those of the recipes.
 SHAPES = {'tiny': ((2, 32, 2), (1, 64, 4)), 'small': ((4, 128, 4), (2, 256, 8))}
 SIZES = (*SCALES, 'paper')
 STEPS = {'bert-large': 400_000, 'albert-xxlarge': 125_000}
 PUBLISHED = {
-    'bert-large': ('BERT-large', '400,000 steps in 34 h', '93.5/87.4 86.9/84.3 87.8 94.6 77.3 87.2'),
-    'albert-xxlarge': ('ALBERT-xxlarge', '125,000 steps in 32 h', '94.0/88.1 88.3/85.3 87.8 95.4 82.5 88.7'),
+    'bert-large': ('BERT-large', '400,000 steps in 34 h', '93.5/87.4 86.9/84.3 87.8 94.6 77.3 87.2', (24, 1024)),
+    'albert-xxlarge': ('ALBERT-xxlarge', '125,000 steps in 32 h', '94.0/88.1 88.3/85.3 87.8 95.4 82.5 88.7', (12, 4096)),
 }
 
 
 def get_study(size: str = 'small') -> Study:
     """The two models, with the steps that make their training equally long."""
     variants = {
-        key: Variant(title, x, parse_scores(ALBERT_COLUMNS, known), {'Steps': f'{x.run.steps:,}', 'Published': time})
-        for (key, x), (title, time, known) in zip(make_models(size).items(), PUBLISHED.values(), strict=True)
+        key: Variant(title, x, parse_scores(ALBERT_COLUMNS, known), {'Steps': f'{x.run.steps:,}', 'Published': time}, shape)
+        for (key, x), (title, time, known, shape) in zip(make_models(size).items(), PUBLISHED.values(), strict=True)
     }
-    claims = (
-        Claim(
-            'at equal time width beats steps: the held-out MLM loss of {a} is below that of {b}',
-            ('albert-xxlarge', LOSS),
-            ('bert-large', LOSS),
-        ),
-    )
+    claims = (claim_gain('at equal time width beats steps', 'albert-xxlarge', 'bert-large'),)
     return make_study(ask_albert('albert_time', 'equal training time', 'Table 6', variants, claims), size)
 
 

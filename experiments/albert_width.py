@@ -10,8 +10,18 @@ are not in the published order. All widths see as many pieces; a wider model tak
 import dataclasses
 
 from configs import albert
-from experiments.papers import ALBERT_COLUMNS, LOSS, Variant, ask_albert, load_recipe, make_study, parse_scores, reshape, scale_down
-from research.study.study import Claim, Study
+from experiments.papers import (
+    ALBERT_COLUMNS,
+    Variant,
+    ask_albert,
+    claim_gain,
+    load_recipe,
+    make_study,
+    parse_scores,
+    reshape,
+    scale_down,
+)
+from research.study.study import Study
 
 # Size -> (layers, widths, width of a head).
 SIZES = {
@@ -32,14 +42,13 @@ def get_study(size: str = 'small') -> Study:
     layers, widths, head = SIZES[size]
     base = scale_down(load_recipe(albert, 'large'), size)
     variants = {}
-    for width, known in zip(widths, PUBLISHED, strict=False):
+    for width, printed, known in zip(widths, SIZES['paper'][1], PUBLISHED, strict=False):
         model = reshape(base.model, layers, width, width // head)
         variants[f'H{width}'] = Variant(
-            f'width {width}', dataclasses.replace(base, model=model), parse_scores(ALBERT_COLUMNS, known)
+            f'width {width}', dataclasses.replace(base, model=model), parse_scores(ALBERT_COLUMNS, known), shape=(3, printed)
         )
     first, second, *more = variants
-    claims = [Claim('width helps: the held-out MLM loss of {a} is below that of {b}', (second, LOSS), (first, LOSS))]
+    claims = [claim_gain('width helps', second, first)]
     if more:
-        text = 'the widest is worse again: the held-out MLM loss of {a} is below that of {b}'
-        claims.append(Claim(text, (more[-2], LOSS), (more[-1], LOSS)))
+        claims.append(claim_gain('the widest is worse again', more[-2], more[-1]))
     return make_study(ask_albert('albert_width', 'width', 'Table 12', variants, tuple(claims)), size)

@@ -16,7 +16,7 @@ import itertools
 import math
 
 from configs import bert
-from experiments.papers import LOSS, Question, Variant, load_recipe, make_study, reshape, scale_down
+from experiments.papers import BERT_SETTING, Question, Variant, claim_gain, load_recipe, make_study, reshape, scale_down
 from research.data.tasks.example import Printed
 from research.study.columns import COLUMNS
 from research.study.study import Claim, Study
@@ -43,10 +43,10 @@ def get_study(size: str = 'small') -> Study:
     """A model of each shape."""
     base = scale_down(load_recipe(bert, 'base'), size)
     variants = {}
-    for (layers, width, heads), (perplexity, *scores) in zip(SIZES[size], PUBLISHED, strict=False):
+    for (layers, width, heads), shape, (perplexity, *scores) in zip(SIZES[size], SIZES['paper'], PUBLISHED, strict=False):
         known = {COLUMNS['mlm'].title: math.log(perplexity), **dict(zip(('MNLI', 'MRPC', 'SST-2'), scores, strict=True))}
         x = dataclasses.replace(base, model=reshape(base.model, layers, width, heads))
-        variants[f'L{layers}-H{width}-A{heads}'] = Variant(f'L={layers}, H={width}, A={heads}', x, known)
+        variants[f'L{layers}-H{width}-A{heads}'] = Variant(f'L={layers}, H={width}, A={heads}', x, known, shape=shape[:2])
     question = Question(
         name='bert_size',
         title='BERT, size',
@@ -55,6 +55,7 @@ def get_study(size: str = 'small') -> Study:
         tasks=TASKS,
         family='bert',
         averaged=TASKS,
+        setting=BERT_SETTING,
         claims=make_claims(list(variants)),
         printed={task: (Printed(title, 'metrics:dev/accuracy'),) for task, title in (('mnli', 'MNLI'), ('mrpc', 'MRPC'))},
     )
@@ -64,11 +65,7 @@ def get_study(size: str = 'small') -> Study:
 def make_claims(names: list[str]) -> tuple[Claim, ...]:
     """Each row but that of few heads is better than the one before it, and that of few heads is worse than the next."""
     rising = [name for place, name in enumerate(names) if place != FEW_HEADS or len(names) == 2]
-    claims = [
-        Claim('size helps: the held-out MLM loss of {a} is below that of {b}', (larger, LOSS), (smaller, LOSS))
-        for smaller, larger in itertools.pairwise(rising)
-    ]
+    claims = [claim_gain('size helps', larger, smaller) for smaller, larger in itertools.pairwise(rising)]
     if len(names) > 2:
-        text = 'more heads help: the held-out MLM loss of {a} is below that of {b}'
-        claims.append(Claim(text, (names[FEW_HEADS + 1], LOSS), (names[FEW_HEADS], LOSS)))
+        claims.append(claim_gain('more heads help', names[FEW_HEADS + 1], names[FEW_HEADS]))
     return tuple(claims)

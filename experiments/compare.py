@@ -26,7 +26,8 @@ from experiments.papers import SCALES, Question, Variant, load_recipe, make_stud
 from research import costs
 from research.experiment import Experiment
 from research.models.architecture import Architecture
-from research.study.study import Claim, Study
+from research.study.columns import COLUMNS
+from research.study.study import Claim, Setting, Study
 
 TASKS = ('mnli', 'qqp', 'qnli', 'sst2', 'cola', 'stsb', 'mrpc', 'rte')  # GLUE's, as Devlin et al. 2019 count
 GOALS = {  # variant -> title, millions of parameters as published, goal, method
@@ -34,6 +35,7 @@ GOALS = {  # variant -> title, millions of parameters as published, goal, method
     'distilbert': ('DistilBERT', 66.0, 'faster and smaller', 'half the layers, distilled from BERT'),
     'albert': ('ALBERT', 12.0, 'fewer parameters', 'layers share weights, embeddings are factorised, sentence order'),
 }
+SHAPES = {'bert': (12, 768), 'distilbert': (6, 768), 'albert': (12, 768)}  # layers and width, as published
 FASTER = Claim(
     'DistilBERT is faster: the latency at batch 1 of {a} is below that of {b}',
     ('distilbert', 'latency_seconds'),
@@ -65,7 +67,7 @@ def get_study(size: str = 'small') -> Study:
         }
         if not x.run.epochs:
             facts['Training TFLOPs'] = f'{count_training_flops(key, models) / 1e12:,.3g}'
-        variants[key] = Variant(name, x, {} if budget else {'Parameters (M)': millions}, facts)
+        variants[key] = Variant(name, x, {} if budget else {'Parameters (M)': millions}, facts, SHAPES[key])
     question = Question(
         name='compare' + (f'-{budget}' if budget else ''),
         title=f'BERT, DistilBERT and ALBERT at {title}',
@@ -75,7 +77,8 @@ def get_study(size: str = 'small') -> Study:
         family='bert',
         averaged=TASKS,
         claims=claims,
-        columns=(),  # no MLM loss: each model is measured under its own masks, which do not compare
+        columns=(COLUMNS['gain'],),
+        setting=Setting(),
         relative='BERT',
         helpers={key: x for key, x in models.items() if key not in GOALS},
     )

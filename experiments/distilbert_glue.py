@@ -14,7 +14,18 @@ Table 2.
 import dataclasses
 
 from configs import bert, distilbert
-from experiments.papers import LOSS, SCALES, SEEDS, Question, Variant, load_recipe, make_one_seed, parse_scores, scale_down
+from experiments.papers import (
+    DISTILBERT_SETTING,
+    SCALES,
+    SEEDS,
+    Question,
+    Variant,
+    claim_gain,
+    load_recipe,
+    make_one_seed,
+    parse_scores,
+    scale_down,
+)
 from experiments.task_distillation import TAUGHT
 from research.data.tasks.example import Printed
 from research.experiment import Experiment
@@ -38,6 +49,9 @@ PUBLISHED = {
 }
 
 
+SHAPES = {'bert': (12, 768), 'distilbert': (6, 768), 'alone': (6, 768)}  # layers and width
+
+
 def make_pair(size: str) -> tuple[Experiment, Experiment]:
     """(the teacher's pretraining, that of the student of half its depth, which starts from it and is taught by the run `bert`)."""
     teacher = scale_down(load_recipe(bert, 'base'), size)
@@ -53,15 +67,11 @@ def get_study(size: str = 'small') -> Study:
     alone = dataclasses.replace(student, teacher='', start='', losses=Losses(mlm=Mlm(1.0)), data=data)
     titles = {'bert': 'BERT', 'distilbert': 'DistilBERT', 'alone': 'the student without a teacher'}
     variants = {
-        key: Variant(titles[key], x, parse_scores(COLUMNS, PUBLISHED[key]) if key in PUBLISHED else {})
+        key: Variant(titles[key], x, parse_scores(COLUMNS, PUBLISHED[key]) if key in PUBLISHED else {}, shape=SHAPES[key])
         for key, x in (('bert', teacher), ('distilbert', student), ('alone', alone))
     }
     claims = (
-        Claim(
-            'the teacher helps, by its layers and its losses together: the held-out MLM loss of {a} is below that of {b}',
-            ('distilbert', LOSS),
-            ('alone', LOSS),
-        ),
+        claim_gain('the teacher helps, by its layers and its losses together', 'distilbert', 'alone'),
         Claim(
             'half the layers are faster: the latency at batch 1 of {a} is below that of {b}',
             ('distilbert', 'latency_seconds'),
@@ -79,7 +89,7 @@ def get_study(size: str = 'small') -> Study:
         averaged=NINE,
         relative='BERT',
         printed=PRINTED,
-        note='The students are measured under their own masks, so that their MLM numbers do not compare with the teacher’s.',
+        setting=DISTILBERT_SETTING,
     )
     found = make_one_seed(question, size)
     return repeat(add_second_step(found) if 'squad' in found.table.rows[0].runs else found, SEEDS[size])

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from configs import bert
-from experiments.papers import LOSS, SEEDS, load_recipe, make_narrow, scale_down
+from experiments.papers import SEEDS, load_recipe, make_narrow, scale_down
 from research.command import Parser, run_command
 from research.data.settings import Data
 from research.errors import UserError
@@ -32,6 +32,7 @@ from research.study.study import Claim, Row, Study, Table
 STEPS = {'tiny': 20, 'small': 300, 'paper': 3000}
 SIZES = tuple(STEPS)
 RATES = {'1e-4': 1e-4, '3e-4': 3e-4, '1e-3': 1e-3, '3e-3': 3e-3, '1e-2': 1e-2, '3e-2': 3e-2}
+LOSS = 'metrics:dev/mlm'
 SMOOTHED = 9  # logged losses: their median is one point of the curve
 
 

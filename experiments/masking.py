@@ -70,7 +70,8 @@ def make_runs(size: str) -> dict[str, Experiment]:
         optimizer=Optimizer(lr=1e-3, warmup=0.1),
         run=Run(steps=steps, batch=batch, log_every=max(steps // 50, 1), evaluate_batches=0, checkpoint_every=0),
     )
-    data = {policy: dataclasses.replace(base.data, masking=Masking(policy)) for policy in POLICIES}
+    masks = {policy: Masking(policy) for policy in POLICIES}
+    data = {policy: dataclasses.replace(base.data, masking=each, held_out_masks='training') for policy, each in masks.items()}
     runs = {policy: dataclasses.replace(base, name=policy, data=data[policy]) for policy in POLICIES}
     for trained, seen in itertools.permutations(POLICIES, 2):
         name, run = run_name(trained, seen), dataclasses.replace(base.run, steps=0)

@@ -11,7 +11,6 @@ import types
 from collections.abc import Mapping, Sequence
 
 from configs import finetune
-from experiments.budgets import describe_budget
 from research.data.tasks import TASKS
 from research.data.tasks.example import Printed
 from research.experiment import Experiment, Run
@@ -19,14 +18,14 @@ from research.models.architecture import Architecture
 from research.optim import Optimizer
 from research.study.columns import COLUMNS, Column
 from research.study.seeds import repeat
-from research.study.study import Claim, Row, Study, Table
+from research.study.study import Claim, Row, Setting, Study, Table
 from research.surgery import Surgery, inherit
 from research.wire import from_wire
 
 # English Wikipedia by its name in TFDS, and BookCorpus, which nobody may distribute, from your own files.
 # Shares are of sequences of equal length, so of words: 2,500 M and 800 M, 76 % and 24 % (Devlin et al. 2019, §3.1).
 CORPUS = '2500 tfds:wikipedia/20230601.en + 800 text:bookcorpus/*.txt'
-LOSS = COLUMNS['mlm'].key  # what claims about pretraining compare
+GAIN = COLUMNS['gain'].key  # what claims about pretraining compare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,11 @@ SCALES = {
     'small': Scale(4, 128, 4, 8192, 128, 2000, 8, 300, ('sst2', 'packages')),
 }
 SEEDS = {'tiny': 1, 'small': 3, 'medium': 3, 'paper': 5}  # of pretraining
-SMALLER = 'these models are smaller than the paper’s, read other text, and less of it'
+# How the papers' numbers came about, the shape of each row aside: pieces read in pretraining, texts, statistic. BERT reads 128
+# pieces a row for nine tenths of its steps (Devlin et al. 2019, §A.2).
+BERT_SETTING = Setting(pieces=1e6 * 256 * (0.9 * 128 + 0.1 * 512), data=('wikipedia', 'bookcorpus'), statistic='mean')
+DISTILBERT_SETTING = Setting(data=('wikipedia', 'bookcorpus'), statistic='median')
+ALBERT_SETTING = Setting(pieces=125_000 * 4096 * 512, data=('wikipedia', 'bookcorpus'))
 BERT = Architecture()
 SIZES = (*SCALES, 'paper')
 ALBERT_TASKS = ('squad', 'squad2', 'mnli', 'sst2', 'race')
@@ -67,6 +70,7 @@ class Variant:
     experiment: Experiment
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    shape: tuple[int, int] = (0, 0)  # layers and width of the paper's model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +85,13 @@ class Question:
     family: str  # whose recipes of fine-tuning: bert, distilbert or albert
     averaged: tuple[str, ...]  # the tasks of the published Avg
     claims: tuple[Claim, ...] = ()
-    columns: tuple[Column, ...] = (COLUMNS['mlm'], COLUMNS['mlm_accuracy'])  # before those of the tasks
+    setting: Setting | None = None  # how the published numbers came about, but for the shape of each variant
+    columns: tuple[Column, ...] = (COLUMNS['gain'], COLUMNS['mlm'], COLUMNS['mlm_accuracy'])  # before those of the tasks
     relative: str = ''  # the title of a row: another column shows Avg in percent of that row's
     change: str = ''  # the title of a row: another column, 'Change', shows Avg minus that row's
     probes: Mapping[str, Experiment] = dataclasses.field(default_factory=dict)  # role -> started from every variant once
     printed: Mapping[str, tuple[Printed, ...]] = dataclasses.field(default_factory=dict)  # task -> numbers, if not those of TASKS
     helpers: Mapping[str, Experiment] = dataclasses.field(default_factory=dict)  # runs without a row that variants need, by name
-    incomparable: str = ''  # at `paper`, why no difference to the published numbers is shown; '' = it is
     note: str = ''
 
 
@@ -102,8 +106,14 @@ def ask_albert(name: str, title: str, table: str, variants: Mapping[str, Variant
         family='albert',
         averaged=ALBERT_TASKS,
         claims=claims,
+        setting=ALBERT_SETTING,
         printed=ALBERT_PRINTED,
     )
+
+
+def claim_gain(text: str, better: str, worse: str) -> Claim:
+    """The claim that the pretraining `better` gains more over frequencies, at the [MASK] of held-out text, than `worse`."""
+    return Claim(f'{text}: {{a}} gains less over frequencies than {{b}}', (worse, GAIN), (better, GAIN))
 
 
 def load_recipe(config: types.ModuleType, size: str) -> Experiment:
@@ -252,15 +262,14 @@ def make_one_seed(question: Question, size: str) -> Study:
         runs |= {x.name: x for x in followers.values()}
         roles = {'pretrain': (key,), **{role: (x.name,) for role, x in followers.items()}}
         published = {title: number for title, number in variant.published.items() if title in titles}
-        rows.append(Row(variant.title, roles, published, variant.facts))
+        setting = question.setting and dataclasses.replace(question.setting, layers=variant.shape[0], width=variant.shape[1])
+        rows.append(Row(variant.title, roles, published, variant.facts, setting))
     first, variant = next(iter(question.variants.items()))
     floor = {task: make_floor(first, variant.experiment, task, x) for task, x in tasks.items()}
     runs |= {x.name: x for x in floor.values()}
     rows.append(Row(f'random weights, as {variant.title}', {task: (x.name,) for task, x in floor.items()}))
-    why = question.incomparable if size == 'paper' else SMALLER
-    table = Table(f'{question.title} ({size})', tuple(rows), columns, 'Avg', question.source, why)
-    note = ' '.join(part for part in (question.note, describe_budget(trained, question.variants)) if part)
-    return Study(question.name, runs, table, note, question.claims)
+    table = Table(f'{question.title} ({size})', tuple(rows), columns, 'Avg', question.source)
+    return Study(question.name, runs, table, question.note, question.claims)
 
 
 def make_followers(key: str, found: Mapping[str, Experiment]) -> dict[str, Experiment]:

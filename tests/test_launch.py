@@ -57,7 +57,7 @@ def test_dry_shows_the_published_sizes(command: Command) -> None:
 
 def test_dry_shows_every_run_of_a_study(command: Command, root: Path) -> None:
     for path in sorted((root / 'experiments').glob('*.py')):
-        if path.stem == 'papers':  # what some studies have in common
+        if 'def get_study' not in path.read_text():  # what some studies have in common
             continue
         module = config_files.module(str(path))
         size = 'tiny' if 'tiny' in module.SIZES else next(iter(module.SIZES))

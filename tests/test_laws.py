@@ -367,6 +367,8 @@ def test_the_first_run_of_a_study_takes_real_steps(
     x = override(x, {**text, 'name': 'first'})
     if x.data.task:  # a study of tasks begins with a model that is there already
         x = override(x, {**examples, 'teacher' if x.teacher else 'start': str(tuned)})
+        if x.losses.regression.weight:  # the examples have labels
+            x = override(x, {'losses.regression.weight': 0.0, 'losses.label.weight': 1.0})
     runs.run(x, tmp_path / 'first')
     learned(tmp_path / 'first', 2)
 

@@ -1,10 +1,11 @@
-"""Seeds of pretraining: a study repeated with other seeds, and the seed that each of its runs goes back to."""
+"""Seeds of pretraining: a study repeated with other seeds, and the refusal of one whose rows share none."""
 
 import dataclasses
 
 from research.errors import UserError
 from research.experiment import Experiment
 from research.study.study import Study
+from research.study.units import find_chain
 
 
 def repeat(study: Study, seeds: int) -> Study:
@@ -43,30 +44,12 @@ def copy_run(x: Experiment, copy: int) -> Experiment:
     return dataclasses.replace(x, name=name_copy(x.name, copy), seed=x.seed + copy, start=start, teacher=teacher, data=data)
 
 
-def find_seeds(study: Study) -> dict[str, int]:
-    """Run -> the seed of the pretraining that it goes back to: that of the first run of its chain of starts in the study.
-
-    Runs of one such seed are no independent evidence, however many fine-tunings they are (Sellam et al. 2022).
-    """
-    return {name: study.runs[find_first(study, name)].seed for name in study.runs}
-
-
-def find_first(study: Study, name: str) -> str:
-    """The run of the study that `name` starts from, directly or through others; itself if it starts from none."""
-    seen = {name}
-    while True:
-        x = study.runs[name]
-        source = x.teacher if x.start == 'teacher' else x.start
-        before = source.removeprefix('@')
-        if source == before or before in seen or before not in study.runs:
-            return name
-        seen.add(before)
-        name = before
-
-
 def refuse_unpaired(study: Study) -> None:
-    """Raises UserError if two rows of the table share no seed in a role that both have: rows are compared seed by seed."""
-    found = find_seeds(study)
+    """Raises UserError if two rows of the table share no seed in a role that both have: rows are compared seed by seed.
+
+    A run has the seed of the run that its weights go back to.
+    """
+    found = {name: study.runs[find_chain(name, study.runs)[-1]].seed for name in study.runs}
     for role in dict.fromkeys(role for row in study.table.rows for role in row.runs):
         holders = [row for row in study.table.rows if role in row.runs and row.runs[role]]
         first, *others = [(row.title, {found[name] for name in row.runs[role]}) for row in holders] or [('', set())]
@@ -74,6 +57,6 @@ def refuse_unpaired(study: Study) -> None:
             if not seeds & first[1]:
                 listed = [', '.join(map(str, sorted(each))) for each in (first[1], seeds)]
                 raise UserError(
-                    f"study '{study.name}': rows '{first[0]}' (seed {listed[0]}) and '{title}' (seed {listed[1]}) share no seed of "
-                    f"pretraining in the role '{role}': rows are compared seed by seed; give them a seed in common"
+                    f"study '{study.name}': rows '{first[0]}' (seed {listed[0]}) and '{title}' (seed {listed[1]}) share no seed "
+                    f"in the role '{role}': rows are compared seed by seed; give them a seed in common"
                 )
