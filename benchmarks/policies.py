@@ -24,9 +24,8 @@ import numpy as np
 import optax
 
 from research.data import feed as feeds
-from research.data import masked
+from research.data.held_out import KINDS
 from research.data.masking import MASKING, Masking
-from research.data.preparation import prepare
 from research.models.heads import Model, encode, score
 from research.runs import sources
 
@@ -50,10 +49,10 @@ def main() -> None:
 
 
 def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
-    """The mean loss on masked pieces of split and of whole words, and the loss of the frequencies on the same pieces."""
+    """The mean loss at [MASK] of pieces of split and of whole words, and the loss of the frequencies on the same pieces."""
     donor = sources.open_donor(run, Path(run).parent / 'none', 'start')
     x = sources.read_experiment(run, Path(run).parent / 'none', 'start')
-    data = dataclasses.replace(x.data, masking=Masking(policy), tokenizer=str(donor.tokenizer))
+    data = dataclasses.replace(x.data, masking=Masking(policy), held_out_masks='training', tokenizer=str(donor.tokenizer))
     feed = feeds.load(data, x.machine, batch=32, seed=0, vocabulary=donor.architecture.vocabulary)
     model, starts = Model(donor.architecture, donor.heads), feed.pieces.word_start
 
@@ -62,28 +61,22 @@ def measure(run: str, policy: str, batches: int) -> dict[str, dict[str, float]]:
         logits = score(model, params, 'mlm', encode(model, params, batch), batch['masked_positions'])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch['masked_labels'])
 
-    values, labels, split = [], [], []
+    found = {word: np.zeros(3) for word in WORDS}  # pieces, nats of the model, nats of the frequencies
     for batch in itertools.islice(feed.evaluation['dev'], batches):
         predicted = batch['masked_weights'] > 0
         ids = batch['ids'].copy()
         ids[np.nonzero(predicted)[0], batch['masked_positions'][predicted]] = batch['masked_labels'][predicted]
-        counted = predicted & (np.take_along_axis(batch['ids'], batch['masked_positions'], axis=1) == feed.pieces.mask)
-        rows, places = np.nonzero(counted)[0], batch['masked_positions'][counted]
-        after = ids[rows, np.minimum(places + 1, ids.shape[1] - 1)]
-        values.append(np.asarray(losses(donor.params, batch))[counted])
-        labels.append(batch['masked_labels'][counted])
-        split.append(~starts[labels[-1]] | ~starts[after])
-    pieces, nats, inside = np.concatenate(labels), np.concatenate(values), np.concatenate(split)
-    counts = np.maximum(masked.mixed_counts(prepare(data, x.machine.cache, feed.tokenizer)), 1)
-    known = -np.log(counts / counts.sum())[pieces]
-    found = {}
-    for word, chosen in zip(WORDS, (inside, ~inside), strict=True):
-        found[word] = {
-            'share': float(chosen.mean()),
-            'loss': float(nats[chosen].mean()),
-            'frequencies': float(known[chosen].mean()),
-        }
-    return found
+        counted = predicted & (batch['masked_kinds'] == KINDS.index('masked'))
+        after = ids[np.nonzero(counted)[0], np.minimum(batch['masked_positions'][counted] + 1, ids.shape[1] - 1)]
+        split = ~starts[batch['masked_labels'][counted]] | ~starts[after]
+        nats = np.stack([counted[counted], np.asarray(losses(donor.params, batch))[counted], batch['masked_frequencies'][counted]])
+        for word, chosen in zip(WORDS, (split, ~split), strict=True):
+            found[word] += nats[:, chosen].sum(axis=1)
+    total = sum(pieces for pieces, _, _ in found.values())
+    return {
+        word: {'share': float(pieces / total), 'loss': float(loss / pieces), 'frequencies': float(frequencies / pieces)}
+        for word, (pieces, loss, frequencies) in found.items()
+    }
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import json
 import math
+import operator
 import os
 import typing
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import ml_collections
 
+from research.data.masking import Masking
 from research.errors import UserError, nearest
 from research.escape import clean
 from research.experiment import Experiment, is_scored
@@ -48,7 +50,16 @@ def from_stored(stored: Any) -> Experiment:
         (section, name), (target, renamed) = old.split('.'), new.split('.')
         if isinstance(plain, dict) and section in plain and isinstance(plain[section], dict) and name in plain[section]:
             plain.setdefault(target, {})[renamed] = plain[section].pop(name)
-    return from_wire(plain)
+    x = from_wire(plain)
+    older = 'data' in plain and 'held_out_masks' not in plain['data']
+    return _keep_masks(x) if older else x
+
+
+def _keep_masks(x: Experiment) -> Experiment:
+    """`x` of a version that masked held-out rows as those of training: another thing, unless these are BERT's masks."""
+    decisive = operator.attrgetter('policy', 'rate', 'mask', 'random')
+    masks = 'bert' if decisive(x.data.masking) == decisive(Masking()) else 'training'
+    return dataclasses.replace(x, data=dataclasses.replace(x.data, held_out_masks=masks))
 
 
 def _respell(key: str, value: Any) -> Any:

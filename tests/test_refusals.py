@@ -57,6 +57,7 @@ IMPOSSIBLE = {
     'data.first_share': '1.0',
     'data.short': '-0.1',
     'data.held_out': '1.0',
+    'data.held_out_masks': 'berts',
     'data.masking.policy': 'span',
     'data.masking.rate': '0',
     'data.masking.mask': '-0.1',

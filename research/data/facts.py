@@ -48,6 +48,8 @@ class MaskedFacts:
     sizes: dict[str, int] | None = None
     checksums: dict[str, int] | None = None
     sources: list[dict[str, Any]] | None = None  # of several corpora, the CorpusFacts of each with its weight
+    # Nats: the held-out loss of a model that knows the frequencies and sees the piece shown; None where rare pieces are favoured.
+    contextless: float | None = None
     labels: None = None
 
 
@@ -69,3 +71,4 @@ class SupervisedFacts:
     pieces: int  # of the tokenizer
     examples: int  # rows of train
     unigram_entropy: None = None
+    contextless: None = None

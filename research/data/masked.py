@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,10 +14,12 @@ from tokenizers import Tokenizer
 from research.data import masking
 from research.data.corpus import Corpus
 from research.data.facts import MaskedFacts
+from research.data.frequencies import contextless, find_nats, find_shares
+from research.data.held_out import describe_rows
 from research.data.preparation import entropy, prepare
 from research.data.pretraining import Batch, filler, masked_batch
-from research.data.sequences import sequences
-from research.data.settings import Data, Stage, stages
+from research.data.sequences import Sequences, sequences
+from research.data.settings import HELD_OUT_MASKS, Data, Stage, stages
 from research.data.tokenizers import Vocabulary
 
 BLOCK = 64  # rows of an evaluation split that are made at once
@@ -118,11 +120,14 @@ def open_masked(
     """(a Split of each stage to train on, evaluation splits by name: dev, of held-out documents; facts about them)."""
     corpora = prepare(data, cache, tokenizer)
     counts = mixed_counts(corpora)
-    weights = masking.smooth(counts, data.masking.smoothing) if masking.MASKING[data.masking.policy].weighs_pieces else None
-    cut = partial(cut_split, data, corpora, pieces, weights)
+    cut = partial(cut_split, data, corpora, pieces, counts)
     train = [cut(stage, 'train', seed) for stage in stages(data)]
-    # Held-out sequences are cut by one seed for all runs, so that their losses are comparable.
-    evaluation = {'dev': cut(stages(data)[-1], 'held_out', 0)} if data.held_out else {}
+    evaluation, floor = {}, None
+    if data.held_out:
+        shares, masks = find_shares(counts, pieces.special), HELD_OUT_MASKS[data.held_out_masks](data)
+        # Held-out sequences are cut by one seed for all runs, so that their losses are comparable.
+        evaluation['dev'] = cut(replace(stages(data)[-1], masking=masks), 'held_out', 0, find_nats(shares))
+        floor = None if masking.MASKING[masks.policy].weighs_pieces else contextless(masks, shares)
     facts = joint_facts(data, corpora, entropy(counts[~pieces.special]))
     return (
         train,
@@ -132,6 +137,7 @@ def open_masked(
             tokenizer_fingerprint=pieces.fingerprint,
             pieces=pieces.size,
             examples=round(1 / sum(stage.share / split.rows for stage, split in zip(stages(data), train, strict=True))),
+            contextless=floor,
         ),
     )
 
@@ -140,13 +146,19 @@ def cut_split(
     data: Data,
     corpora: Sequence[Corpus],
     pieces: Vocabulary,
-    weights: NDArray[np.float64] | None,
+    counts: NDArray[Any],
     stage: Stage,
     part: str,
     seed: int,
+    nats: NDArray[np.float64] | None = None,
 ) -> Split:
-    """The sequences of one part of the corpora, of the length of a stage; weights: of each piece [V], for masking."""
-    members = []
+    """The sequences of one part of the corpora, of the length of a stage; counts: of each piece in training [V].
+
+    nats: what `describe_rows` adds to the rows of an evaluation; None for training.
+    """
+    policy = masking.MASKING[stage.masking.policy]
+    weights = masking.smooth(counts, stage.masking.smoothing) if policy.weighs_pieces else None
+    members, before = [], 0
     for corpus in corpora:
         source = sequences(
             getattr(corpus, part),
@@ -157,7 +169,7 @@ def cut_split(
             pack=data.pack,
             seed=seed,
         )
-        make = partial(
+        make: Make = partial(
             masked_batch,
             source,
             pieces=pieces,
@@ -166,8 +178,18 @@ def cut_split(
             length=stage.length,
             pairs=data.pairs,
         )
+        if nats is not None:
+            make = partial(make_described, make, source, pieces.mask, nats, before)
         members.append((len(source), corpus.weight, make))
+        before += corpus.facts.held_out_documents
     return Split(tuple(members))
+
+
+def make_described(
+    make: Make, source: Sequences, mask: int, nats: NDArray[np.float64], before: int, rows: Rows, generator: Any, mine: Rows
+) -> Batch:
+    """The Batch that `make` makes, as `describe_rows` describes it; before: the held-out documents of the sources before."""
+    return describe_rows(make(rows, generator, mine), mask, nats, before + source.documents(rows[mine]))
 
 
 def mixed_counts(corpora: Sequence[Corpus]) -> NDArray[Any]:

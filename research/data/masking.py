@@ -206,17 +206,6 @@ def smooth(counts: NDArray[np.int64] | NDArray[np.float64], smoothing: float) ->
     return np.maximum(counts, 1.0) ** -smoothing
 
 
-def contextless(masking: Masking, entropy: float) -> float:
-    """The MLM loss of a model that ignores the context: it knows how frequent pieces are (their `entropy`, nats) and copies.
-
-    A piece that it sees at a predicted position is the right one or a random one, in proportion to their shares.
-    """
-    seen = 1 - masking.mask
-    kept, random = (1 - masking.mask - masking.random), masking.random
-    guess = sum(-share * math.log(share / seen) for share in (kept, random) if share > 1e-9)
-    return (masking.mask + random) * entropy + guess
-
-
 def validate(masking: Masking) -> None:
     """Raises UserError for a setting out of range."""
     choose('data.masking.policy', masking.policy, MASKING)

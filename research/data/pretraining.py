@@ -53,7 +53,7 @@ def masked_batch(
     else:
         nsp = pairs == 'nsp'
         segments, pair = next_sentence(source, rows, length - 3, generator) if nsp else sentence_order(source, rows, generator)
-        spans = interleave(*segments)
+        spans = interleave(*truncate(*segments, length - 3, generator))
     if mine is None:
         mine = np.arange(len(rows))
     every = place_spans(source.ids, spans, len(rows), length, pieces)
@@ -183,8 +183,9 @@ def next_sentence(
 ) -> tuple[list[Segment], NDArray[np.bool_]]:
     """A and the text that follows it (0), or with probability 1/2 text of another document (1) (Devlin et al. 2019, §A.2).
 
-    A random B is whole units of another document. It begins at one of PLACES random units: the one that brings its length
-    nearest to the true B's, so that lengths reveal little. The true B is not used elsewhere in the epoch.
+    A random B is whole units of another document. It begins at one of PLACES random units and ends before or with the unit that
+    reaches the true B's length: the one of these that brings the pair nearest to the true one's length once it is truncated, then
+    B to the true B's, so that lengths reveal little. The true B is not used elsewhere in the epoch.
     """
     (begin, cut), (_, end) = halves(source, rows, generator)
     random = (generator.random(len(rows)) < 0.5) | (cut == end)
@@ -195,10 +196,28 @@ def next_sentence(
     unit = generator.integers(source.units[other], source.units[other + 1])
     starts, wanted = source.edges[unit], end - cut
     fit = np.searchsorted(source.edges, starts + wanted, side='right') - 1
-    stops = source.edges[np.clip(fit, unit + 1, source.units[other + 1])]
-    stops = np.minimum(stops, starts + room - (cut - begin))
-    best = np.abs(stops - starts - wanted).argmin(axis=0), np.arange(len(rows))
+    stops = np.concatenate([source.edges[np.clip(each, unit + 1, source.units[other + 1])] for each in (fit, fit + 1)])
+    starts = np.concatenate([starts, starts])
+    sizes, left = stops - starts, room - (cut - begin)
+    apart = np.abs(np.minimum(sizes, left) - np.minimum(wanted, left)), np.abs(sizes - wanted)
+    best = (2**32 * apart[0] + apart[1]).argmin(axis=0), np.arange(len(rows))
     return [(begin, cut), (np.where(random, starts[best], cut), np.where(random, stops[best], end))], random
+
+
+def truncate(one: Segment, two: Segment, room: int, generator: np.random.Generator) -> list[Segment]:
+    """Two segments that fit the room together: the longer loses pieces, each at a random end, until they do.
+
+    Of equal ones the second loses the next. (`truncate_seq_pair` in the code of Devlin et al. and of Lan et al.)
+    """
+    sizes = [end - begin for begin, end in (one, two)]
+    excess, apart = np.maximum(sizes[0] + sizes[1] - room, 0), sizes[0] - sizes[1]
+    rest = np.maximum(excess - np.abs(apart), 0)  # beyond what makes them equal
+    lost = [
+        np.where(apart > 0, excess - rest, 0) + rest // 2,
+        np.where(apart < 0, excess - rest, 0) + (rest + 1) // 2,
+    ]
+    front = [generator.binomial(each, 0.5) for each in lost]
+    return [(begin + before, end - (each - before)) for (begin, end), each, before in zip((one, two), lost, front, strict=True)]
 
 
 def filler(real: Batch, size: int, pieces: Vocabulary) -> Batch:

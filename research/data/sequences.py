@@ -19,8 +19,9 @@ FILLS = ('pieces', 'sentences', 'documents')
 class Sequences:
     """N runs of consecutive units that together hold every piece of a part once; for sop, except runs of a single piece.
 
-    A unit is a sentence, or a cut of one that is longer than a sequence; with fill `pieces`, whole sections are cut
-    without regard to sentences. Positions count the pieces of the part, all sections laid end to end.
+    With pairs a run may exceed the room of its row, which then holds a part of it. A unit is a sentence, or a cut of one that is
+    longer than a sequence; with fill `pieces`, whole sections are cut without regard to sentences. Positions count the pieces of
+    the part, all sections laid end to end.
     """
 
     ids: NDArray[Any]  # [P] of the part
@@ -37,12 +38,18 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.first) if self.bounds is None else len(self.bounds) - 1
 
+    def documents(self, rows: Places) -> Places:
+        """The document of each of `rows` [B]; of a row that holds several, the first in it."""
+        if self.bounds is not None and self.members is not None:
+            rows = self.members[self.bounds[rows]]
+        return self.document[self.section[rows]]
+
 
 def sequences(part: Part, *, length: int, pairs: str, short: float, fill: str, pack: bool, seed: int) -> Sequences:
     """The sequences of at most `length` pieces, special ones included, that a part of a corpus makes.
 
-    With pairs, a sequence is filled with whole sentences up to a target: the room there is, or, for a share `short`
-    of the sequences, a length drawn by `seed`. Raises UserError if the part has too few documents or pieces for the pairs.
+    With pairs, a sequence ends with the sentence that reaches a target: the room there is, or, in a share `short` of the documents,
+    a length drawn by `seed`. Raises UserError if the part has too few documents or pieces for the pairs.
     """
     if pairs == 'nsp' and part.document[-1] == 0:
         raise UserError('data.pairs=nsp needs two documents at least in training and in evaluation; use sop or none, or more text')
@@ -60,7 +67,10 @@ def sequences(part: Part, *, length: int, pairs: str, short: float, fill: str, p
         first, last = fill_across(edges, np.repeat(document, np.diff(units)), room)
         breaks = origin[np.flatnonzero(np.diff(document)) + 1]
     else:
-        first, last = fill_sections(edges, units, room, short if pairs != 'none' else 0.0, seed)
+        targets = np.full(len(document), room)
+        if pairs != 'none':
+            targets = draw_targets(document, room, short, seed)
+        first, last = fill_sections(edges, units, targets, beyond=pairs != 'none')
     if pairs == 'sop':
         two = edges[last] - edges[first] > 1  # a single piece has no order
         first, last = first[two], last[two]
@@ -125,24 +135,31 @@ def pack_runs(source: Sequences, length: int, seed: int) -> Sequences:
     return replace(source, bounds=bounds, members=np.concatenate(members))
 
 
-def fill_sections(
-    edges: NDArray[np.int64], units: NDArray[np.int64], room: int, short: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(first units, ends) of sequences, each with as many whole units as fit its target, one at least.
-
-    All sections advance together, one sequence each a round, so that the number of rounds is that of one section's
-    sequences, not of the corpus's.
-    """
+def draw_targets(document: Places, room: int, short: float, seed: int) -> Places:
+    """The target of each section [R]: `room`, or, in a share `short` of the documents, a length from 2 to it, one a document."""
     generator = np.random.default_rng([seed, 0])
+    number = np.unique(document, return_inverse=True)[1]
+    many = int(number[-1]) + 1
+    return np.where(generator.random(many) < short, generator.integers(2, room + 1, many), room)[number]
+
+
+def fill_sections(edges: Places, units: Places, targets: Places, beyond: bool) -> tuple[Places, Places]:
+    """(first units, ends) of sequences, each with as many whole units as fit the target of its section [R], one at least.
+
+    beyond: a sequence ends with the unit that reaches the target, not before it (the code of Devlin et al. and of Lan et al.). All
+    sections advance together, one sequence each a round, so that the number of rounds is that of one section's sequences, not of
+    the corpus's.
+    """
     at, stop = units[:-1], units[1:]
     firsts, lasts = [], []
     while len(at):
-        target = np.where(generator.random(len(at)) < short, generator.integers(2, room + 1, len(at)), room)
-        end = np.searchsorted(edges, edges[at] + target, side='right') - 1
+        goal = edges[at] + targets
+        end = np.searchsorted(edges, goal) if beyond else np.searchsorted(edges, goal, side='right') - 1
         end = np.clip(end, at + 1, stop)
         firsts.append(at)
         lasts.append(end)
-        at, stop = end[end < stop], stop[end < stop]
+        left = end < stop
+        at, stop, targets = end[left], stop[left], targets[left]
     first, last = np.concatenate(firsts), np.concatenate(lasts)
     order = np.argsort(first)
     return first[order], last[order]

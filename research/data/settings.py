@@ -1,6 +1,7 @@
 """What a run learns from: the part of an experiment that `research.data` reads."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from research.data.masking import Masking, predictions
@@ -37,8 +38,11 @@ class Data:
     pack: bool = False  # several short runs, or examples of a task, in one row, with no attention between them; for single segments
     first_length: int = 0  # T of the first stage of training; 0 is one stage, all of it at `length`
     first_share: float = 0.9  # share of the steps in the first stage (Devlin et al. 2019, §A.2)
-    short: float = 0.1  # with pairs, the share of sequences whose length is drawn between 2 and T (Devlin et al. 2019, §A.2)
+    short: float = 0.1  # with pairs, the share of documents whose sequences aim at a length drawn between 2 and T (BERT's code)
     held_out: float = 0.05  # share of the documents that are evaluated on and never trained on, by the hash of their text
+    held_out_masks: str = (
+        'bert'  # row of HELD_OUT_MASKS: held-out rows are masked as BERT's, so that runs compare, or as in training
+    )
     masking: Masking = Masking()
     task: str = ''  # '' is pretraining; else row of TASKS
     select: str = 'train'  # what selects checkpoints where dev is reported: a part of train, 'dev' itself, or nothing: 'last'
@@ -73,3 +77,10 @@ def stages(data: Data) -> tuple[Stage, ...]:
     room = min(predictions(data.masking, data.length), math.ceil(data.masking.rate * data.first_length))
     first = Stage(data.first_length, data.first_share, replace(data.masking, predictions=room))
     return first, replace(last, share=1 - data.first_share)
+
+
+# How held-out rows are masked: always 15 % of single pieces, 80/10/10 (Devlin et al. 2019, §3.1), or as the run masks at its end.
+HELD_OUT_MASKS: dict[str, Callable[[Data], Masking]] = {
+    'bert': lambda data: Masking(),
+    'training': lambda data: stages(data)[-1].masking,
+}

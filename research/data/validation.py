@@ -11,7 +11,7 @@ from research.data.masking import MASKING, Masking
 from research.data.mixture import mixture
 from research.data.pretraining import PAIRS
 from research.data.sequences import FILLS
-from research.data.settings import Answers, Data
+from research.data.settings import HELD_OUT_MASKS, Answers, Data
 from research.data.sources import SOURCES, parse
 from research.data.tasks.custom import UNLABELLED
 from research.data.tokenizers import KINDS
@@ -89,6 +89,7 @@ def validate_sequences(data: Data) -> None:
     """Raises UserError for sequences that are impossible."""
     choose('data.pairs', data.pairs, PAIRS)
     choose('data.fill', data.fill, FILLS)
+    choose('data.held_out_masks', data.held_out_masks, HELD_OUT_MASKS)
     if not 8 <= data.length <= 65_536:
         raise UserError(f'data.length={data.length} must lie between 8 and 65536 pieces')
     if not 0 <= data.short <= 1:
@@ -153,7 +154,15 @@ def unused(data: Data) -> dict[str, str]:
 def unused_with_task(data: Data) -> dict[str, str]:
     """The unused keys of fine-tuning: those of pretraining, and those of other tasks."""
     row = tasks.task(data)
-    keys = ['pairs', 'fill', 'short', 'first_length', 'first_share', *(f'masking.{each.name}' for each in fields(Masking))]
+    keys = [
+        'pairs',
+        'fill',
+        'short',
+        'first_length',
+        'first_share',
+        'held_out_masks',
+        *(f'masking.{each.name}' for each in fields(Masking)),
+    ]
     found = {f'data.{key}': f"it is for pretraining, but data.task='{data.task}'" for key in keys}
     own = {name for each in tasks.TASKS.values() for name in each.reads}
     found |= {f'data.{name}': f"data.task='{data.task}' does not read it" for name in sorted(own - set(row.reads))}
@@ -173,6 +182,8 @@ def unused_without_task(data: Data) -> dict[str, str]:
         found |= {f'data.masking.{option}': reason for option in row.options if option not in MASKING[policy].options}
     if data.pairs == 'none':
         found['data.short'] = "it is for pairs, but data.pairs='none'"
+    if not data.held_out:
+        found['data.held_out_masks'] = 'data.held_out=0 evaluates nothing'
     if not data.first_length:
         found['data.first_share'] = 'it is for two stages, but data.first_length=0'
     return found

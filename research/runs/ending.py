@@ -14,8 +14,9 @@ import numpy as np
 
 from research import costs, parallel, processes, train
 from research.data import tasks
-from research.data.facts import SupervisedFacts
+from research.data.facts import MaskedFacts, SupervisedFacts
 from research.evaluation import scoring, smoothness
+from research.evaluation.gains import HeldOut, write_held_out
 from research.evaluation.measures import evaluate
 from research.models.heads import HEADS, Model, encode, score
 from research.records import to_json
@@ -30,15 +31,15 @@ from research.runs.folder import (
     seconds_so_far,
     write_result,
 )
-from research.runs.measuring import measure_split, selecting_metric
+from research.runs.measuring import Measurement, explain_plateau, measure_split, selecting_metric
 from research.runs.opening import Bench, Parts
 from research.train import State
 
 
-def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any]:
+def finish(parts: Parts, state: State, known: Measurement | None) -> dict[str, Any]:
     """Evaluates the selected checkpoint on every split, writes predictions and result.json, and returns the latter's content.
 
-    known: the metrics of the last state, which pretraining does not measure again.
+    known: the last state on all held-out rows, which pretraining does not measure again.
     """
     parts.checkpoints.wait()
     best = parts.checkpoints.best() if selecting_metric(parts) else None
@@ -46,7 +47,11 @@ def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any
     if best is not None and isinstance(parts.feed.facts, SupervisedFacts):
         selected = Selected(best, selecting_metric(parts), parts.feed.facts.selection)
         params = parts.plan.put_state(jax.tree.map(jax.numpy.asarray, parts.checkpoints.params(best)))
-    metrics, evaluations = evaluate_splits(parts, params, known)
+    metrics, evaluations, held_out = evaluate_splits(parts, params, known)
+    if held_out is not None and processes.is_chief():
+        write_held_out(parts.workdir, held_out)
+    if known is None and isinstance(parts.feed.facts, MaskedFacts):
+        log_held_out(parts, metrics)
     for split, evaluation in evaluations.items():
         if split == 'selection' and evaluation.threshold is not None:
             parts.log.line(
@@ -63,22 +68,32 @@ def finish(parts: Parts, state: State, known: dict[str, float]) -> dict[str, Any
 
 
 def evaluate_splits(
-    bench: Bench, params: Any, known: Mapping[str, float] | None = None
-) -> tuple[dict[str, float], dict[str, scoring.Evaluation]]:
-    """(the metrics of all splits, of a task the Evaluation on each). known: metrics of pretraining that need no measuring.
+    bench: Bench, params: Any, known: Measurement | None = None, whole: bool = True
+) -> tuple[dict[str, float], dict[str, scoring.Evaluation], HeldOut | None]:
+    """(the metrics of all splits, of a task the Evaluation on each, of pretraining the sums by document).
 
-    'selection' comes first: the threshold for 'no answer' that is best there serves the other splits.
+    known: the Measurement of pretraining, if there is one. whole: as in `measure_split`. 'selection' comes first: the threshold for
+    'no answer' that is best there serves the other splits.
     """
     metrics: dict[str, float] = {}
     evaluations: dict[str, scoring.Evaluation] = {}
-    threshold = None
+    threshold = held_out = None
     for split in sorted(bench.feed.evaluation, key=lambda name: name != 'selection'):
-        found, evaluation = (known, None) if known and not bench.x.data.task else measure_split(bench, params, split, threshold)
-        metrics |= found
-        if evaluation is not None:
-            evaluations[split] = evaluation
-            threshold = evaluation.threshold if split == 'selection' else threshold
-    return metrics, evaluations
+        found = known if known and not bench.x.data.task else measure_split(bench, params, split, threshold, whole)
+        metrics |= found.metrics
+        held_out = found.held_out
+        if found.evaluation is not None:
+            evaluations[split] = found.evaluation
+            threshold = found.evaluation.threshold if split == 'selection' else threshold
+    return metrics, evaluations, held_out
+
+
+def log_held_out(parts: Parts, metrics: Mapping[str, float]) -> None:
+    """Logs the measures on all held-out rows."""
+    if metrics:
+        parts.log.line('all held-out rows: ' + ' '.join(f'{name} {value:.4f}' for name, value in metrics.items()))
+    if plateau := explain_plateau(metrics):
+        parts.log.line(plateau)
 
 
 def make_result(
@@ -122,6 +137,7 @@ def assess(bench: Bench, params: Any, metrics: dict[str, float], evaluations: Ma
         'checkpoint_bytes': sum(leaf.nbytes for leaf in jax.tree.leaves(params)),
         'smoothness': None if x.data.task else measure_smoothness(bench, params),
         'unigram_entropy': facts.unigram_entropy,
+        'contextless': facts.contextless,
         'labels': None if facts.labels is None else tuple(facts.labels),
         'baseline': score_baselines(bench, supervised, evaluations) if supervised else None,
         'reported': supervised.reported or None if supervised else None,

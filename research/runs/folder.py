@@ -68,7 +68,8 @@ class Result:
     reported: str | None  # the split of `score`
     score: float | None
     collapsed: Mapping[str, int] | None  # split, or 'reported' -> 1 if (nearly) all predictions are the same, else 0
-    fingerprint: str | None = None  # of the parameters that were evaluated; runs before 0.2 did not record it
+    fingerprint: str | None = None  # of the parameters that were evaluated; runs before 0.2 did not record it, nor the next
+    contextless: float | None = None  # nats: the held-out loss of a model that knows the frequencies and sees the piece shown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,15 +1,28 @@
 """The numbers of a run on one split, and which of them selects checkpoints."""
 
 import itertools
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from research.data import tasks
 from research.data.facts import SupervisedFacts
 from research.evaluation import scoring
+from research.evaluation.gains import HeldOut
 from research.evaluation.measures import evaluate
 from research.runs.folder import read_metrics
 from research.runs.opening import Bench, Parts
+
+# Nats of gain over frequencies below which a model counts as one without context: about the standard error of a loss over the
+# 4,500 predicted pieces of 32 small batches, so that an evaluation could not tell less from nothing.
+PLATEAU = 0.05
+
+
+class Measurement(NamedTuple):
+    """The numbers of a split, named 'split/loss', and what else was found there."""
+
+    metrics: dict[str, float]
+    evaluation: scoring.Evaluation | None = None  # of a task: its predictions
+    held_out: HeldOut | None = None  # of pretraining: sums by document
 
 
 def watched_split(bench: Bench) -> str:
@@ -40,25 +53,44 @@ def is_exhausted(patience: int, scores: list[float]) -> bool:
     return bool(patience) and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
 
 
+def covers_all(bench: Bench, split: str) -> bool:
+    """Whether an evaluation while the run trains reads all rows of a split."""
+    limit = bench.x.run.evaluate_batches
+    return bool(bench.x.data.task) or not limit or limit >= len(bench.feed.evaluation[split])
+
+
 def measure_split(
     bench: Bench,
     params: Any,
     split: str,
     threshold: float | None = None,
+    whole: bool = True,
     between: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> tuple[dict[str, float], scoring.Evaluation | None]:
-    """The numbers of one split, named 'split/loss', and for a task its predictions.
+) -> Measurement:
+    """The Measurement of one split.
 
-    Of pretraining's dev at most `run.evaluate_batches` are read. threshold: replaces data.answers.threshold. between: wraps the
-    batches, so that it can stop the evaluation.
+    threshold: replaces data.answers.threshold. whole: whether all of pretraining's dev is read, or at most `run.evaluate_batches`.
+    between: wraps the batches, so that it can stop the evaluation.
     """
     x = bench.x
-    limit = x.run.evaluate_batches if not x.data.task else 0
-    batches = itertools.islice(bench.feed.evaluation[split], limit or None)
+    limit = None if whole or covers_all(bench, split) else x.run.evaluate_batches
+    batches = itertools.islice(bench.feed.evaluation[split], limit)
     found = evaluate(bench.measure, bench.plan.put_batch, params, between(batches))
     if not x.data.task:
-        return {f'{split}/{name}': value for name, value in found.means.items()}, None
+        means = {**found.means, **(found.held_out.describe() if found.held_out else {})}
+        return Measurement({f'{split}/{name}': value for name, value in means.items()}, held_out=found.held_out)
     encoded = bench.feed.encoded[split]
     evaluation = scoring.score_split(x.data, encoded, found.logits, x.data.answers.threshold if threshold is None else threshold)
     means = found.means if encoded.known else {}
-    return {f'{split}/{name}': value for name, value in {**means, **evaluation.metrics}.items()}, evaluation
+    return Measurement({f'{split}/{name}': value for name, value in {**means, **evaluation.metrics}.items()}, evaluation)
+
+
+def explain_plateau(metrics: Mapping[str, float]) -> str:
+    """A line for the log on a model that knows no more than the frequencies of pieces, and on what helps; '' of any other."""
+    gain = metrics['dev/gain'] if 'dev/gain' in metrics else PLATEAU
+    if gain >= PLATEAU:
+        return ''
+    return (
+        f'gain over frequencies {gain:.2f} nats: this model has learnt nothing of context yet; a causal share of the rows '
+        '(data.causal.share), more steps and a higher rate (optimizer.lr) help: configs/bert.py:budget'
+    )

@@ -8,7 +8,7 @@ import jax
 
 from research import checkpoint, costs, parallel, train
 from research.data import feed as feeds
-from research.data import masking, steps
+from research.data import steps
 from research.data.facts import SupervisedFacts
 from research.data.settings import Data
 from research.data.tokenizers import describe_unreachable
@@ -126,10 +126,8 @@ def introduce(parts: Parts, notes: list[str]) -> None:
     total = costs.summarize_parameters(parts.x.model, parts.model.heads)['total']
     log.line(f'{total:,} parameters, {parts.plan.devices} device(s), {parts.feed.examples:,} training examples')
     if facts.unigram_entropy is not None:
-        log.line(
-            f'unigram entropy of the corpus: {facts.unigram_entropy:.3f} nats; '
-            f'loss without context: about {masking.contextless(parts.x.data.masking, facts.unigram_entropy):.3f}'
-        )
+        floor = '' if facts.contextless is None else f'; held-out loss without context: {facts.contextless:.3f}'
+        log.line(f'unigram entropy of the corpus: {facts.unigram_entropy:.3f} nats{floor}')
     if notice := describe_unreachable(parts.feed.tokenizer, parts.feed.pieces):
         log.line(notice)
     if isinstance(facts, SupervisedFacts):

@@ -138,7 +138,7 @@ def _compare_step(comparison: Comparison, bench: Bench, each: Replayed, stored: 
     found = dict(each.numbers)
     if split and any(name.startswith(f'{split}/') for name in stored):
         try:
-            found |= measure_split(bench, train.evaluated(each.state), split)[0]
+            found |= measure_split(bench, train.evaluated(each.state), split, whole=False).metrics
         except UserError as error:  # weights that give no finite logits
             comparison.add(f'step {each.step}: {split}', 'numbers', str(error))
     for name, value in stored.items():

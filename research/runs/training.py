@@ -16,7 +16,17 @@ from research.objectives import losses
 from research.runs import signals
 from research.runs.folder import seconds_so_far
 from research.runs.guard import BACK, Guard, is_due
-from research.runs.measuring import is_exhausted, measure_split, read_scores, selecting_metric, was_measured, watched_split
+from research.runs.measuring import (
+    Measurement,
+    covers_all,
+    explain_plateau,
+    is_exhausted,
+    measure_split,
+    read_scores,
+    selecting_metric,
+    was_measured,
+    watched_split,
+)
 from research.runs.opening import Bench, Parts
 from research.runs.profiling import Profiler
 from research.train import State
@@ -104,12 +114,12 @@ def compile_step(bench: Bench) -> tuple[Callable[..., Any], dict[str, Any]]:
     return plan.compile(step, donate=True), frozen
 
 
-def fit(parts: Parts, state: State, first: int) -> tuple[State, dict[str, float]]:
-    """Trains from step `first` to the last, evaluates and saves on the way; returns also what the last evaluation measured.
+def fit(parts: Parts, state: State, first: int) -> tuple[State, Measurement | None]:
+    """Trains from step `first` to the last, evaluates and saves on the way; returns also the last evaluation, if it read all rows.
 
     A finished run is not evaluated again. After a signal the state is saved at the end of the step, and Interrupted is raised.
     """
-    x, scores, measured = parts.x, read_scores(parts, first), dict[str, float]()
+    x, scores, measured = parts.x, read_scores(parts, first), None
     if not parts.steps or is_exhausted(x.run.patience, scores):
         return state, measured
     recorder = Recorder(parts, first)
@@ -158,12 +168,12 @@ def _train(
 
 def _pause(
     parts: Parts, recorder: Recorder, state: State, step: int, planned: bool, scores: list[float], signal: signals.Pending
-) -> dict[str, float]:
-    """Evaluates `state` if that is due, saves it, and returns what was measured; adds the score to `scores`.
+) -> Measurement | None:
+    """Evaluates `state` if that is due, saves it, and returns what was measured if that was all rows; adds the score to `scores`.
 
     Raises Interrupted after a signal, once the state is on disk. An evaluation that a signal ends is made anew in the next session.
     """
-    measured, score, seconds = dict[str, float](), None, recorder.seconds()
+    measured, score, seconds = None, None, recorder.seconds()
     with recorder.paused():
         if _evaluates(parts, step):
             with contextlib.suppress(Interrupted):
@@ -174,7 +184,7 @@ def _pause(
             parts.checkpoints.wait()
             parts.log.line(f'stopped by {signal.name()}: the state of step {step} is saved')
             raise Interrupted(signal.number, f'{parts.workdir.name}: the same command continues from step {step}')
-    return measured
+    return measured if measured and covers_all(parts, watched_split(parts)) else None
 
 
 def _evaluates(parts: Parts, step: int) -> bool:
@@ -182,11 +192,10 @@ def _evaluates(parts: Parts, step: int) -> bool:
     return watched_split(parts) in parts.feed.evaluation and is_due(parts, step, parts.x.run.evaluate_every)
 
 
-def _evaluate(
-    parts: Parts, state: State, step: int, seconds: float, signal: signals.Pending
-) -> tuple[dict[str, float], float | None]:
-    """Measures the watched split and logs it: (its numbers, the one that selects checkpoints). A signal raises Interrupted."""
-    found, _ = measure_split(parts, train.evaluated(state), watched_split(parts), between=signal.stop_between)
+def _evaluate(parts: Parts, state: State, step: int, seconds: float, signal: signals.Pending) -> tuple[Measurement, float | None]:
+    """Measures the watched split and logs it: (what was found, the number that selects). A signal raises Interrupted."""
+    measured = measure_split(parts, train.evaluated(state), watched_split(parts), whole=False, between=signal.stop_between)
+    found = measured.metrics
     broken = [name for name, value in found.items() if not math.isfinite(value)]
     if broken:
         raise UserError(
@@ -195,5 +204,7 @@ def _evaluate(
         )
     parts.log.numbers(step, {'seconds': seconds, **found})
     parts.log.line(f'step {step} ' + ' '.join(f'{name} {value:.4f}' for name, value in found.items()))
+    if plateau := explain_plateau(found):
+        parts.log.line(plateau)
     name = selecting_metric(parts)
-    return found, found[name] if name else None
+    return measured, found[name] if name else None

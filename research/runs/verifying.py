@@ -1,5 +1,6 @@
 """A finished run evaluated once more, from its folder alone: do its weights and data give the numbers that it recorded?"""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 
 from research.checkpoint_files import list_steps
 from research.errors import UserError
+from research.evaluation.gains import FILE, HeldOut, read_held_out
 from research.evaluation.scoring import Evaluation, render_predictions
 from research.experiment import Experiment
 from research.models.heads import initialise
@@ -87,19 +89,37 @@ def _compare_result(folder: Path, opened: Reopened, result: Result, params: Any)
     placed = bench.plan.put_state(jax.tree.map(jax.numpy.asarray, params))
     if result.fingerprint is not None:
         comparison.add(PARAMETERS, result.fingerprint, fingerprint_params(placed))
+    # Runs before 0.2 read `run.evaluate_batches` at their end, too, and told the kinds of predicted pieces not apart.
+    older = result.contextless is None and not any('/mlm_' in name and 'accuracy' not in name for name in result.metrics)
     try:
-        metrics, evaluations = evaluate_splits(bench, placed)
+        metrics, evaluations, held_out = evaluate_splits(bench, placed, whole=not older)
     except UserError as error:  # weights that give no finite logits
         comparison.add('metrics', 'numbers', str(error))
         return
+    if older and not bench.x.data.task:
+        metrics, held_out = {name: metrics[name] for name in metrics if name in result.metrics}, None
     found = {name: to_json(value) for name, value in assess(bench, placed, metrics, evaluations).items() if name != 'fingerprint'}
+    if older:
+        del found['contextless']
     stored = {name: to_json(getattr(result, name)) for name in found}
     smallest = min((len(each.predictions) for each in evaluations.values()), default=0)
     # Of a small split one other prediction is more than any tolerance of numbers.
     loose = max(comparison.tolerance, 2 / smallest) if smallest and comparison.tolerance else comparison.tolerance
     comparison.add('', stored, found, tolerance=loose)
+    if held_out is not None:
+        _compare_held_out(comparison, folder, held_out)
     for split, evaluation in evaluations.items():
         _compare_predictions(comparison, folder / split, split, evaluation)
+
+
+def _compare_held_out(comparison: Comparison, folder: Path, found: HeldOut) -> None:
+    """Compares held_out.npz, array by array."""
+    stored = read_held_out(folder)
+    if stored is None:
+        comparison.add(FILE, None, 'a file')
+        return
+    for field in dataclasses.fields(HeldOut):
+        comparison.add(f'{FILE}: {field.name}', *(getattr(each, field.name).tolist() for each in (stored, found)))
 
 
 def _compare_predictions(comparison: Comparison, folder: Path, split: str, evaluation: Evaluation) -> None:

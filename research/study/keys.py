@@ -6,6 +6,7 @@ import typing
 from typing import Any
 
 from research.data import tasks
+from research.data.held_out import KINDS
 from research.data.tasks.race import PARTS
 from research.errors import UserError, choose
 from research.evaluation.measures import ACCURACIES
@@ -18,7 +19,7 @@ from research.runs.folder import Result
 OFFICIAL = [split for row in tasks.TASKS.values() for split in row.sizes if split != 'train']
 SPLITS = tuple(dict.fromkeys(['dev', 'test', 'selection', *OFFICIAL]))
 # Of held-out documents alone, and of tasks alone.
-HELD_OUT = ('mlm_masked', 'mlm_kept', 'mlm_random', 'frequencies', 'gain', 'gain_error')
+HELD_OUT = (*(f'mlm_{kind}' for kind in KINDS), 'frequencies', 'gain', 'gain_error')
 FLOORS = ('floor_commonest', 'floor_bag_of_words')
 NAMES = (
     *HELD_OUT,

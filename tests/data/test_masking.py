@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.data.corruption import corrupt
-from research.data.masking import MASKING, Masking, Text, contextless, predictions, smooth, validate
+from research.data.masking import MASKING, Masking, Text, predictions, smooth, validate
 from research.data.tokenizers import Vocabulary
 from research.errors import UserError
 
@@ -195,17 +195,3 @@ def test_room_for_predictions():
     assert predictions(Masking(predictions=40), 128) == 40
     with pytest.raises(UserError, match=r'predictions=18 has no room .* give 19 or more'):
         predictions(Masking(predictions=18), 128)
-
-
-def test_what_a_model_without_context_scores():
-    assert contextless(Masking(mask=1.0, random=0.0), 6.0) == 6.0
-    assert contextless(Masking(mask=0.0, random=0.0), 6.0) == 0.0
-    assert contextless(Masking(), 6.0) == pytest.approx(0.9 * 6 + 0.2 * np.log(2))
-
-    # Against a draw: 500 pieces as likely as one another, and the posterior of each given what is seen.
-    generator, size, n = np.random.default_rng(0), 500, 100_000
-    labels, how = generator.integers(0, size, n), generator.random(n)
-    seen = np.where(how < 0.9, generator.integers(0, size, n), labels)
-    same = (0.1 + 0.1 / size) / 0.2
-    losses = np.where(how < 0.8, np.log(size), -np.log(np.where(seen == labels, same, (1 - same) / (size - 1))))
-    assert contextless(Masking(), np.log(size)) == pytest.approx(losses.mean(), abs=0.02)

@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from research.data.corpus import Part
 from research.data.masked import Batches, Split
 from research.data.masking import Masking
+from research.data.pretraining import truncate
+from research.data.sequences import sequences
 from research.data.settings import stages
 from research.data.steps import boundary, number_of_steps
 from research.errors import UserError
@@ -49,6 +52,52 @@ def test_sequences_across_documents_separate_them_and_hold_every_piece(story_dat
     assert max((row == 3).sum() for row in rows) > 1
     assert sum(int(((row == 1) | (row > 4)).sum()) for row in rows) == source.facts.tokens
     assert source.examples < feed(replace(story_data, fill='sentences')).examples
+
+
+def fill_as_published(sentences: list[int], target: int) -> list[int]:
+    """The sizes of the chunks of create_instances_from_document (Devlin et al.; Lan et al.), where none is put back."""
+    chunks, chunk = [], []
+    for number, sentence in enumerate(sentences):
+        chunk.append(sentence)
+        if number == len(sentences) - 1 or sum(chunk) >= target:
+            chunks.append(sum(chunk))
+            chunk = []
+    return chunks
+
+
+@pytest.mark.parametrize('short', [0.0, 0.5])
+def test_chunks_are_those_of_the_published_code_and_a_document_has_one_target(short):
+    draw = np.random.default_rng(0)
+    documents = [draw.integers(2, 30, draw.integers(1, 40)) for _ in range(200)]
+    lengths = np.concatenate(documents).astype(np.int32)
+    starts = np.cumsum([0, *map(len, documents)])
+    part = Part(np.zeros(lengths.sum(), np.int32), lengths, starts, np.arange(len(documents)))
+    made = sequences(part, length=40, pairs='sop', short=short, fill='pieces', pack=False, seed=3)
+    sizes, home = made.edges[made.last] - made.edges[made.first], made.documents(np.arange(len(made)))
+    full = 0
+    for number, sentences in enumerate(documents):
+        fits = [
+            target for target in range(2, 38) if fill_as_published(sentences.tolist(), target) == sizes[home == number].tolist()
+        ]
+        assert fits, 'one target for the whole document'
+        full += 37 in fits
+    assert full == 200 if not short else 90 < full < 140  # documents of a sentence fit every target
+    assert (sizes > 37).mean() > 0.3  # which are truncated
+
+
+def test_the_longer_segment_is_truncated_at_random_ends():
+    draw = np.random.default_rng(0)
+    sizes = draw.integers(1, 40, (2, 500))
+    begin = draw.integers(0, 1000, (2, 500))
+    (a, b), (c, d) = truncate((begin[0], begin[0] + sizes[0]), (begin[1], begin[1] + sizes[1]), 30, np.random.default_rng(1))
+    for row, (one, two) in enumerate(sizes.T.tolist()):
+        while one + two > 30:
+            one, two = (one - 1, two) if one > two else (one, two - 1)
+        assert (b[row] - a[row], d[row] - c[row]) == (one, two)
+    assert (a >= begin[0]).all() and (b <= begin[0] + sizes[0]).all()
+    lost = sizes[0] - (b - a)
+    assert ((a - begin[0])[lost > 0] / lost[lost > 0]).mean() == pytest.approx(0.5, abs=0.05)
+    assert ((a - begin[0]) > 0).any() and ((a - begin[0]) < lost).any()
 
 
 def test_two_stages(story_data, feed):

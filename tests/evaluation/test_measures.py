@@ -32,16 +32,37 @@ def test_a_measure_is_the_mean_over_all_counted_items(small: Architecture, make_
     params = initialise(model, jax.random.key(0))
     batches = [make_batch(rows=16, seed=seed) for seed in (1, 2)]
     plan = parallel.make_plan(kind, 16, 1)
-    found, logits = evaluate(plan.compile(make_measure(model, OFFERED)), plan.put_batch, plan.put_state(params), batches)
+    numbers = np.random.default_rng(5)
+    for batch in batches:
+        shape = batch['masked_labels'].shape
+        batch['masked_kinds'] = numbers.integers(0, 3, shape).astype(np.int32)
+        batch['masked_frequencies'] = numbers.random(shape).astype(np.float32)
+        batch['document'] = numbers.integers(0, 7, len(batch['ids'])).astype(np.int32)
+    measure = plan.compile(make_measure(model, OFFERED))
+    found, logits, held_out = evaluate(measure, plan.put_batch, plan.put_state(params), batches)
     assert logits == []
 
     hits: dict[str, list[Any]] = {'mlm': [], 'sop': []}
+    table: list[tuple[float, ...]] = []  # (kind, document, loss, loss of the frequencies) of each predicted piece
     for batch in batches:
         outputs = encode(model, params, batch)
-        there = score(model, params, 'mlm', outputs, batch['masked_positions']).argmax(-1) == batch['masked_labels']
-        hits['mlm'] += np.asarray(there)[batch['masked_weights'] > 0].tolist()
+        logits, counted = score(model, params, 'mlm', outputs, batch['masked_positions']), batch['masked_weights'] > 0
+        hits['mlm'] += np.asarray(logits.argmax(-1) == batch['masked_labels'])[counted].tolist()
+        nats = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), batch['masked_labels'][..., None], axis=-1)[..., 0]
+        document = np.broadcast_to(batch['document'][:, None], counted.shape)
+        columns = (batch['masked_kinds'], document, nats, batch['masked_frequencies'])
+        table += zip(*(each[counted].tolist() for each in columns), strict=True)
         hits['sop'] += np.asarray(score(model, params, 'pair', outputs).argmax(-1) == batch['pair'])[batch['weight'] > 0].tolist()
-    assert set(found) == {'mlm', 'mlm_accuracy', 'sop', 'sop_accuracy'}
+    assert set(found) == {'mlm', 'mlm_accuracy', 'mlm_kept', 'mlm_random', 'sop', 'sop_accuracy'}
+    pieces = np.array(table)
+    assert found['mlm'] == pytest.approx(pieces[:, 2].mean(), abs=1e-5)
+    for kind, name in ((1, 'mlm_kept'), (2, 'mlm_random')):
+        assert found[name] == pytest.approx(pieces[pieces[:, 0] == kind, 2].mean(), abs=1e-5)
+    masked = pieces[pieces[:, 0] == 0]
+    assert held_out is not None and held_out.document.tolist() == sorted(set(masked[:, 1]))
+    for number, *sums in zip(held_out.document, held_out.count, held_out.loss, held_out.frequencies, strict=True):
+        mine = masked[masked[:, 1] == number]
+        np.testing.assert_allclose(sums, [len(mine), mine[:, 2].sum(), mine[:, 3].sum()], rtol=1e-5)
     assert found['mlm_accuracy'] == pytest.approx(np.mean(hits['mlm']), abs=1e-6)
     assert found['sop_accuracy'] == pytest.approx(np.mean(hits['sop']), abs=1e-6)
 

@@ -419,6 +419,24 @@ def read_study_without_figures(folder: Path) -> object:
         return read_study(folder)
 
 
+def held_out() -> Files:
+    """The sums of held-out documents."""
+    import numpy as np
+
+    from research.evaluation.gains import HeldOut, write_held_out
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_held_out(Path(folder), HeldOut(np.arange(9), np.arange(9) + 1, np.ones(9), np.ones(9)))
+        return {'held_out.npz': (Path(folder) / 'held_out.npz').read_bytes()}
+
+
+def read_held_out(folder: Path) -> object:
+    """Reads the sums of held-out documents as a report does."""
+    from research.evaluation import gains
+
+    return gains.read_held_out(folder)
+
+
 def command_lines() -> Files:
     """Changes of a config as a command line gives them, key -> text, and other texts to exchange some for."""
     from research.experiment import Experiment
@@ -540,6 +558,7 @@ CASES = {
     'experiment': Case(lambda: {'experiment.json': dump(experiment())}, read_experiment),
     'study': Case(study, read_study_without_figures),
     'study-figures': Case(study, read_study),
+    'held-out': Case(held_out, read_held_out),
     'command-line': Case(command_lines, read_command_lines),
     **{
         f'predict-{kind}': Case(functools.partial(lines_of_predict, name), functools.partial(read_lines_of_predict, kind))
@@ -561,7 +580,7 @@ TARGETS = {
     'texts': ('text', 'jsonl-texts'),
     'tfds': ('tfds',),
     'experiments': ('experiment',),
-    'studies': ('study', 'study-figures'),
+    'studies': ('study', 'study-figures', 'held-out'),
     'command-lines': ('command-line',),
     'predict': tuple(f'predict-{kind}' for kind in PREDICTED),
 }

@@ -37,7 +37,7 @@ from research.version import VERSION
 KEYS = (
     'name steps metrics selected parameters flops_per_token flops_per_step checkpoint_bytes train_seconds wall_seconds '
     'tokens_per_second peak_memory_bytes latency_seconds smoothness unigram_entropy labels baseline reported score collapsed '
-    'fingerprint'
+    'fingerprint contextless'
 )
 
 

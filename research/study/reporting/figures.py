@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from research.data.masking import MASKING
+from research.data.masking import MASKING, Masking
 from research.escape import to_figure
 from research.models.architecture import Architecture
 from research.runs.folder import Smoothness
@@ -59,7 +59,7 @@ def find_owners(study: Study) -> dict[str, tuple[str, int]]:
 def draw_curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) -> Drawn | None:
     """Held-out MLM loss over steps of every run that has it, and training loss of the others.
 
-    A panel holds runs that compare: one masking policy, or one task.
+    A panel holds runs that compare: one way to mask held-out rows, or one task.
     """
     owners = find_owners(study)
     held_out: dict[str, dict[str, Curve]] = {}
@@ -67,7 +67,8 @@ def draw_curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) ->
     for name, x in study.runs.items():
         curve = read_curve(folder / name / 'metrics.jsonl', 'dev/mlm')
         if curve[0]:
-            held_out.setdefault(x.data.masking.policy, {})[name] = curve
+            masks = x.data.masking.policy if x.data.held_out_masks == 'training' else Masking.policy
+            held_out.setdefault(masks, {})[name] = curve
         elif (curve := read_curve(folder / name / 'metrics.jsonl', 'train/loss'))[0]:
             training.setdefault(x.data.task, {})[name] = curve
     drawn = {f'Held-out MLM loss (nats), {policy.replace("_", " ")} masks': found for policy, found in held_out.items()}
@@ -88,9 +89,11 @@ def draw_curves(study: Study, evidence: Mapping[str, Evidence], folder: Path) ->
         if MASKING[policy].weighs_pieces:  # it masks rare pieces more often, to which the entropy of all pieces does not apply
             continue
         results = [result for name in found if (result := evidence[name].result) is not None]
-        for entropy in sorted({round(result.unigram_entropy, 3) for result in results if result.unigram_entropy is not None}):
-            axes.axhline(entropy, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
-            add_remark(axes, f'unigram entropy {entropy:.2f}', entropy)
+        floors = {('without context', round(each.contextless, 3)) for each in results if each.contextless is not None}
+        older = [each.unigram_entropy for each in results if each.contextless is None and each.unigram_entropy is not None]
+        for words, floor in sorted(floors | {('unigram entropy', round(entropy, 3)) for entropy in older}):
+            axes.axhline(floor, color=GREY, linewidth=1, linestyle='dashed', zorder=1)
+            add_remark(axes, f'{words} {floor:.2f}', floor)
     add_legend(figure, {owners[name] for found in drawn.values() for name in found})
     return save(figure, 'curves', 'Loss over steps, of all runs')
 

@@ -70,13 +70,12 @@ def describe_ignorance(study: Study, name: str, found: Evidence) -> str:
         return ''
     metrics, entropy = found.result.metrics, found.result.unigram_entropy
     if 'dev/gain' in metrics:
-        gain, error = metrics['dev/gain'], metrics['dev/gain_error'] if 'dev/gain_error' in metrics else 0.0
+        gain, error = (metrics[key] if key in metrics else 0.0 for key in ('dev/gain', 'dev/gain_error'))
         if gain > 2 * error:
             return ''
-        spread = f' (s.e. {error:.3f})' if error else ''
-        gained = f'{gain:.3f}'.replace('-', '−')
         return (
-            f'`{quote(name)}` gains {gained} nats{spread} over frequencies: it has learnt no more than how frequent each piece is.'
+            f'`{quote(name)}` gains {gain:.3f} nats over frequencies at [MASK] (standard error {error:.3f}):'
+            ' it has learnt no more than how frequent each piece is.'
         )
     # A policy that weighs pieces masks rare ones more often: the entropy does not apply.
     rare = MASKING[study.runs[name].data.masking.policy].weighs_pieces
