@@ -14,7 +14,7 @@ from research.study.ledger import enter, read_study
 from research.study.reporting.cells import gather, read_row_cell
 from research.study.reporting.claims import judge_all
 from research.study.reporting.report import report
-from research.study.study import Claim, Row, Study, Table
+from research.study.study import Claim, Quantity, Row, Study, Table
 from research.study.units import find_unit
 
 GAIN, SCORE = 'metrics:dev/gain', 'metrics:test/accuracy'
@@ -68,8 +68,10 @@ def predict(run, share, labels=('a', 'b'), gold='a'):
     (run / 'test' / 'predictions.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
 
 
-def sides(left, right, key, seeds=3, suffix=''):
-    return tuple((tuple(f'{row}-{seed}{suffix}' for seed in range(seeds)), key) for row in (left, right))
+def sides(left: str, right: str, key: str, seeds: int = 3, suffix: str = '') -> tuple[Quantity, Quantity]:
+    """All seeds of both rows at `key`."""
+    first, second = (tuple(f'{row}-{seed}{suffix}' for seed in range(seeds)) for row in (left, right))
+    return (first, key), (second, key)
 
 
 def test_seeds_and_documents_decide_a_claim(seeded):
