@@ -72,6 +72,19 @@ TABLE = 'sentence\tlabel\na b\tx\nc d\ty\n'
 CUSTOM = ('--config.data.train=train.tsv', '--config.data.dev=train.tsv')
 MODEL = json.dumps({'model_type': 'bert', 'hidden_size': 8, 'num_hidden_layers': 1, 'num_attention_heads': 2, 'vocab_size': 8})
 
+
+def claim(left: str, right: str, says: str) -> Mistake:
+    """A study of two runs with a claim about `left` and `right`, as Python."""
+    text = f"""
+from research.experiment import Experiment
+from research.study.study import Claim, Study, Table
+def get_study(size=''):
+    runs = {{name: Experiment(name=name, seed=seed) for seed, name in enumerate('ab')}}
+    return Study('s', runs, Table('T', (), ()), claims=(Claim('c', {left}, {right}),))
+"""
+    return Mistake('launch', ('--config=claims.py', '--list'), says, {'claims.py': text})
+
+
 MISTAKES = {
     # What is asked of launch.py.
     'nothing is asked': Mistake('launch', (), 'give --config=FILE[:size]'),
@@ -191,6 +204,15 @@ MISTAKES = {
     # Studies and tables.
     'no study': Mistake('study', ('status', 'x'), 'x holds no study'),
     'no study to report': Mistake('study', ('report', 'x'), 'x'),
+    'a claim whose sides share no seed': claim(
+        "('a', 'metrics:dev/gain')", "('b', 'metrics:dev/gain')", "claim 'c': its sides share no seed (0 against 1)"
+    ),
+    'a claim about a number that is not there': claim(
+        "('a', 'metrics:dev/gian')", "('a', 'metrics:dev/gain')", "metric of key 'metrics:dev/gian' (claim 'c')"
+    ),
+    'a claim about a floor of no task': claim(
+        "('a', 'metrics:dev/floor_commonest')", "('a', 'metrics:dev/gain')", "run 'a' has no task, so that no floor can be computed"
+    ),
     'a study that is no JSON': Mistake('study', ('status', 'x'), 'x', {'x/study.json': '{'}),
     'a study that nests too deep': Mistake('study', ('report', 'x'), 'x', {'x/study.json': DEEP}),
     'a study of another version': Mistake('study', ('report', 'x'), 'x', {'x/study.json': '{"name": "x"}'}),

@@ -25,7 +25,7 @@ class Items:
     ids: NDArray  # [N] different, in increasing order
     sums: NDArray[np.float64]  # [N, K]
     score: Score
-    gold: tuple[str, ...] = ()  # of examples, so that the same ids of other data are told apart
+    gold: tuple[str, ...] = ()  # answers of examples, or the corpus of documents: the same ids may be of other data
 
 
 # ---- Held-out documents ---------------------------------------------------------------------------------------------------------
@@ -43,7 +43,9 @@ def read_documents(run: Evidence, metric: str) -> Items | None:
     found = read_held_out(run.folder)
     if found is None:
         return None
-    return Items(found.document, np.stack([HELD_OUT[metric](found), found.count.astype(np.float64)], -1), ratio)
+    facts = run.environment.data if run.environment is not None else {}
+    corpus = str(facts['fingerprint']) if 'fingerprint' in facts else ''
+    return Items(found.document, np.stack([HELD_OUT[metric](found), found.count.astype(np.float64)], -1), ratio, (corpus,))
 
 
 # ---- Examples of tasks ----------------------------------------------------------------------------------------------------------
