@@ -48,19 +48,33 @@ def find_problems(study: Study, cells: list[list[Cell]], evidence: Mapping[str, 
     return list(dict.fromkeys(lines))
 
 
+# Floor -> what is said of a run, and of several, that score no better.
+USELESS = {
+    'commonest': (
+        'scores no better than the commonest label: it has learnt nothing from its task',
+        'score no better than the commonest label: they have learnt nothing from their task',
+    ),
+    'bag_of_words': (
+        'scores no better than a bag of words: the order of words has given it nothing',
+        'score no better than a bag of words: the order of words has given them nothing',
+    ),
+}
+
+
 def find_useless(study: Study, evidence: Mapping[str, Evidence]) -> list[str]:
-    """Lines on runs that score no better than a floor of their task."""
+    """Lines on runs that score no better than a floor of their task: a line for each column and floor."""
     lines = []
     for column in study.table.columns:
+        beaten: dict[str, list[str]] = {floor: [] for floor in FLOORS}
         for name in [name for row in study.table.rows if column.role in row.runs for name in row.runs[column.role]]:
             result = evidence[name].result
             score = look_up(result, column.key) if result is not None else None
             floors = {floor: find_floor(name, column, floor, evidence) for floor in FLOORS}
-            beaten = [floor for floor, share in floors.items() if share is not None and score is not None and score <= share]
-            if 'commonest' in beaten:
-                lines.append(f'`{quote(name)}` scores no better than the commonest label: it has learnt nothing from its task.')
-            elif beaten:
-                lines.append(f'`{quote(name)}` scores no better than a bag of words: the order of words has given it nothing.')
+            below = [floor for floor, share in floors.items() if share is not None and score is not None and score <= share]
+            if below:
+                beaten[below[0]].append(f'`{quote(name)}`')
+        for floor, names in beaten.items():
+            lines += [f'{", ".join(names)} {USELESS[floor][len(names) > 1]}.'] if names else []
     return lines
 
 
