@@ -94,7 +94,7 @@ def test_the_label_head_has_dropout_on_its_input(small: Architecture, batch: Any
 
 
 @pytest.fixture
-def asked(batch: dict[str, Any]) -> dict[str, np.ndarray]:
+def asked(batch: dict[str, Any]) -> dict[str, Any]:
     """The batch with a context in every row: all but the first two and the last of its pieces."""
     place, last = np.arange(16)[None], batch['mask'].sum(1, keepdims=True) - 1
     context = (place > 1) & (place <= last)
@@ -118,7 +118,7 @@ def in_numpy(params: Any, hidden: np.ndarray, allowed: np.ndarray, start: np.nda
     return first, last, (feature @ p['output']['kernel'])[:, 0]
 
 
-def test_the_answer_head_is_that_of_alberts_code(model: Model, params: Any, asked: dict[str, np.ndarray]) -> None:
+def test_the_answer_head_is_that_of_alberts_code(model: Model, params: Any, asked: dict[str, Any]) -> None:
     """squad_utils.py, `create_v2_model`: ends given the start, a class that reads no end, places in the context or at [CLS]."""
     params = jax.tree.map(lambda x: x, params)
     params['answer']['norm']['scale'] += 0.3
@@ -144,7 +144,7 @@ def test_the_answer_head_is_that_of_alberts_code(model: Model, params: Any, aske
                 np.testing.assert_allclose(beam[row, 1 + 2 * number + other], expected, atol=1e-3)
 
 
-def test_the_answer_head_has_dropout_before_its_class_alone(small: Architecture, asked: dict[str, np.ndarray]) -> None:
+def test_the_answer_head_has_dropout_before_its_class_alone(small: Architecture, asked: dict[str, Any]) -> None:
     model = Model(dataclasses.replace(small, head_dropout=0.5), (('answer', 1),))
     params = initialise(model, jax.random.key(0))
     noise = make_noise(jax.random.key(1), jnp.arange(4))
