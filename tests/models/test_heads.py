@@ -12,6 +12,7 @@ import pytest
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Model, encode, initialise, score
 from research.models.noise import make_noise
+from research.runs.sources import find_heads
 
 ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('answer', 1), ('choice', 1))
 
@@ -38,6 +39,10 @@ def logits(model: Model, params: Any, batch: Any, head: str, positions: Any = No
 
 def test_every_head_has_a_case() -> None:
     assert [name for name, _ in ALL] == list(HEADS)
+
+
+def test_the_heads_of_a_checkpoint_are_known_by_their_parameters(params: Any) -> None:
+    assert find_heads(params) == ALL
 
 
 @pytest.mark.parametrize(
