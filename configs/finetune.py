@@ -24,7 +24,7 @@ from research.data.tasks import TASKS
 from research.data.tasks.glue import GLUE
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm, Plain
 from research.objectives.supervised import Answer
 from research.optim import Optimizer
 from research.surgery import Surgery
@@ -61,13 +61,13 @@ ALBERT = {
 EVERY = {'qnli': 200, 'squad': 1000, 'squad2': 1000}
 # Loss of a task -> all losses of its experiment.
 LOSSES = {
-    'label': Losses(mlm=Plain(0.0), label=Plain(1.0)),
-    'regression': Losses(mlm=Plain(0.0), regression=Plain(1.0)),
-    'choice': Losses(mlm=Plain(0.0), choice=Plain(1.0)),
-    'span': Losses(mlm=Plain(0.0), span=Plain(1.0)),
+    'label': Losses(mlm=Mlm(0.0), label=Plain(1.0)),
+    'regression': Losses(mlm=Mlm(0.0), regression=Plain(1.0)),
+    'choice': Losses(mlm=Mlm(0.0), choice=Plain(1.0)),
+    'span': Losses(mlm=Mlm(0.0), span=Plain(1.0)),
 }
 # ALBERT's of SQuAD 2.0: an end that depends on the start, and a class for no answer (Lan et al. 2020, §A.3; squad_utils.py).
-ANSWER = Losses(mlm=Plain(0.0), answer=Answer(1.0))
+ANSWER = Losses(mlm=Mlm(0.0), answer=Answer(1.0))
 SIZES = (
     *DATA,
     *(f'distilbert-{name}' for name, data in DATA.items() if TASKS[data.task].trains),

@@ -50,6 +50,7 @@ class Feed:
     again: Callable[[], Callable[[int], Batch]]  # gives `train[step]` of an equal Feed, in another process
     encoded: Mapping[str, Encoded] = field(default_factory=dict)  # of a task, its evaluation splits
     learnt: Sequence[Example] = ()  # of a task, the examples of train
+    counts: NDArray[Any] | None = None  # [V] how often each piece occurs in training; None of a task
 
     def stream(self, first_step: int = 0) -> Generator[Batch]:
         """train[first_step], train[first_step + 1] …, made ahead; the same for any number of workers."""
@@ -95,12 +96,13 @@ def load(
         )
     mine = np.arange(batch) if mine is None else mine
     if data.task:
+        counts = None
         train, splits, facts = open_supervised(data, machine.cache, tokenizer, pieces, batch, seed, mine, divisor)
         encoded = {name: split for name, split in splits.items() if name != 'train'}
         learnt = splits['train'].members if 'train' in splits else ()
         evaluation = {name: SortedBatches(split, batch, mine) for name, split in encoded.items()}
     else:
-        parts, held_out, facts = open_masked(data, machine.cache, tokenizer, pieces, seed)
+        parts, held_out, facts, counts = open_masked(data, machine.cache, tokenizer, pieces, seed)
         orders = [split.order(seed + STRIDE * number).batch(batch) for number, split in enumerate(parts)]
         datasets = [order.random_map(partial(draft, split, mine)) for order, split in zip(orders, parts, strict=True)]
         total = number_of_steps(steps, epochs, facts.examples, batch)
@@ -120,6 +122,7 @@ def load(
         again=partial(batches_of, data, machine, facts.fingerprint, **given),
         encoded=encoded,
         learnt=learnt,
+        counts=counts,
     )
 
 
