@@ -16,6 +16,7 @@ import numpy as np
 from research import costs, parallel, processes, train
 from research.data import tasks
 from research.data.facts import MaskedFacts, SupervisedFacts
+from research.data.settings import Data
 from research.evaluation import floors, scoring, smoothness
 from research.evaluation.gains import HeldOut, write_held_out
 from research.evaluation.measures import evaluate
@@ -58,9 +59,7 @@ def finish(parts: Parts, state: State, known: Measurement | None) -> dict[str, A
         log_held_out(parts, metrics)
     for split, evaluation in evaluations.items():
         if split == 'selection' and evaluation.threshold is not None:
-            parts.log.line(
-                f"predicts 'no answer' if its logit exceeds the best span's by {evaluation.threshold:.3f}: the best F1 of {split}"
-            )
+            parts.log.line(f"predicts 'no answer' if it leads by more than {evaluation.threshold:.3f}: the best F1 of {split}")
         if processes.is_chief():
             scoring.write_predictions(parts.workdir / split, evaluation)
     result = make_result(parts, int(state.step), params, selected, metrics, evaluations)
@@ -127,7 +126,7 @@ def make_result(
         wall_seconds=parts.log.wall(),
         tokens_per_second=statistics.median(speeds) if speeds else None,
         peak_memory_bytes=parallel.read_peak_memory() or resident,
-        latency_seconds=measure_latency(parts.model, params, x.data.length),
+        latency_seconds=measure_latency(parts.model, params, x.data),
         pass_seconds=time_pass(parts, params) if x.run.time_pass else None,
         **assess(parts, params, metrics, evaluations),
     )
@@ -225,16 +224,17 @@ def find_collapses(evaluations: Mapping[str, scoring.Evaluation], reported: str)
     return found | ({'reported': found[reported]} if reported in found else {})
 
 
-def measure_latency(model: Model, params: Any, length: int) -> float:
-    """Seconds of a forward pass of one sequence of `length`: the median of 30, with classifiers, without vocabulary logits."""
+def measure_latency(model: Model, params: Any, data: Data) -> float:
+    """Seconds of a forward pass of one sequence of data.length: the median of 30, with classifiers, without vocabulary logits."""
     classifiers = [name for name, _ in model.heads if not HEADS[name].at_positions]
+    tried = data.answers.starts, data.answers.ends
 
     def latency(params: Any, batch: Any) -> Any:
         outputs = encode(model, params, batch)
-        return outputs.hidden, [score(model, params, name, outputs) for name in classifiers]
+        return outputs.hidden, [score(model, params, name, outputs, HEADS[name].reads(batch, tried)) for name in classifiers]
 
     compiled = jax.jit(latency)
-    ids = np.zeros((1, length), np.int32)
+    ids = np.zeros((1, data.length), np.int32)
     batch = {'ids': ids, 'types': ids, 'mask': ids + 1}
     times = []
     for _ in range(33):

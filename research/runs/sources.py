@@ -111,7 +111,12 @@ def open_donor(source: str, workdir: Path, key: str) -> Donor:
 def find_heads(params: Any) -> Heads:
     """The heads of a tree of parameters, with their numbers of classes."""
     shapes = list_shapes(params)
-    found = [(name, shapes[f'{name}/output/bias']) for name in HEADS if f'{name}/output/bias' in shapes]
+    found = []
+    for name in HEADS:
+        if f'{name}/output/bias' in shapes:
+            found.append((name, shapes[f'{name}/output/bias']))
+        elif f'{name}/output/kernel' in shapes:  # of a head whose output has no bias
+            found.append((name, shapes[f'{name}/output/kernel'][-1:]))
     return tuple((name, *shape) for name, shape in found if len(shape) == 1)
 
 

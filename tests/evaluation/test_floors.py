@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from research.data.tasks.example import Example
 from research.evaluation import floors
 from research.evaluation.bag_of_words import LABELS, LEARN, learn
 from research.evaluation.floors import FLOORS, TITLES, Floors, compute, describe, measure_floors
+from research.runs.folder import Floor
 from research.study.columns import Column
+from research.study.reporting.cells import read_number
 
 CUSTOM = tasks.TASKS['custom']
 
@@ -127,3 +130,11 @@ def test_a_score_that_is_not_above_a_floor_is_marked() -> None:
     assert describe(found, 'dev/f1', 0.3).endswith('; NOT ABOVE commonest answer and bag of words')
     lacking = Floors({'dev/floor_commonest': 0.5}, {'dev/floor_bag_of_words': 'no words'})
     assert describe(lacking, 'dev/f1', 0.6) == 'dev/f1 0.6000; floors: commonest answer 0.5000, bag of words: none (no words)'
+
+
+def test_a_column_of_a_floor_that_is_missing_says_why() -> None:
+    """The number of a run's result that is not there: the reason stands in the report."""
+    floor = Floor('dev/f1 0.5', {'dev/floor_bag_of_words': 'no words'})
+    evidence: Any = {'a': SimpleNamespace(result=SimpleNamespace(metrics={}, floors=floor), state=None)}
+    assert read_number('a', 'metrics:dev/floor_bag_of_words', evidence) == (None, 'no words')
+    assert read_number('a', 'metrics:dev/floor_commonest', evidence)[1] == "its result has no number 'metrics:dev/floor_commonest'"

@@ -12,6 +12,7 @@ import pytest
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Model, encode, find_log_shares, initialise, score
 from research.models.noise import make_noise
+from research.runs.sources import find_heads
 
 ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('answer', 1), ('choice', 1))
 
@@ -38,6 +39,10 @@ def logits(model: Model, params: Any, batch: Any, head: str, positions: Any = No
 
 def test_every_head_has_a_case() -> None:
     assert [name for name, _ in ALL] == list(HEADS)
+
+
+def test_the_heads_of_a_checkpoint_are_known_by_their_parameters(params: Any) -> None:
+    assert find_heads(params) == ALL
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_the_label_head_has_dropout_on_its_input(small: Architecture, batch: Any
 
 
 @pytest.fixture
-def asked(batch: dict[str, Any]) -> dict[str, np.ndarray]:
+def asked(batch: dict[str, Any]) -> dict[str, Any]:
     """The batch with a context in every row: all but the first two and the last of its pieces."""
     place, last = np.arange(16)[None], batch['mask'].sum(1, keepdims=True) - 1
     context = (place > 1) & (place <= last)
@@ -118,7 +123,7 @@ def in_numpy(params: Any, hidden: np.ndarray, allowed: np.ndarray, start: np.nda
     return first, last, (feature @ p['output']['kernel'])[:, 0]
 
 
-def test_the_answer_head_is_that_of_alberts_code(model: Model, params: Any, asked: dict[str, np.ndarray]) -> None:
+def test_the_answer_head_is_that_of_alberts_code(model: Model, params: Any, asked: dict[str, Any]) -> None:
     """squad_utils.py, `create_v2_model`: ends given the start, a class that reads no end, places in the context or at [CLS]."""
     params = jax.tree.map(lambda x: x, params)
     params['answer']['norm']['scale'] += 0.3
@@ -144,7 +149,7 @@ def test_the_answer_head_is_that_of_alberts_code(model: Model, params: Any, aske
                 np.testing.assert_allclose(beam[row, 1 + 2 * number + other], expected, atol=1e-3)
 
 
-def test_the_answer_head_has_dropout_before_its_class_alone(small: Architecture, asked: dict[str, np.ndarray]) -> None:
+def test_the_answer_head_has_dropout_before_its_class_alone(small: Architecture, asked: dict[str, Any]) -> None:
     model = Model(dataclasses.replace(small, head_dropout=0.5), (('answer', 1),))
     params = initialise(model, jax.random.key(0))
     noise = make_noise(jax.random.key(1), jnp.arange(4))

@@ -47,9 +47,9 @@ def for_losses(losses: Losses, batch: Any) -> Any:
 
 def groups() -> list[Losses]:
     """Losses that together have every row of LOSSES at every place where it may match; those of one group share a batch."""
-    names = [name for name, row in LOSSES.items() if not row.teacher and name != 'choice']
-    plain = {name: dataclasses.replace(getattr(NONE, name), weight=1.0) for name in names} | {'mlm': Mlm(1.0, z=0.1)}
-    found = [dataclasses.replace(NONE, **plain), dataclasses.replace(NONE, choice=Plain(1.0))]
+    names = [name for name, row in LOSSES.items() if not row.teacher and name not in ('mlm', 'choice')]
+    plain = {name: dataclasses.replace(getattr(NONE, name), weight=1.0) for name in names}
+    found = [dataclasses.replace(NONE, mlm=Mlm(1.0, z=0.1), **plain), dataclasses.replace(NONE, choice=Plain(1.0))]
     for place in dict.fromkeys(at for _, at in MATCHES):
         rows = {name: dataclasses.replace(getattr(NONE, name), weight=1.0, at=at) for name, at in MATCHES if at == place}
         found.append(dataclasses.replace(NONE, **rows))
