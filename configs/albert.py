@@ -19,7 +19,7 @@ from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm, Plain
 from research.optim import Optimizer
 from research.wire import to_wire
 
@@ -85,7 +85,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
             name=f'albert-{size}',
             model=architecture(size),
             data=Data(length=512, pairs='sop', tokenizer='unigram', masking=Masking('ngram', predictions=20)),
-            losses=Losses(mlm=Plain(1.0), sop=Plain(1.0)),
+            losses=Losses(mlm=Mlm(1.0), sop=Plain(1.0)),
             optimizer=Optimizer(name='lamb', lr=1.76e-3, warmup=0.025, bias_correction=False, decay_from_start=True),
             run=Run(
                 steps=125_000,

@@ -19,7 +19,7 @@ from research.data.masking import Masking
 from research.data.settings import Causal, Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm, Plain
 from research.optim import Optimizer
 from research.wire import to_wire
 
@@ -80,7 +80,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
             name=f'bert-{size}',
             model=architecture(size),
             data=Data(length=512, pairs='nsp', first_length=128 if size in PUBLISHED else 0),
-            losses=Losses(mlm=Plain(1.0), nsp=Plain(1.0)),
+            losses=Losses(mlm=Mlm(1.0), nsp=Plain(1.0)),
             optimizer=Optimizer(lr=1e-4, warmup=0.01),
             run=Run(steps=1_000_000, batch=256, log_every=100, evaluate_every=10_000, checkpoint_every=2_000),
         )
@@ -104,7 +104,7 @@ def budget() -> Experiment:
             masking=Masking(rate=0.3, rate_end=0.15, mask=1.0, random=0.0),
             causal=Causal(1.0, until=0.3),
         ),
-        losses=Losses(mlm=Plain(1.0)),
+        losses=Losses(mlm=Mlm(1.0)),
         optimizer=Optimizer(name='muon', lr=3e-3, warmup=0.02, beta2=0.98),
         run=Run(steps=20_000, batch=32, log_every=100, evaluate_every=1_000, checkpoint_every=1_000),
     )

@@ -21,7 +21,7 @@ from research.data.masking import Masking
 from research.data.settings import Causal, Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
-from research.objectives.losses import Losses, Match, Plain, Soft
+from research.objectives.losses import Losses, Match, Mlm, Soft
 from research.optim import Optimizer
 from research.surgery import Surgery
 from research.wire import to_wire
@@ -63,7 +63,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
         name=f'distilbert-{size}',
         model=Architecture(layers=6, types=0, pooler=False, activation='gelu', head_dropout=0.2, span_dropout=0.1),
         data=Data(length=512, tokenizer='teacher', masking=Masking('frequency')),
-        losses=Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0)),
+        losses=Losses(mlm=Mlm(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0)),
         start='teacher',
         teacher='runs/bert-base',
         optimizer=Optimizer(lr=5e-4, warmup=0.05, weight_decay=0.0, beta2=0.98, clip=5.0),

@@ -24,7 +24,7 @@ from research.data.tasks import TASKS
 from research.data.tasks.glue import GLUE
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm, Plain
 from research.optim import Optimizer
 from research.surgery import Surgery
 from research.wire import to_wire
@@ -60,10 +60,10 @@ ALBERT = {
 EVERY = {'qnli': 200, 'squad': 1000, 'squad2': 1000}
 # Loss of a task -> all losses of its experiment.
 LOSSES = {
-    'label': Losses(mlm=Plain(0.0), label=Plain(1.0)),
-    'regression': Losses(mlm=Plain(0.0), regression=Plain(1.0)),
-    'choice': Losses(mlm=Plain(0.0), choice=Plain(1.0)),
-    'span': Losses(mlm=Plain(0.0), span=Plain(1.0)),
+    'label': Losses(mlm=Mlm(0.0), label=Plain(1.0)),
+    'regression': Losses(mlm=Mlm(0.0), regression=Plain(1.0)),
+    'choice': Losses(mlm=Mlm(0.0), choice=Plain(1.0)),
+    'span': Losses(mlm=Mlm(0.0), span=Plain(1.0)),
 }
 SIZES = (
     *DATA,

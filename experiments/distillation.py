@@ -17,7 +17,7 @@ import dataclasses
 from experiments.papers import make_narrow
 from research.data.settings import Data
 from research.experiment import Experiment, Run
-from research.objectives.losses import Losses, Match, Plain, Soft
+from research.objectives.losses import Losses, Match, Mlm, Soft
 from research.optim import Optimizer
 from research.study.columns import Column
 from research.study.study import Claim, Row, Study, Table
@@ -80,14 +80,14 @@ def make_runs(size: str) -> dict[str, Experiment]:
         name='teacher',
         model=make_narrow(8192, layers, width, length=128),
         data=Data(length=128),
-        losses=Losses(mlm=Plain(1.0)),
+        losses=Losses(mlm=Mlm(1.0)),
         optimizer=Optimizer(lr=1e-3, warmup=0.05),
         run=make_schedule(first_steps, batch),
     )
     half = dataclasses.replace(teacher.model, layers=layers // 2)
     shared = dataclasses.replace(teacher.model, sharing='all')
     alone = dataclasses.replace(teacher, model=half, run=make_schedule(steps, batch))
-    taught = Losses(mlm=Plain(2.0), soft=Soft(5.0), cosine=Match(1.0))
+    taught = Losses(mlm=Mlm(2.0), soft=Soft(5.0), cosine=Match(1.0))
     runs = {
         'teacher': teacher,
         'teacher-more': dataclasses.replace(teacher, start='@teacher', seed=1, run=make_schedule(more_steps, batch)),

@@ -12,7 +12,7 @@ import dataclasses
 from experiments.papers import make_narrow
 from research.data.settings import Data
 from research.experiment import Experiment, Run
-from research.objectives.losses import Losses, Match, Plain, Soft
+from research.objectives.losses import Losses, Match, Mlm, Plain, Soft
 from research.optim import Optimizer
 from research.study.columns import COLUMNS
 from research.study.study import Claim, Row, Study, Table
@@ -63,7 +63,7 @@ def make_pretraining(steps: int) -> dict[str, Experiment]:
         name='teacher',
         model=model,
         data=Data(length=128),
-        losses=Losses(mlm=Plain(1.0)),
+        losses=Losses(mlm=Mlm(1.0)),
         # With 8 sequences and 1e-3 the loss gets below the unigram entropy within some hundred steps; with 32 and 3e-3 it does not.
         optimizer=Optimizer(lr=1e-3, warmup=0.1),
         run=Run(steps=steps, batch=8, log_every=max(steps // 20, 1), evaluate_every=max(steps // 5, 1), evaluate_batches=48),
@@ -74,14 +74,14 @@ def make_pretraining(steps: int) -> dict[str, Experiment]:
         name='student',
         teacher='@teacher',
         start='teacher',
-        losses=Losses(mlm=Plain(2.0), soft=Soft(5.0, at='masked', temperature=2.0), cosine=Match(1.0)),
+        losses=Losses(mlm=Mlm(2.0), soft=Soft(5.0, at='masked', temperature=2.0), cosine=Match(1.0)),
     )
     albert = dataclasses.replace(
         teacher,
         name='albert',
         model=dataclasses.replace(model, sharing='all', embedding=64),
         data=dataclasses.replace(teacher.data, pairs='sop'),
-        losses=Losses(mlm=Plain(1.0), sop=Plain(1.0)),
+        losses=Losses(mlm=Mlm(1.0), sop=Plain(1.0)),
     )
     return {x.name: x for x in (teacher, albert, student, alone)}
 
@@ -94,7 +94,7 @@ def make_fine_tuning(name: str, steps: int) -> Experiment:
         start=f'@{name}',
         surgery=Surgery(inherit=True),
         data=Data(task='packages', tokenizer='start', length=64),
-        losses=Losses(mlm=Plain(0.0), label=Plain(1.0)),
+        losses=Losses(mlm=Mlm(0.0), label=Plain(1.0)),
         optimizer=Optimizer(lr=5e-4, warmup=0.1),
         run=Run(steps=steps, batch=32, log_every=tenth, evaluate_every=third, evaluate_batches=0),
     )

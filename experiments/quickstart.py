@@ -14,7 +14,7 @@ import dataclasses
 from configs import bert
 from research.data.settings import Data
 from research.experiment import Experiment, Run
-from research.objectives.losses import Losses, Match, Plain, Soft
+from research.objectives.losses import Losses, Match, Mlm, Plain, Soft
 from research.optim import Optimizer
 from research.study.columns import COLUMNS, Column
 from research.study.study import Claim, Row, Study, Table
@@ -80,7 +80,7 @@ def make_pretraining(steps: int) -> dict[str, Experiment]:
         start=str(bert.TEACHER),
         surgery=Surgery(inherit=True),
         data=Data(length=128, tokenizer='start'),
-        losses=Losses(mlm=Plain(1.0)),
+        losses=Losses(mlm=Mlm(1.0)),
         run=Run(steps=0),
     )
     alone = dataclasses.replace(
@@ -94,7 +94,7 @@ def make_pretraining(steps: int) -> dict[str, Experiment]:
         run=Run(steps=steps, batch=16, log_every=max(steps // 20, 1), evaluate_every=max(steps // 5, 1)),
     )
     started = dataclasses.replace(alone, name='student-started', start='@teacher', surgery=Surgery(inherit=True, keep=0.5))
-    taught = Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0))  # DistilBERT's, at all positions
+    taught = Losses(mlm=Mlm(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0))  # DistilBERT's, at all positions
     student = dataclasses.replace(started, name='student', teacher='@teacher', losses=taught)
     albert = dataclasses.replace(student, name='albert', surgery=Surgery(inherit=True, sharing='all'))
     shared = dataclasses.replace(alone, name='albert-alone', model=dataclasses.replace(shipped.model, sharing='all'))
@@ -109,7 +109,7 @@ def make_fine_tuning(name: str, steps: int) -> Experiment:
         start='' if name == 'random' else f'@{name}',
         surgery=Surgery(inherit=name != 'random'),
         data=Data(task='packages', tokenizer='@teacher', length=64),
-        losses=Losses(mlm=Plain(0.0), label=Plain(1.0)),
+        losses=Losses(mlm=Mlm(0.0), label=Plain(1.0)),
         optimizer=Optimizer(lr=5e-4, warmup=0.1),
         run=Run(steps=steps, batch=32, log_every=max(steps // 10, 1), evaluate_every=max(steps // 3, 1), evaluate_batches=0),
     )

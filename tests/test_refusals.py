@@ -35,6 +35,7 @@ IMPOSSIBLE = {
     'model.head_dropout': 'nan',
     'model.span_dropout': '2',
     'model.epsilon': '0',
+    'model.mlm_bias': 'ones',
     'model.deviation': '0',
     'model.dtype': 'float16',
     'model.attention': 'flash',
@@ -89,6 +90,7 @@ IMPOSSIBLE = {
     'data.unlabelled': 'ignore',
     'data.dev_share': '1.0',
     'losses.mlm.weight': '-1',
+    'losses.mlm.z': '-1',
     'losses.nsp.weight': 'nan',
     'losses.sop.weight': '-1',
     'losses.label.weight': '-1',
@@ -156,17 +158,19 @@ from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
-from research.objectives.losses import Losses, Match, Plain, Soft
+from research.objectives.losses import Losses, Match, Mlm, Plain, Soft
+from research.optim import Optimizer
 from research.study.study import Study, Table
 from research.surgery import Surgery
 from research.wire import to_wire
 
-NONE = Losses(mlm=Plain(0.0))
-TAUGHT = Losses(mlm=Plain(1.0), soft=Soft(1.0), cosine=Match(1.0), mse=Match(1.0))
+NONE = Losses(mlm=Mlm(0.0))
+TAUGHT = Losses(mlm=Mlm(1.0), soft=Soft(1.0), cosine=Match(1.0), mse=Match(1.0))
 PAIRS = Data(pairs='sop', first_length=64, masking=Masking('ngram'))
 RUNS = {
     'first': Experiment(model=Architecture(sharing='groups'), data=PAIRS),
-    'second': Experiment(data=Data(masking=Masking('frequency')), start='/nowhere', surgery=Surgery(layers=(0,) * 12)),
+    'second': Experiment(data=Data(masking=Masking('frequency')), start='/nowhere', surgery=Surgery(layers=(0,) * 12),
+        optimizer=Optimizer(name='muon', schedule='wsd')),
     'third': Experiment(model=Architecture(layers=2, sharing='table', table=((0, 0), (1, 1))), teacher='/nowhere', losses=TAUGHT,
         run=Run(epochs=2.0)),
     'fourth': Experiment(
