@@ -87,7 +87,18 @@ OUTPUTS = ('encoder/attention/output', 'encoder/feed_forward/output')
 
 
 # Fields of an Architecture that change neither its parameters nor its function: they are the experiment's, never the start's.
-OWN = ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout', 'deviation', 'dtype', 'attention', 'unroll', 'remat')
+OWN = (
+    'dropout',
+    'attention_dropout',
+    'head_dropout',
+    'span_dropout',
+    'deviation',
+    'mlm_bias',
+    'dtype',
+    'attention',
+    'unroll',
+    'remat',
+)
 # A part that a start may have and a model may do without -> the field of an Architecture that leaves it out.
 PARTS: dict[str, dict[str, Any]] = {'types': {'types': 0}, 'pooler': {'pooler': False}}
 

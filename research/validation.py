@@ -107,6 +107,11 @@ def _validate_together(x: Experiment) -> None:
                 f'run.model_devices={x.run.model_devices} does not divide model.{field}={size}: give '
                 f'--config.run.model_devices={" or ".join(fits)}'
             )
+    if x.model.mlm_bias == 'frequencies' and x.data.task and 'mlm' in losses.heads(x.losses):
+        raise UserError(
+            f"model.mlm_bias='frequencies' needs the counts of a corpus, which data.task='{x.data.task}' has not: "
+            'give --config.model.mlm_bias=zeros'
+        )
     if x.data.length > x.model.positions:
         raise UserError(f'data.length={x.data.length} is longer than model.positions={x.model.positions}')
     if x.data.pairs != 'none' and x.model.types == 1:
@@ -148,6 +153,8 @@ def unused(x: Experiment) -> dict[str, str]:
     found |= optim.unused(x.optimizer) | surgery.unused(x.surgery, bool(x.start))
     if x.teacher and not losses.needs_teacher(x.losses) and 'teacher' not in (x.start, x.data.tokenizer):
         found['teacher'] = 'no loss reads it: give one, such as --config.losses.soft.weight=1, or --config.start=teacher'
+    if 'mlm' not in losses.heads(x.losses):
+        found['model.mlm_bias'] = 'no loss reads the MLM head'
     if x.data.task:
         found['run.evaluate_batches'] = 'the splits of a task are evaluated whole'
     return found

@@ -212,6 +212,15 @@ def test_a_run_may_go_on_on_another_mesh() -> None:
         ({'model': Architecture(width=100)}, 'model.width=100 is not a multiple of model.heads=12'),
         ({'model': Architecture(sharing='groups', groups=13)}, 'model.groups=13 with model.layers=12'),
         ({'optimizer': Optimizer(name='lomb')}, "no optimizer (optimizer.name) named 'lomb'; did you mean 'lamb'?"),
+        (
+            {
+                'model': Architecture(mlm_bias='frequencies'),
+                'data': Data(task='packages'),
+                'losses': Losses(mlm=Mlm(0.0), soft=Soft(1.0)),
+                'teacher': '/nowhere',
+            },
+            "model.mlm_bias='frequencies' needs the counts of a corpus, which data.task='packages' has not",
+        ),
         ({'data': Data(task='package')}, "no data.task named 'package'; did you mean 'packages'?"),
     ],
 )

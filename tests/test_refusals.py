@@ -36,6 +36,7 @@ IMPOSSIBLE = {
     'model.head_dropout': 'nan',
     'model.span_dropout': '2',
     'model.epsilon': '0',
+    'model.mlm_bias': 'ones',
     'model.deviation': '0',
     'model.dtype': 'float16',
     'model.attention': 'flash',

@@ -48,6 +48,7 @@ class Feed:
     workers: int  # processes that make them; 0 for a thread of this one
     again: Callable[[], Callable[[int], Batch]]  # gives `train[step]` of an equal Feed, in another process
     encoded: Mapping[str, Encoded] = field(default_factory=dict)  # of a task, its evaluation splits
+    counts: NDArray[Any] | None = None  # [V] how often each piece occurs in training; None of a task
 
     def stream(self, first_step: int = 0) -> Generator[Batch]:
         """train[first_step], train[first_step + 1] …, made ahead; the same for any number of workers."""
@@ -93,11 +94,12 @@ def load(
         )
     mine = np.arange(batch) if mine is None else mine
     if data.task:
+        counts = None
         train, splits, facts = open_supervised(data, machine.cache, tokenizer, pieces, batch, seed, mine, divisor)
         encoded = {name: split for name, split in splits.items() if name != 'train'}
         evaluation = {name: SortedBatches(split, batch, mine) for name, split in encoded.items()}
     else:
-        parts, held_out, facts = open_masked(data, machine.cache, tokenizer, pieces, seed)
+        parts, held_out, facts, counts = open_masked(data, machine.cache, tokenizer, pieces, seed)
         orders = [split.order(seed + STRIDE * number).batch(batch) for number, split in enumerate(parts)]
         datasets = [order.random_map(partial(draft, split, mine)) for order, split in zip(orders, parts, strict=True)]
         total = number_of_steps(steps, epochs, facts.examples, batch)
@@ -116,6 +118,7 @@ def load(
         workers=machine.workers,
         again=partial(batches_of, data, machine, facts.fingerprint, **given),
         encoded=encoded,
+        counts=counts,
     )
 
 

@@ -127,8 +127,8 @@ class Batches:
 
 def open_masked(
     data: Data, cache: str, tokenizer: Tokenizer, pieces: Vocabulary, seed: int
-) -> tuple[list[Split], dict[str, Split], MaskedFacts]:
-    """(a Split of each stage to train on, evaluation splits by name: dev, of held-out documents; facts about them)."""
+) -> tuple[list[Split], dict[str, Split], MaskedFacts, NDArray[Any]]:
+    """(a Split of each stage to train on, evaluation splits by name: dev, of held-out documents; facts; `mixed_counts`)."""
     corpora = prepare(data, cache, tokenizer)
     counts = mixed_counts(corpora)
     weights = masking.smooth(counts, data.masking.smoothing) if masking.MASKING[data.masking.policy].weighs_pieces else None
@@ -146,6 +146,7 @@ def open_masked(
             pieces=pieces.size,
             examples=round(1 / sum(stage.share / split.rows for stage, split in zip(stages(data), train, strict=True))),
         ),
+        counts,
     )
 
 

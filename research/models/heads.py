@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from research.models.architecture import Architecture
 from research.models.encoder import Encoder, Outputs
@@ -203,6 +204,18 @@ class Model(nn.Module):
 def initialise(model: Model, key: jax.Array) -> dict[str, Any]:
     """Fresh parameters, float32, as a nested dict; `costs.count_parameters` predicts their number."""
     return dict(model.init(key, method='create')['params'])
+
+
+def find_log_shares(counts: np.ndarray, special: np.ndarray, classes: int) -> np.ndarray:
+    """The bias [classes] at which an MLM head without context predicts each piece by its share of the training data.
+
+    counts, special: [V] how often each piece occurs there, and whether it is special. Each ordinary piece counts once more; special
+    pieces, and what the model has beyond V, count as the rarest ordinary one. The shares add up to 1, so that log Z is 0.
+    """
+    found = np.full(classes, np.nan)
+    found[: len(counts)] = np.where(special, np.nan, counts + 1.0)
+    found = np.where(np.isnan(found), np.nanmin(found), found)
+    return np.log(found / found.sum()).astype(np.float32)
 
 
 def encode(
