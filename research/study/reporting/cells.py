@@ -154,7 +154,7 @@ def read_row_cell(study: Study, row: Row, column: Column, evidence: Mapping[str,
     if not column.relative:
         return cell
     base = next(each for each in study.table.rows if each.title == column.relative)
-    whole = read_row_cell(study, base, dataclasses.replace(column, relative=''), evidence)
+    whole = read_row_cell(study, base, dataclasses.replace(column, relative='', change=False), evidence)
     if not whole.comparable or (whole.center == 0 and not column.change):
         return Cell((), {**cell.missing, **whole.missing}, cell.mixed)
     if column.change:
