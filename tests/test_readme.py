@@ -23,7 +23,7 @@ from research.study import config_files
 from tests.faults.forks import Forker
 
 # What shortens a command of each kind; experiments take the size that shows that everything runs.
-SHORTER = ('--config.run.steps=2', '--config.run.batch=2', '--config.run.evaluate_every=0')
+SHORTER = ('--config.run.steps=2', '--config.run.epochs=0', '--config.run.batch=2', '--config.run.evaluate_every=0')
 LEFT_OUT = ('make ', 'benchmarks/', 'research.glue', 'research.study', '…', '=RUN', '--executor=slurm')
 LINKED = ('launch.py', 'configs', 'experiments', 'research')
 
