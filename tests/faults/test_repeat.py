@@ -412,7 +412,5 @@ def test_a_deterministic_run_records_its_flags_and_verifies(stories: dict[str, A
     environment = read_environment(tmp_path / 'run')
     assert environment is not None and '--xla_gpu_deterministic_ops=true' in environment.variables['XLA_FLAGS']
     assert environment.devices['count'] == 1 != describe_environment({}).devices['count']
-    both = 'import sys; from research.study.__main__ import main; a = sys.argv[1]\n'
-    both += 'sys.exit(main(["verify", a]) or main(["replay", a, "--step=1"]))'
-    said = call('-c', both, f'{tmp_path}/run')
-    assert 'all bits\n' in said and 'step 1: loss equal (' in said
+    assert call('-m', 'research.study', 'verify', f'{tmp_path}/run').endswith('all bits\n')
+    assert 'step 1: loss equal (' in call('-m', 'research.study', 'replay', f'{tmp_path}/run', '--step=1')
