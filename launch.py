@@ -31,7 +31,11 @@ flags.DEFINE_string('workdir', None, 'folder of the run or the study; by default
 flags.DEFINE_multi_string(
     'sweep', [], "axes that multiply: names that the config file defines, or 'key=value,value'; may be repeated"
 )
-flags.DEFINE_bool('dry', False, 'print what would run, its parameters, FLOPs and memory, as one JSON object, and train nothing')
+flags.DEFINE_bool(
+    'dry',
+    False,
+    'print what would run, how it differs from its paper, its parameters, FLOPs and memory, as one JSON object, and train nothing',
+)
 flags.DEFINE_bool('list', False, 'print the runs, their overrides, parameters, FLOPs and estimated times, and train nothing')
 flags.DEFINE_string(
     'chip',
@@ -115,9 +119,11 @@ def launch(arguments: list[str]) -> None:
             '(--executor=slurm --nodes=N)'
         )
     if FLAGS.dry:
+        from research.study.config_files import read_deviations
         from research.study.planning import dry
 
-        print(json.dumps(dry.preview(asked, workdir, FLAGS.chip, FLAGS.devices), indent=2))
+        deviations = read_deviations(FLAGS.config) if FLAGS.config else {}
+        print(json.dumps(dry.preview(asked, workdir, FLAGS.chip, FLAGS.devices, deviations), indent=2))
     elif not isinstance(asked, Study):
         from research.runs.run import run
 

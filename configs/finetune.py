@@ -5,7 +5,11 @@
     python launch.py --config=configs/finetune.py:custom --config.start=… --config.data.train=train.tsv --workdir=…
 
 The architecture and the tokenizer are those of the start. Without a data.folder, TFDS downloads the task. `--config.run.steps=0`
-evaluates the start without training. Checkpoints are selected on a part split off from train; dev is used only once (data.select).
+evaluates the start without training.
+
+BERT's and DistilBERT's recipes select the checkpoint on a part split off from train, so that dev is read once. ALBERT's select on
+dev, as its authors do, and the result says so. `--config.data.select=train`, `dev` or `last` decides otherwise. DEVIATIONS, which
+`--dry` prints, says where a recipe differs from the paper or the authors' code on purpose.
 """
 
 import dataclasses
@@ -17,9 +21,10 @@ import ml_collections
 from research.data import tasks
 from research.data.settings import Data
 from research.data.tasks import TASKS
+from research.data.tasks.glue import GLUE
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm, Plain
 from research.optim import Optimizer
 from research.surgery import Surgery
 from research.wire import to_wire
@@ -34,7 +39,8 @@ BERT = {
     'race': (5e-5, 32, 3.0, 512),
     'imdb': (5e-5, 32, 3.0, 512),
 }
-# Task -> (lr, batch, dropout, steps, warm-up, length): Lan et al. 2020, Table 14.
+# Task -> (lr, batch, dropout, steps, warm-up, length): Lan et al. 2020, Table 14. race-v2 is for version 2 of the models, which
+# diverge with the rate and dropout of RACE; all other tasks are as before (README of google-research/albert).
 ALBERT = {
     'cola': (1e-5, 16, 0.0, 5336, 320, 512),
     'stsb': (2e-5, 16, 0.0, 3598, 214, 512),
@@ -48,26 +54,70 @@ ALBERT = {
     'squad': (5e-5, 48, 0.0, 3649, 365, 384),
     'squad2': (3e-5, 48, 0.0, 8144, 814, 512),
     'race': (2e-5, 32, 0.1, 12_000, 1000, 512),
+    'race-v2': (1e-5, 32, 0.0, 12_000, 1000, 512),
 }
+# Task -> steps between the checkpoints that are evaluated, if not 100 (google-research/albert: run_glue.sh, run_squad_*.py).
+EVERY = {'qnli': 200, 'squad': 1000, 'squad2': 1000}
 # Loss of a task -> all losses of its experiment.
 LOSSES = {
-    'label': Losses(mlm=Plain(0.0), label=Plain(1.0)),
-    'regression': Losses(mlm=Plain(0.0), regression=Plain(1.0)),
-    'choice': Losses(mlm=Plain(0.0), choice=Plain(1.0)),
-    'span': Losses(mlm=Plain(0.0), span=Plain(1.0)),
+    'label': Losses(mlm=Mlm(0.0), label=Plain(1.0)),
+    'regression': Losses(mlm=Mlm(0.0), regression=Plain(1.0)),
+    'choice': Losses(mlm=Mlm(0.0), choice=Plain(1.0)),
+    'span': Losses(mlm=Mlm(0.0), span=Plain(1.0)),
 }
 SIZES = (
     *DATA,
     *(f'distilbert-{name}' for name, data in DATA.items() if TASKS[data.task].trains),
     *(f'albert-{name}' for name in ALBERT),
+    *(f'albert-code-{name}' for name in ALBERT),
 )
+
+# What recipes do differently on purpose: KEY=VALUE, as here, and what the paper or the authors' code does.
+BUCKETS = 'data.buckets=16,32,64,128,256: a batch holds texts of like length, padded to one of these; the authors draw evenly'
+SELECT = 'data.select=train: a tenth of train selects the checkpoint and is not trained on; the authors train on all, keep the last'
+OF_BERT = (
+    BUCKETS,
+    SELECT,
+    'optimizer.bias_correction=true: the paper says Adam; the released code corrects no bias',
+    'optimizer.decay_from_start=false: in the released code the rate decays during the warm-up too, so that it drops at its end',
+)
+RATE = 'optimizer.lr=5e-05: the paper takes the best of 5, 4, 3 and 2e-5 on dev of each task (§4.1): --sweep=lr'
+OF_DISTILBERT = (BUCKETS, SELECT, "run.epochs=3.0: the paper prints no hyperparameters of fine-tuning; these are BERT's")
+OF_ALBERT = (
+    BUCKETS,
+    'run.patience=0: the paper stops early on dev (§4.2.2), not saying when; here all steps are taken and the best on dev is kept',
+)
+MEAN = 'data.select=dev: the mean of both metrics on dev selects the checkpoint; the released code takes {} alone'
+MEANS = {'mrpc': MEAN.format('accuracy'), 'qqp': MEAN.format('accuracy'), 'stsb': MEAN.format("Pearson's correlation")}
+ANSWERABLE = 'losses.span.weight=1.0: a plain span head; the paper adds a classifier of whether there is an answer (§A.3)'
+
+
+def deviations(size: str) -> tuple[str, ...]:
+    """The deviations of one recipe; none of a task that its paper does not train on."""
+    family, task = split_size(size)
+    if family == 'distilbert-':
+        return OF_DISTILBERT if task in (*GLUE, 'imdb', 'squad') and task != 'ax' else ()
+    if family:
+        lines = (BUCKETS, *([MEANS[task]] if task in MEANS else [])) if family == 'albert-code-' else OF_ALBERT
+        return (*lines, ANSWERABLE) if task == 'squad2' else lines
+    if task in ('squad', 'squad2'):
+        return OF_BERT
+    return (*OF_BERT, RATE) if task in GLUE and task not in ('wnli', 'ax') else ()
 
 
 def get_config(size: str = 'packages') -> ml_collections.ConfigDict:
-    """The recipe of one task: TASK for BERT's, distilbert-TASK and albert-TASK for DistilBERT's and ALBERT's."""
-    family, _, name = size.partition('-')
-    families = {'distilbert': distilbert, 'albert': albert}
-    return to_wire(families[family](name) if family in families else bert(size))
+    """The recipe of one task: TASK is BERT's, distilbert-TASK and albert-TASK are those of DistilBERT and ALBERT.
+
+    albert-code-TASK is that of ALBERT's released code.
+    """
+    family, task = split_size(size)
+    return to_wire(FAMILIES[family](task))
+
+
+def split_size(size: str) -> tuple[str, str]:
+    """(the row of FAMILIES, the rest) of a size."""
+    family = next(name for name in FAMILIES if size.startswith(name))
+    return family, size.removeprefix(family)
 
 
 def bert(task: str) -> Experiment:
@@ -94,18 +144,38 @@ def distilbert(task: str) -> Experiment:
     return dataclasses.replace(bert(task), name=f'finetune-distilbert-{task}', model=model)
 
 
-def albert(task: str) -> Experiment:
-    """ALBERT's recipe: a fixed number of steps, the last checkpoint, and for most tasks dropout only in the heads."""
-    lr, batch, dropout, steps, warmup, length = ALBERT[task]
+def albert(name: str) -> Experiment:
+    """ALBERT's recipe as published: Table 14, and the checkpoint that is best on dev (Lan et al. 2020, §4.2.2).
+
+    The paper stops early on dev: `--config.run.patience=10` ends a run after ten evaluations without a better score. Its RTE, MRPC
+    and STS-B start from a run of MNLI (footnote 4): experiments/glue.py:mnli-start.
+    """
+    lr, batch, dropout, steps, warmup, length = ALBERT[name]
+    task = name.removesuffix('-v2')
     x = bert(task)
     return dataclasses.replace(
         x,
-        name=f'finetune-albert-{task}',
+        name=f'finetune-albert-{name}',
         model=Architecture(dropout=dropout, attention_dropout=dropout, head_dropout=0.1),
-        data=dataclasses.replace(x.data, length=length, select='last'),
+        data=dataclasses.replace(x.data, length=length, select='dev'),
         optimizer=dataclasses.replace(x.optimizer, lr=lr, warmup=float(warmup)),
-        run=dataclasses.replace(x.run, steps=steps, epochs=0.0, batch=batch),
+        run=dataclasses.replace(x.run, steps=steps, epochs=0.0, batch=batch, evaluate_every=EVERY[task] if task in EVERY else 100),
     )
+
+
+def albert_code(name: str) -> Experiment:
+    """ALBERT's recipe as its released code runs it: AdamW without bias correction, whose decay runs during the warm-up too.
+
+    It keeps the checkpoint that is best on dev (run_classifier.py, lines 421 to 470) and takes all steps.
+    """
+    x = albert(name)
+    optimizer = dataclasses.replace(x.optimizer, bias_correction=False, decay_from_start=True)
+    return dataclasses.replace(x, name=f'finetune-albert-code-{name}', optimizer=optimizer)
+
+
+# The beginning of a size -> the recipe of the task that the rest of it names; the first that fits.
+FAMILIES = {'distilbert-': distilbert, 'albert-code-': albert_code, 'albert-': albert, '': bert}
+DEVIATIONS = {size: deviations(size) for size in SIZES}
 
 
 def sweep_lr() -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from configs import albert
 from experiments import papers
 from experiments.papers import ALBERT_COLUMNS, ALBERT_TASKS, Question, Variant, load_recipe, parse_scores
 from research.experiment import Experiment
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm, Plain
 from research.optim import Optimizer
 from research.study.columns import COLUMNS, Column
 from research.study.study import Claim, Study
@@ -23,9 +23,9 @@ from research.surgery import Surgery
 
 SIZES = papers.SIZES
 LOSSES = {
-    'none': Losses(mlm=Plain(1.0)),
-    'nsp': Losses(mlm=Plain(1.0), nsp=Plain(1.0)),
-    'sop': Losses(mlm=Plain(1.0), sop=Plain(1.0)),
+    'none': Losses(mlm=Mlm(1.0)),
+    'nsp': Losses(mlm=Mlm(1.0), nsp=Plain(1.0)),
+    'sop': Losses(mlm=Mlm(1.0), sop=Plain(1.0)),
 }
 INTRINSIC = ('MLM accuracy (%)', 'NSP accuracy (%)', 'SOP accuracy (%)')
 PUBLISHED = {
@@ -92,7 +92,7 @@ def make_probe(base: Experiment, pairs: str) -> Experiment:
     frozen = ('embeddings', *(f'layer_{layer}' for layer in range(base.model.layers)))
     return dataclasses.replace(
         base,
-        losses=dataclasses.replace(LOSSES[pairs], mlm=Plain()),
+        losses=dataclasses.replace(LOSSES[pairs], mlm=Mlm()),
         data=dataclasses.replace(base.data, pairs=pairs),
         surgery=Surgery(drop=('pair', 'encoder/pooler')),  # so that no model begins with a trained classifier
         optimizer=Optimizer(lr=1e-3, warmup=0.1, frozen=frozen),

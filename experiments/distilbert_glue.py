@@ -14,7 +14,7 @@ from configs import bert, distilbert
 from experiments import papers
 from experiments.papers import Question, Variant, load_recipe, parse_scores
 from experiments.task_distillation import TAUGHT
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm
 from research.study.study import Claim, Row, Study
 
 SIZES = papers.SIZES
@@ -35,7 +35,7 @@ def get_study(size: str = 'small') -> Study:
     half = dataclasses.replace(student.model, layers=teacher.model.layers // 2)
     student = dataclasses.replace(student, teacher='@bert', model=half)
     data = dataclasses.replace(student.data, tokenizer='@bert')
-    alone = dataclasses.replace(student, teacher='', start='', losses=Losses(mlm=Plain(1.0)), data=data)
+    alone = dataclasses.replace(student, teacher='', start='', losses=Losses(mlm=Mlm(1.0)), data=data)
     titles = {'bert': 'BERT', 'distilbert': 'DistilBERT', 'alone': 'the student without a teacher'}
     variants = {
         key: Variant(titles[key], x, parse_scores(COLUMNS, PUBLISHED[key]) if key in PUBLISHED else {})

@@ -20,7 +20,7 @@ from research.command import Parser, run_command
 from research.data.settings import Data
 from research.errors import UserError
 from research.experiment import Experiment, Run
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm
 from research.optim import Optimizer
 from research.runs.folder import read_result
 from research.study.columns import COLUMNS
@@ -69,7 +69,7 @@ def make_base(size: str) -> Experiment:
     return Experiment(
         model=make_narrow(1024, layers=2, width=64, length=64),
         data=Data(length=64),
-        losses=Losses(mlm=Plain(1.0)),
+        losses=Losses(mlm=Mlm(1.0)),
         run=Run(steps=steps, batch=16, log_every=max(steps // 100, 1), checkpoint_every=0),
     )
 

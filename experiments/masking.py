@@ -15,7 +15,7 @@ from experiments.papers import make_narrow
 from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm
 from research.optim import Optimizer
 from research.study.columns import Column
 from research.study.study import Claim, Row, Study, Table
@@ -64,7 +64,7 @@ def make_runs(size: str) -> dict[str, Experiment]:
     base = Experiment(
         model=make_narrow(vocabulary, layers=2, width=width, length=64),
         data=Data(length=64),
-        losses=Losses(mlm=Plain(1.0)),
+        losses=Losses(mlm=Mlm(1.0)),
         optimizer=Optimizer(lr=1e-3, warmup=0.1),
         run=Run(steps=steps, batch=batch, log_every=max(steps // 50, 1), evaluate_batches=0, checkpoint_every=0),
     )

@@ -6,8 +6,7 @@ from typing import Any
 import jax
 
 from research.data import tasks
-from research.data.masking import predictions
-from research.data.settings import Data, stages
+from research.data.settings import Data, shapes
 from research.models import paths
 from research.models.architecture import Architecture
 from research.models.encoder import has_projection
@@ -108,11 +107,10 @@ def count_flops(student: Architecture, teacher: Architecture | None, losses: Los
     tokens, forward, step = 0.0, 0.0, 0.0
     of_candidates = any(HEADS[head].of_candidates for head in heads(losses))
     sequences = batch * (len(tasks.classes(data)) if of_candidates else 1)
-    for stage in stages(data):
-        room = 0 if data.task else predictions(stage.masking, stage.length)
-        tokens += stage.share * stage.length
-        forward += stage.share * count_forward_flops(student, stage.length)
-        step += stage.share * count_step_flops(student, teacher, losses, sequences, stage.length, room)
+    for shape in shapes(data):
+        tokens += shape.share * shape.length
+        forward += shape.share * count_forward_flops(student, shape.length)
+        step += shape.share * count_step_flops(student, teacher, losses, sequences, shape.length, shape.predictions)
     return {'per_token': forward / tokens, 'per_step': round(step)}
 
 

@@ -1,4 +1,4 @@
-"""The optimizer: schedules, decay and freezing by path, OPTIMIZERS."""
+"""The optimizer: SCHEDULES, decay and freezing by path, OPTIMIZERS."""
 
 import dataclasses
 import re
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from research import muon
 from research.errors import UserError, choose, find_unused
 from research.models import paths
 from research.models.sharing import Layout
@@ -21,12 +22,15 @@ class Optimizer:
     name: str = 'adamw'  # a row of OPTIMIZERS
     lr: float = 1e-4  # at the end of the warm-up
     warmup: float = 0.01  # a fraction of all steps, or a number of steps when 1 or more
-    power: float = 1.0  # of the polynomial decay to zero; 1 = linear, 0 = constant
-    decay_from_start: bool = False  # Google's code: the decay runs during the warm-up too, so the rate drops where that ends
+    schedule: str = 'polynomial'  # a row of SCHEDULES: what the rate does after the warm-up
+    power: float = 1.0  # schedule `polynomial`: of the decay to zero; 1 = linear, 0 = constant
+    decay_from_start: bool = False  # `polynomial`, as Google's code: also during the warm-up, so the rate drops where that ends
+    decay: float = 0.2  # schedule `wsd`: the last fraction of all steps, or a number of steps when 1 or more
     weight_decay: float = 0.01  # of all but biases and LayerNorm
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-6
+    momentum: float = 0.95  # optimizer `muon`: of the hidden matrices
     bias_correction: bool = True  # Google's code has none
     clip: float = 1.0  # of the gradient's global norm; 0 = none
     layer_decay: float = 1.0  # each layer's rate is the one above's times this, the embeddings' lowest (Clark et al. 2020)
@@ -37,14 +41,15 @@ class Optimizer:
 def validate(x: Optimizer) -> None:
     """Raises UserError for an optimizer that cannot be built."""
     choose('optimizer (optimizer.name)', x.name, OPTIMIZERS)
-    for field in ('lr', 'warmup', 'power', 'weight_decay', 'clip'):
+    choose('schedule (optimizer.schedule)', x.schedule, SCHEDULES)
+    for field in ('lr', 'warmup', 'power', 'decay', 'weight_decay', 'clip'):
         if getattr(x, field) < 0:
             raise UserError(f'optimizer.{field}={getattr(x, field)} must not be negative')
     if x.epsilon <= 0:
         raise UserError(f'optimizer.epsilon={x.epsilon} must be above 0')
     if not 0 < x.layer_decay <= 1:
         raise UserError(f'optimizer.layer_decay={x.layer_decay} must be above 0 and at most 1 (1 turns it off)')
-    for field, meaning in (('ema', ' (0 turns it off)'), ('beta1', ''), ('beta2', '')):
+    for field, meaning in (('ema', ' (0 turns it off)'), ('beta1', ''), ('beta2', ''), ('momentum', '')):
         if not 0 <= getattr(x, field) < 1:
             raise UserError(f'optimizer.{field}={getattr(x, field)} must be at least 0 and below 1{meaning}')
     for name in x.frozen:
@@ -54,19 +59,68 @@ def validate(x: Optimizer) -> None:
             )
 
 
-def schedule(x: Optimizer, steps: int) -> Callable[[jax.Array], jax.Array]:
-    """The learning rate as a function of the step (0 = the first): linear warm-up, then polynomial decay to 0 at `steps`."""
-    warmup = round(x.warmup * steps) if x.warmup < 1 else round(x.warmup)
-    if warmup > steps:
-        raise UserError(
-            f'optimizer.warmup={x.warmup} is longer than the {steps} steps of the run; a value below 1 is a fraction of them'
-        )
+Curve = Callable[[jax.Array], Any]  # a step, float32 -> the rate there as a part of the highest
+
+
+class Schedule(NamedTuple):
+    """A row of SCHEDULES."""
+
+    build: Callable[[Optimizer, int, int], Curve]  # (options, steps, steps of the warm-up) -> the curve after the warm-up
+    options: tuple[str, ...] = ()  # the fields of Optimizer that only some rows read
+
+
+def _polynomial(x: Optimizer, steps: int, warmup: int) -> Curve:
+    """(What is left of the steps)^power. Written out: optax's rounds otherwise, and earlier runs could not be repeated."""
     origin = 0 if x.decay_from_start else warmup
+    return lambda step: jnp.clip((steps - step) / max(steps - origin, 1), 0, 1) ** x.power
+
+
+def _cosine(x: Optimizer, steps: int, warmup: int) -> Curve:
+    """Half a cosine down to 0 (Loshchilov and Hutter 2017, §3)."""
+    curve = optax.schedules.cosine_decay_schedule(1.0, max(steps - warmup, 1))
+    return lambda step: curve(step - warmup)
+
+
+def _warmup_stable_decay(x: Optimizer, steps: int, warmup: int) -> Curve:
+    """Constant, and over the last `decay` steps 1 − √(their part that is over) (Hu et al. 2024; Hägele et al. 2024)."""
+    decay = _count_steps('decay', x.decay, steps)
+    if warmup + decay > steps:
+        raise UserError(
+            f'optimizer.warmup={x.warmup} and optimizer.decay={x.decay} are {warmup + decay} steps: the run has {steps}'
+        )
+    over = optax.schedules.linear_schedule(0.0, 1.0, max(decay, 1), transition_begin=steps - decay)
+    return lambda step: 1 - jnp.sqrt(over(step))
+
+
+SCHEDULES: dict[str, Schedule] = {
+    'polynomial': Schedule(_polynomial, ('power', 'decay_from_start')),
+    'constant': Schedule(lambda x, steps, warmup: optax.schedules.constant_schedule(1.0)),
+    'cosine': Schedule(_cosine),
+    'wsd': Schedule(_warmup_stable_decay, ('decay',)),
+}
+
+
+def _count_steps(field: str, value: float, steps: int) -> int:
+    """A fraction of all steps, or a number of steps when 1 or more, as a number. Raises UserError if the run has fewer."""
+    found = round(value * steps) if value < 1 else round(value)
+    if found > steps:
+        raise UserError(
+            f'optimizer.{field}={value} is longer than the {steps} steps of the run; a value below 1 is a fraction of them'
+        )
+    return found
+
+
+def schedule(x: Optimizer, steps: int) -> Callable[[jax.Array], jax.Array]:
+    """The learning rate as a function of the step (0 = the first): linear warm-up, then the curve of SCHEDULES up to `steps`.
+
+    Raises UserError for a warm-up or a decay that the run has no room for.
+    """
+    warmup = _count_steps('warmup', x.warmup, steps)
+    curve = SCHEDULES[x.schedule].build(x, steps, warmup)
 
     def rate(step: jax.Array) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
-        left = jnp.clip((steps - step) / max(steps - origin, 1), 0, 1)
-        return x.lr * jnp.where(step < warmup, step / max(warmup, 1), left**x.power)
+        return x.lr * jnp.where(step < warmup, step / max(warmup, 1), curve(step))
 
     return rate
 
@@ -150,6 +204,11 @@ def trust_ratio() -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+def _muon(x: Optimizer) -> optax.GradientTransformationExtraArgs:
+    """Muon for the hidden matrices, Adam for embeddings, heads, biases and LayerNorm."""
+    return optax.partition({muon.HIDDEN: muon.orthogonal_momentum(x.momentum), muon.REST: moments(x)}, muon.label)
+
+
 class Rule(NamedTuple):
     """A row of OPTIMIZERS."""
 
@@ -160,14 +219,16 @@ class Rule(NamedTuple):
 ADAM = ('beta1', 'beta2', 'epsilon', 'bias_correction')
 OPTIMIZERS: dict[str, Rule] = {
     'adamw': Rule(lambda x: optax.chain(moments(x), weight_decay(x)), ADAM),
+    'muon': Rule(lambda x: optax.chain(_muon(x), weight_decay(x)), (*ADAM, 'momentum')),
     'lamb': Rule(lambda x: optax.chain(moments(x), weight_decay(x), trust_ratio()), ADAM),
     'sgd': Rule(lambda x: weight_decay(x)),
 }
 
 
 def unused(x: Optimizer) -> dict[str, str]:
-    """Each key that other optimizers read and this one does not -> why a change of it does nothing."""
-    return find_unused('optimizer', 'name', x.name, {name: row.options for name, row in OPTIMIZERS.items()})
+    """Each key that other optimizers or schedules read and this one's do not -> why a change of it does nothing."""
+    rules = find_unused('optimizer', 'name', x.name, {name: row.options for name, row in OPTIMIZERS.items()})
+    return rules | find_unused('optimizer', 'schedule', x.schedule, {name: row.options for name, row in SCHEDULES.items()})
 
 
 def build(x: Optimizer) -> optax.GradientTransformationExtraArgs:

@@ -12,8 +12,7 @@ from research import costs
 from research.activations import Kept, count_kept, size_teacher_heads
 from research.chips import Chip, find_chips
 from research.data import tasks
-from research.data.masking import predictions as masked_positions
-from research.data.settings import stages
+from research.data.settings import shapes
 from research.errors import UserError
 from research.experiment import Experiment
 from research.models.architecture import Architecture
@@ -93,14 +92,13 @@ def plan_work(x: Experiment, heads: Heads, teacher: Architecture | None) -> list
     run, classes = x.run, count_classes(x, heads)
     return [
         (
-            stage.share,
+            shape.share,
             Work(
-                *(x.model, teacher, x.losses, x.optimizer, run.batch, stage.length),
-                *(0 if x.data.task else masked_positions(stage.masking, stage.length), classes, run.accumulate),
-                *(run.parallel, run.model_devices),
+                *(x.model, teacher, x.losses, x.optimizer, run.batch, shape.length),
+                *(shape.predictions, classes, run.accumulate, run.parallel, run.model_devices),
             ),
         )
-        for stage in stages(x.data)
+        for shape in shapes(x.data)
     ]
 
 

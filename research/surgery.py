@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from research.errors import UserError
+from research.errors import UserError, choose
 from research.models import paths
 from research.models.architecture import Architecture
 from research.models.heads import Heads, Model
@@ -27,6 +27,7 @@ class Surgery:
     inherit: bool = False  # the architecture is the start's; of model.* only rates and compute settings count
     keep: float = 1.0  # with inherit, the share of the start's layers that the model has
     sharing: str = ''  # with inherit, a row of SHARING (its groups or table are model.*'s); '' = the start's
+    without: tuple[str, ...] = ()  # with inherit, parts of the start that the model does not have: rows of PARTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,20 @@ class Transfer:
 
 
 # Fields of an Architecture that change neither its parameters nor its function: they are the experiment's, never the start's.
-OWN = ('dropout', 'attention_dropout', 'head_dropout', 'span_dropout', 'deviation', 'dtype', 'attention', 'unroll', 'remat')
+OWN = (
+    'dropout',
+    'attention_dropout',
+    'head_dropout',
+    'span_dropout',
+    'deviation',
+    'mlm_bias',
+    'dtype',
+    'attention',
+    'unroll',
+    'remat',
+)
+# A part that a start may have and a model may do without -> the field of an Architecture that leaves it out.
+PARTS: dict[str, dict[str, Any]] = {'types': {'types': 0}, 'pooler': {'pooler': False}}
 
 
 def validate(x: Surgery, start: bool) -> None:
@@ -90,6 +104,8 @@ def validate(x: Surgery, start: bool) -> None:
         raise UserError(f"surgery.layers={x.layers} must be numbers of the start's layers, from 0")
     if x.sharing and x.sharing not in SHARING:
         raise UserError(f"surgery.sharing='{x.sharing}' is no sharing strategy (there are: {', '.join(SHARING)})")
+    for name in x.without:
+        choose('surgery.without', name, PARTS)
     wrong = [name for name in x.drop if not name or any(not level.isidentifier() for level in name.split('/'))]
     if wrong:
         raise UserError(
@@ -105,17 +121,19 @@ def unused(x: Surgery, start: bool) -> dict[str, str]:
         names = [field.name for field in dataclasses.fields(Surgery)]
         return {f'surgery.{name}': 'there is no start: give --config.start=RUN' for name in names}
     if not x.inherit:
-        return {f'surgery.{name}': 'it is read with --config.surgery.inherit=true only' for name in ('keep', 'sharing')}
+        return {f'surgery.{name}': 'it is read with --config.surgery.inherit=true only' for name in ('keep', 'sharing', 'without')}
     return {}
 
 
 def inherit(surgery: Surgery, model: Architecture, start: Architecture) -> Architecture:
-    """The start's architecture with this model's rates and compute settings, and the depth and sharing that `surgery` names.
+    """The start's architecture with this model's rates and compute settings, and the depth, sharing and parts of `surgery`.
 
     Raises UserError for another depth if the start shares its layers by a table, which fits one depth only.
     """
     validate(surgery, start=True)
     found = dataclasses.replace(start, **{field: getattr(model, field) for field in OWN})
+    for name in surgery.without:
+        found = dataclasses.replace(found, **PARTS[name])
     if surgery.sharing:
         found = dataclasses.replace(found, sharing=surgery.sharing, groups=model.groups, table=model.table)
     layers = max(1, round(surgery.keep * start.layers))

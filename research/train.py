@@ -14,12 +14,13 @@ from research.models import paths
 from research.models.heads import Model, initialise
 from research.models.noise import make_noise
 from research.models.sharing import Layout, layout
-from research.objectives.losses import Losses, active, counts, needs_teacher, terms, wants
+from research.objectives.losses import Losses, counts, needs_teacher, terms, wants, weights
 from research.objectives.view import Batch, View
 from research.optim import Optimizer
 from research.terms import Term
 
 Metrics = dict[str, jax.Array]  # float32 scalars: the mean of each loss, and the step's other numbers
+CAUSAL = 'causal_'  # before the name of a loss of a causal batch, which is not the loss of masked pieces
 WINDOW = 128  # losses: a loss is compared with so many before it
 
 
@@ -99,7 +100,7 @@ def make_step(
         kept = {name: jax.tree.map(lambda a, b: jnp.where(sound, a, b), moved[name], getattr(state, name)) for name in moved}
         metrics = {
             'loss': loss,
-            **{name: term.mean() for name, term in found.items()},
+            **{CAUSAL + name if 'causal' in batch else name: term.mean() for name, term in found.items()},
             'learning_rate': rate(state.step),
             'gradient_norm': norm,
             **(group_norms(gradients, layers) if norms else {}),
@@ -150,12 +151,12 @@ def group_norms(gradients: Any, layers: Layout) -> Metrics:
 
 
 def make_objective(student: Model, teacher: Model | None, losses: Losses) -> Callable[..., tuple[jax.Array, dict[str, Term]]]:
-    """`objective(params, frozen, totals, batch)` -> (the weighted sum of the losses, the Term of each).
+    """`objective(params, frozen, totals, batch)` -> (the weighted sum of the losses and their penalties, the Term of each).
 
-    Each loss is divided by `totals`, its count over the whole batch and all devices, so that the gradients of micro-batches and of
+    Each is divided by `totals`, its count over the whole batch and all devices, so that the gradients of micro-batches and of
     devices add up to that of the whole.
     """
-    weights = {name: options.weight for name, options in active(losses).items()}
+    share = weights(losses)
     want = wants(losses)
 
     def objective(
@@ -165,7 +166,7 @@ def make_objective(student: Model, teacher: Model | None, losses: Losses) -> Cal
         if teacher is not None and needs_teacher(losses):
             teacher_view = View(teacher, jax.lax.stop_gradient(frozen['teacher']), batch, want=want)
         found = terms(losses, view, teacher_view, batch)
-        means = [weights[name] * term.total / jnp.maximum(totals[name], 1) for name, term in found.items()]
+        means = [share[name] * term.total / jnp.maximum(totals[name], 1) for name, term in found.items()]
         return jnp.sum(jnp.stack(means)), found
 
     return objective

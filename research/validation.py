@@ -15,6 +15,7 @@ from research.files import validate_name
 from research.models import architecture, attention, paths, sharing
 from research.models.heads import Model, initialise
 from research.objectives import losses
+from research.objectives import validation as losses_validation
 from research.parallel import PARALLEL
 from research.wire import value
 
@@ -45,7 +46,7 @@ def _validate_all_but_parts(x: Experiment) -> None:
     data_validation.validate(x.data)
     data_validation.validate_machine(x.machine)
     surgery.validate(x.surgery, bool(x.start))
-    losses.validate(x.losses, x.model, offered(x), x.teacher)
+    losses_validation.validate(x.losses, x.model, offered(x), x.teacher)
     optim.validate(x.optimizer)
     _validate_together(x)
 
@@ -106,6 +107,11 @@ def _validate_together(x: Experiment) -> None:
                 f'run.model_devices={x.run.model_devices} does not divide model.{field}={size}: give '
                 f'--config.run.model_devices={" or ".join(fits)}'
             )
+    if x.model.mlm_bias == 'frequencies' and x.data.task and 'mlm' in losses.heads(x.losses):
+        raise UserError(
+            f"model.mlm_bias='frequencies' needs the counts of a corpus, which data.task='{x.data.task}' has not: "
+            'give --config.model.mlm_bias=zeros'
+        )
     if x.data.length > x.model.positions:
         raise UserError(f'data.length={x.data.length} is longer than model.positions={x.model.positions}')
     if x.data.pairs != 'none' and x.model.types == 1:
@@ -143,10 +149,12 @@ def _parameters(a: architecture.Architecture, heads: tuple[str, ...]) -> tuple[s
 def unused(x: Experiment) -> dict[str, str]:
     """Each key that this experiment does not read -> why a change of it would change nothing."""
     model = dataclasses.replace(x.model, sharing=x.surgery.sharing) if x.surgery.inherit and x.surgery.sharing else x.model
-    found = sharing.unused(model) | data_validation.unused(x.data) | losses.unused(x.losses) | optim.unused(x.optimizer)
-    found |= surgery.unused(x.surgery, bool(x.start))
+    found = sharing.unused(model) | data_validation.unused(x.data) | losses_validation.unused(x.losses)
+    found |= optim.unused(x.optimizer) | surgery.unused(x.surgery, bool(x.start))
     if x.teacher and not losses.needs_teacher(x.losses) and 'teacher' not in (x.start, x.data.tokenizer):
         found['teacher'] = 'no loss reads it: give one, such as --config.losses.soft.weight=1, or --config.start=teacher'
+    if 'mlm' not in losses.heads(x.losses):
+        found['model.mlm_bias'] = 'no loss reads the MLM head'
     if x.data.task:
         found['run.evaluate_batches'] = 'the splits of a task are evaluated whole'
     return found
@@ -162,7 +170,8 @@ def refuse_unused(runs: Iterable[Experiment], changed: Iterable[str]) -> None:
     if lost:
         raise UserError(
             f"{', '.join(lost)} would change nothing: with surgery.inherit the architecture is the start's; give "
-            '--config.surgery.keep=SHARE for its depth, --config.surgery.sharing=NAME, or --config.surgery.inherit=false'
+            '--config.surgery.keep=SHARE for its depth, --config.surgery.sharing=NAME, --config.surgery.without=PART, or '
+            '--config.surgery.inherit=false'
         )
     default = Experiment()
     reasons = [{key: why for key, why in unused(x).items() if value(x, key) != value(default, key)} for x in runs]

@@ -23,7 +23,7 @@ def squeeze(x: Experiment) -> Experiment:
     return dataclasses.replace(
         x,
         model=model,
-        data=dataclasses.replace(x.data, length=32, buckets=()),
+        data=dataclasses.replace(x.data, length=32, first_length=0, buckets=()),
         machine=dataclasses.replace(x.machine, prefetch=1),
         surgery=dataclasses.replace(x.surgery, layers=()),
         run=dataclasses.replace(

@@ -14,7 +14,7 @@ from research.data.settings import Data
 from research.models.architecture import REMATS, Architecture
 from research.models.heads import HEADS, Model, encode, initialise
 from research.models.sharing import SHARING
-from research.objectives.losses import Losses, Match, Plain, Soft
+from research.objectives.losses import Losses, Match, Mlm, Plain, Soft
 from research.optim import Optimizer
 from research.sharding import Grid
 
@@ -223,8 +223,8 @@ def test_vocabulary_positions_are_those_that_active_losses_need() -> None:
     assert costs.count_vocabulary_positions(Losses(soft=Soft(1.0, at='masked')), 100, 15) == 15
     assert costs.count_vocabulary_positions(Losses(soft=Soft(1.0)), 100, 15) == 115
     assert costs.count_vocabulary_positions(Losses(soft=Soft(1.0)), 100, 15, teacher=True) == 100
-    assert costs.count_vocabulary_positions(Losses(mlm=Plain(0.0), cosine=Match(1.0)), 100, 15) == 0
-    assert costs.count_vocabulary_positions(Losses(mlm=Plain(0.0), label=Plain(1.0)), 100, 15) == 0
+    assert costs.count_vocabulary_positions(Losses(mlm=Mlm(0.0), cosine=Match(1.0)), 100, 15) == 0
+    assert costs.count_vocabulary_positions(Losses(mlm=Mlm(0.0), label=Plain(1.0)), 100, 15) == 0
 
 
 def test_a_step_costs_three_passes_and_one_of_a_needed_teacher(small: Architecture) -> None:
@@ -250,7 +250,7 @@ def test_the_flops_of_a_step_follow_what_it_recomputes(small: Architecture, make
     assert 1 <= analysis['flops'] / predicted < 1.1
 
 
-@pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('sgd', 0)])
+@pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('muon', 2), ('sgd', 0)])
 def test_memory_counts_the_copies_of_the_optimizer(name: str, copies: int) -> None:
     for ema in (0.0, 0.9):
         kept = {'parameters': 4000, 'gradients': 4000, 'optimizer': 4000 * copies, 'average': 4000 * (ema > 0), 'teacher': 2000}
@@ -258,7 +258,7 @@ def test_memory_counts_the_copies_of_the_optimizer(name: str, copies: int) -> No
 
 
 def test_each_candidate_of_a_choice_is_a_sequence(small: Architecture) -> None:
-    losses = Losses(mlm=Plain(0.0), choice=Plain(1.0))
+    losses = Losses(mlm=Mlm(0.0), choice=Plain(1.0))
     found = costs.count_flops(small, None, losses, Data(task='race', length=16), 8)
     assert found['per_step'] == 8 * 4 * 16 * 3 * found['per_token']
 

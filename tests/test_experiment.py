@@ -12,7 +12,7 @@ from research.data.settings import Data
 from research.errors import UserError
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
-from research.objectives.losses import Losses, Match, Plain, Soft
+from research.objectives.losses import Losses, Match, Mlm, Soft
 from research.optim import Optimizer
 from research.surgery import Surgery
 from research.validation import validate
@@ -207,11 +207,20 @@ def test_a_run_may_go_on_on_another_mesh() -> None:
         ({'run': Run(steps=-1), 'optimizer': Optimizer(warmup=0.0)}, 'run.steps=-1'),
         ({'start': 'teacher'}, "start='teacher' needs a teacher: give --config.teacher=RUN"),
         ({'optimizer': Optimizer(warmup=2000.0)}, 'optimizer.warmup=2000.0 is longer than the 1000 steps of the run'),
-        ({'losses': Losses(mlm=Plain(0.0))}, 'every loss has weight 0'),
+        ({'losses': Losses(mlm=Mlm(0.0))}, 'every loss has weight 0'),
         ({'losses': Losses(cosine=Match(1.0))}, "loss 'cosine' needs a teacher"),
         ({'model': Architecture(width=100)}, 'model.width=100 is not a multiple of model.heads=12'),
         ({'model': Architecture(sharing='groups', groups=13)}, 'model.groups=13 with model.layers=12'),
         ({'optimizer': Optimizer(name='lomb')}, "no optimizer (optimizer.name) named 'lomb'; did you mean 'lamb'?"),
+        (
+            {
+                'model': Architecture(mlm_bias='frequencies'),
+                'data': Data(task='packages'),
+                'losses': Losses(mlm=Mlm(0.0), soft=Soft(1.0)),
+                'teacher': '/nowhere',
+            },
+            "model.mlm_bias='frequencies' needs the counts of a corpus, which data.task='packages' has not",
+        ),
         ({'data': Data(task='package')}, "no data.task named 'package'; did you mean 'packages'?"),
     ],
 )

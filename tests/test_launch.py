@@ -77,6 +77,20 @@ def test_dry_says_what_it_cannot_know(command: Command, tmp_path: Path) -> None:
     assert shown['notes'][1].startswith('the labels are not known yet (the task custom needs data.train')
 
 
+def test_dry_says_where_a_recipe_deviates_from_its_paper_until_it_does_not(command: Command, tmp_path: Path) -> None:
+    asked = ('--config=configs/albert.py:base', f'--workdir={tmp_path}/run', '--dry')
+    shown = json.loads(command(*asked)[1])
+    assert any(line.startswith('data.held_out=0.05: ') for line in shown['deviations'])
+    assert shown['notes'] == [
+        'data.masking.predictions=20 caps data.masking.rate=0.15: of a full sequence of 512 pieces 20 are predicted (3.9%), not 76'
+    ]
+    shown = json.loads(command(*asked, '--config.data.held_out=0', '--config.data.masking.predictions=0')[1])
+    assert not any(line.startswith('data.held_out') for line in shown['deviations']) and shown['deviations'] and not shown['notes']
+    runs = json.loads(command(*asked, '--sweep=data.held_out=0,0.05')[1])['runs']
+    said = [any(line.startswith('data.held_out') for line in run['deviations']) for run in runs.values()]
+    assert said == [False, True]
+
+
 def test_dry_counts_a_teacher_and_inherits_a_start_that_are_there(command: Command, teacher: Path) -> None:
     folder = f'--workdir={teacher.parent}/student'
     fits = ('--config.losses.cosine.weight=0', '--config.data.length=32')

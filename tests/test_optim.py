@@ -12,7 +12,7 @@ import pytest
 
 from research.errors import UserError
 from research.models import paths
-from research.optim import OPTIMIZERS, Optimizer, averaged, build, multipliers, schedule, validate
+from research.optim import OPTIMIZERS, Optimizer, averaged, build, multipliers, schedule, unused, validate
 
 # Two stacked groups of one kernel, and of what is neither decayed nor trust-scaled; then a kernel that stands alone.
 SHAPES = {
@@ -54,7 +54,7 @@ def assert_close(one: Any, two: Any, rtol: float, atol: float = 0.0) -> None:
 @pytest.mark.parametrize('name', OPTIMIZERS)
 def test_an_optimizer_descends_a_quadratic(name: str) -> None:
     target = draw(1)
-    x = Optimizer(name=name, lr=0.05 if name != 'lamb' else 0.02, weight_decay=0.0, clip=0.0)
+    x = Optimizer(name=name, lr={'lamb': 0.02, 'muon': 0.2}.get(name, 0.05), weight_decay=0.0, clip=0.0)
 
     def distance(params: Any) -> float:
         return sum(float(jnp.square(p - t).sum()) for p, t in zip(jax.tree.leaves(params), jax.tree.leaves(target), strict=True))
@@ -171,6 +171,56 @@ def test_the_gradient_is_clipped_by_its_global_norm() -> None:
     assert float(optax.tree.norm(jax.tree.map(jnp.subtract, draw(0), free))) == pytest.approx(norm, rel=1e-4)
 
 
+def kernels(seed: int, groups: int) -> Any:
+    """The kernels of an encoder of width 16 with four heads of 4 and 48 inner units, and the table of pieces."""
+    shapes = {
+        'attention': {'query': {'kernel': (groups, 16, 4, 4)}, 'output': {'kernel': (groups, 4, 4, 16)}},
+        'feed_forward': {'inner': {'kernel': (groups, 16, 48)}, 'output': {'kernel': (groups, 48, 16)}},
+        'word': (30, 16),
+    }
+    generator = np.random.default_rng(seed)
+    return {
+        'encoder': jax.tree.map(
+            lambda shape: jnp.asarray(generator.normal(size=shape), jnp.float32), shapes, is_leaf=lambda x: isinstance(x, tuple)
+        )
+    }
+
+
+@pytest.mark.parametrize('groups', [1, 3])  # shared by all layers, and a matrix a layer
+def test_muons_update_is_orthogonal_in_each_group(groups: int) -> None:
+    """Against numpy: the singular vectors stay, each singular value goes five times through Jordan's polynomial."""
+    x = Optimizer(name='muon', weight_decay=0.0, clip=0.0)
+    rule, first, second = build(x), kernels(1, groups), kernels(2, groups)
+    _, state = rule.update(first, rule.init(first), first, step=jnp.asarray(0))
+    found: Any = rule.update(second, state, first, step=jnp.asarray(1))[0]
+    for stack, name, (rows, columns) in (
+        ('attention', 'query', (16, 16)),
+        ('attention', 'output', (16, 16)),
+        ('feed_forward', 'inner', (16, 48)),
+        ('feed_forward', 'output', (48, 16)),
+    ):
+        one, two, update = (
+            np.asarray(tree['encoder'][stack][name]['kernel'], np.float64).reshape(groups, rows, columns)
+            for tree in (first, second, found)
+        )
+        average = 0.95 * 0.05 * one + 0.05 * two
+        left, values, right = np.linalg.svd(0.95 * average + 0.05 * two, full_matrices=False)
+        values = values / np.linalg.norm(values, axis=-1, keepdims=True)
+        for _ in range(5):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        scale = 0.2 * max(rows, columns) ** 0.5
+        np.testing.assert_allclose(update / scale, (left * values[:, None, :]) @ right, atol=1e-3)
+        np.testing.assert_allclose(np.sort(np.linalg.svd(update / scale, compute_uv=False)), np.sort(values), atol=1e-2)
+        assert np.quantile(values, 0.1) > 0.65 and values.max() < 1.25
+
+
+def test_muon_moves_all_but_hidden_matrices_as_adamw() -> None:
+    adam, muon = (walk(Optimizer(name=name, lr=0.1), 3, random_gradients, draw(0))[0] for name in ('adamw', 'muon'))
+    for (keys, one), two in zip(jax.tree_util.tree_leaves_with_path(adam), jax.tree.leaves(muon), strict=True):
+        hidden = paths.join(keys) == 'encoder/attention/query/kernel'
+        assert bool((np.asarray(one) == np.asarray(two)).all()) != hidden
+
+
 # ---- Schedules ------------------------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +241,13 @@ def rates(steps: int, at: tuple[int, ...], **changes: Any) -> list[float]:
         # Google's: after the warm-up the rate is where a decay from step 0 on would be.
         ({'warmup': 4.0, 'decay_from_start': True}, (0, 2, 3, 4, 10, 20), (0, 0.5, 0.75, 0.8, 0.5, 0)),
         ({'warmup': 20.0}, (0, 10, 19, 20), (0, 0.5, 0.95, 0)),
+        ({'warmup': 4.0, 'schedule': 'constant'}, (0, 2, 4, 19, 20), (0, 0.5, 1, 1, 1)),
+        ({'warmup': 4.0, 'schedule': 'cosine'}, (2, 4, 8, 12, 20), (0.5, 1, (1 + 0.5**0.5) / 2, 0.5, 0)),
+        ({'warmup': 20.0, 'schedule': 'cosine'}, (0, 10, 19), (0, 0.5, 0.95)),
+        # 1 − √ over the last 8 steps; a number of steps is the same as their fraction; without decay it is constant.
+        ({'warmup': 0.2, 'schedule': 'wsd', 'decay': 0.4}, (0, 2, 4, 12, 14, 20), (0, 0.5, 1, 1, 0.5, 0)),
+        ({'warmup': 12.0, 'schedule': 'wsd', 'decay': 8.0}, (6, 12, 13, 20), (0.5, 1, 1 - 0.125**0.5, 0)),
+        ({'warmup': 0.0, 'schedule': 'wsd', 'decay': 0.0}, (0, 19), (1, 1)),
     ],
 )
 def test_a_schedule_is_as_computed_by_hand(changes: dict[str, Any], at: tuple[int, ...], expected: tuple[float, ...]) -> None:
@@ -203,12 +260,33 @@ def test_a_warmup_longer_than_the_run_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ('warmup', 'decay', 'message'),
+    [
+        (0.0, 30.0, 'optimizer.decay=30.0 is longer than the 20 steps of the run'),
+        (0.7, 0.4, 'optimizer.warmup=0.7 and optimizer.decay=0.4 are 22 steps: the run has 20'),
+    ],
+)
+def test_a_decay_that_the_run_has_no_room_for_is_refused(warmup: float, decay: float, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        schedule(Optimizer(schedule='wsd', warmup=warmup, decay=decay), 20)
+
+
+def test_options_of_other_rows_change_nothing() -> None:
+    assert {'optimizer.power', 'optimizer.decay_from_start', 'optimizer.momentum'} == set(unused(Optimizer(schedule='wsd')))
+    assert unused(Optimizer(name='muon'))['optimizer.decay'] == "optimizer.schedule='polynomial' does not read it"
+    assert not {'optimizer.beta1', 'optimizer.epsilon', 'optimizer.momentum'} & set(unused(Optimizer(name='muon')))
+
+
+@pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'name': 'adam'}, "no optimizer (optimizer.name) named 'adam'; did you mean 'adamw'? (there are: adamw, lamb, sgd)"),
+        ({'name': 'adam'}, "no optimizer (optimizer.name) named 'adam'; did you mean 'adamw'? (there are: adamw, muon, lamb, sgd)"),
         ({'lr': -1.0}, 'optimizer.lr=-1.0 must not be negative'),
         ({'warmup': -1.0}, 'optimizer.warmup=-1.0 must not be negative'),
+        ({'schedule': 'cosin'}, "no schedule (optimizer.schedule) named 'cosin'; did you mean 'cosine'?"),
         ({'power': -1.0}, 'optimizer.power=-1.0 must not be negative'),
+        ({'decay': -1.0}, 'optimizer.decay=-1.0 must not be negative'),
+        ({'momentum': 1.0}, 'optimizer.momentum=1.0 must be at least 0 and below 1'),
         ({'weight_decay': -1.0}, 'optimizer.weight_decay=-1.0 must not be negative'),
         ({'clip': -1.0}, 'optimizer.clip=-1.0 must not be negative'),
         ({'epsilon': 0.0}, 'optimizer.epsilon=0.0 must be above 0'),

@@ -13,12 +13,12 @@ from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.models.heads import Model, Sizes
-from research.objectives.losses import Losses, Match, Plain, Soft, size_heads
+from research.objectives.losses import Losses, Match, Mlm, Plain, Soft, size_heads
 from research.optim import Optimizer
 from research.predictions import Work
 
-PRETRAINING = Losses(mlm=Plain(1.0), nsp=Plain(1.0))
-DISTIL = Losses(mlm=Plain(1.0), soft=Soft(1.0), cosine=Match(1.0))
+PRETRAINING = Losses(mlm=Mlm(1.0), nsp=Plain(1.0))
+DISTIL = Losses(mlm=Mlm(1.0), soft=Soft(1.0), cosine=Match(1.0))
 CHIP = chips.Chip(1e12, 5e11, 8e9, 1e11, 1e10, 8, 1e9, 1.0)
 
 
@@ -164,7 +164,7 @@ def test_two_lengths_are_a_mean_step_with_the_memory_of_the_longer() -> None:
 
 
 def test_a_choice_counts_its_candidates() -> None:
-    losses = Losses(mlm=Plain(), choice=Plain(1.0))
+    losses = Losses(mlm=Mlm(), choice=Plain(1.0))
     step = {n: predictions.predict(work(bert(), losses, masked=0, classes=n), CHIP, 1) for n in (2, 4)}
     assert step[4].parts['products'] == 2 * step[2].parts['products']
     assert step[4].memory['activations'] > 1.9 * step[2].memory['activations']

@@ -35,6 +35,7 @@ IMPOSSIBLE = {
     'model.head_dropout': 'nan',
     'model.span_dropout': '2',
     'model.epsilon': '0',
+    'model.mlm_bias': 'ones',
     'model.deviation': '0',
     'model.dtype': 'float16',
     'model.attention': 'flash',
@@ -62,6 +63,11 @@ IMPOSSIBLE = {
     'data.masking.mask': '-0.1',
     'data.masking.random': '-0.1',
     'data.masking.predictions': '-1',
+    'data.masking.rate_end': '1',
+    'data.masking.mask_end': '-2',
+    'data.masking.random_end': '0.5',
+    'data.causal.share': '1.5',
+    'data.causal.until': '-0.1',
     'data.masking.ngram': '0',
     'data.masking.smoothing': '-1',
     'data.task': 'package',
@@ -83,6 +89,7 @@ IMPOSSIBLE = {
     'data.unlabelled': 'ignore',
     'data.dev_share': '1.0',
     'losses.mlm.weight': '-1',
+    'losses.mlm.z': '-1',
     'losses.nsp.weight': 'nan',
     'losses.sop.weight': '-1',
     'losses.label.weight': '-1',
@@ -102,16 +109,20 @@ IMPOSSIBLE = {
     'surgery.inherit': 'perhaps',
     'surgery.keep': '0',
     'surgery.sharing': 'al',
+    'surgery.without': 'poler',
     'teacher': 'teacher',
     'optimizer.name': 'adam',
     'optimizer.lr': '-1',
     'optimizer.warmup': '-0.1',
+    'optimizer.schedule': 'linear',
     'optimizer.power': '-1',
     'optimizer.decay_from_start': 'perhaps',
+    'optimizer.decay': '-0.1',
     'optimizer.weight_decay': '-1',
     'optimizer.beta1': '1',
     'optimizer.beta2': '-0.1',
     'optimizer.epsilon': '0',
+    'optimizer.momentum': '1',
     'optimizer.bias_correction': 'perhaps',
     'optimizer.clip': '-1',
     'optimizer.layer_decay': '0',
@@ -146,17 +157,19 @@ from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
-from research.objectives.losses import Losses, Match, Plain, Soft
+from research.objectives.losses import Losses, Match, Mlm, Plain, Soft
+from research.optim import Optimizer
 from research.study.study import Study, Table
 from research.surgery import Surgery
 from research.wire import to_wire
 
-NONE = Losses(mlm=Plain(0.0))
-TAUGHT = Losses(mlm=Plain(1.0), soft=Soft(1.0), cosine=Match(1.0), mse=Match(1.0))
+NONE = Losses(mlm=Mlm(0.0))
+TAUGHT = Losses(mlm=Mlm(1.0), soft=Soft(1.0), cosine=Match(1.0), mse=Match(1.0))
 PAIRS = Data(pairs='sop', first_length=64, masking=Masking('ngram'))
 RUNS = {
     'first': Experiment(model=Architecture(sharing='groups'), data=PAIRS),
-    'second': Experiment(data=Data(masking=Masking('frequency')), start='/nowhere', surgery=Surgery(layers=(0,) * 12)),
+    'second': Experiment(data=Data(masking=Masking('frequency')), start='/nowhere', surgery=Surgery(layers=(0,) * 12),
+        optimizer=Optimizer(name='muon', schedule='wsd')),
     'third': Experiment(model=Architecture(layers=2, sharing='table', table=((0, 0), (1, 1))), teacher='/nowhere', losses=TAUGHT,
         run=Run(epochs=2.0)),
     'fourth': Experiment(
@@ -247,6 +260,7 @@ def test_a_wrong_optimizer_in_one_of_many_runs_stops_all(tmp_path: Path, refuse)
         ('first', 'surgery.drop', 'label', 'there is no start'),
         ('second', 'surgery.keep', '0.5', 'it is read with --config.surgery.inherit=true only'),
         ('second', 'surgery.sharing', 'all', 'it is read with --config.surgery.inherit=true only'),
+        ('second', 'surgery.without', 'pooler', 'it is read with --config.surgery.inherit=true only'),
         ('first', 'data.train', 'a.tsv', "it is for a task, but data.task=''"),
         ('fifth', 'data.train', 'a.tsv', "data.task='squad2' does not read it"),
         ('second', 'data.masking.ngram', '2', "only data.masking.policy='ngram' reads it, but it is 'frequency'"),

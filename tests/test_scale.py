@@ -7,7 +7,7 @@ import pytest
 from benchmarks import scale
 from configs import bert
 from research.chips import CHIPS
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm, Plain
 from research.optim import Optimizer
 from research.predictions import predict_step
 
@@ -22,7 +22,7 @@ PUBLISHED = {
 
 def predict_published() -> dict[tuple[int, int, str], float]:
     """The predicted sequences a second of PUBLISHED."""
-    large, losses, optimizer = bert.architecture('large'), Losses(mlm=Plain(1.0), nsp=Plain(1.0)), Optimizer(name='lamb')
+    large, losses, optimizer = bert.architecture('large'), Losses(mlm=Mlm(1.0), nsp=Plain(1.0)), Optimizer(name='lamb')
     masked = {128: 20, 512: 80}
     return {
         key: key[0] / predict_step(large, None, losses, key[0], key[1], masked[key[1]], optimizer, key[2], 'a100').seconds

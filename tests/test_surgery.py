@@ -131,6 +131,28 @@ def test_what_only_one_side_has_is_told(small: Architecture, donate: Callable) -
     assert 'type' not in params['encoder']
 
 
+@pytest.mark.parametrize(
+    'changes', [{}, {'sharing': 'all', 'embedding': 8}, {'types': 0}, {'pooler': False}, {'position_kind': 'sinusoidal'}]
+)
+def test_a_model_without_types_and_pooler_starts_from_any_teacher(
+    deep: Architecture, donate: Callable, changes: dict[str, Any]
+) -> None:
+    donor = donate(dataclasses.replace(deep, **changes))
+    surgery = Surgery(inherit=True, keep=0.5, without=('types', 'pooler'))
+    a = inherit(surgery, deep, donor.architecture)
+    _, params, transfer = start(a, donor, surgery, heads=(('mlm', 64),))
+    assert not transfer.random and transfer.layers == (0, 2, 4, 7, 9, 11) and not {'type', 'pooler'} & set(params['encoder'])
+    left_out = {path for path in transfer.ignored if path.startswith('encoder')}
+    types = {'encoder/type'} if donor.architecture.types else set()
+    pooler = {'encoder/pooler/kernel', 'encoder/pooler/bias'} if donor.architecture.pooler else set()
+    assert left_out == types | pooler
+
+
+def test_a_part_that_is_none_is_refused_with_the_nearest(small: Architecture) -> None:
+    with pytest.raises(UserError, match=r"no surgery.without named 'poler'; did you mean 'pooler'"):
+        inherit(Surgery(inherit=True, without=('poler',)), small, small)
+
+
 def test_a_shorter_model_takes_the_first_positions(small: Architecture, donate: Callable) -> None:
     donor = donate(small)
     _, params, _ = start(dataclasses.replace(small, positions=8), donor)

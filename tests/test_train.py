@@ -12,7 +12,7 @@ import pytest
 from research import train
 from research.models.architecture import Architecture
 from research.models.heads import Model
-from research.objectives.losses import Losses, Plain
+from research.objectives.losses import Losses, Mlm, Plain
 from research.optim import Optimizer
 
 RATE = Optimizer(name='sgd', lr=1.0, warmup=0.0, power=0.0, weight_decay=0.1, clip=0.0)
@@ -28,7 +28,7 @@ def step(small: Architecture, make_batch: Callable, **options: Any) -> tuple[Any
     return jax.device_get(state.params), jax.device_get(after.params), float(metrics['gradient_norm'].mean())
 
 
-LOSSES = Losses(mlm=Plain(0.0), label=Plain(1.0))
+LOSSES = Losses(mlm=Mlm(0.0), label=Plain(1.0))
 
 
 def test_frozen_parts_stay_and_others_move_as_they_would(small: Architecture, make_batch: Callable) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from research.models.architecture import Architecture
 from research.models.heads import Heads, Sizes
-from research.objectives.losses import Losses, Match, Plain, Soft, size_heads
+from research.objectives.losses import Losses, Match, Mlm, Plain, Soft, size_heads
 from research.optim import Optimizer
 
 Batch = dict[str, np.ndarray]
@@ -50,8 +50,8 @@ EQUAL = dataclasses.replace(SMALL, dropout=0.0, attention_dropout=0.0, head_drop
 MINILM = Architecture(layers=6, width=384, inner=1536, embedding=384, activation='gelu')
 NSP = Losses(nsp=Plain(1.0))
 SOP = Losses(sop=Plain(1.0))
-DISTILLED = Losses(mlm=Plain(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0))
-LABEL = Losses(mlm=Plain(0.0), label=Plain(1.0))
+DISTILLED = Losses(mlm=Mlm(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0))
+LABEL = Losses(mlm=Mlm(0.0), label=Plain(1.0))
 
 CASES: dict[str, Case] = {
     'bert-base-128': Case(BERT, NSP, 8, 256, 128, 'pretraining'),

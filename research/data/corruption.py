@@ -14,11 +14,12 @@ def corrupt(
     generator: np.random.Generator,
     weights: NDArray[np.float64] | None = None,
     mine: NDArray[np.int64] | None = None,
+    room: int = 0,
 ) -> tuple[Ids, Ids, Ids, NDArray[np.float32]]:
     """The sequences with some pieces replaced, and the pieces to predict.
 
     weights: of each piece [V], for a policy that weighs pieces; None weighs all the same. mine: the rows that are returned,
-    increasing; None: all. Draws are for all rows, so that a row does not depend on it.
+    increasing; None: all. room: P; 0: what the masking needs. Draws are for all rows, so that a row does not depend on it.
     ids [B, T] -> of `mine`: corrupted ids [B, T], positions [B, P], labels [B, P], weights [B, P]. Special pieces, padding and
     unknown pieces are neither predicted nor drawn as replacements. A sequence has max(1, round(rate * candidates))
     predictions, by increasing position; the rest of the P axis has position 0, the padding piece as its label,
@@ -34,7 +35,7 @@ def corrupt(
         ids, chosen, sizes, before = ids[mine], chosen[mine], sizes[mine], before[mine]
     rows, columns = np.divmod(np.flatnonzero(chosen), ids.shape[1])
     slot = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    shape = (len(ids), predictions(masking, ids.shape[1]))
+    shape = (len(ids), room or predictions(masking, ids.shape[1]))
     positions = np.zeros(shape, np.int32)
     labels = np.full(shape, pieces.pad, np.int32)
     presence = np.zeros(shape, np.float32)
@@ -44,6 +45,13 @@ def corrupt(
     corrupted = ids.copy()
     corrupted[rows, columns] = replacements(masking, pieces, hidden, generator, slot + np.repeat(before, sizes), total)
     return corrupted, positions, labels, presence
+
+
+def follow(ids: Ids, pieces: Vocabulary) -> tuple[Ids, Ids, NDArray[np.float32]]:
+    """The pieces that follow each position: positions, labels and weights, each [B, T − 1]; special pieces have weight 0."""
+    labels = ids[:, 1:]
+    positions = np.broadcast_to(np.arange(labels.shape[1], dtype=np.int32), labels.shape).copy()
+    return positions, labels.copy(), (~pieces.special[labels]).astype(np.float32)
 
 
 def replacements(

@@ -16,10 +16,10 @@ from tokenizers import Tokenizer
 from research.data.buckets import SortedBatches
 from research.data.encoding import Encoded
 from research.data.facts import MaskedFacts, SupervisedFacts
-from research.data.masked import STRIDE, Batches, open_masked
+from research.data.masked import STRIDE, Batches, Split, open_masked
 from research.data.pretraining import Batch
 from research.data.settings import Data
-from research.data.steps import Steps, boundary, number_of_steps
+from research.data.steps import Draft, Steps, boundary, number_of_steps
 from research.data.supervised import open_supervised
 from research.data.tokenizer_training import tokenizer_of
 from research.data.tokenizers import Vocabulary, vocabulary_of
@@ -48,6 +48,7 @@ class Feed:
     workers: int  # processes that make them; 0 for a thread of this one
     again: Callable[[], Callable[[int], Batch]]  # gives `train[step]` of an equal Feed, in another process
     encoded: Mapping[str, Encoded] = field(default_factory=dict)  # of a task, its evaluation splits
+    counts: NDArray[Any] | None = None  # [V] how often each piece occurs in training; None of a task
 
     def stream(self, first_step: int = 0) -> Generator[Batch]:
         """train[first_step], train[first_step + 1] …, made ahead; the same for any number of workers."""
@@ -93,14 +94,16 @@ def load(
         )
     mine = np.arange(batch) if mine is None else mine
     if data.task:
+        counts = None
         train, splits, facts = open_supervised(data, machine.cache, tokenizer, pieces, batch, seed, mine, divisor)
         encoded = {name: split for name, split in splits.items() if name != 'train'}
         evaluation = {name: SortedBatches(split, batch, mine) for name, split in encoded.items()}
     else:
-        parts, held_out, facts = open_masked(data, machine.cache, tokenizer, pieces, seed)
+        parts, held_out, facts, counts = open_masked(data, machine.cache, tokenizer, pieces, seed)
         orders = [split.order(seed + STRIDE * number).batch(batch) for number, split in enumerate(parts)]
-        datasets = [order.random_map(partial(split.make, mine=mine)) for order, split in zip(orders, parts, strict=True)]
-        train = Steps(tuple(datasets), boundary(data, number_of_steps(steps, epochs, facts.examples, batch)))
+        datasets = [order.random_map(partial(draft, split, mine)) for order, split in zip(orders, parts, strict=True)]
+        total = number_of_steps(steps, epochs, facts.examples, batch)
+        train = Steps(tuple(datasets), total, boundary(data, total), data.causal)
         encoded, evaluation = {}, {name: Batches(split, batch, pieces, mine) for name, split in held_out.items()}
     given = {'batch': batch, 'seed': seed, 'vocabulary': vocabulary, 'steps': steps, 'epochs': epochs}
     given |= {'mine': mine, 'divisor': divisor}
@@ -115,7 +118,13 @@ def load(
         workers=machine.workers,
         again=partial(batches_of, data, machine, facts.fingerprint, **given),
         encoded=encoded,
+        counts=counts,
     )
+
+
+def draft(split: Split, mine: NDArray[np.int64], rows: NDArray[np.int64], generator: np.random.Generator) -> Draft:
+    """The batch of some rows, but for what depends on the step."""
+    return partial(split.make, rows, generator, mine)
 
 
 def batches_of(data: Data, machine: Machine, fingerprint: str, **given: Any) -> Callable[[int], Batch]:

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from research.data import masking
 from research.data.corpus import Corpus
 from research.data.facts import MaskedFacts
+from research.data.masking import Masking
 from research.data.preparation import entropy, prepare
 from research.data.pretraining import Batch, filler, masked_batch
 from research.data.sequences import sequences
@@ -23,7 +24,7 @@ from research.data.tokenizers import Vocabulary
 BLOCK = 64  # rows of an evaluation split that are made at once
 STRIDE = 1_000_003  # between the seeds of two stages
 Rows = NDArray[np.int64]
-Make = Callable[[Rows, np.random.Generator, Rows], Batch]  # rows [B], generator, which of the B are wanted -> their Batch
+Make = Callable[..., Batch]  # (rows [B], generator, which of the B are wanted, masking, causal) -> their Batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,25 +32,37 @@ class Split:
     """The rows of a split, and how some of them become a Batch: one member, or one for each source of a mixture."""
 
     members: tuple[tuple[int, float, Make], ...]  # rows, share of the batches, and the function that makes a Batch
+    masking: Masking  # with its schedule over the run
 
     @property
     def rows(self) -> int:
         """All rows, those of the first member first."""
         return sum(rows for rows, _, _ in self.members)
 
-    def make(self, rows: Rows, generator: np.random.Generator, mine: Rows | None = None) -> Batch:
-        """The Batch of some rows [B], in their order; mine: which of the B, increasing, None: all. Draws are for all rows."""
+    def make(
+        self,
+        rows: Rows,
+        generator: np.random.Generator,
+        mine: Rows | None = None,
+        progress: float = 1.0,
+        causal: bool = False,
+    ) -> Batch:
+        """The Batch of some rows [B], in their order; mine: which of the B, increasing, None: all. Draws are for all rows.
+
+        progress: how much of the run is over, which the masking may follow.
+        """
         if mine is None:
             mine = np.arange(len(rows))
+        how = {'masking': masking.at(self.masking, progress), 'causal': causal}
         if len(self.members) == 1:
-            return self.members[0][2](rows, generator, mine)
+            return self.members[0][2](rows, generator, mine, **how)
         batch: Batch = {}
         begin = 0
         for size, _, make in self.members:
             places = np.flatnonzero((rows >= begin) & (rows < begin + size))
             if len(places):
                 wanted = np.flatnonzero(np.isin(places, mine))
-                for name, array in make(rows[places] - begin, generator, wanted).items():
+                for name, array in make(rows[places] - begin, generator, wanted, **how).items():
                     if name not in batch:
                         batch[name] = np.zeros((len(mine), *array.shape[1:]), array.dtype)
                     batch[name][np.searchsorted(mine, places[wanted])] = array
@@ -114,8 +127,8 @@ class Batches:
 
 def open_masked(
     data: Data, cache: str, tokenizer: Tokenizer, pieces: Vocabulary, seed: int
-) -> tuple[list[Split], dict[str, Split], MaskedFacts]:
-    """(a Split of each stage to train on, evaluation splits by name: dev, of held-out documents; facts about them)."""
+) -> tuple[list[Split], dict[str, Split], MaskedFacts, NDArray[Any]]:
+    """(a Split of each stage to train on, evaluation splits by name: dev, of held-out documents; facts; `mixed_counts`)."""
     corpora = prepare(data, cache, tokenizer)
     counts = mixed_counts(corpora)
     weights = masking.smooth(counts, data.masking.smoothing) if masking.MASKING[data.masking.policy].weighs_pieces else None
@@ -133,6 +146,7 @@ def open_masked(
             pieces=pieces.size,
             examples=round(1 / sum(stage.share / split.rows for stage, split in zip(stages(data), train, strict=True))),
         ),
+        counts,
     )
 
 
@@ -161,13 +175,13 @@ def cut_split(
             masked_batch,
             source,
             pieces=pieces,
-            masking=stage.masking,
+            room=masking.predictions(stage.masking, stage.length),
             weights=weights,
             length=stage.length,
             pairs=data.pairs,
         )
         members.append((len(source), corpus.weight, make))
-    return Split(tuple(members))
+    return Split(tuple(members), stage.masking)
 
 
 def mixed_counts(corpora: Sequence[Corpus]) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,11 @@ class Masking:
     rate: float = 0.15  # share of the pieces of a sequence that are predicted, special pieces aside
     mask: float = 0.8  # share of the predicted pieces that become [MASK]
     random: float = 0.1  # share that become a random piece; the rest stay as they are
-    predictions: int = 0  # P, room for the predictions of a sequence; 0 is as many as the rate needs, and fewer are refused
+    # The same at the end of the run, which they approach linearly from step to step; -1 = as at its beginning
+    rate_end: float = -1.0
+    mask_end: float = -1.0
+    random_end: float = -1.0
+    predictions: int = 0  # of a sequence, at most: Google's max_predictions_per_seq; 0 = as many as the rate gives
     ngram: int = 3  # policy `ngram`: words of a run, at most (Lan et al. 2020, §4.1)
     smoothing: float = 0.7  # policy `frequency`: a piece's weight is its count in the corpus to the power of minus this
 
@@ -220,36 +224,53 @@ def contextless(masking: Masking, entropy: float) -> float:
 def validate(masking: Masking) -> None:
     """Raises UserError for a setting out of range."""
     choose('data.masking.policy', masking.policy, MASKING)
-    if not 0 < masking.rate < 1:
-        raise UserError(f'data.masking.rate={masking.rate} must lie between 0 and 1 (Devlin et al. 2019: 0.15)')
-    if not (masking.mask >= 0 and masking.random >= 0 and masking.mask + masking.random <= 1):
-        raise UserError(
-            f'data.masking.mask={masking.mask} and data.masking.random={masking.random} must be shares, their sum 1 at most'
-        )
+    for name in ('rate_end', 'mask_end', 'random_end'):
+        if getattr(masking, name) != -1 and not 0 <= getattr(masking, name) <= 1:
+            raise UserError(f'data.masking.{name}={getattr(masking, name)} must be a share, or -1 to stay as at the beginning')
+    for end, each in (('', masking), ('_end', at(masking, 1.0))):
+        if not 0 < each.rate < 1:
+            raise UserError(f'data.masking.rate{end}={each.rate} must lie between 0 and 1 (Devlin et al. 2019: 0.15)')
+        if not (each.mask >= 0 and each.random >= 0 and each.mask + each.random <= 1):
+            raise UserError(
+                f'data.masking.mask{end}={each.mask} and data.masking.random{end}={each.random} must be shares, their sum 1 at most'
+            )
     if masking.ngram < 1:
         raise UserError(f'data.masking.ngram={masking.ngram} must be a number of words, 1 at least (Lan et al. 2020: 3)')
     if not 0 <= masking.smoothing < math.inf:
         raise UserError(f'data.masking.smoothing={masking.smoothing} must be 0 or more, and finite (Sanh et al. 2019: 0.7)')
     if masking.predictions < 0:
-        raise UserError(f'data.masking.predictions={masking.predictions} must not be negative; 0 is as many as the rate needs')
+        raise UserError(f'data.masking.predictions={masking.predictions} must not be negative; 0 is as many as the rate gives')
+
+
+def at(masking: Masking, progress: float) -> Masking:
+    """The masking of a step, without a schedule: `progress` is 0 at the first step of the run and 1 at its last."""
+    found = {}
+    for name in ('rate', 'mask', 'random'):
+        first, last = getattr(masking, name), getattr(masking, f'{name}_end')
+        found |= {name: first if last < 0 else first + (last - first) * progress, f'{name}_end': -1.0}
+    return replace(masking, **found)
 
 
 def count_predictions(masking: Masking, available: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of the available candidates are predicted: the rate's share, at least one; none of none."""
-    return np.where(available > 0, np.maximum(1, np.round(masking.rate * available)), 0).astype(np.int64)
+    """How many of the available candidates are predicted: the rate's share, at least one and at most the cap; none of none."""
+    wanted = np.maximum(1, np.round(masking.rate * available))
+    capped = np.minimum(wanted, masking.predictions) if masking.predictions else wanted
+    return np.where(available > 0, capped, 0).astype(np.int64)
 
 
 def predictions(masking: Masking, length: int) -> int:
-    """P, the room for predictions in a sequence of `length` pieces.
+    """P, the room for predictions in a sequence of `length` pieces: what the rate gives, or the cap if that is less."""
+    room = math.ceil(max(masking.rate, masking.rate_end) * length)
+    return min(room, masking.predictions) if masking.predictions else room
 
-    Raises UserError if `masking.predictions` is less than the rate needs in a full sequence.
-    """
-    if not masking.predictions:
-        return math.ceil(masking.rate * length)
-    least = int(count_predictions(masking, np.array(length - 2)))
-    if masking.predictions < least:
-        raise UserError(
-            f'data.masking.predictions={masking.predictions} has no room for data.masking.rate={masking.rate} of {length} pieces; '
-            f'give {least} or more, or 0, or a rate of {masking.predictions / (length - 2):.3f}'
-        )
-    return masking.predictions
+
+def describe_cap(masking: Masking, length: int) -> str:
+    """A line that says what the cap does to the rate in a full sequence of `length` pieces; '' if it does nothing."""
+    pieces = np.array(length - 2)
+    wanted, found = (int(count_predictions(each, pieces)) for each in (replace(masking, predictions=0), masking))
+    if found == wanted:
+        return ''
+    return (
+        f'data.masking.predictions={found} caps data.masking.rate={masking.rate}: of a full sequence of {length} pieces '
+        f'{found} are predicted ({found / length:.1%}), not {wanted}'
+    )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from research.data.corruption import corrupt
+from research.data.corruption import corrupt, follow
 from research.data.masking import Masking
 from research.data.sequences import Places, Sequences
 from research.data.tokenizers import Vocabulary
@@ -34,11 +34,16 @@ def masked_batch(
     *,
     pieces: Vocabulary,
     masking: Masking,
+    room: int = 0,
     weights: NDArray[np.float64] | None,
     length: int,
     pairs: str,
+    causal: bool = False,
 ) -> Batch:
     """The Batch of sequences `rows` [B], masked, and cut and paired by `generator`; weight is 1 in every row.
+
+    room: P, for a masking that asks for less in some steps than in others; 0: what it needs. causal: nothing is masked, and the
+    pieces to predict are those that follow each position; `causal` [B] is 1 in every row.
 
     mine: which of the B rows are assembled, increasing (None: all). One generator draws for all rows, so that a row is the same
     whichever others are assembled; what follows from a row alone is computed for `mine` only. weights: of each piece [V], for a
@@ -57,7 +62,10 @@ def masked_batch(
     if mine is None:
         mine = np.arange(len(rows))
     every = place_spans(source.ids, spans, len(rows), length, pieces)
-    ids, positions, labels, presence = corrupt(masking, pieces, every, generator, weights, mine)
+    if causal:
+        ids, positions, labels, presence = every[mine], *follow(every[mine], pieces)
+    else:
+        ids, positions, labels, presence = corrupt(masking, pieces, every, generator, weights, mine, room)
     result = {
         'ids': ids,
         **describe_spans(select_spans(spans, mine, len(rows)), len(mine), length, pairs != 'none', source.bounds is not None),
@@ -66,6 +74,8 @@ def masked_batch(
         'masked_weights': presence,
         'weight': np.ones(len(mine), np.float32),
     }
+    if causal:
+        result['causal'] = np.ones(len(mine), np.int32)
     return result if pair is None else result | {'pair': pair[mine].astype(np.int32)}
 
 

@@ -18,6 +18,19 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class Causal:
+    """Batches of next-piece prediction among those of masked pieces, through one model (Charpentier and Samuel 2024, GPT-BERT).
+
+    In a causal batch a position attends to itself and to those before it, and predicts the piece that follows. Every piece is
+    predicted, so that a model learns from it several times faster at first. A batch is causal or masked as a whole, since a masked
+    one needs the logits of a few positions alone. `share=1, until=0.4` is causal first, then masked.
+    """
+
+    share: float = 0.0  # of the batches, evenly spread
+    until: float = 1.0  # the part of the run's steps after which all batches are masked
+
+
+@dataclass(frozen=True)
 class Data:
     """Text, tokenizer, and how sequences are made of them; with `task`, the examples of a supervised task instead."""
 
@@ -40,8 +53,10 @@ class Data:
     short: float = 0.1  # with pairs, the share of sequences whose length is drawn between 2 and T (Devlin et al. 2019, §A.2)
     held_out: float = 0.05  # share of the documents that are evaluated on and never trained on, by the hash of their text
     masking: Masking = Masking()
+    causal: Causal = Causal()
     task: str = ''  # '' is pretraining; else row of TASKS
-    select: str = 'train'  # what selects checkpoints where dev is reported: a part of train, 'dev' itself, or nothing: 'last'
+    # What selects checkpoints where dev is reported: a part of train, 'dev' itself (Lan et al. 2020, §4.2.2), or nothing: 'last'.
+    select: str = 'train'
     buckets: tuple[int, ...] = (16, 32, 64, 128, 256)  # a task's batches hold sequences of similar length, padded to one of these
     answers: Answers = Answers()
     train: str = ''  # task `custom`: a .tsv or .csv (with a header) or .jsonl file, plain, .gz, .xz or .zst
@@ -70,6 +85,32 @@ def stages(data: Data) -> tuple[Stage, ...]:
     last = Stage(data.length, 1.0, data.masking)
     if data.task or not data.first_length:
         return (last,)
-    room = min(predictions(data.masking, data.length), math.ceil(data.masking.rate * data.first_length))
-    first = Stage(data.first_length, data.first_share, replace(data.masking, predictions=room))
+    first = Stage(data.first_length, data.first_share, data.masking)
     return first, replace(last, share=1 - data.first_share)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The batches of a run that have one shape, and so one compiled program."""
+
+    length: int  # T
+    predictions: int  # P; 0 of a task
+    share: float  # of the steps
+
+
+def shapes(data: Data) -> tuple[Shape, ...]:
+    """The shapes of a run's batches: of each stage the masked ones and the causal ones, if there are such."""
+    found, begin = [], 0.0
+    for stage in stages(data):
+        causal = 0.0 if data.task else data.causal.share * min(max(data.causal.until - begin, 0), stage.share)
+        room = 0 if data.task else predictions(stage.masking, stage.length)
+        found += [Shape(stage.length, room, stage.share - causal), Shape(stage.length, stage.length - 1, causal)]
+        begin += stage.share
+    return tuple(shape for shape in found if shape.share > 1e-9)
+
+
+def is_causal(causal: Causal, step: int, steps: int) -> bool:
+    """Whether the batch of a step is causal: a share of them, evenly spread over the first part of the run."""
+    if step >= round(causal.until * steps):
+        return False
+    return math.floor((step + 1) * causal.share + 1e-9) > math.floor(step * causal.share + 1e-9)

@@ -1,12 +1,13 @@
 """Batches to train on, each a pure function of (seed, step)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grain
 
 from research.data.pretraining import Batch
-from research.data.settings import Data, stages
+from research.data.settings import Causal, Data, is_causal, shapes, stages
 
 
 def boundary(data: Data, steps: int) -> int:
@@ -19,12 +20,33 @@ def number_of_steps(steps: int, epochs: float, examples: int, batch: int) -> int
     return math.ceil(epochs * examples / batch) if epochs else steps
 
 
+def first_steps(data: Data, steps: int) -> frozenset[int]:
+    """The first step whose batch has each of the shapes of a run: its program is compiled there."""
+    found: dict[tuple[int, bool], int] = {}
+    for step in range(steps):
+        found.setdefault((step >= boundary(data, steps), not data.task and is_causal(data.causal, step, steps)), step)
+        if len(found) == len(shapes(data)):
+            break
+    return frozenset(found.values())
+
+
+# (how much of the run is over, whether the batch is causal) -> a batch of rows that are drawn already.
+Draft = Callable[[float, bool], Batch]
+
+
+def keep(batch: Batch) -> Draft:
+    """The Draft of a batch that is the same at every step."""
+    return lambda progress, causal: batch
+
+
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The batches to train on, without end: batch `step` is a pure function of (seed, step)."""
+    """The batches to train on, without end: batch `step` is a pure function of (seed, step, the steps of the run)."""
 
-    stages: tuple[grain.MapDataset[Batch], ...]  # one or two, each counting its own steps from 0
-    boundary: int  # the first step of the last stage
+    stages: tuple[grain.MapDataset[Draft], ...]  # one or two, each counting its own steps from 0
+    steps: int  # of the run
+    boundary: int = 0  # the first step of the last stage
+    causal: Causal = Causal()
 
     def place(self, step: int) -> tuple[int, int]:
         """The stage of a step, and its number there."""
@@ -32,6 +54,6 @@ class Steps:
 
     def __getitem__(self, step: int) -> Batch:
         stage, number = self.place(step)
-        batch = self.stages[stage][number]
-        assert batch is not None  # a MapDataset holds None only where a row was filtered out
-        return batch
+        draft = self.stages[stage][number]
+        assert draft is not None  # a MapDataset holds None only where a row was filtered out
+        return draft(min(step / max(self.steps - 1, 1), 1.0), is_causal(self.causal, step, self.steps))

@@ -14,7 +14,7 @@ from research.data.facts import SupervisedFacts
 from research.data.packing import choose_shape, describe, packed
 from research.data.pretraining import Batch
 from research.data.settings import Data
-from research.data.steps import Steps
+from research.data.steps import Steps, keep
 from research.data.tokenizers import Vocabulary
 
 ENDLESS = 2**40  # steps
@@ -36,7 +36,7 @@ def open_supervised(
     packed batch are a multiple of it.
     """
     splits, facts = encoding.read(data, cache, tokenizer, pieces)
-    steps = grain.MapDataset.range(1).map(lambda step: Batch())
+    steps = grain.MapDataset.range(1).map(lambda step: keep(Batch()))
     if 'train' in splits:
         train = splits['train']
         shuffled = grain.MapDataset.range(train.rows).seed(seed % 2**32).shuffle().repeat()
@@ -44,8 +44,8 @@ def open_supervised(
         if data.pack:
             shape = choose_shape(train.lengths, batch, data.length)
             facts = replace(facts, notices=[*facts.notices, describe(train.lengths, batch, shape, divisor)])
-            steps = grain.MapDataset.range(ENDLESS).map(packed(stream, train, shape, seed, divisor, mine))
+            steps = grain.MapDataset.range(ENDLESS).map(packed(stream, train, shape, seed, divisor, mine)).map(keep)
         else:
             chosen = by_length(stream, train, seed)
-            steps = grain.MapDataset.range(ENDLESS).map(lambda step: train.make(chosen(step), mine))
+            steps = grain.MapDataset.range(ENDLESS).map(lambda step: keep(train.make(chosen(step), mine)))
     return Steps((steps,), 0), splits, facts

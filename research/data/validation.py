@@ -11,7 +11,7 @@ from research.data.masking import MASKING, Masking
 from research.data.mixture import mixture
 from research.data.pretraining import PAIRS
 from research.data.sequences import FILLS
-from research.data.settings import Answers, Data
+from research.data.settings import Answers, Causal, Data
 from research.data.sources import SOURCES, parse
 from research.data.tasks.custom import UNLABELLED
 from research.data.tokenizers import KINDS
@@ -32,6 +32,7 @@ def validate(data: Data) -> None:
     validate_places(data)
     validate_corpus(data)
     masking.validate(data.masking)
+    validate_causal(data)
     validate_sequences(data)
     validate_task(data)
     validate_answers(data.answers)
@@ -85,6 +86,22 @@ def validate_corpus(data: Data) -> None:
         raise UserError(f"data.tokenizer='': give {', '.join(KINDS)} to train one, or the path of one")
 
 
+def validate_causal(data: Data) -> None:
+    """Raises UserError for causal batches that are impossible."""
+    for name in ('share', 'until'):
+        if not 0 <= getattr(data.causal, name) <= 1:
+            raise UserError(f'data.causal.{name}={getattr(data.causal, name)} must be a share, between 0 and 1')
+    if not data.causal.share or data.task:
+        return
+    if data.causal.share == data.causal.until == 1:
+        raise UserError('data.causal.share=1 and data.causal.until=1 leave no masked batch: lower one of them')
+    if data.pairs != 'none':
+        raise UserError(
+            f'data.causal.share={data.causal.share} is for single segments, but data.pairs={data.pairs}: [CLS] would '
+            f'see neither; give --config.data.pairs=none or --config.data.causal.share=0'
+        )
+
+
 def validate_sequences(data: Data) -> None:
     """Raises UserError for sequences that are impossible."""
     choose('data.pairs', data.pairs, PAIRS)
@@ -93,8 +110,6 @@ def validate_sequences(data: Data) -> None:
         raise UserError(f'data.length={data.length} must lie between 8 and 65536 pieces')
     if not 0 <= data.short <= 1:
         raise UserError(f'data.short={data.short} must be a share, between 0 and 1')
-    if not data.task:
-        masking.predictions(data.masking, data.length)
     if data.pairs != 'none' and (data.pack or data.fill != 'pieces'):
         given = 'data.pack' if data.pack else f'data.fill={data.fill}'
         raise UserError(
@@ -154,6 +169,7 @@ def unused_with_task(data: Data) -> dict[str, str]:
     """The unused keys of fine-tuning: those of pretraining, and those of other tasks."""
     row = tasks.task(data)
     keys = ['pairs', 'fill', 'short', 'first_length', 'first_share', *(f'masking.{each.name}' for each in fields(Masking))]
+    keys += [f'causal.{each.name}' for each in fields(Causal)]
     found = {f'data.{key}': f"it is for pretraining, but data.task='{data.task}'" for key in keys}
     own = {name for each in tasks.TASKS.values() for name in each.reads}
     found |= {f'data.{name}': f"data.task='{data.task}' does not read it" for name in sorted(own - set(row.reads))}
@@ -167,6 +183,8 @@ def unused_without_task(data: Data) -> dict[str, str]:
     keys = ['select', 'dev_share', 'buckets', 'labels', *(f'answers.{each.name}' for each in fields(Answers))]
     keys += sorted({name for row in tasks.TASKS.values() for name in row.reads})
     found = {f'data.{key}': "it is for a task, but data.task=''" for key in keys}
+    if not data.causal.share:
+        found['data.causal.until'] = 'data.causal.share=0 makes no batch causal'
     policy = data.masking.policy
     for name, row in MASKING.items() if policy in MASKING else ():
         reason = f"only data.masking.policy='{name}' reads it, but it is '{policy}'"

@@ -6,6 +6,7 @@ from research.errors import UserError, choose
 
 ACTIVATIONS = ('gelu', 'gelu_tanh', 'relu')
 POSITIONS = ('learned', 'sinusoidal')
+MLM_BIASES = ('zeros', 'frequencies')
 DTYPES = ('float32', 'bfloat16')
 REMATS = ('none', 'products', 'block', 'everything')  # rows of models.remat.POLICIES
 
@@ -35,6 +36,7 @@ class Architecture:
     span_dropout: float = 0.0  # before the span head (0.1 in DistilBERT, its `qa_dropout`; none in BERT and ALBERT)
     epsilon: float = 1e-12  # of LayerNorm
     deviation: float = 0.02  # standard deviation of the initial weights, a normal distribution truncated at two deviations
+    mlm_bias: str = 'zeros'  # of a fresh MLM head's output; or 'frequencies': the log of each piece's share of the training data
     dtype: str = 'float32'  # of activations and matrix products: float32 or bfloat16
     attention: str = 'auto'  # a row of ATTENTION, or 'auto': by the device, the dtype and the losses
     unroll: int = 0  # layers in one iteration of the scan over layers; 1 compiles fastest, 0 (all layers) runs fastest
@@ -79,5 +81,6 @@ def validate(a: Architecture) -> None:
         raise UserError(f'model.table={a.table!r} must hold group numbers, which start at 0')
     choose('model.activation', a.activation, ACTIVATIONS)
     choose('model.position_kind', a.position_kind, POSITIONS)
+    choose('model.mlm_bias', a.mlm_bias, MLM_BIASES)
     choose('model.dtype', a.dtype, DTYPES)
     choose('model.remat', a.remat, REMATS)

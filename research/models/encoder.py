@@ -115,18 +115,23 @@ class Encoder(nn.Module):
         segments: jax.Array | None = None,
         positions: jax.Array | None = None,
         starts: jax.Array | None = None,
+        causal: jax.Array | None = None,
         noise: Noise | None = None,
     ) -> Outputs:
         """Encodes `ids`, `types` and `mask` (1 = attended), each int [B, T]; `want` holds names of WANTS.
 
         For packed sequences, a position attends only to positions with the same number in `segments` [B, T], `positions` [B, T]
-        are the position numbers, and `starts` [B, P] the first positions of the examples in a row. `noise` [B, 2]: two words a row.
+        are the position numbers, and `starts` [B, P] the first positions of the examples in a row. In rows where `causal` [B] is
+        not 0, a position attends to itself and to those before it. `noise` [B, 2]: two words a row.
         """
         a = self.architecture
         x = self.embed(ids, types, fold(noise, 0), positions)
         attended = (mask > 0)[:, None, None, :]
         if segments is not None:
             attended = attended & (segments[:, None, :, None] == segments[:, None, None, :])
+        if causal is not None:
+            before = jnp.tri(ids.shape[1], dtype=bool)
+            attended = attended & (before[None, None] | (causal == 0)[:, None, None, None])
         attention_groups, feed_forward_groups = zip(*layout(a), strict=True)
         attention, read_attention = _split_by_layer(self.attention, attention_groups, 'encoder/attention')
         feed, read_feed = _split_by_layer(self.feed_forward, feed_forward_groups, 'encoder/feed_forward')

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from research.models.architecture import Architecture
 from research.models.encoder import Encoder, Outputs
@@ -50,7 +51,7 @@ class PairHead(nn.Module):
 
     def __call__(self, outputs: Outputs, positions: jax.Array | None, word: jax.Array, noise: Noise | None = None) -> jax.Array:
         """Logits float32 [B, classes]."""
-        assert outputs.pooled is not None, 'losses.validate asks for a pooler'
+        assert outputs.pooled is not None, 'objectives/validation.py asks for a pooler'
         return dense(self.output, outputs.pooled).astype(jnp.float32)
 
 
@@ -185,10 +186,11 @@ class Model(nn.Module):
         segments: jax.Array | None = None,
         positions: jax.Array | None = None,
         starts: jax.Array | None = None,
+        causal: jax.Array | None = None,
         noise: Noise | None = None,
     ) -> Outputs:
-        """The encoder's Outputs for `ids`, `types` and `mask`, each int [B, T], and what packed sequences add."""
-        return self.encoder(ids, types, mask, want, segments, positions, starts, noise)
+        """The encoder's Outputs for `ids`, `types` and `mask`, each int [B, T], and what packed and causal rows add."""
+        return self.encoder(ids, types, mask, want, segments, positions, starts, causal, noise)
 
     def logits(self, head: str, outputs: Outputs, positions: jax.Array | None = None, noise: Noise | None = None) -> jax.Array:
         """The logits of one head; the head's `__call__` says their shape."""
@@ -204,16 +206,28 @@ def initialise(model: Model, key: jax.Array) -> dict[str, Any]:
     return dict(model.init(key, method='create')['params'])
 
 
+def find_log_shares(counts: np.ndarray, special: np.ndarray, classes: int) -> np.ndarray:
+    """The bias [classes] at which an MLM head without context predicts each piece by its share of the training data.
+
+    counts, special: [V] how often each piece occurs there, and whether it is special. Each ordinary piece counts once more; special
+    pieces, and what the model has beyond V, count as the rarest ordinary one. The shares add up to 1, so that log Z is 0.
+    """
+    found = np.full(classes, np.nan)
+    found[: len(counts)] = np.where(special, np.nan, counts + 1.0)
+    found = np.where(np.isnan(found), np.nanmin(found), found)
+    return np.log(found / found.sum()).astype(np.float32)
+
+
 def encode(
     model: Model, params: Any, batch: Mapping[str, Any], noise: Noise | None = None, want: frozenset[str] = frozenset()
 ) -> Outputs:
     """The Outputs for the 'ids', 'types' and 'mask' of a batch, and the 'segments' and 'positions' of a packed one, each [B, T].
 
-    Packed examples of a task also have 'starts' [B, P]. With [B, C, T] the C candidates of a choice are sequences of their own,
-    B · C in all. `noise` [B, 2] turns dropout on.
+    Packed examples of a task also have 'starts' [B, P], causal batches 'causal' [B]. With [B, C, T] the C candidates of a choice
+    are sequences of their own, B · C in all. `noise` [B, 2] turns dropout on.
     """
     ids, types, mask = (batch[name].reshape(-1, batch[name].shape[-1]) for name in ('ids', 'types', 'mask'))
-    packed = {name: batch[name] for name in ('segments', 'positions', 'starts') if name in batch}
+    packed = {name: batch[name] for name in ('segments', 'positions', 'starts', 'causal') if name in batch}
     found = model.apply({'params': params}, ids, types, mask, want, **packed, noise=spread(fold(noise, 0), len(ids)))
     return cast(Outputs, found)
 

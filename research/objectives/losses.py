@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.errors import UserError, choose
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Heads, Sizes
 from research.objectives.view import Batch, View
@@ -24,6 +23,14 @@ class Plain:
     """The options of a loss that has none but its weight."""
 
     weight: float = 0.0  # 0 leaves the loss, and everything that only it needs, out of the compiled program
+
+
+@dataclasses.dataclass(frozen=True)
+class Mlm:
+    """The options of masked language modelling."""
+
+    weight: float = 0.0
+    z: float = 0.0  # of log² Z, beside the cross entropy's 1 (Chowdhery et al. 2022, §5: 1e-4): logits stay small; 0 leaves it out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Soft:
 class Losses:
     """The weight and the options of each row of LOSSES. The defaults are masked language modelling alone."""
 
-    mlm: Plain = Plain(1.0)
+    mlm: Mlm = Mlm(1.0)
     nsp: Plain = Plain()
     sop: Plain = Plain()
     label: Plain = Plain()
@@ -72,9 +79,14 @@ def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
-def mlm(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
+def mlm(x: Mlm, student: View, teacher: View | None, batch: Batch) -> jax.Array:
     """Masked language modelling, nats for each masked position [B, P] (Devlin et al. 2019, §3.1)."""
     return _cross_entropy(student.logits('mlm', 'masked'), batch['masked_labels'])
+
+
+def log_squared(x: Mlm, student: View) -> jax.Array:
+    """The squared logarithm of the softmax's denominator Z, for each masked position [B, P] (Chowdhery et al. 2022, §5)."""
+    return jnp.square(jax.nn.logsumexp(student.logits('mlm', 'masked'), -1))
 
 
 def pair(x: Plain, student: View, teacher: View | None, batch: Batch) -> jax.Array:
@@ -148,6 +160,14 @@ def _same_width(x: Any, student: Architecture, teacher: Architecture) -> str:
     return f"it compares hidden states, but the teacher's are {teacher.width} wide and the student's {student.width}"
 
 
+class Penalty(NamedTuple):
+    """What training adds to a loss, over the same items. The loss itself, as it is reported, stays without."""
+
+    name: str  # its Term is LOSS_name
+    weight: Callable[[Any], float]  # of the loss's options -> its weight beside the loss's 1; 0 leaves it out
+    values: Callable[[Any, View], jax.Array]  # (options, student) -> one number an item
+
+
 class Loss(NamedTuple):
     """A row of LOSSES. Its functions take the loss's options: the field of its name in Losses."""
 
@@ -161,6 +181,7 @@ class Loss(NamedTuple):
     # (options, student, teacher) -> why they do not fit, or ''
     fits: Callable[[Any, Architecture, Architecture], str] = _always_fits
     teacher_heads: Callable[[Any], tuple[str, ...]] | None = None  # of the teacher; None: the same as the student's
+    penalty: Penalty | None = None
 
 
 def _matched(x: Any) -> str:
@@ -168,7 +189,7 @@ def _matched(x: Any) -> str:
 
 
 LOSSES: dict[str, Loss] = {
-    'mlm': Loss(mlm, lambda x: 'masked', lambda x: ('mlm',), lambda x: 'masked'),
+    'mlm': Loss(mlm, lambda x: 'masked', lambda x: ('mlm',), lambda x: 'masked', penalty=Penalty('z', lambda x: x.z, log_squared)),
     'nsp': Loss(pair, lambda x: 'examples', lambda x: ('pair',), lambda x: 'nsp'),
     'sop': Loss(pair, lambda x: 'examples', lambda x: ('pair',), lambda x: 'sop'),
     'label': Loss(label, lambda x: 'examples', lambda x: ('label',), lambda x: 'label'),
@@ -224,74 +245,35 @@ def read_teacher(losses: Losses) -> dict[str, tuple[str, ...]]:
     return {name: (row.teacher_heads or row.heads)(options) for name, (row, options) in rows.items()}
 
 
+def list_penalties(losses: Losses) -> dict[str, tuple[str, Penalty]]:
+    """The name of each penalty that has weight -> (its loss, itself)."""
+    rows = {name: (LOSSES[name].penalty, options) for name, options in active(losses).items()}
+    return {f'{name}_{row.name}': (name, row) for name, (row, options) in rows.items() if row and row.weight(options)}
+
+
+def weights(losses: Losses) -> dict[str, float]:
+    """The weight in the objective of each active loss, and of each penalty."""
+    found = {name: options.weight for name, options in active(losses).items()}
+    return found | {name: found[of] * row.weight(getattr(losses, of)) for name, (of, row) in list_penalties(losses).items()}
+
+
 def counts(losses: Losses, batch: Batch) -> dict[str, jax.Array]:
-    """How many items of `batch` each active loss counts: known before any parameter is."""
-    found = {name: LOSSES[name].over(options) for name, options in active(losses).items()}
-    return {name: batch[WEIGHTS[over]].astype(jnp.float32).sum() for name, over in found.items()}
+    """How many items of `batch` each active loss counts, and each penalty: known before any parameter is."""
+    over = {name: LOSSES[name].over(options) for name, options in active(losses).items()}
+    found = {name: batch[WEIGHTS[each]].astype(jnp.float32).sum() for name, each in over.items()}
+    return found | {name: found[of] for name, (of, _) in list_penalties(losses).items()}
 
 
 def terms(losses: Losses, student: View, teacher: View | None, batch: Batch) -> dict[str, Term]:
-    """The Term of each active loss on one batch."""
+    """The Term of each active loss on one batch, and of each penalty."""
     found = {}
+
+    def add(name: str, of: str, values: jax.Array) -> None:
+        over = batch[WEIGHTS[LOSSES[of].over(getattr(losses, of))]]
+        found[name] = weigh(values, over.reshape(values.shape))  # [B, C, T] of choices is [B·C, T]
+
     for name, options in active(losses).items():
-        row = LOSSES[name]
-        values = row.values(options, student, teacher, batch)
-        found[name] = weigh(values, batch[WEIGHTS[row.over(options)]].reshape(values.shape))  # [B, C, T] of choices is [B·C, T]
-    return found
-
-
-# ---- What is refused ------------------------------------------------------------------------------------------------------------
-
-
-def validate(losses: Losses, student: Architecture, offered: frozenset[str], teacher: str) -> None:
-    """Raises UserError for losses that cannot be computed with this student, these data and this teacher ('' = none).
-
-    `offered` holds what the data offer: rows of REMEDIES.
-    """
-    for name in LOSSES:
-        _validate_options(name, getattr(losses, name))
-    found = active(losses)
-    if not found:
-        raise UserError('every loss has weight 0: give one, such as --config.losses.mlm.weight=1')
-    for name, options in found.items():
-        row = LOSSES[name]
-        if row.teacher and not teacher:
-            raise UserError(f"loss '{name}' needs a teacher: give --config.teacher=RUN, or --config.losses.{name}.weight=0")
-        if row.needs(options) not in offered | {''}:
-            remedy = REMEDIES[row.needs(options)]
-            raise UserError(
-                f"loss '{name}' cannot be computed from these data: it needs {remedy}, or --config.losses.{name}.weight=0"
-            )
-        needy = [head for head in row.heads(options) if HEADS[head].reads_pooled and not HEADS[head].own_pooler]
-        if needy and not student.pooler:
-            raise UserError(f"loss '{name}' reads the pooled position: give --config.model.pooler=true")
-
-
-def _validate_options(name: str, options: Any) -> None:
-    """Raises UserError for values that are impossible even for a loss that is off."""
-    row = LOSSES[name]
-    if options.weight < 0:
-        raise UserError(f'losses.{name}.weight={options.weight} must not be negative')
-    if row.places:
-        choose(f'losses.{name}.at', options.at, row.places)
-    if isinstance(options, Soft) and options.temperature <= 0:
-        raise UserError(f'losses.{name}.temperature={options.temperature} must be above 0')
-
-
-def validate_teacher(losses: Losses, student: Architecture, teacher: Architecture) -> None:
-    """Raises UserError for an active loss that cannot compare this student with this teacher."""
-    for name, options in active(losses).items():
-        why = LOSSES[name].fits(options, student, teacher)
-        if why:
-            raise UserError(f"loss '{name}' does not fit: {why}; give --config.losses.{name}.weight=0")
-
-
-def unused(losses: Losses) -> dict[str, str]:
-    """Each key of a loss that is off, its weight aside -> why a change of it does nothing."""
-    found = {}
-    for name in LOSSES:
-        options = getattr(losses, name)
-        if not options.weight:
-            others = [field.name for field in dataclasses.fields(options) if field.name != 'weight']
-            found |= {f'losses.{name}.{field}': f'losses.{name}.weight=0 turns this loss off' for field in others}
+        add(name, name, LOSSES[name].values(options, student, teacher, batch))
+    for name, (of, row) in list_penalties(losses).items():
+        add(name, of, row.values(getattr(losses, of), student))
     return found

@@ -15,7 +15,7 @@ from research.data.tokenizers import describe_unreachable
 from research.errors import UserError
 from research.experiment import Experiment
 from research.models.attention import choose_kernel
-from research.models.heads import Heads, Model
+from research.models.heads import Heads, Model, find_log_shares
 from research.objectives import losses
 from research.runs import sources
 from research.runs.log import Log
@@ -106,18 +106,24 @@ def build_models(x: Experiment, heads: Heads, teacher: Donor | None) -> tuple[Mo
     return Model(dataclasses.replace(x.model, attention=kernel), heads), teacher, [line]
 
 
-def first_state(model: Model, x: Experiment, start: Donor | None) -> tuple[State, list[str]]:
+def first_state(model: Model, x: Experiment, start: Donor | None, feed: feeds.Feed) -> tuple[State, list[str]]:
     """The State of step 0, and log lines on where its parameters come from."""
     state = train.initial_state(model, x.optimizer, x.seed, x.run.spike)
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     predicted = costs.summarize_parameters(x.model, model.heads)['total']
     if size != predicted:
         raise AssertionError(f'{size} parameters, but {predicted} were predicted')
-    if start is None:
-        return state, ['start: all parameters are random']
-    params, transfer = transplant(model, state.params, start, x.surgery)
-    validate_transfer(x, transfer)
-    return train.with_params(state, params, x.optimizer), transfer.lines()
+    params, notes, fresh = state.params, ['start: all parameters are random'], True
+    if start is not None:
+        params, transfer = transplant(model, params, start, x.surgery)
+        validate_transfer(x, transfer)
+        notes, fresh = transfer.lines(), 'mlm/output/bias' in transfer.random
+    if x.model.mlm_bias == 'frequencies' and fresh and 'mlm' in params and feed.counts is not None:
+        bias = params['mlm']['output']['bias']
+        found = jax.numpy.asarray(find_log_shares(feed.counts, feed.pieces.special, len(bias)))
+        params = {**params, 'mlm': {**params['mlm'], 'output': {'bias': found}}}
+        notes.append("start: the MLM head's bias is the log of the training frequencies")
+    return state if params is state.params else train.with_params(state, params, x.optimizer), notes
 
 
 def introduce(parts: Parts, notes: list[str]) -> None:
@@ -130,6 +136,8 @@ def introduce(parts: Parts, notes: list[str]) -> None:
             f'unigram entropy of the corpus: {facts.unigram_entropy:.3f} nats; '
             f'loss without context: about {masking.contextless(parts.x.data.masking, facts.unigram_entropy):.3f}'
         )
+    if not parts.x.data.task and (notice := masking.describe_cap(parts.x.data.masking, parts.x.data.length)):
+        log.line(notice)
     if notice := describe_unreachable(parts.feed.tokenizer, parts.feed.pieces):
         log.line(notice)
     if isinstance(facts, SupervisedFacts):

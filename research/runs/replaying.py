@@ -125,7 +125,7 @@ def _begin(folder: Path, bench: Bench, first: int, steps: list[int]) -> State:
         with reading(folder, first) as checkpoints:
             return bench.plan.put_state(checkpoints.restore(first, like))
     try:
-        state, _ = first_state(bench.model, x, open_start(x, folder))
+        state, _ = first_state(bench.model, x, open_start(x, folder), bench.feed)
     except UserError as error:
         after = f'; steps after {steps[0]} can be replayed' if steps else ''
         raise UserError(f'there is no checkpoint before this step, and the first state is gone: {error}{after}') from None

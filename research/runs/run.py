@@ -75,7 +75,7 @@ def _run(x: Experiment, workdir: Path, mirror: Mirror | None, began: float, held
         heads = student_heads(x, teacher.architecture if teacher else None)
         held.enter_context(explaining_exhaustion(x, heads, teacher.architecture if teacher else None, plan.devices))
         model, teacher, chosen = build_models(x, heads, teacher)
-        state, notes = first_state(model, x, start)
+        state, notes = first_state(model, x, start, feed)
         changed = begin_folder(x, workdir, feed, steps)
         damaged = set_aside_damaged(workdir / 'checkpoints') if processes.is_chief() else []
 

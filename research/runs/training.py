@@ -32,9 +32,10 @@ class Recorder:
     def __init__(self, parts: Parts, first: int) -> None:
         self._parts = parts
         self._first = first + 1
-        self._losses = ('loss', *losses.active(parts.x.losses))
+        names = tuple(losses.active(parts.x.losses))
+        self._losses = ('loss', *names, *(train.CAUSAL + name for name in names))
         # The first step of each length is mostly compilation, which says nothing about the speed.
-        self._compiled = (first + 1, steps.boundary(parts.x.data, parts.steps) + 1)
+        self._compiled = {first + 1, *(step + 1 for step in steps.first_steps(parts.x.data, parts.steps))}
         self.guard = Guard(parts, first)
         self._before = seconds_so_far(parts.workdir)
         self._begin = self._window = time.monotonic()

@@ -12,6 +12,7 @@ from research.models import paths
 from research.models.architecture import Architecture
 from research.models.sharing import layout
 from research.objectives import losses
+from research.objectives import validation as losses_validation
 from research.runs import definition
 from research.surgery import Donor, Transfer
 
@@ -51,7 +52,7 @@ def validate_sources(x: Experiment, feed: feeds.Feed, start: Donor | None, teach
 
 def validate_teacher(x: Experiment, teacher: Architecture) -> None:
     """Raises UserError for a teacher that cannot teach this student or read these sequences. Needs no data."""
-    losses.validate_teacher(x.losses, x.model, teacher)
+    losses_validation.validate_teacher(x.losses, x.model, teacher)
     if teacher.positions < x.data.length:
         raise UserError(f'data.length={x.data.length}, but the teacher has {teacher.positions} positions')
 

@@ -45,7 +45,7 @@ def _open(folder: Path, x: Experiment, environment: Environment, result: Result)
     """(the run, the parameters that it was evaluated with, as numpy arrays)."""
     if result.steps == 0:
         opened = reopen(folder, x, environment)
-        return opened, first_state(opened.bench.model, x, open_start(x, folder))[0].params
+        return opened, first_state(opened.bench.model, x, open_start(x, folder), opened.bench.feed)[0].params
     step = result.selected.step if result.selected else result.steps
     params = _read(folder, step)
     return reopen(folder, x, environment, find_heads(params)), params

@@ -1,17 +1,19 @@
 """Files of configs/ and experiments/: FILE[:size] becomes an Experiment or a Study."""
 
 import contextlib
+import fnmatch
 import importlib.util
+import inspect
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from research.errors import UserError, choose, nearest
 from research.experiment import Experiment
 from research.study.study import Study
 from research.version import ROOT
-from research.wire import from_wire
+from research.wire import from_wire, override, value
 
 # Modules that config files of earlier versions import, and names of them -> where they are now.
 MOVED = {
@@ -36,6 +38,38 @@ def load(config: str) -> Experiment | Study:
             with _mistakes_of(defined.__name__):
                 return read(getattr(defined, function)(*([size] if size else [])))
     raise UserError(f'{defined.__name__} defines neither get_config nor get_study: it is no file of configs/ or experiments/')
+
+
+def read_deviations(config: str) -> dict[str, tuple[str, ...]]:
+    """Glob of runs -> lines 'KEY=VALUE: TEXT': where FILE[:size] differs from its paper on purpose, by DEVIATIONS of the file.
+
+    DEVIATIONS holds them for each size: of all runs, or of a study by globs of its runs. Without a size they are those of the
+    function's default; {} for a file without DEVIATIONS.
+    """
+    defined = module(config)
+    if not hasattr(defined, 'DEVIATIONS'):
+        return {}
+    _, _, size = config.partition('.py:')
+    if not size:
+        function = defined.get_study if hasattr(defined, 'get_study') else defined.get_config
+        size = next((each.default for each in inspect.signature(function).parameters.values()), '')
+    found = defined.DEVIATIONS[size] if size in defined.DEVIATIONS else {}
+    return dict(found) if isinstance(found, Mapping) else {'*': tuple(found)}
+
+
+def choose_deviations(deviations: Mapping[str, Iterable[str]], run: str, x: Experiment) -> list[str]:
+    """The lines that hold of `x`, the run of this name: those whose key has the value that they say, and not another by now.
+
+    Raises UserError for a line that is not 'KEY=VALUE: TEXT', and for one whose key does not exist or has no such value.
+    """
+    found = []
+    for line in (line for glob, lines in deviations.items() if fnmatch.fnmatchcase(run, glob) for line in lines):
+        said, colon, _ = line.partition(': ')
+        key, equals, given = said.partition('=')
+        if not (colon and equals):
+            raise UserError(f"DEVIATIONS: '{line}' must be KEY=VALUE: TEXT, such as data.held_out=0.05: the paper trains on all")
+        found += [line] if value(override(x, {key: given}), key) == value(x, key) else []
+    return found
 
 
 def module(config: str) -> types.ModuleType:

@@ -13,7 +13,7 @@ from research.data import masked, pretraining
 from research.data.feed import Feed
 from research.data.masking import MASKING, Masking
 from research.data.pretraining import PAIRS, Batch
-from research.data.settings import Data
+from research.data.settings import Causal, Data
 from research.machine import Machine
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -31,6 +31,7 @@ KINDS: dict[str, Callable[[Data], Data]] = {
     'packed': lambda data: replace(data, length=64, fill='sentences', pack=True, masking=Masking('whole_word')),
     'across': lambda data: replace(data, length=64, fill='documents'),
     'mixture': lambda data: replace(data, source=f'0.7 {data.source} + 0.3 {data.source}', masking=Masking('ngram')),
+    'causal': lambda data: replace(data, causal=Causal(0.5), masking=Masking(rate=0.3, rate_end=0.15)),
     'lengths': lambda data: replace(data, first_length=16, first_share=0.5),
 }
 

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from research.data.corruption import corrupt
-from research.data.masking import MASKING, Masking, Text, contextless, predictions, smooth, validate
+from research.data.masking import (
+    MASKING,
+    Masking,
+    Text,
+    contextless,
+    count_predictions,
+    describe_cap,
+    predictions,
+    smooth,
+    validate,
+)
 from research.data.tokenizers import Vocabulary
 from research.errors import UserError
 
@@ -191,10 +201,26 @@ def test_frequency_chooses_rare_pieces_by_the_power_of_their_counts():
 
 def test_room_for_predictions():
     assert predictions(Masking(), 128) == 20
-    assert predictions(Masking(predictions=19), 128) == 19  # 15 % of 126
-    assert predictions(Masking(predictions=40), 128) == 40
-    with pytest.raises(UserError, match=r'predictions=18 has no room .* give 19 or more'):
-        predictions(Masking(predictions=18), 128)
+    assert predictions(Masking(predictions=19), 128) == 19
+    assert predictions(Masking(predictions=40), 128) == 20
+
+
+@pytest.mark.parametrize('policy', MASKING)
+def test_a_cap_lowers_the_rate_of_full_sequences_alone_and_says_so(policy):
+    """The released ALBERT: min(20, max(1, round(0.15 · pieces))) of 512 pieces (google-research/albert, its flags)."""
+    ids, capped = sequences()[:, :60], Masking(policy, predictions=5)
+    _, positions, _, presence = corrupt(capped, VOCABULARY, ids, np.random.default_rng(5))
+    wanted = np.maximum(1, np.round(0.15 * (ids >= 5).sum(1)))
+    assert positions.shape == (64, 5) and wanted.max() > 5 > wanted.min()
+    if policy in ('token', 'frequency'):  # words that do not fit what is left are passed over
+        np.testing.assert_array_equal(presence.sum(1), np.minimum(wanted, 5))
+    assert (presence.sum(1) >= 1).all() and describe_cap(capped, 32) == ''
+    released = Masking('ngram', predictions=20)
+    assert count_predictions(released, np.array([0, 3, 120, 510])).tolist() == [0, 1, 18, 20] and predictions(released, 512) == 20
+    assert describe_cap(released, 512) == (
+        'data.masking.predictions=20 caps data.masking.rate=0.15: of a full sequence of 512 pieces 20 are predicted (3.9%), not 76'
+    )
+    assert describe_cap(Masking('ngram'), 512) == ''
 
 
 def test_what_a_model_without_context_scores():

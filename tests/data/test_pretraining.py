@@ -7,8 +7,9 @@ import pytest
 
 from research.data.masked import Batches, Split
 from research.data.masking import Masking
-from research.data.settings import stages
-from research.data.steps import boundary, number_of_steps
+from research.data.masking import at as masked
+from research.data.settings import Causal, shapes, stages
+from research.data.steps import boundary, first_steps, number_of_steps
 from research.errors import UserError
 from tests.data.conftest import original
 
@@ -65,11 +66,50 @@ def test_two_stages(story_data, feed):
     assert boundary(data, number_of_steps(0, 2.0, 100, 8)) == 19
 
 
+def test_causal_batches_are_spread_evenly_and_predict_the_next_ordinary_piece(story_data, feed):
+    data = replace(story_data, causal=Causal(0.25, until=0.5))
+    source = feed(data, steps=32)
+    batches = [source.train[step] for step in range(32)]
+    assert [step for step, batch in enumerate(batches) if 'causal' in batch] == [3, 7, 11, 15]
+    batch = batches[3]
+    assert batch['causal'].tolist() == [1] * 8
+    for row in range(8):
+        ids = batch['ids'][row]
+        predicted = batch['masked_weights'][row] > 0
+        np.testing.assert_array_equal(batch['masked_positions'][row], np.arange(31))
+        np.testing.assert_array_equal(batch['masked_labels'][row], ids[1:])
+        np.testing.assert_array_equal(predicted, ids[1:] > 4)
+    assert not (batch['ids'] == source.pieces.mask).any()
+    assert 'causal' not in source.evaluation['dev'][0]
+    assert first_steps(data, 32) == {0, 3}
+    assert sum(shape.share for shape in shapes(data)) == pytest.approx(1)
+    assert [(shape.predictions, shape.share) for shape in shapes(data)] == [(5, pytest.approx(0.875)), (31, pytest.approx(0.125))]
+
+
+def test_the_rate_and_the_shares_follow_their_schedule(story_data, feed):
+    masking = Masking(rate=0.4, rate_end=0.1, mask=1.0, mask_end=0.0, random=0.0)
+    source = feed(replace(story_data, masking=masking), steps=9, batch=64)
+    rates, shares = [], []
+    for step in (0, 4, 8):
+        batch = source.train[step]
+        predicted = batch['masked_weights'] > 0
+        shown = np.take_along_axis(batch['ids'], batch['masked_positions'], axis=1)[predicted]
+        rates.append(predicted.sum() / (original(batch) > 4).sum())
+        shares.append((shown == source.pieces.mask).mean())
+        assert predicted.shape[1] == 13
+    assert rates == [pytest.approx(rate, abs=0.03) for rate in (0.4, 0.25, 0.1)]
+    assert shares == [pytest.approx(share, abs=0.05) for share in (1.0, 0.5, 0.0)]
+    assert masked(masking, 0.0) == Masking(rate=0.4, mask=1.0, random=0.0) and masked(Masking(), 0.5) == Masking()
+
+
 def test_a_mixture_draws_by_weight_and_sees_each_example_once_an_epoch():
     def make(name):
-        return lambda rows, generator, mine: {'row': rows[mine].astype(np.int32), 'source': np.full(len(mine), name, np.int32)}
+        return lambda rows, generator, mine, **how: {
+            'row': rows[mine].astype(np.int32),
+            'source': np.full(len(mine), name, np.int32),
+        }
 
-    split = Split(((30, 0.75, make(0)), (50, 0.25, make(1))))
+    split = Split(((30, 0.75, make(0)), (50, 0.25, make(1))), Masking())
     order = split.order(3)
     batch = split.make(np.array([order[index] for index in range(400)]), np.random.default_rng(0))
     assert (batch['source'] == 0).sum() == 300
@@ -80,12 +120,12 @@ def test_a_mixture_draws_by_weight_and_sees_each_example_once_an_epoch():
 
 def test_the_first_batches_of_an_evaluation_hold_every_source_and_all_batches_every_row(story_data, feed):
     def make(name):
-        return lambda rows, generator, mine: {
+        return lambda rows, generator, mine, **how: {
             'ids': np.stack([rows[mine], np.full(len(mine), name)], axis=1),
             'mask': np.ones((len(mine), 2)),
         }
 
-    split = Batches(Split(((1000, 0.5, make(0)), (500, 0.5, make(1)))), 16, feed(story_data).pieces, np.arange(16))
+    split = Batches(Split(((1000, 0.5, make(0)), (500, 0.5, make(1))), Masking()), 16, feed(story_data).pieces, np.arange(16))
     first = np.concatenate([split[index]['ids'] for index in range(8)])
     assert 0.2 < first[:, 1].mean() < 0.5
     assert first[first[:, 1] == 0, 0].max() > 800

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from research.data.masking import MASKING, Masking
-from research.data.settings import Answers, Data
+from research.data.settings import Answers, Causal, Data
 from research.data.tasks import TASKS
 from research.data.validation import unused, validate, validate_machine
 from research.errors import UserError
@@ -36,8 +36,13 @@ IMPOSSIBLE: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     'data.masking.rate': [(0.0, {}), (1.0, {}), (math.nan, {})],
     'data.masking.mask': [(-0.1, {}), (0.95, {}), (math.nan, {})],
     'data.masking.random': [(-0.1, {}), (0.25, {}), (math.nan, {})],
-    'data.masking.predictions': [(-1, {}), (3, {})],
+    'data.masking.predictions': [(-1, {})],
     'data.masking.ngram': [(0, {})],
+    'data.masking.rate_end': [(0.0, {}), (-0.5, {}), (math.nan, {})],
+    'data.masking.mask_end': [(1.5, {}), (0.95, {'masking': Masking(random=0.1)})],
+    'data.masking.random_end': [(0.3, {}), (math.nan, {})],
+    'data.causal.share': [(1.0, {}), (-0.1, {}), (0.5, {'pairs': 'sop'})],
+    'data.causal.until': [(1.5, {}), (-0.1, {})],
     'data.masking.smoothing': [(-1.0, {}), (math.nan, {}), (math.inf, {})],
     'data.task': [('package', {})],
     'data.select': [('tset', {})],
@@ -65,8 +70,9 @@ IMPOSSIBLE: dict[str, list[tuple[Any, dict[str, Any]]]] = {
 
 def keys() -> list[str]:
     """The dotted name of every field of the records that this package reads."""
-    found = [f'data.{each.name}' for each in fields(Data) if each.name not in ('masking', 'answers')]
+    found = [f'data.{each.name}' for each in fields(Data) if each.name not in ('masking', 'causal', 'answers')]
     found += [f'data.masking.{each.name}' for each in fields(Masking)]
+    found += [f'data.causal.{each.name}' for each in fields(Causal)]
     found += [f'data.answers.{each.name}' for each in fields(Answers)]
     return found + [f'machine.{each.name}' for each in fields(Machine)]
 
@@ -108,17 +114,19 @@ ANSWERS = {f'data.answers.{each.name}' for each in fields(Answers)}
 CUSTOM = {f'data.{name}' for name in ('train', 'dev', 'test', 'text', 'pair', 'label', 'score', 'unlabelled')}
 TASK = {'data.select', 'data.dev_share', 'data.buckets', 'data.labels'} | ANSWERS | CUSTOM
 PRETRAINING = {f'data.masking.{each.name}' for each in fields(Masking)}
+PRETRAINING |= {f'data.causal.{each.name}' for each in fields(Causal)}
 PRETRAINING |= {f'data.{name}' for name in ('pairs', 'fill', 'short', 'first_length', 'first_share')}
+CAUSAL = {'data.causal.until'}
 POLICIES = {'data.masking.ngram', 'data.masking.smoothing'}
 
 
 @pytest.mark.parametrize(
     ('data', 'expected'),
     [
-        (Data(), TASK | POLICIES | {'data.short', 'data.first_share'}),
-        (Data(pairs='sop', first_length=64), TASK | POLICIES),
-        (Data(pairs='sop', first_length=64, masking=Masking('ngram')), TASK | {'data.masking.smoothing'}),
-        (Data(pairs='sop', first_length=64, masking=Masking('frequency')), TASK | {'data.masking.ngram'}),
+        (Data(), TASK | POLICIES | CAUSAL | {'data.short', 'data.first_share'}),
+        (Data(pairs='sop', first_length=64), TASK | POLICIES | CAUSAL),
+        (Data(pairs='sop', first_length=64, masking=Masking('ngram')), TASK | CAUSAL | {'data.masking.smoothing'}),
+        (Data(pairs='sop', first_length=64, masking=Masking('frequency')), TASK | CAUSAL | {'data.masking.ngram'}),
         (Data(task='sst2'), PRETRAINING | ANSWERS | CUSTOM),
         (Data(task='custom'), PRETRAINING | ANSWERS),
         (Data(task='custom', score='x'), PRETRAINING | ANSWERS | {'data.label'}),

@@ -123,7 +123,7 @@ def flip(folder: Path, step: int, mask: int, where: tuple[str, ...] = ('encoder'
         heads = sources.find_heads(checkpoints.params(step))
     opened = reopening.reopen(folder, x, read_environment(folder) or pytest.fail('no environment'), heads)
     plan, model = opened.bench.plan, opened.bench.model
-    like, _ = first_state(model, dataclasses.replace(x, start=''), None)
+    like, _ = first_state(model, dataclasses.replace(x, start=''), None, opened.bench.feed)
     checkpoints = Checkpoints(folder / 'checkpoints', keep=9)
     state = checkpoints.restore(step, plan.put_state(like))
     block = state.params

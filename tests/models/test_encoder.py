@@ -221,3 +221,19 @@ def test_packed_sequences_are_encoded_as_if_each_were_alone(small: Architecture)
         np.testing.assert_allclose(packed[begin:end], alone, atol=2e-6)
     blind = model_encode(model, params, batch).hidden[0]
     assert np.abs(blind[7:11] - packed[7:11]).max() > 1e-2
+
+
+def test_a_causal_row_looks_back_only_and_other_rows_do_not_change(
+    small: Architecture, params: Any, inputs: tuple[jax.Array, ...]
+) -> None:
+    ids, types, mask = inputs
+    mask, causal = jnp.ones_like(mask), jnp.array([1, 0, 1, 0])
+    later = ids.at[:, 5:].set((ids[:, 5:] + 1) % small.vocabulary)
+    found = jax.jit(
+        lambda ids, causal: cast(Outputs, Encoder(small).apply({'params': params}, ids, types, mask, causal=causal)).hidden
+    )
+    one, two, plain = (found(*each) for each in ((ids, causal), (later, causal), (ids, None)))
+    np.testing.assert_array_equal(one[causal == 1, :5], two[causal == 1, :5])
+    assert np.abs(one[:, 5:] - two[:, 5:]).max() > 0.01 and np.abs(one[causal == 0, :5] - two[causal == 0, :5]).max() > 1e-3
+    np.testing.assert_allclose(one[causal == 0], plain[causal == 0], atol=1e-6)
+    assert np.abs(one[causal == 1, 0] - plain[causal == 1, 0]).max() > 1e-3

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from research.models.architecture import Architecture
-from research.models.heads import HEADS, Model, encode, initialise, score
+from research.models.heads import HEADS, Model, encode, find_log_shares, initialise, score
 from research.models.noise import make_noise
 
 ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
@@ -97,3 +97,9 @@ def test_no_two_initial_kernels_are_equal(params: Any) -> None:
         if float(jnp.abs(leaf).max()) not in (0, 1)
     ]
     assert len(firsts) > 12 and len(set(firsts)) == len(firsts)
+
+
+def test_the_log_shares_of_counts_are_add_one_and_normalised() -> None:
+    counts, special = np.array([9, 3, 0, 7]), np.array([True, False, False, False])
+    found = np.exp(find_log_shares(counts, special, classes=6))
+    np.testing.assert_allclose(found, np.array([1, 4, 1, 8, 1, 1]) / 16, rtol=1e-6)  # special, and without a piece: as the rarest

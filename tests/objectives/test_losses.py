@@ -23,6 +23,7 @@ from research.objectives.losses import (
     WEIGHTS,
     Losses,
     Match,
+    Mlm,
     Plain,
     Soft,
     active,
@@ -30,14 +31,15 @@ from research.objectives.losses import (
     heads,
     needs_teacher,
     terms,
-    validate,
     wants,
 )
+from research.objectives.validation import validate
 from research.objectives.view import View
+from research.train import make_objective
 from research.wire import override
 
 ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
-NONE = Losses(mlm=Plain(0.0))
+NONE = Losses(mlm=Mlm(0.0))
 MATCHING = [(name, at) for name, row in LOSSES.items() if row.teacher for at in row.places]
 
 
@@ -280,11 +282,29 @@ def test_the_gradient_of_soft_targets_keeps_its_size_at_any_temperature() -> Non
     assert np.abs(slope(100.0)).max() > 0.1
 
 
+def test_the_penalty_of_z_is_added_to_what_is_minimised_only(model: Model, params: Any, batch: Any, logits: Callable) -> None:
+    """The loss that is reported stays the cross entropy; the gradient is that of the sum, weighed together."""
+    found = {}
+    for z in (0.0, 0.01):
+        losses = Losses(mlm=Mlm(2.0, z=z))
+        objective = make_objective(model, None, losses)
+        totals, noisy = counts(losses, batch), {**batch, 'noise': None}
+        found[z] = objective(params, {}, totals, noisy)
+    (plain, one), (total, two) = found.values()
+    assert set(one) == {'mlm'} and set(two) == {'mlm', 'mlm_z'}
+    assert float(one['mlm'].total) == float(two['mlm'].total) and float(two['mlm_z'].count) == float(two['mlm'].count)
+    at = at_masked(logits(params, batch)['mlm'], batch)
+    squared = np.log(np.exp(at).sum(-1)) ** 2
+    mean = float((squared * batch['masked_weights']).sum() / batch['masked_weights'].sum())
+    assert float(two['mlm_z'].mean()) == pytest.approx(mean, rel=1e-4)
+    assert float(total) == pytest.approx(float(plain) + 2.0 * 0.01 * mean, rel=1e-5)
+
+
 # ---- What is active --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_weight_of_zero_leaves_a_loss_out(batch: Any) -> None:
-    losses = Losses(mlm=Plain(1.0), label=Plain(0.0), soft=Soft(0.5, at='label'))
+    losses = Losses(mlm=Mlm(1.0), label=Plain(0.0), soft=Soft(0.5, at='label'))
     assert list(active(losses)) == ['mlm', 'soft']
     assert heads(losses) == ('mlm', 'label')
     assert needs_teacher(losses) and not needs_teacher(Losses())
@@ -337,7 +357,8 @@ def test_what_no_loss_wants_of_the_forward_pass_is_not_in_the_program(
     ('losses', 'offered', 'teacher', 'changes', 'message'),
     [
         (NONE, {'masked'}, '', {}, 'every loss has weight 0: give one, such as --config.losses.mlm.weight=1'),
-        (Losses(mlm=Plain(-1.0)), {'masked'}, '', {}, 'losses.mlm.weight=-1.0 must not be negative'),
+        (Losses(mlm=Mlm(-1.0)), {'masked'}, '', {}, 'losses.mlm.weight=-1.0 must not be negative'),
+        (Losses(mlm=Mlm(1.0, z=-1e-4)), {'masked'}, '', {}, 'losses.mlm.z=-0.0001 must not be negative'),
         (only('soft', at='maskd'), {'masked'}, 'run', {}, "no losses.soft.at named 'maskd'; did you mean 'masked'?"),
         (only('cosine', at='label'), {'label'}, 'run', {}, "no losses.cosine.at named 'label' (there are: attended, masked)"),
         (only('soft', temperature=0.0), {'masked'}, 'run', {}, 'losses.soft.temperature=0.0 must be above 0'),

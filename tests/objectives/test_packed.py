@@ -17,13 +17,13 @@ from research.data.pretraining import Batch
 from research.data.tokenizers import Vocabulary
 from research.models.architecture import Architecture
 from research.models.heads import Model
-from research.objectives.losses import AT, LOSSES, Losses, Match, Plain, Soft
+from research.objectives.losses import AT, LOSSES, Losses, Match, Mlm, Plain, Soft
 from research.objectives.view import View
 from research.optim import Optimizer
 
 EXAMPLES = 13
 LENGTH = 16  # positions of the model, and of a row
-NONE = Losses(mlm=Plain(0.0))
+NONE = Losses(mlm=Mlm(0.0))
 PLAIN = Optimizer(name='sgd', lr=1.0, warmup=0.0, power=0.0, weight_decay=0.0, clip=0.0)
 # Kind of a task -> losses that read it. Together they are all that data of a task that can be packed allow.
 TASKS = {

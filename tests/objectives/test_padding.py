@@ -12,13 +12,13 @@ import pytest
 from research.models.architecture import Architecture
 from research.models.encoder import WANTS
 from research.models.heads import Model, encode, initialise
-from research.objectives.losses import LOSSES, WEIGHTS, Losses, Plain, active, counts, terms
+from research.objectives.losses import LOSSES, WEIGHTS, Losses, Mlm, Plain, active, counts, terms
 from research.objectives.view import View
 
 ALL = (('mlm', 64), ('pair', 2), ('label', 3), ('span', 2), ('choice', 1))
 PADDING, MASKED = (0, 1), 2  # rows; two of padding, so that all candidates of one choice are
 MASK = 4
-NONE = Losses(mlm=Plain(0.0))
+NONE = Losses(mlm=Mlm(0.0))
 MATCHES = [(name, at) for name, row in LOSSES.items() if row.teacher for at in row.places]
 
 
@@ -44,8 +44,8 @@ def for_losses(losses: Losses, batch: Any) -> Any:
 
 def groups() -> list[Losses]:
     """Losses that together have every row of LOSSES at every place where it may match; those of one group share a batch."""
-    plain = {name: Plain(1.0) for name, row in LOSSES.items() if not row.teacher and name != 'choice'}
-    found = [dataclasses.replace(NONE, **plain), dataclasses.replace(NONE, choice=Plain(1.0))]
+    plain = {name: Plain(1.0) for name, row in LOSSES.items() if not row.teacher and name not in ('mlm', 'choice')}
+    found = [dataclasses.replace(NONE, mlm=Mlm(1.0, z=0.1), **plain), dataclasses.replace(NONE, choice=Plain(1.0))]
     for place in dict.fromkeys(at for _, at in MATCHES):
         rows = {name: dataclasses.replace(getattr(NONE, name), weight=1.0, at=at) for name, at in MATCHES if at == place}
         found.append(dataclasses.replace(NONE, **rows))

@@ -6,7 +6,8 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from research import costs, parallel, wire
 from research.checkpoint import Checkpoints
 from research.errors import UserError
 from research.experiment import Experiment
-from research.models.heads import Model
+from research.models.heads import Model, find_log_shares
 from research.runs import ending, measuring, opening, sources, training
 from research.runs import environment as environments
 from research.runs import folder as run_folder
@@ -454,10 +455,26 @@ def test_a_kill_while_the_folder_begins_leaves_one_that_can_begin_again(tiny: Ti
 
 
 def test_a_size_that_was_not_predicted_is_a_mistake_of_ours(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = tiny('bert')
+    x, nothing = tiny('bert'), cast(Any, None)
     monkeypatch.setattr(costs, 'summarize_parameters', lambda a, heads: {'total': 1})
     with pytest.raises(AssertionError, match=r'parameters, but 1 were predicted'):
-        opening.first_state(Model(x.model, (('mlm', 512),)), x, None)
+        opening.first_state(Model(x.model, (('mlm', 512),)), x, None, nothing)
+
+
+def test_a_fresh_mlm_head_begins_at_the_training_frequencies(tiny: Tiny) -> None:
+    x = override(tiny('bert'), {'model.mlm_bias': 'frequencies', 'optimizer.ema': 0.9})
+    feed: Any = SimpleNamespace(counts=np.arange(510), pieces=SimpleNamespace(special=np.arange(510) < 5))
+    model = Model(x.model, (('mlm', 512),))
+    state, notes = opening.first_state(model, x, None, feed)
+    assert notes[-1] == "start: the MLM head's bias is the log of the training frequencies"
+    expected = find_log_shares(feed.counts, feed.pieces.special, 512)
+    for params in (state.params, state.average):
+        np.testing.assert_array_equal(params['mlm']['output']['bias'], expected)
+    trained = Donor('a', x.model, model.heads, jax.device_get(initial_state(model, x.optimizer, 1).params), None)
+    started, _ = opening.first_state(model, x, trained, feed)  # a head that the start has keeps its bias
+    assert not started.params['mlm']['output']['bias'].any()
+    dropped, _ = opening.first_state(model, override(x, {'surgery.drop': 'mlm'}), trained, feed)
+    np.testing.assert_array_equal(dropped.params['mlm']['output']['bias'], expected)
 
 
 def test_the_seed_decides_the_first_parameters(tiny: Tiny) -> None:

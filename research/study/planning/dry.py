@@ -1,6 +1,7 @@
-"""--dry: an experiment, or every run of a study, as one JSON object: definition, parameters, sharing, FLOPs, memory, forecast."""
+"""--dry: an experiment, or every run of a study, as one JSON object: definition, deviations, parameters, FLOPs, memory, times."""
 
-from collections.abc import Mapping
+import types
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,31 +9,45 @@ from research import costs, parallel, wire
 from research.chips import Chip, find_chips
 from research.experiment import Experiment
 from research.models.sharing import layout
+from research.study.config_files import choose_deviations
 from research.study.planning import forecast
 from research.study.planning.resolving import Resolved, complete, resolve, validate_run, validate_runs
 from research.study.study import Study
 
 
-def preview(asked: Experiment | Study, workdir: Path, chips: str = '', devices: int = 1) -> dict[str, Any]:
+def preview(
+    asked: Experiment | Study,
+    workdir: Path,
+    chips: str = '',
+    devices: int = 1,
+    deviations: Mapping[str, Iterable[str]] = types.MappingProxyType({}),
+) -> dict[str, Any]:
     """One JSON-able object, without opening data or devices; starts and teachers are read only if they are there.
 
-    chips: the names of those that `devices` each are predicted for, separated by commas ('here' alone opens devices). Raises
-    UserError for an experiment that is impossible whatever the data, and for an unknown chip.
+    chips: the names of those that `devices` each are predicted for, separated by commas ('here' alone opens devices). deviations:
+    those of the config file (config_files.read_deviations), of which each run shows the ones that hold of it. Raises UserError for
+    an experiment that is impossible whatever the data, and for an unknown chip.
     """
     named = find_chips(chips) if chips else {}
+
+    def show(name: str, run: Resolved) -> dict[str, Any]:
+        return describe(run, choose_deviations(deviations, name, run.experiment), named, devices)
+
     if isinstance(asked, Study):
         runs = validate_runs(asked, workdir)
         return {
             'study': asked.name,
-            'runs': {name: describe(resolve(run, workdir / name, runs), named, devices) for name, run in runs.items()},
+            'runs': {name: show(name, resolve(run, workdir / name, runs)) for name, run in runs.items()},
         }
     run = complete(asked, workdir, {})
     validate_run(run, workdir, {})
-    return describe(resolve(run, workdir, {}), named, devices)
+    return show(asked.name, resolve(run, workdir, {}))
 
 
-def describe(run: Resolved, chips: Mapping[str, Chip] | None = None, devices: int = 1) -> dict[str, Any]:
-    """The JSON-able object of one run, with a forecast if there are `chips`."""
+def describe(
+    run: Resolved, deviations: Iterable[str] = (), chips: Mapping[str, Chip] | None = None, devices: int = 1
+) -> dict[str, Any]:
+    """The JSON-able object of one run, with its deviations from its paper, and with a forecast if there are `chips`."""
     x = run.experiment
     summary = costs.summarize_parameters(x.model, run.heads)
     teacher = 0 if run.teacher is None else costs.summarize_parameters(run.teacher, run.teacher_heads)['total']
@@ -41,6 +56,7 @@ def describe(run: Resolved, chips: Mapping[str, Chip] | None = None, devices: in
     taught = None if run.teacher is None else (run.teacher, run.teacher_heads)
     return {
         'experiment': wire.to_wire(x).to_dict(),
+        'deviations': list(deviations),
         'parameters': summary,
         'layers': [
             {'layer': layer, 'attention_group': attention, 'feed_forward_group': feed_forward}

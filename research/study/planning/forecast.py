@@ -5,7 +5,7 @@ from typing import Any
 
 from research import predictions
 from research.chips import Chip
-from research.data.settings import stages
+from research.data.settings import shapes
 from research.predictions import Prediction
 from research.study.planning.resolving import Resolved
 
@@ -21,7 +21,7 @@ def forecast(run: Resolved, chip: Chip, devices: int) -> Prediction | None:
 def describe(run: Resolved, chips: Mapping[str, Chip], devices: int) -> dict[str, Any]:
     """The JSON-able forecast of a run on each of `chips`; {} while the model or its teacher is not known."""
     x = run.experiment
-    tokens = x.run.batch * sum(stage.share * stage.length for stage in stages(x.data))
+    tokens = x.run.batch * sum(shape.share * shape.length for shape in shapes(x.data))
     found = {}
     for name, chip in chips.items():
         step = forecast(run, chip, devices)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from research.data.masking import describe_cap
 from research.errors import UserError
 from research.experiment import Experiment, student_heads
 from research.interchange import reading
@@ -78,7 +79,9 @@ def validate_runs(study: Study, folder: Path) -> dict[str, Complete]:
 
 def resolve(run: Complete, workdir: Path, siblings: Mapping[str, Complete]) -> Resolved:
     """The Resolved of a run. `siblings` are the runs of its study, by name."""
-    x, notes = run.experiment, []
+    x = run.experiment
+    cap = '' if x.data.task else describe_cap(x.data.masking, x.data.length)
+    notes = [cap] if cap else []
     if not run.known:
         source = sources.source_of_start(x)
         notes.append(f"start='{source}' is not there yet: the model shown is the config's own, not the start's")
