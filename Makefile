@@ -61,7 +61,7 @@ fuzz: $(BIN)/.dev
 
 # On a cluster: tests/slurm/cluster.sh start (as root) makes one of two nodes on this machine.
 slurm: $(BIN)/.dev
-	$(BIN)/python -m pytest -m slurm
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 # Against transformers itself, in an environment of its own.
 parity: $(PARITY)/.parity

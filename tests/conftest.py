@@ -50,13 +50,6 @@ ENDS = ('before breakfast', 'without a word', 'in the garden', 'at the end of wi
 # ---- The law that every error text is reached by a test: see reached.py ----------------------------------------------------------
 
 
-def is_whole(config: pytest.Config) -> bool:
-    """Whether all fast tests are asked for: no path, no -k, -m, --deselect or --ignore of the user's."""
-    option = config.option
-    asked = (option.keyword, option.deselect, option.ignore, option.ignore_glob, option.collectonly)
-    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and option.markexpr == 'not slow' and not any(asked)
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: Any) -> None:
     """Takes in what a worker of xdist reached."""
@@ -68,13 +61,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     if (output := vars(config).get('workeroutput')) is not None:
         output['reached'] = sorted(reached.reached)
-    elif is_whole(config) and SHARED.is_dir() and session.exitstatus == pytest.ExitCode.OK and reached.missed():
+    elif reached.is_whole(config) and SHARED.is_dir() and session.exitstatus == pytest.ExitCode.OK and reached.missed():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Lists the error texts that no test reached."""
-    left = reached.missed() if is_whole(config) else []
+    left = reached.missed() if reached.is_whole(config) else []
     if left:
         without = '' if SHARED.is_dir() else ' (this fails nothing: tests that read the shared data were skipped)'
         terminalreporter.section(f'errors of users that no test reaches{without}')

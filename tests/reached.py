@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from research.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +60,13 @@ def sites(places: Iterable[Path] = tuple(ROOT / place for place in PLACES)) -> l
                 text = ' '.join(line.strip() for line in lines[call.lineno - 1 : last][:2])
                 found.add(Site(os.path.relpath(path, ROOT), call.lineno, last, text))
     return sorted(found)
+
+
+def is_whole(config: pytest.Config) -> bool:
+    """Whether all fast tests are asked for: no path, no -k, -m, --deselect or --ignore of the user's."""
+    option = config.option
+    asked = (option.keyword, option.deselect, option.ignore, option.ignore_glob, option.collectonly)
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and option.markexpr == 'not slow' and not any(asked)
 
 
 def missed(seen: Iterable[tuple[str, int]] | None = None, among: Iterable[Site] | None = None) -> list[Site]:

@@ -1,6 +1,7 @@
-"""One place for each new row: a copy of the repository gets a row in one file, and `python launch.py` uses it at once.
+"""One place for each new row: a copy of the repository gets rows, each in one file, and `python launch.py` uses them at once.
 
-A journey is what a researcher writes to add something. Its length is the number of files that it touches.
+A journey is what a researcher writes to add something. Its length is the number of files that it touches. Rows of several journeys
+are used by one training where they can.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -236,50 +237,83 @@ def write(copy: Path, edits: Mapping[str, tuple[tuple[str, str], ...]]) -> None:
         path.write_text(text)
 
 
-def run(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python launch.py` of the copy, on one device."""
+TRAININGS = {
+    'taught': ('loss on logits', 'loss on hidden states', 'optimizer', 'masking policy'),
+    'taught, narrow': ('sharing', 'head, and the loss that reads it'),
+    'of a task': ('task',),
+}
+# Command lines, one JSON array of them, to (status, what it said on stderr) of each.
+SEVERAL = """
+import contextlib, io, json, sys
+import launch
+found = []
+for arguments in json.load(sys.stdin):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        status = launch.main(['launch.py', *arguments])
+    found.append((status, said.getvalue()))
+print(json.dumps(found))
+"""
+
+
+def run(copy: Path, *arguments: str, given: str = '') -> subprocess.CompletedProcess[str]:
+    """`python …` in the copy, on one device."""
     settings = {**os.environ, 'XLA_FLAGS': ''}
-    command = [sys.executable, 'launch.py', *arguments]
-    return subprocess.run(command, cwd=copy, env=settings, capture_output=True, text=True, check=False)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=copy, env=settings, input=given, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope='module')
+def copy(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the code with the rows of all journeys."""
+    copy = tmp_path_factory.mktemp('journeys') / 'copy'
+    for name in ('research', 'configs'):
+        shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns('__pycache__'))
+    shutil.copy(root / 'launch.py', copy)
+    for journey in JOURNEYS.values():
+        write(copy, journey.edits)
+    changed = filecmp.dircmp(root / 'research', copy / 'research')
+    assert touched(changed, 'research') == {file for journey in JOURNEYS.values() for file in journey.edits}
+    return copy
 
 
 @pytest.fixture
-def copy(tmp_path: Path, root: Path) -> Path:
-    """A copy of the code."""
-    for name in ('research', 'configs'):
-        shutil.copytree(root / name, tmp_path / 'copy' / name, ignore=shutil.ignore_patterns('__pycache__'))
-    shutil.copy(root / 'launch.py', tmp_path / 'copy')
-    return tmp_path / 'copy'
+def ask(text: dict[str, Any], teacher: Path) -> Callable[..., list[str]]:
+    """ask(workdir, names, change) -> the arguments of launch.py for a small run that uses the rows of some journeys."""
+
+    def ask(workdir: str, names: Collection[str], *change: str) -> list[str]:
+        changes = {key: value for name in names for key, value in JOURNEYS[name].changes.items()}
+        small = {**SMALL, **text, 'run.evaluate_batches': 1}
+        if 'data.task' in changes:
+            del small['data.held_out'], small['run.evaluate_batches']  # of pretraining
+        if 'teacher' in changes:
+            changes['teacher'] = teacher
+        flags = [f'--config.{key}={value}' for key, value in {**small, **changes}.items()]
+        return ['--config=configs/bert.py:tiny', f'--workdir={workdir}', *flags, *(f'--config.{each}' for each in change)]
+
+    return ask
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', JOURNEYS)
-def test_a_new_row_is_used_end_to_end_from_the_place_where_it_stands(
-    name: str, copy: Path, root: Path, text: dict[str, Any], request: pytest.FixtureRequest
-) -> None:
-    journey = JOURNEYS[name]
-    write(copy, journey.edits)
-    changed = filecmp.dircmp(root / 'research', copy / 'research')
-    assert touched(changed, 'research') == set(journey.edits)
-
-    small = {**SMALL, **text, 'run.evaluate_batches': 1}
-    if 'data.task' in journey.changes:
-        del small['data.held_out'], small['run.evaluate_batches']  # of pretraining
-    changes = {**small, **journey.changes}
-    if 'teacher' in changes:
-        changes['teacher'] = request.getfixturevalue('teacher')
-    flags = [f'--config.{key}={value}' for key, value in changes.items()]
-    command = ['--config=configs/bert.py:tiny', '--workdir=run', *flags]
-
-    if journey.refused:
-        refused = run(copy, *command, f'--config.{journey.refused}')
-        assert refused.returncode == 2 and journey.message in refused.stderr, refused.stderr
-        assert not (copy / 'run').exists()
-
-    ended = run(copy, *command)
+@pytest.mark.parametrize('kind', TRAININGS)
+def test_new_rows_are_used_end_to_end_from_the_place_where_they_stand(kind: str, copy: Path, ask: Callable[..., list[str]]) -> None:
+    ended = run(copy, 'launch.py', *ask(kind, TRAININGS[kind]))
     assert ended.returncode == 0, ended.stderr
-    first = json.loads((copy / 'run' / 'metrics.jsonl').read_text().splitlines()[0])
-    assert first[journey.shown] > 0
+    first = json.loads((copy / kind / 'metrics.jsonl').read_text().splitlines()[0])
+    assert all(first[JOURNEYS[name].shown] > 0 for name in TRAININGS[kind]), first
+
+
+@pytest.mark.slow
+def test_what_a_new_row_makes_impossible_is_refused(copy: Path, ask: Callable[..., list[str]]) -> None:
+    journeys = {name: journey for name, journey in JOURNEYS.items() if journey.refused}
+    ended = run(copy, '-c', SEVERAL, given=json.dumps([ask('never', [name], each.refused) for name, each in journeys.items()]))
+    assert ended.returncode == 0, ended.stderr
+    for (name, journey), (status, said) in zip(journeys.items(), json.loads(ended.stdout), strict=True):
+        assert status == 2 and journey.message in said, (name, said)
+    assert not (copy / 'never').exists()
+
+
+def test_every_journey_is_trained_with() -> None:
+    assert sorted(name for names in TRAININGS.values() for name in names) == sorted(JOURNEYS)
 
 
 def touched(found: 'filecmp.dircmp[str]', prefix: str) -> set[str]:

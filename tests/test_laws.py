@@ -4,12 +4,9 @@ import ast
 import dataclasses
 import functools
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +31,7 @@ from research.runs import run as runs
 from research.study import config_files
 from research.study.graph import order
 from research.wire import from_wire, override, setting, to_wire
+from tests.faults.forks import Forker, begin, describe_run
 from tests.squeezing import squeeze
 
 ROOT = Path(__file__).parent.parent
@@ -500,47 +498,23 @@ def test_a_killed_run_continues_bit_for_bit(tiny: Callable[..., Experiment], tea
     x = tiny('distilbert', asked)
     assert x.model.dropout > 0 and x.losses.soft.weight > 0
 
-    wire = json.dumps(to_wire(x).to_dict())
-    settings = {
-        **os.environ,
-        'JAX_NUM_CPU_DEVICES': '1',
-        'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'compiled'),
-        'JAX_COMPILATION_CACHE_MAX_SIZE': str(2**30),  # with any limit jax locks the folder
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
-    }
-
-    def start(folder: Path) -> subprocess.Popen:
-        command = [sys.executable, str(ROOT / 'launch.py'), f'--workdir={folder}']
-        return subprocess.Popen(command, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-    for folder in (whole, killed):
-        folder.mkdir()
-        (folder / 'experiment.json').write_text(wire)
-    # Processes alike: how many threads share a product decides how its sum is rounded.
-    process, beside = start(killed), start(whole)
-    while not any(path.name.isdigit() for path in killed.glob('checkpoints/*')):
-        assert process.poll() is None, process.stderr and process.stderr.read().decode()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not (killed / 'result.json').exists()
+    forker = Forker(tmp_path / 'forks')  # processes alike: how many threads share a product decides how its sum is rounded
+    try:
+        assert forker.run(begin(whole, x)) == 0, forker.said()
+        argument = begin(killed, x)
 
-    for process in (start(killed), beside):
-        _, said = process.communicate()
-        assert process.returncode == 0, said.decode()
+        def saved() -> bool:
+            return any(path.name.isdigit() for path in killed.glob('checkpoints/*'))
+
+        assert forker.kill_when(saved, signal.SIGKILL, argument) == -signal.SIGKILL, forker.said()
+        assert not (killed / 'result.json').exists()
+        assert forker.run(argument) == 0, forker.said()
+    finally:
+        forker.close()
     assert 'continues from the checkpoint of step' in (killed / 'log.txt').read_text()
-
-    one, two = (read_params(folder / 'checkpoints', 'run') for folder in (whole, killed))
-    assert one[0] == two[0] == 24
-    jax.tree.map(np.testing.assert_array_equal, one[1], two[1])
-
-    def told(folder: Path) -> list[dict[str, float]]:
-        timed = ('seconds', 'wall', 'train/tokens_per_second')
-        return [{name: line[name] for name in line if name not in timed} for line in run_folder.read_metrics(folder)]
-
-    assert told(killed) == told(whole)
+    one, two = describe_run(whole), describe_run(killed)
+    assert one['step'] == 24 and {part for part in one if one[part] != two[part]} == set()
 
 
 # ---- 6. Numbers -----------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -61,14 +63,23 @@ def test_there_are_hundreds_of_sites() -> None:
     assert len(found) > 300 and {site.file.partition('/')[0] for site in found} >= {'research', 'launch.py'}
 
 
-@pytest.mark.parametrize('more', [(), ('-k', 'nearest')])
-def test_all_tests_together_fail_if_an_error_is_not_reached(root: Path, more: tuple[str, ...]) -> None:
-    """As if tests/test_errors.py were all tests there are, in a worker; a part of the tests is not asked."""
+@pytest.mark.parametrize(
+    ('asked', 'whole'), [({}, True), ({'keyword': 'nearest'}, False), ({'deselect': ['a']}, False), ({'markexpr': 'slow'}, False)]
+)
+def test_a_part_of_the_tests_is_not_asked(asked: dict[str, Any], whole: bool) -> None:
+    every = {'keyword': '', 'deselect': None, 'ignore': None, 'ignore_glob': None, 'collectonly': False, 'markexpr': 'not slow'}
+    option, found = SimpleNamespace(**{**every, **asked}), pytest.Config.ArgsSource
+    assert reached.is_whole(cast(Any, SimpleNamespace(option=option, args_source=found.TESTPATHS))) == whole
+    assert not reached.is_whole(cast(Any, SimpleNamespace(option=option, args_source=found.ARGS)))
+
+
+def test_all_tests_together_fail_if_an_error_is_not_reached(root: Path) -> None:
+    """As if tests/test_errors.py were all tests there are, in a worker."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith('PYTEST_')}
     command = [sys.executable, '-m', 'pytest', '-q', '-n', '1', '-p', 'no:cacheprovider', '-o', 'testpaths=tests/test_errors.py']
     environment = {**inherited, 'RESEARCH_DATA': str(root)}  # any folder
-    ended = subprocess.run([*command, *more], cwd=root, env=environment, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     listed = [line for line in ended.stdout.splitlines() if line.startswith(('launch.py:', 'research/'))]
-    assert ended.returncode == (0 if more else 1), ended.stdout + ended.stderr
-    assert (len(listed) > 300) == (not more) and not any(line.startswith('research/errors.py') for line in listed)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert len(listed) > 300 and not any(line.startswith('research/errors.py') for line in listed)
     assert ' passed' in ended.stdout and ' failed' not in ended.stdout

@@ -20,9 +20,10 @@ import pytest
 from research.interchange.__main__ import main as interchange
 from research.runs import run as runs
 from research.study import config_files
+from tests.faults.forks import Forker
 
 # What shortens a command of each kind; experiments take the size that shows that everything runs.
-SHORTER = ('--config.run.steps=2', '--config.run.batch=2', '--config.run.evaluate_every=0')
+SHORTER = ('--config.run.steps=2', '--config.run.epochs=0', '--config.run.batch=2', '--config.run.evaluate_every=0')
 LEFT_OUT = ('make ', 'benchmarks/', 'research.glue', 'research.study', '…', '=RUN', '--executor=slurm')
 LINKED = ('launch.py', 'configs', 'experiments', 'research')
 
@@ -93,11 +94,24 @@ def test_the_bounds_of_the_page_on_security_are_those_of_the_code(root: Path) ->
 
 @pytest.mark.slow
 def test_the_readme_runs(root: Path, place: Path) -> None:
-    environment = {**os.environ, 'JAX_COMPILATION_CACHE_DIR': str(root / '.jax_cache')}
-    for command in commands((root / 'README.md').read_text()):
-        if any(part in command for part in LEFT_OUT):
-            continue
-        ended = subprocess.run(
-            ['bash', '-euo', 'pipefail', '-c', shortened(command)], cwd=place, env=environment, capture_output=True, text=True
-        )
-        assert ended.returncode == 0, f'{command}\n{ended.stdout}\n{ended.stderr}'
+    settings = {'JAX_COMPILATION_CACHE_DIR': str(root / '.jax_cache')}
+    forker = Forker(place / 'forks', settings=settings, place=place)
+    try:
+        for command in commands((root / 'README.md').read_text()):
+            if any(part in command for part in LEFT_OUT):
+                continue
+            line = shortened(command)
+            program, *words = shlex.split(line)
+            if program == sys.executable and words[0] == 'launch.py' and not {'|', '>', '&&'} & set(words):
+                assert forker.run(*words[1:]) == 0, f'{command}\n{forker.said()[-5000:]}'
+                continue
+            ended = subprocess.run(
+                ['bash', '-euo', 'pipefail', '-c', line],
+                cwd=place,
+                env={**os.environ, **settings},
+                capture_output=True,
+                text=True,
+            )
+            assert ended.returncode == 0, f'{command}\n{ended.stdout}\n{ended.stderr}'
+    finally:
+        forker.close()

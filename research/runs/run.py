@@ -68,7 +68,7 @@ def _run(x: Experiment, workdir: Path, mirror: Mirror | None, began: float, held
         if teacher is not None:
             validate_teacher(x, teacher.architecture)
         feed = load_data(x, workdir, start, teacher, plan)
-        validate_sources(x, feed, start, teacher)
+        unnamed = validate_sources(x, feed, start, teacher)
         steps = number_of_steps(x, feed)
         if steps:
             optim.schedule(x.optimizer, steps)  # refuses a warm-up longer than the run before the folder is begun
@@ -93,7 +93,7 @@ def _run(x: Experiment, workdir: Path, mirror: Mirror | None, began: float, held
     measure = plan.compile(make_measure(model, experiment.offered(x), (x.data.answers.starts, x.data.answers.ends)))
     parts = Parts(x, plan, model, teacher, feed, steps, measure, workdir, checkpoints, log)
     try:
-        introduce(parts, [*promised, *mirrored, *chosen, *changed, *damaged, *notes, *continued])
+        introduce(parts, [*promised, *mirrored, *chosen, *unnamed, *changed, *damaged, *notes, *continued])
         if begun.programs:
             log.line(f'compiled for the first state: {begun.describe()}')
         return finish(parts, *fit(parts, state, first))

@@ -33,21 +33,21 @@ def validate_folder(x: Experiment, workdir: Path) -> None:
         )
 
 
-def validate_sources(x: Experiment, feed: feeds.Feed, start: Donor | None, teacher: Donor | None) -> None:
-    """Raises UserError for a start or a teacher that does not fit the run."""
+def validate_sources(x: Experiment, feed: feeds.Feed, start: Donor | None, teacher: Donor | None) -> list[str]:
+    """Lines to log about a start and a teacher. Raises UserError for one that does not fit the run."""
     _validate_vocabulary(x, feed, start, teacher)
+    remarks: list[str] = []
     if start is not None and x.data.task and not all(paths.select(x.surgery.drop, 'label/output/kernel', layout(x.model))):
         if 'label' in start.faults and 'label' in losses.heads(x.losses):
             raise UserError(
                 f'the label head of {start.label} cannot be read: {start.faults["label"]}; '
                 'begin a new head with --config.surgery.drop=label'
             )
-        _validate_labels(x, start, 'begin a new head with --config.surgery.drop=label')
-    if teacher is None:
-        return
-    for name, heads in losses.read_teacher(x.losses).items():
-        for head in heads:
-            _validate_head(x, teacher, name, head)
+        remarks.append(_validate_labels(x, start, 'begin a new head with --config.surgery.drop=label'))
+    if teacher is not None:
+        for name, heads in losses.read_teacher(x.losses).items():
+            remarks += [_validate_head(x, teacher, name, head) for head in heads]
+    return [line for line in dict.fromkeys(remarks) if line]
 
 
 def validate_teacher(x: Experiment, teacher: Architecture) -> None:
@@ -69,8 +69,8 @@ def _validate_vocabulary(x: Experiment, feed: feeds.Feed, start: Donor | None, t
             )
 
 
-def _validate_head(x: Experiment, teacher: Donor, loss: str, head: str) -> None:
-    """Raises UserError unless the teacher has the head that a loss reads, with as many classes as the student if both have it."""
+def _validate_head(x: Experiment, teacher: Donor, loss: str, head: str) -> str:
+    """A line to log, or ''. Raises UserError unless the teacher has the head that a loss reads, with the student's classes."""
     ours, theirs = dict(student_heads(x, teacher.architecture)), dict(teacher.heads)
     if head in teacher.faults:
         raise UserError(f"loss '{loss}' reads the {head} head of the teacher {teacher.label}: {teacher.faults[head]}")
@@ -81,25 +81,33 @@ def _validate_head(x: Experiment, teacher: Donor, loss: str, head: str) -> None:
             f"loss '{loss}' compares the {head} logits ({ours[head]} classes), but the teacher {teacher.label} has "
             f'{theirs[head]} classes in its {head} head'
         )
-    if head == 'label':
-        _validate_labels(x, teacher, f'give --config.losses.{loss}.weight=0')
+    return _validate_labels(x, teacher, f'give --config.losses.{loss}.weight=0') if head == 'label' else ''
 
 
-def _validate_labels(x: Experiment, donor: Donor, otherwise: str) -> None:
-    """Raises UserError if the label head of a start or a teacher has other labels than the task, or the same in another order.
+def _validate_labels(x: Experiment, donor: Donor, otherwise: str) -> str:
+    """A line to log if the labels of a start or a teacher are only numbered; '' otherwise.
 
-    Labels that a Hugging Face model only numbers carry no meaning, nor does the name of a score. otherwise: another way to mend it.
+    Raises UserError if its label head has other labels than the task, or the same in another order. The name of a score carries no
+    meaning. otherwise: another way to mend it.
     """
     heads = dict(donor.heads)
     if 'label' not in losses.heads(x.losses) or 'label' not in heads:
-        return
+        return ''
     theirs, mine = donor.labels, tasks.classes(x.data)
-    if not theirs or all(name == f'LABEL_{i}' for i, name in enumerate(theirs)) or heads['label'] == len(mine) == 1:
-        return
+    if heads['label'] == len(mine) == 1:
+        return ''
+    if all(name == f'LABEL_{i}' for i, name in enumerate(theirs)):
+        if x.data.labels:
+            return ''
+        order = ', '.join(mine)
+        return (
+            f'the labels of {donor.label} have no names: they are read in the order {order}. If its authors used another (those of '
+            'MNLI differ between Google and Hugging Face), give it by --config.data.labels'
+        )
     spelled = {name.lower(): name for name in mine}
     known = [name.lower() for name in theirs]
     if known == list(spelled):
-        return
+        return ''
     both = f"the label head of {donor.label} has {', '.join(theirs)}, but the task '{x.data.task}' has {', '.join(mine)}"
     if sorted(known) == sorted(spelled):
         raise UserError(f'{both}: give --config.data.labels={",".join(spelled[name] for name in known)}')

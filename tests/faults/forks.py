@@ -50,7 +50,8 @@ for line in sys.stdin:
 class Forker:
     """Runs command lines of launch.py, one after the other, each in a fork of a process that is ready to go."""
 
-    def __init__(self, folder: Path, devices: int = 1, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, devices: int = 1, settings: Mapping[str, str] | None = None, place: Path = ROOT) -> None:
+        """settings: of the environment. place: the working directory, where launch.py lies."""
         folder.mkdir(parents=True, exist_ok=True)
         self._output = folder / 'output.txt'
         environment = {
@@ -63,7 +64,7 @@ class Forker:
         }
         self._process = subprocess.Popen(
             [sys.executable, '-W', 'ignore', '-c', FORKER],
-            cwd=ROOT,
+            cwd=place,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

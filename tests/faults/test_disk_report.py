@@ -9,10 +9,16 @@ import pytest
 
 from benchmarks import large_study
 from research.errors import UserError
+from research.study.__main__ import main
 from research.study.reporting.report import report
 
-LIMITED = 'import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\n'
-LIMITED += 'from research.study.__main__ import main; sys.exit(main(["report", sys.argv[2]]))'
+LIMITED = """
+import resource, sys
+from research.study.__main__ import main
+for limit in sys.argv[2:]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+    print(main(['report', sys.argv[1]]))
+"""
 
 
 @pytest.fixture
@@ -29,18 +35,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize('limit', [100, 3000, 60_000])
-def test_a_report_on_a_full_disk_is_whole_or_not_there(finished: Path, root: Path, limit: int) -> None:
-    before = contents(finished)
-    done = subprocess.run([sys.executable, '-c', LIMITED, str(limit), str(finished)], capture_output=True, text=True, cwd=root)
-    assert done.returncode == 2
-    assert done.stderr == f'error: {finished}: no report could be written, and what was there is as it was: File too large\n'
+@pytest.mark.parametrize('yesterday', [False, True])
+def test_a_report_on_a_full_disk_is_whole_or_not_there(finished: Path, root: Path, yesterday: bool) -> None:
+    """The report of yesterday stays as it was."""
+    if yesterday:
+        report(finished)
+        (finished / 'run-000' / 'result.json').unlink()
+    before, limits = contents(finished), ('100', '3000', '60000')
+    done = subprocess.run([sys.executable, '-c', LIMITED, str(finished), *limits], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0 and done.stdout.split() == ['2'] * len(limits), done.stderr
+    said = f'error: {finished}: no report could be written, and what was there is as it was: File too large'
+    assert done.stderr.splitlines() == [said] * len(limits)
     assert contents(finished) == before
-    report(finished)
-    whole = contents(finished)
-    (finished / 'run-000' / 'result.json').unlink()
-    done = subprocess.run([sys.executable, '-c', LIMITED, str(limit), str(finished)], capture_output=True, text=True, cwd=root)
-    assert done.returncode == 2 and contents(finished) == whole, 'the report of yesterday stays as it was'
 
 
 def test_a_file_that_cannot_be_written_leaves_no_other(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +66,9 @@ def test_a_file_that_cannot_be_written_leaves_no_other(finished: Path, monkeypat
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='mounts a small disk, as root')
-def test_a_report_on_a_small_disk_that_is_full_or_read_only(finished: Path, root: Path, tmp_path: Path) -> None:
+def test_a_report_on_a_small_disk_that_is_full_or_read_only(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     disk = tmp_path / 'disk'
     disk.mkdir()
     if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=600k', 'tmpfs', str(disk)], capture_output=True).returncode:
@@ -73,14 +81,18 @@ def test_a_report_on_a_small_disk_that_is_full_or_read_only(finished: Path, root
                 os.write(descriptor, b'x' * 4096)
         os.close(descriptor)
         before = contents(disk / 'study')
-        command = [sys.executable, '-m', 'research.study', 'report', str(disk / 'study')]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
-        assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'No space left on device' in done.stderr
+
+        def say() -> tuple[int, str]:
+            capsys.readouterr()
+            return main(['report', str(disk / 'study')]), capsys.readouterr().err
+
+        status, said = say()
+        assert status == 2 and said.count('\n') == 1 and 'No space left on device' in said
         assert contents(disk / 'study') == before
         (disk / 'filling').unlink()
-        assert subprocess.run(command, capture_output=True, text=True, cwd=root).returncode == 0
+        assert say()[0] == 0
         subprocess.run(['mount', '-o', 'remount,ro', str(disk)], check=True)
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
-        assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'Read-only file system' in done.stderr
+        status, said = say()
+        assert status == 2 and said.count('\n') == 1 and 'Read-only file system' in said
     finally:
         subprocess.run(['umount', str(disk)], check=True)

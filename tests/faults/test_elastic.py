@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -99,12 +100,12 @@ def test_a_run_continues_on_fewer_devices(elastic: Callable, session: Callable, 
     batches = session(x, tmp_path / 'whole', 8)
     assert len(set(batches.values())) == STEPS
     _, whole = read_params(tmp_path / 'whole' / 'checkpoints', 'whole')
+    assert session(x, tmp_path / 'killed', 8, ends=KILLED) == {step: batches[step] for step in range(1, KILLED)}
+    saved = KILLED - 1
     for devices in (4, 2, 1):
         workdir = tmp_path / str(devices)
-        begun = session(x, workdir, 8, ends=KILLED)
-        saved = KILLED - 1
+        shutil.copytree(tmp_path / 'killed', workdir)
         resumed = session(x, workdir, devices, first=saved)
-        assert begun == {step: batches[step] for step in range(1, KILLED)}
         assert resumed == {step: batches[step] for step in range(saved + 1, STEPS + 1)}
         step, found = read_params(workdir / 'checkpoints', 'found')
         assert step == STEPS and furthest(whole, found) < 1e-6

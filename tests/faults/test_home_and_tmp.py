@@ -38,22 +38,21 @@ def without_room(base: Path, folder: Path, asked: list[str]) -> list[str]:
     return ['unshare', '-m', 'sh', '-c', f'{{ {mounts}; }} 2>/dev/null && cd {shlex.quote(place)} && exec "$@"', 'sh', *asked]
 
 
-@pytest.fixture(params=['nowhere', 'full'])
-def command(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
+@pytest.fixture
+def command(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
     """command(folder, arguments, given) runs `python arguments` in a folder of this session's, without home and temporary files.
 
-    nowhere: the home and TMPDIR cannot be made. full: besides, /tmp and /var/tmp are full.
+    The home and TMPDIR cannot be made; besides, /tmp and /var/tmp are full where root of Linux runs this outside of them.
     """
     base = tmp_path_factory.getbasetemp()
     lost = ('XDG_CACHE_HOME', 'XDG_CONFIG_HOME', 'MPLCONFIGDIR', 'HF_HOME', 'JAX_COMPILATION_CACHE_DIR')
     environment = {name: value for name, value in os.environ.items() if name not in lost}
     environment |= {'HOME': f'{NOWHERE}/home', 'TMPDIR': f'{NOWHERE}/tmp', 'PYTHONPATH': str(root), 'JAX_NUM_CPU_DEVICES': '1'}
-    if request.param == 'full' and not can_mount(root):
-        pytest.skip('only root of Linux can fill a /tmp of its own, and only if the tests do not run there')
+    full = can_mount(root)
 
     def run(folder: Path, *arguments: str, given: str = '') -> subprocess.CompletedProcess[str]:
         asked = [sys.executable, *arguments]
-        if request.param == 'full':
+        if full:
             asked = without_room(base, folder, asked)
         return subprocess.run(asked, cwd=folder, env=environment, input=given, capture_output=True, text=True, check=False)
 

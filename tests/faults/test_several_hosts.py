@@ -124,22 +124,19 @@ def test_two_processes_are_one_with_two_devices_bit_for_bit(
         assert written - set(sums['sha256']) <= {SUMS, '_CHECKPOINT_METADATA', 'commit_success.txt'}
 
 
-@pytest.mark.parametrize(('first', 'second'), [(2, 1), (1, 2)])
-def test_a_run_goes_on_with_another_number_of_processes(
-    first: int, second: int, define: Callable[[Case], Experiment], root: Path, tmp_path: Path
-) -> None:
+def test_a_run_goes_on_with_another_number_of_processes(define: Callable[[Case], Experiment], root: Path, tmp_path: Path) -> None:
     x = define(Case('bert', {'run.checkpoint_every': 1, 'run.evaluate_every': 0, 'run.steps': 12}))
     whole, changed = tmp_path / 'whole', tmp_path / 'changed'
     alone = Hosts(root, begin(whole, x), 1)
     assert alone.wait() == [0], alone.said()
     argument = begin(changed, x)
-    hosts = Hosts(root, argument, first)
-    hosts.wait_for_step(changed, 3)
-    hosts.processes[-1].send_signal(signal.SIGTERM)
-    assert hosts.wait() == [143] * first, hosts.said()
-    others = Hosts(root, argument, second)
-    assert others.wait() == [0] * second, others.said()
-    assert 'continues from the checkpoint of step' in others.said()
+    for number, until in ((2, 3), (1, 6), (2, 0)):
+        hosts = Hosts(root, argument, number)
+        if until:
+            hosts.wait_for_step(changed, until)
+            hosts.processes[-1].send_signal(signal.SIGTERM)
+        assert hosts.wait() == [143 if until else 0] * number, hosts.said()
+        assert until == 3 or 'continues from the checkpoint of step' in hosts.said()
     expected, found = describe_run(whole), describe_run(changed)
     assert [line['step'] for line in found['metrics']] == [line['step'] for line in expected['metrics']]
     for name, bits in expected['params'].items():

@@ -57,14 +57,12 @@ class Poisoned:
         return {**batch, 'masked_weights': weights}
 
 
-@pytest.fixture
-def start(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """start(name, nan, huge, dies, stops, changes) -> the result of a run of 24 steps, some broken, with a checkpoint every 4."""
-    first = jax.devices()[:1]
-    monkeypatch.setattr(jax, 'devices', lambda: first)
-    load = runs.load_data
+@pytest.fixture(scope='module')
+def start_in(tiny: Tiny) -> Callable[..., dict[str, Any]]:
+    """start_in(workdir, nan, huge, dies, stops, changes) -> the result of a run of 24 steps, some broken, a checkpoint every 4."""
+    first, load = jax.devices()[:1], runs.load_data
 
-    def start(name: str, nan: Any = (), huge: Any = (), dies: int = 0, stops: int = 0, changes: Any = None) -> dict[str, Any]:
+    def start(workdir: Path, nan: Any = (), huge: Any = (), dies: int = 0, stops: int = 0, changes: Any = None) -> dict[str, Any]:
         def poisoned(*given: Any) -> Feed:
             feed = load(*given)
             return dataclasses.replace(feed, train=Poisoned(feed.train, set(nan), set(huge), dies, stops))
@@ -72,9 +70,27 @@ def start(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         x = tiny('bert', {'run.steps': 24, 'run.checkpoint_every': 4, 'run.log_every': 3, 'optimizer.lr': 1e-3, **(changes or {})})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runs, 'load_data', poisoned)
-            return runs.run(x, tmp_path / name)
+            patch.setattr(jax, 'devices', lambda: first)
+            return runs.run(x, workdir)
 
     return start
+
+
+@pytest.fixture
+def start(start_in: Callable[..., dict[str, Any]], tmp_path: Path, one_device: None) -> Start:
+    """start(name, …) -> the result of start_in, in a folder of this test's."""
+    return lambda name, **given: start_in(tmp_path / name, **given)
+
+
+BAD = {3, 11, 12, 13, 14, 22}
+
+
+@pytest.fixture(scope='module')
+def whole(start_in: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose steps BAD are broken."""
+    workdir = tmp_path_factory.mktemp('runs') / 'whole'
+    start_in(workdir, nan=BAD)
+    return workdir
 
 
 def lines(folder: Path) -> list[dict[str, float]]:
@@ -125,13 +141,13 @@ def test_too_many_in_a_row_go_back_to_the_last_good_checkpoint_and_past_them(sta
 
 
 @pytest.mark.parametrize('dies', [12, 14, 16, 17])
-def test_a_run_that_goes_back_and_is_killed_on_the_way_ends_with_the_same_bits(start: Start, tmp_path: Path, dies: int) -> None:
-    bad = {3, 11, 12, 13, 14, 22}
-    start('whole', nan=bad)
+def test_a_run_that_goes_back_and_is_killed_on_the_way_ends_with_the_same_bits(
+    start: Start, whole: Path, tmp_path: Path, dies: int
+) -> None:
     with pytest.raises(Killed):
-        start('killed', nan=bad, dies=dies)
-    start('killed', nan=bad)
-    assert_same(tmp_path / 'whole', tmp_path / 'killed')
+        start('killed', nan=BAD, dies=dies)
+    start('killed', nan=BAD)
+    assert_same(whole, tmp_path / 'killed')
 
 
 def test_the_checkpoint_of_a_signal_is_none_to_go_back_to(start: Start, tmp_path: Path) -> None:

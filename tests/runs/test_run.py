@@ -391,7 +391,7 @@ def test_a_teacher_without_the_head_is_refused(
         run_validation.validate_sources(x, feed, None, donor)
 
 
-def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_is_not(
+def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_gives_a_warning(
     tiny: Tiny, examples: dict[str, Any], teacher: Path
 ) -> None:
     x = tiny('finetune', {**examples, 'start': '', 'surgery.inherit': False, 'teacher': 'run', 'losses.soft.weight': 1.0})
@@ -402,7 +402,13 @@ def test_a_teacher_of_other_labels_is_refused_and_one_of_numbers_is_not(
         run_validation.validate_sources(x, feed, None, donor)
     with pytest.raises(UserError, match='has c, b, a, but .*: give --config.data.labels=c,b,a'):
         run_validation.validate_sources(x, feed, None, dataclasses.replace(donor, labels=('c', 'b', 'a')))
-    run_validation.validate_sources(x, feed, None, dataclasses.replace(donor, labels=('LABEL_0', 'LABEL_1', 'LABEL_2')))
+    unnamed = dataclasses.replace(donor, labels=('LABEL_0', 'LABEL_1', 'LABEL_2'))
+    (line,) = run_validation.validate_sources(x, feed, None, unnamed)
+    assert line.startswith(
+        'the labels of run (step 1) have no names: they are read in the order a, b, c. If its authors used another'
+    )
+    assert run_validation.validate_sources(override(x, {'data.labels': ('c', 'b', 'a')}), feed, None, unnamed) == []
+    assert run_validation.validate_sources(x, feed, None, dataclasses.replace(donor, labels=('a', 'b', 'c'))) == []
 
 
 def test_labels_are_known_of_a_run_that_was_killed(tmp_path: Path) -> None:
