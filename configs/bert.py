@@ -36,6 +36,7 @@ SHAPES = {
 TEACHER = Path(__file__).parent.parent / 'assets' / 'teacher'  # of the size `shipped`
 SIZES = (*SHAPES, 'budget', 'shipped')
 PUBLISHED = ('base', 'large')  # Devlin et al. 2019, Table 1
+BASE = Architecture()
 
 # What every size does differently on purpose: KEY=VALUE, as here, and what the paper or google-research/bert does.
 COMMON = (
@@ -96,7 +97,7 @@ def budget() -> Experiment:
     """
     return Experiment(
         name='bert-budget',
-        model=narrow(4, 128),
+        model=make_narrow(4096, 4, 128, 128),
         data=Data(
             length=128,
             first_length=64,
@@ -110,19 +111,20 @@ def budget() -> Experiment:
     )
 
 
-def narrow(layers: int, width: int) -> Architecture:
-    """A BERT of 4,096 pieces for minutes or hours of training: heads of 32 and no dropout."""
-    return Architecture(
-        vocabulary=4096,
+def make_narrow(vocabulary: int, layers: int, width: int, length: int, like: Architecture = BASE) -> Architecture:
+    """A model for minutes or hours of training: heads of 32, no dropout, and initial weights that fit the width."""
+    return dataclasses.replace(
+        like,
+        vocabulary=vocabulary,
         layers=layers,
         width=width,
         heads=width // 32,
         inner=4 * width,
         embedding=width,
-        positions=128,
+        positions=length,
         dropout=0.0,  # less than one epoch, or a few: there is little to overfit (Lan et al. 2020, Table 8)
         attention_dropout=0.0,
-        deviation=0.02 * (768 / width) ** 0.5,  # 0.02 is for a width of 768
+        deviation=0.02 * (768 / width) ** 0.5,  # 0.02 is for width 768: with it a narrow model stays longer at the unigram entropy
     )
 
 
@@ -132,7 +134,7 @@ def shipped() -> Experiment:
     return dataclasses.replace(
         recipe,
         name='bert-shipped',
-        model=narrow(4, 192),
+        model=make_narrow(4096, 4, 192, 128),
         run=dataclasses.replace(recipe.run, evaluate_batches=64),
     )
 

@@ -80,7 +80,7 @@ def make_base(size: str) -> Experiment:
     x = bert.budget()
     return dataclasses.replace(
         x,
-        model=dataclasses.replace(bert.narrow(layers, width), vocabulary=vocabulary),
+        model=bert.make_narrow(vocabulary, layers, width, x.data.length),
         data=dataclasses.replace(x.data, length=x.data.first_length, first_length=0),
         run=Run(
             steps=steps, batch=x.run.batch, log_every=max(steps // 40, 1), evaluate_every=max(steps // 8, 1), checkpoint_every=0

@@ -15,7 +15,8 @@ are predicted, which costs less.
 
 import dataclasses
 
-from experiments.papers import SEEDS, claim_gain, make_narrow
+from configs.bert import make_narrow
+from experiments.papers import SEEDS, claim_gain
 from research.data.settings import Data
 from research.experiment import Experiment, Run
 from research.objectives.losses import Losses, Match, Mlm, Soft

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from configs import bert
-from experiments.papers import SEEDS, load_recipe, make_narrow, scale_down
+from experiments.papers import SEEDS, load_recipe, scale_down
 from research.command import Parser, run_command
 from research.data.settings import Data
 from research.errors import UserError
@@ -70,7 +70,7 @@ def make_base(size: str) -> Experiment:
         x = scale_down(load_recipe(bert, 'base'), size)
         return dataclasses.replace(x, run=dataclasses.replace(x.run, steps=steps, log_every=10, evaluate_every=0))
     return Experiment(
-        model=make_narrow(1024, layers=2, width=64, length=64),
+        model=bert.make_narrow(1024, layers=2, width=64, length=64),
         data=Data(length=64),
         losses=Losses(mlm=Mlm(1.0)),
         run=Run(steps=steps, batch=16, log_every=max(steps // 100, 1), checkpoint_every=0),

@@ -11,7 +11,8 @@ with token masks, and the other way round. Each is refuted if its claim under th
 import dataclasses
 import itertools
 
-from experiments.papers import SEEDS, make_narrow
+from configs.bert import make_narrow
+from experiments.papers import SEEDS
 from research.data.masking import Masking
 from research.data.settings import Data
 from research.experiment import Experiment, Run

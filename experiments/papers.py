@@ -11,6 +11,7 @@ import types
 from collections.abc import Mapping, Sequence
 
 from configs import finetune
+from configs.bert import BASE, make_narrow
 from research.data.tasks import TASKS
 from research.data.tasks.example import Printed
 from research.experiment import Experiment, Run
@@ -54,12 +55,9 @@ SEEDS = {'tiny': 1, 'small': 3, 'medium': 3, 'paper': 5}  # of pretraining
 BERT_SETTING = Setting(pieces=1e6 * 256 * (0.9 * 128 + 0.1 * 512), data=('wikipedia', 'bookcorpus'), statistic='mean')
 DISTILBERT_SETTING = Setting(data=('wikipedia', 'bookcorpus'), statistic='median')
 ALBERT_SETTING = Setting(pieces=125_000 * 4096 * 512, data=('wikipedia', 'bookcorpus'))
-BERT = Architecture()
 SIZES = (*SCALES, 'paper')
 ALBERT_TASKS = ('squad', 'squad2', 'mnli', 'sst2', 'race')
 ALBERT_COLUMNS = ('SQuAD1.1', 'SQuAD2.0', 'MNLI', 'SST-2', 'RACE', 'Avg')
-# Tables 2 to 8 and 11 to 13 of Lan et al. 2020 print RACE's dev, Table 10 its test, which is what a run of RACE reports.
-ALBERT_PRINTED = {'race': (Printed('RACE', 'metrics:dev/accuracy', 'accuracy on dev, as in the table of the paper'),)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +105,6 @@ def ask_albert(name: str, title: str, table: str, variants: Mapping[str, Variant
         averaged=ALBERT_TASKS,
         claims=claims,
         setting=ALBERT_SETTING,
-        printed=ALBERT_PRINTED,
     )
 
 
@@ -121,26 +118,9 @@ def load_recipe(config: types.ModuleType, size: str) -> Experiment:
     return from_wire(config.get_config(size))
 
 
-def make_narrow(vocabulary: int, layers: int, width: int, length: int, like: Architecture = BERT) -> Architecture:
-    """A model that learns something within hundreds of steps: heads of 32, no dropout, and initial weights that fit the width."""
-    return dataclasses.replace(
-        like,
-        vocabulary=vocabulary,
-        layers=layers,
-        width=width,
-        heads=width // 32,
-        inner=4 * width,
-        embedding=width,
-        positions=length,
-        dropout=0.0,  # less than one epoch: there is nothing to overfit (Lan et al. 2020, Table 8)
-        attention_dropout=0.0,
-        deviation=0.02 * (768 / width) ** 0.5,  # 0.02 is for width 768: with it a narrow model stays longer at the unigram entropy
-    )
-
-
 def reshape(model: Architecture, layers: int, width: int, heads: int) -> Architecture:
     """The model with another shape: its embeddings as wide as the rest if they were, its initial weights as in `make_narrow`."""
-    published = model.deviation == BERT.deviation  # which papers have for every width
+    published = model.deviation == BASE.deviation  # which papers have for every width
     return dataclasses.replace(
         model,
         layers=layers,

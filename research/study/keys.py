@@ -9,7 +9,7 @@ from research.data import tasks
 from research.data.held_out import KINDS
 from research.data.tasks.race import PARTS
 from research.errors import UserError, choose
-from research.evaluation.floors import FLOORS, PREFIX
+from research.evaluation.floors import FLOORS, PREFIX, is_floor
 from research.evaluation.measures import ACCURACIES
 from research.evaluation.metrics import METRICS
 from research.evaluation.scoring import PERCENT
@@ -69,7 +69,7 @@ def validate_key(key: str, holder: str) -> None:
 def refuse_missing(key: str, holder: str, name: str, task: str) -> None:
     """Raises UserError if a run can have no number at `key`: a floor of no task, or a gain on no text. `task`: the run's."""
     metric = key.rpartition('/')[2]
-    if metric in FLOORS and not task:
+    if is_floor(key) and not task:
         raise UserError(f"{holder}: run '{name}' has no task, so that no floor can be computed for '{key}'")
     if metric in HELD_OUT and task:
         raise UserError(f"{holder}: run '{name}' is a run of the task {task}, which has no held-out text for '{key}'")

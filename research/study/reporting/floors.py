@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from research.data import tasks
+from research.evaluation.floors import PREFIX, TITLES
 from research.study.columns import Column
 from research.study.reporting.cells import Cell, Evidence
 from research.study.study import Row, Study
 
-# Floor -> its name in tables; a run records it as the metric 'SPLIT/floor_NAME'.
-FLOORS = {'commonest': 'commonest answer', 'bag_of_words': 'bag of words'}
 BELOW = ' ‡'  # the mark of a cell that is not above a floor
 
 
@@ -20,7 +19,7 @@ def find_floor(name: str, column: Column, floor: str, evidence: Mapping[str, Evi
     key = column.key.removeprefix('metrics:') if column.key != 'score' else f'{result.reported}/score'
     split, _, metric = key.partition('/')
     majority = result.baseline.majority if result.baseline is not None else {}
-    recorded = f'{split}/floor_{floor}'
+    recorded = f'{split}/{PREFIX}{floor}'
     if recorded in result.metrics and x.data.task in tasks.TASKS:
         row = tasks.task(x.data)
         same = metric == 'score' and (len(row.metrics) == 1 or row.kind == 'span')  # the score is that metric
@@ -39,7 +38,7 @@ def find_floors(rows: Sequence[Row], column: Column, floor: str, evidence: Mappi
 def list_floors(study: Study, evidence: Mapping[str, Evidence]) -> dict[str, list[list[float]]]:
     """Floor -> its scores under each column, [] where there is none; only floors that a column has."""
     found: dict[str, list[list[float]]] = {}
-    for floor in FLOORS:
+    for floor in TITLES:
         known = {column.title: find_floors(study.table.rows, column, floor, evidence) for column in study.table.columns}
         for column in study.table.columns:
             parts = [known[title] for title in column.of]
@@ -53,7 +52,7 @@ def list_floors(study: Study, evidence: Mapping[str, Evidence]) -> dict[str, lis
 def find_beaten(row: Row, column: Column, cell: Cell, evidence: Mapping[str, Evidence]) -> list[str]:
     """The floors that a cell is not above."""
     found = []
-    for floor in FLOORS if cell.values else ():
+    for floor in TITLES if cell.values else ():
         shares = find_floors([row], column, floor, evidence)
         if shares and cell.center <= shares[-1]:
             found.append(floor)

@@ -7,7 +7,7 @@ from typing import Any
 from research.data.masking import MASKING
 from research.escape import hide_secrets
 from research.study.reporting.cells import Cell, Evidence, look_up
-from research.study.reporting.floors import FLOORS, find_floor
+from research.study.reporting.floors import find_floor
 from research.study.reporting.marks import quote
 from research.study.reporting.numbers import MISSING
 from research.study.reporting.sheets import Entry, Sheet
@@ -65,11 +65,11 @@ def find_useless(study: Study, evidence: Mapping[str, Evidence]) -> list[str]:
     """Lines on runs that score no better than a floor of their task: a line for each column and floor."""
     lines = []
     for column in study.table.columns:
-        beaten: dict[str, list[str]] = {floor: [] for floor in FLOORS}
+        beaten: dict[str, list[str]] = {floor: [] for floor in USELESS}
         for name in [name for row in study.table.rows if column.role in row.runs for name in row.runs[column.role]]:
             result = evidence[name].result
             score = look_up(result, column.key) if result is not None else None
-            floors = {floor: find_floor(name, column, floor, evidence) for floor in FLOORS}
+            floors = {floor: find_floor(name, column, floor, evidence) for floor in USELESS}
             below = [floor for floor, share in floors.items() if share is not None and score is not None and score <= share]
             if below:
                 beaten[below[0]].append(f'`{quote(name)}`')

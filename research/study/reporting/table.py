@@ -8,10 +8,11 @@ import pandas
 
 from research.escape import to_csv
 from research.evaluation import statistics
+from research.evaluation.floors import TITLES
 from research.study.columns import FORMATS, Column
 from research.study.reporting.budgets import describe_budgets
 from research.study.reporting.cells import Cell, Evidence
-from research.study.reporting.floors import BELOW, FLOORS, find_beaten, list_floors
+from research.study.reporting.floors import BELOW, find_beaten, list_floors
 from research.study.reporting.items import make_runs, pair_items, read_items
 from research.study.reporting.marks import quote
 from research.study.reporting.numbers import MISSING, count_runs, find_best, format_cell, show_number
@@ -62,7 +63,7 @@ def main_sheet(study: Study, cells: list[list[Cell]], evidence: Mapping[str, Evi
                 entries.append(Entry(write_difference(study, row, column, cell)))
         lines.append(tuple(entries))
     for floor, scores in list_floors(study, evidence).items():
-        entries = [Entry(f'floor: {FLOORS[floor]}'), *(Entry('') for _ in facts)]
+        entries = [Entry(f'floor: {TITLES[floor]}'), *(Entry('') for _ in facts)]
         for column, shares, form in zip(columns, scores, forms, strict=True):
             entries.append(Entry(' or '.join(show_number(share, form) for share in shares)))
             entries += [Entry(''), Entry('')] if has_published(study, column) else []

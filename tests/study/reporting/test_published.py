@@ -47,7 +47,8 @@ def test_a_mean_compares_where_its_columns_do(study):
 
 
 @pytest.mark.parametrize(
-    ('task', 'wanted'), [('race', 'test/accuracy'), ('mrpc', 'dev/score'), ('squad', 'dev/f1'), ('sst2', 'dev/accuracy')]
+    ('task', 'wanted'),
+    [('race', 'dev/accuracy'), ('imdb', 'test/accuracy'), ('mrpc', 'dev/score'), ('squad', 'dev/f1'), ('sst2', 'dev/accuracy')],
 )
 def test_the_score_of_a_task_is_its_reported_metric(experiment, task, wanted):
     x = experiment('x')
