@@ -98,7 +98,7 @@ DISTILBERTS, SWEPT, ANSWERED = {*GLUE, 'imdb', 'squad'} - {'ax'}, set(GLUE) - {'
 
 
 def deviations(size: str) -> tuple[str, ...]:
-    """The deviations of one recipe; none of a task that its paper does not train on."""
+    """The deviations of one recipe; none for a task that its paper does not train on."""
     family, task = split_size(size)
     if family == 'distilbert-':
         return OF_DISTILBERT if task in DISTILBERTS else ()

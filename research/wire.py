@@ -56,7 +56,7 @@ def from_stored(stored: Any) -> Experiment:
 
 
 def _keep_masks(x: Experiment) -> Experiment:
-    """`x` of a version that masked held-out rows as those of training: another thing, unless these are BERT's masks."""
+    """`x` with the held-out masks of the versions before that key: those of training. BERT's, where these are the same, say so."""
     decisive = operator.attrgetter('policy', 'rate', 'mask', 'random')
     masks = 'bert' if decisive(at(x.data.masking, 1.0)) == decisive(Masking()) else 'training'
     return dataclasses.replace(x, data=dataclasses.replace(x.data, held_out_masks=masks))

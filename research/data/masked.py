@@ -26,7 +26,7 @@ from research.data.tokenizers import Vocabulary
 BLOCK = 64  # rows of an evaluation split that are made at once
 STRIDE = 1_000_003  # between the seeds of two stages
 Rows = NDArray[np.int64]
-Make = Callable[..., Batch]  # (rows [B], generator, which of the B are wanted, masking, causal) -> their Batch
+Make = Callable[..., Batch]  # (rows [B], generator, indices of the wanted rows, masking, causal) -> their Batch
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Floors of a task: the scores of the commonest answer and of a bag of words, learnt from the very examples that a run learns from.
+"""Floors of a task: the scores of the commonest answer and of a bag of words, learnt from the same examples as the run.
 
 A third floor, the same architecture from random weights, is a run of its own: `--config.start=''`. A score that is not above the
 floors is no evidence that a model knows language.
@@ -29,7 +29,7 @@ PREFIX = 'floor_'  # of their metrics
 
 @dataclasses.dataclass(frozen=True)
 class Floors:
-    """The floors of a task by 'split/floor_NAME', in the metric that selects, of which `score` is one."""
+    """The floors of a task by 'split/floor_NAME', in the metric that selects checkpoints."""
 
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     missing: Mapping[str, str] = dataclasses.field(default_factory=dict)  # why there is none
@@ -56,7 +56,7 @@ def learn_commonest(row: Task, order: Sequence[str], train: Sequence[Example]) -
 
 
 def learn_words(row: Task, order: Sequence[str], train: Sequence[Example]) -> Measure | str:
-    """A bag of words."""
+    """What a bag of words predicts: see `bag_of_words.learn`."""
     predict = bag_of_words.learn(row.kind, order, train)
     return predict if isinstance(predict, str) else partial(score, row, order, predict)
 
@@ -136,13 +136,13 @@ def score(row: Task, order: Sequence[str], predict: Predict, members: Sequence[E
 
 
 def score_silence(row: Task, members: Sequence[Example]) -> float:
-    """The metric that selects, of giving no answer to every question (SQuAD 2.0)."""
+    """The metric that selects checkpoints, where every question is given no answer (SQuAD 2.0)."""
     golds = {example.id: tuple(text for _, text in example.answers) for example in members}
     return metrics.score_squad2(golds, dict.fromkeys(golds, ''), dict.fromkeys(golds, 0.0))[row.selects] / 100
 
 
 def describe(found: Floors, key: str, value: float) -> str:
-    """One line: a score beside its floors, with those that it is not above. key: the score's metric, 'split/name'."""
+    """A line with a score and its floors; it names those that the score does not exceed. key: the score's metric, 'split/name'."""
     split, parts, beaten = key.partition('/')[0], [], []
     for name, title in TITLES.items():
         floor = f'{split}/{PREFIX}{name}'

@@ -61,7 +61,7 @@ def write_held_out(folder: Path, found: HeldOut) -> None:
         for field in fields(HeldOut):
             array = io.BytesIO()
             np.save(array, getattr(found, field.name), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f'{field.name}.npy'), array.getvalue())  # whose time is always the same
+            archive.writestr(zipfile.ZipInfo(f'{field.name}.npy'), array.getvalue())  # a ZipInfo has a fixed time stamp
     write_whole(folder / FILE, content.getvalue())
 
 
@@ -88,7 +88,7 @@ def read_held_out(folder: Path) -> HeldOut | None:
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """An array as `write_held_out` writes it. Raises ValueError for another: none is unpacked, and no size is believed."""
+    """An array as `write_held_out` writes it. Raises ValueError for any other form: it unpickles nothing and trusts no size."""
     entry = archive.getinfo(f'{name}.npy')
     if entry.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f'{name} is compressed')

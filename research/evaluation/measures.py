@@ -112,7 +112,7 @@ def evaluate(measure: Callable[..., Any], put: Callable[[Any], Any], params: Any
 
 
 def _trail(items: Iterable[Any]) -> Iterator[Any]:
-    """The items, each when the next one is there."""
+    """The items, each delayed until the next one has been made."""
     waiting: list[Any] = []
     for item in items:
         yield from waiting

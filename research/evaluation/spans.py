@@ -82,7 +82,7 @@ def find_tried(beam: NDArray[np.float32], place: Place, longest: int, best: int)
 
 
 def read_class(beam: NDArray[np.float32], best: float) -> float:
-    """The logit of 'no answer' in one window, which a class of its own has, whatever the best span's."""
+    """The logit of the class 'no answer' in one window; the best span's logit plays no part."""
     del best
     return float(beam[0, 0])
 

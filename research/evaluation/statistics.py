@@ -44,7 +44,7 @@ class Comparison(NamedTuple):
 
 
 def of_numbers(values: Sequence[float], seed: Sequence[int]) -> Runs:
-    """The Runs of which only one number each is known: only seeds can be resampled."""
+    """Runs that are known by one number each: only their seeds can be resampled."""
     numbers = np.asarray(values, np.float64)
     return Runs(np.stack([numbers, np.ones_like(numbers)], -1)[:, None], np.asarray(seed, np.int64))
 
@@ -92,7 +92,7 @@ def _draw_weights(draw: np.random.Generator, size: int, documents: int) -> NDArr
 
 
 def _score_seeds(rows: Sequence[Runs], weights: NDArray) -> NDArray:
-    """The score of the first row, less that of the second, at each seed: [B, D] weights -> [B, S]."""
+    """The score of the first row minus that of the second, for each seed: [B, D] weights -> [B, S]."""
     found = []
     for row in rows:
         runs, documents, kinds = row.sums.shape
@@ -141,9 +141,9 @@ class Agreement(NamedTuple):
     """How far two orders of rows agree."""
 
     tau: float  # Kendall's τ-b; nan if all rows tie in one of the orders
-    p: float  # two-sided, of orders that have nothing to do with each other
-    agree: int  # pairs of rows that both order alike
-    pairs: int  # pairs of rows that both order
+    p: float  # two-sided, under independent orders
+    agree: int  # pairs of rows that have the same order in both
+    pairs: int  # pairs of rows without a tie in either
     exact: bool  # whether all orders of the rows were tried
 
 

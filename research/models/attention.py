@@ -31,7 +31,7 @@ def initialise_attention(key: jax.Array, a: Architecture, groups: int) -> Weight
 class Attended(NamedTuple):
     """The results of self-attention in one layer."""
 
-    output: jax.Array  # [B, T, D], after the residual connection and, unless it stands before, LayerNorm
+    output: jax.Array  # [B, T, D], after the residual connection and, LayerNorm unless that comes before the block
     probabilities: jax.Array | None  # [B, N, T, S], before dropout; None where the kernel does not have them
     # Queries, keys and values, each [B, N, T, K], as their products read them: after the rotation of rotary positions.
     relations: tuple[jax.Array, jax.Array, jax.Array]

@@ -140,7 +140,7 @@ def _same_width(x: Any, student: Architecture, teacher: Architecture) -> str:
 
 
 class Penalty(NamedTuple):
-    """What training adds to a loss, over the same items. The loss itself, as it is reported, stays without."""
+    """What training adds to a loss, over the same items. The reported loss does not include it."""
 
     name: str  # its Term is LOSS_name
     weight: Callable[[Any], float]  # of the loss's options -> its weight beside the loss's 1; 0 leaves it out

@@ -88,11 +88,11 @@ def measure_split(
 
 
 def explain_plateau(metrics: Mapping[str, float]) -> str:
-    """A line for the log on a model that knows no more than the frequencies of pieces, and on what helps; '' of any other."""
+    """A log line if a model knows no more than the frequencies of pieces, with what helps; '' otherwise."""
     gain = metrics['dev/gain'] if 'dev/gain' in metrics else PLATEAU
     if gain >= PLATEAU:
         return ''
     return (
-        f'gain over frequencies {gain:.2f} nats: this model has learnt nothing of context yet; a causal share of the rows '
+        f'gain over frequencies {gain:.2f} nats: this model has learnt nothing of context yet; a causal share of the batches '
         '(data.causal.share), more steps and a higher rate (optimizer.lr) help: configs/bert.py:budget'
     )

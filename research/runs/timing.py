@@ -21,7 +21,7 @@ THREADS = Path('/proc/self/task')  # Linux: the threads of this process
 
 
 def measure_pass(model: Model, params: Any, encoded: Encoded, head: str) -> float:
-    """Seconds of a pass over `encoded`: the forward pass and the logits of `head` for each row, the next after the last is done.
+    """Seconds of a pass over `encoded`: the forward pass and the logits of `head`, one row after the other.
 
     Rows are padded to their bucket. On one core of the CPU, whatever the run trained on (Sanh et al. 2019, Table 3: a CPU, batch
     1). The making of the rows and the compilation for each length are not counted.
@@ -47,7 +47,7 @@ def measure_pass(model: Model, params: Any, encoded: Encoded, head: str) -> floa
 
 @contextlib.contextmanager
 def keep_to_one_core() -> Iterator[None]:
-    """Keeps every thread of this process on one core of those that it may use; elsewhere than on Linux it does nothing."""
+    """Keeps every thread of this process on one of the cores it may use; does nothing except on Linux."""
     core = {min(os.sched_getaffinity(0))} if THREADS.is_dir() else set()
     with contextlib.ExitStack() as undo:
         for thread in [int(path.name) for path in THREADS.iterdir()] if core else []:

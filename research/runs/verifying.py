@@ -90,7 +90,7 @@ def _compare_result(folder: Path, opened: Reopened, result: Result, params: Any)
     placed = bench.plan.put_state(jax.tree.map(jax.numpy.asarray, params))
     if result.fingerprint is not None:
         comparison.add(PARAMETERS, result.fingerprint, fingerprint_params(placed))
-    # Runs before 0.2 read `run.evaluate_batches` at their end, too, and told the kinds of predicted pieces not apart.
+    # Runs before 0.2 read `run.evaluate_batches` batches at their end too, and did not tell the kinds of predicted pieces apart.
     older = result.contextless is None and not any('/mlm_' in name and 'accuracy' not in name for name in result.metrics)
     try:
         metrics, evaluations, held_out = evaluate_splits(bench, placed, whole=not older)

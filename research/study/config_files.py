@@ -62,7 +62,7 @@ def read_deviations(config: str) -> dict[str, tuple[str, ...]]:
 
 
 def choose_deviations(deviations: Mapping[str, Iterable[str]], run: str, x: Experiment) -> list[str]:
-    """The lines that hold of `x`, the run of this name: those whose key has the value that they say, and not another by now.
+    """The lines that hold for `x`, the run of this name: those whose key still has the value that they state.
 
     Raises UserError for a line that is not 'KEY=VALUE: TEXT', and for one whose key does not exist or has no such value.
     """

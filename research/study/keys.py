@@ -67,7 +67,7 @@ def validate_key(key: str, holder: str) -> None:
 
 
 def refuse_missing(key: str, holder: str, name: str, task: str) -> None:
-    """Raises UserError if a run can have no number at `key`: a floor of no task, or a gain on no text. `task`: the run's."""
+    """Raises UserError if a run cannot have a number at `key`: a floor without a task, or a gain without held-out text."""
     metric = key.rpartition('/')[2]
     if is_floor(key) and not task:
         raise UserError(f"{holder}: run '{name}' has no task, so that no floor can be computed for '{key}'")

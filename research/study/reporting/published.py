@@ -31,7 +31,7 @@ def count_pieces(x: Experiment) -> float:
 
 
 def find_differences(study: Study, row: Row, column: Column) -> dict[str, str]:
-    """Why a row's number in a column does not compare with the published: 'size', 'metric' … -> how they differ; {} if it does."""
+    """Why a row's number does not compare with the published one: 'size', 'metric' … -> how they differ; {} if it does."""
     if row.setting is None:
         return {'setting': 'how the published number came about is not stated'}
     if column.of:
