@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import ml_collections
 
-from research.data.masking import Masking, at
+from research.data.masking import Masking, resolve_schedule
 from research.errors import UserError, nearest
 from research.escape import clean
 from research.experiment import Experiment, is_scored
@@ -56,9 +56,9 @@ def from_stored(stored: Any) -> Experiment:
 
 
 def _keep_masks(x: Experiment) -> Experiment:
-    """`x` with the held-out masks of the versions before that key: those of training. BERT's, where these are the same, say so."""
+    """`x` of a version that always masked held-out rows as in training; 'bert' if those masks are BERT's."""
     decisive = operator.attrgetter('policy', 'rate', 'mask', 'random')
-    masks = 'bert' if decisive(at(x.data.masking, 1.0)) == decisive(Masking()) else 'training'
+    masks = 'bert' if decisive(resolve_schedule(x.data.masking, 1.0)) == decisive(Masking()) else 'training'
     return dataclasses.replace(x, data=dataclasses.replace(x.data, held_out_masks=masks))
 
 

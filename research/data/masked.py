@@ -55,7 +55,7 @@ class Split:
         """
         if mine is None:
             mine = np.arange(len(rows))
-        how = {'masking': masking.at(self.masking, progress), 'causal': causal}
+        how = {'masking': masking.resolve_schedule(self.masking, progress), 'causal': causal}
         if len(self.members) == 1:
             return self.members[0][2](rows, generator, mine, **how)
         batch: Batch = {}

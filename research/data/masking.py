@@ -216,7 +216,7 @@ def validate(masking: Masking) -> None:
     for name in ('rate_end', 'mask_end', 'random_end'):
         if getattr(masking, name) != -1 and not 0 <= getattr(masking, name) <= 1:
             raise UserError(f'data.masking.{name}={getattr(masking, name)} must be a share, or -1 to stay as at the beginning')
-    for end, each in (('', masking), ('_end', at(masking, 1.0))):
+    for end, each in (('', masking), ('_end', resolve_schedule(masking, 1.0))):
         if not 0 < each.rate < 1:
             raise UserError(f'data.masking.rate{end}={each.rate} must lie between 0 and 1 (Devlin et al. 2019: 0.15)')
         if not (each.mask >= 0 and each.random >= 0 and each.mask + each.random <= 1):
@@ -231,7 +231,7 @@ def validate(masking: Masking) -> None:
         raise UserError(f'data.masking.predictions={masking.predictions} must not be negative; 0 is as many as the rate gives')
 
 
-def at(masking: Masking, progress: float) -> Masking:
+def resolve_schedule(masking: Masking, progress: float) -> Masking:
     """The masking of a step, without a schedule: `progress` is 0 at the first step of the run and 1 at its last."""
     found = {}
     for name in ('rate', 'mask', 'random'):

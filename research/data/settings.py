@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from research.data.masking import Masking, at, predictions
+from research.data.masking import Masking, predictions, resolve_schedule
 
 
 @dataclass(frozen=True)
@@ -123,5 +123,5 @@ def is_causal(causal: Causal, step: int, steps: int) -> bool:
 # How held-out rows are masked: always 15 % of single pieces, 80/10/10 (Devlin et al. 2019, §3.1), or as the run masks at its end.
 HELD_OUT_MASKS: dict[str, Callable[[Data], Masking]] = {
     'bert': lambda data: Masking(),
-    'training': lambda data: at(data.masking, 1.0),
+    'training': lambda data: resolve_schedule(data.masking, 1.0),
 }

@@ -43,7 +43,7 @@ class Comparison(NamedTuple):
     documents: int  # 0 if the scores of whole runs are all that is known
 
 
-def of_numbers(values: Sequence[float], seed: Sequence[int]) -> Runs:
+def make_number_runs(values: Sequence[float], seed: Sequence[int]) -> Runs:
     """Runs that are known by one number each: only their seeds can be resampled."""
     numbers = np.asarray(values, np.float64)
     return Runs(np.stack([numbers, np.ones_like(numbers)], -1)[:, None], np.asarray(seed, np.int64))

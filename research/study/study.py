@@ -13,7 +13,7 @@ from research.machine import Machine
 from research.study.columns import COLUMNS, Column, validate_key
 from research.study.graph import siblings, validate_run_name
 from research.study.keys import refuse_missing
-from research.study.units import refuse_strangers
+from research.study.units import refuse_disjoint_seeds
 
 # How a cell's seeds become one number.
 STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {'mean': statistics.fmean, 'median': statistics.median}
@@ -130,7 +130,7 @@ class Study:
                 refuse_missing(key, holder, name, self.runs[name].data.task)
                 if claim.test == 'mcnemar':
                     refuse_uncounted(key, holder, name, self.runs[name])
-        refuse_strangers(holder, [names for names, _ in claim.sides()], self.runs)
+        refuse_disjoint_seeds(holder, [names for names, _ in claim.sides()], self.runs)
 
     @functools.cached_property
     def needs(self) -> dict[str, tuple[str, ...]]:

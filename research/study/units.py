@@ -62,7 +62,7 @@ def share_seeds(sides: Sequence[Sequence[str]], runs: Mapping[str, Experiment]) 
     return sorted(set.intersection(*({find_unit(name, runs).seed for name in side} for side in moving)))
 
 
-def refuse_strangers(holder: str, sides: Sequence[Sequence[str]], runs: Mapping[str, Experiment]) -> None:
+def refuse_disjoint_seeds(holder: str, sides: Sequence[Sequence[str]], runs: Mapping[str, Experiment]) -> None:
     """Raises UserError if the sides of a comparison share no seed. `holder` begins the message."""
     if all(sides) and not share_seeds(sides, runs):
         seeds = [', '.join(map(str, sorted({find_unit(name, runs).seed for name in side}))) for side in sides]

@@ -7,8 +7,7 @@ import pytest
 
 from research.data.corpus import Part
 from research.data.masked import Batches, Split
-from research.data.masking import Masking
-from research.data.masking import at as masked
+from research.data.masking import Masking, resolve_schedule
 from research.data.pretraining import truncate
 from research.data.sequences import sequences
 from research.data.settings import Causal, shapes, stages
@@ -148,7 +147,9 @@ def test_the_rate_and_the_shares_follow_their_schedule(story_data, feed):
         assert predicted.shape[1] == 13
     assert rates == [pytest.approx(rate, abs=0.03) for rate in (0.4, 0.25, 0.1)]
     assert shares == [pytest.approx(share, abs=0.05) for share in (1.0, 0.5, 0.0)]
-    assert masked(masking, 0.0) == Masking(rate=0.4, mask=1.0, random=0.0) and masked(Masking(), 0.5) == Masking()
+    assert (
+        resolve_schedule(masking, 0.0) == Masking(rate=0.4, mask=1.0, random=0.0) and resolve_schedule(Masking(), 0.5) == Masking()
+    )
 
 
 def test_a_mixture_draws_by_weight_and_sees_each_example_once_an_epoch():

@@ -12,9 +12,9 @@ from research.evaluation.statistics import (
     combine,
     compare_orders,
     holm,
+    make_number_runs,
     mcnemar,
     multi_bootstrap,
-    of_numbers,
 )
 from research.evaluation.statistics import (
     _draw_weights as draw_weights,
@@ -50,12 +50,12 @@ def test_the_interval_over_documents_has_the_known_width():
 @pytest.mark.parametrize('seeds', [3, 5])
 def test_the_interval_over_seeds_is_student_s(seeds):
     values = np.random.default_rng(1).normal(size=seeds)
-    found = multi_bootstrap(of_numbers(values.tolist(), range(seeds)), resamples=20_000)
+    found = multi_bootstrap(make_number_runs(values.tolist(), range(seeds)), resamples=20_000)
     wanted = scipy.stats.t.ppf(0.975, seeds - 1) * values.std(ddof=1) / math.sqrt(seeds)
     assert found.difference == pytest.approx(values.mean())
     assert (found.high - found.low) / 2 == pytest.approx(wanted, rel=0.12)
     assert found.documents == 0
-    published = multi_bootstrap(of_numbers(values.tolist(), range(seeds)), resamples=20_000, student=False)
+    published = multi_bootstrap(make_number_runs(values.tolist(), range(seeds)), resamples=20_000, student=False)
     assert published.high - published.low < 0.75 * (found.high - found.low)
 
 
@@ -83,10 +83,10 @@ def test_the_published_method_rejects_nulls_of_three_seeds_too_often():
 
 def test_runs_of_one_seed_are_averaged_first():
     values, seeds = [1.0, 3.0, 5.0, 5.0], [0, 0, 1, 1]
-    found = multi_bootstrap(of_numbers(values, seeds))
-    assert found == multi_bootstrap(of_numbers([2.0, 5.0], [0, 1]))
+    found = multi_bootstrap(make_number_runs(values, seeds))
+    assert found == multi_bootstrap(make_number_runs([2.0, 5.0], [0, 1]))
     assert found.seeds == 2
-    assert multi_bootstrap(of_numbers([1.0, 1.0, 1.0, 9.0], [0, 0, 0, 1])).difference == 5.0
+    assert multi_bootstrap(make_number_runs([1.0, 1.0, 1.0, 9.0], [0, 0, 0, 1])).difference == 5.0
 
 
 def test_a_score_that_is_no_mean_is_computed_from_resampled_sums():

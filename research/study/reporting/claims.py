@@ -21,13 +21,14 @@ EXACT = ('parameters:', 'flops_per_token', 'flops_per_step', 'checkpoint_bytes')
 
 @dataclasses.dataclass(frozen=True)
 class Tested:
-    """What a claim's numbers gave: a verdict that needs no test, or a p that Holm's correction still awaits."""
+    """The result of one claim: a verdict, if it needs no test, or a p that is not corrected yet."""
 
     verdict: str = ''  # '' until p is corrected
     why: str = ''
     p: float = 1.0  # two-sided
     difference: float = 0.0  # left minus right
     outcome: str = ''  # what 'not decided' names
+    exact: bool = False  # of counts that chance does not change: not in Holm's family
 
 
 def name_runs(names: tuple[str, ...], study: Study) -> str:
@@ -41,12 +42,12 @@ def name_runs(names: tuple[str, ...], study: Study) -> str:
 def judge_all(study: Study, evidence: Mapping[str, Evidence]) -> list[str]:
     """A line for each claim, in order: its verdict, the sentence, both numbers, and how they were compared.
 
-    'supported' or 'refuted': the difference has a p below 0.05 after Holm's correction over all claims of the study but those of
-    exact counts, and lies on the claim's side or the other. 'not decided': it has not. 'not tested': there are no two seeds to tell
-    a difference from chance, or a number is missing; it counts in the correction, for the claims were named beforehand.
+    'supported' or 'refuted': p is below 0.05 after Holm's correction over all claims of the study except those of exact counts, and
+    the difference has the claim's sign or the opposite one. 'not decided': p is not below 0.05. 'not tested': fewer than two seeds,
+    or a missing number; such a claim counts in the correction, because all claims are named beforehand.
     """
     tested = [compare_sides(claim, study, evidence) for claim in study.claims]
-    family = [place for place, each in enumerate(tested) if not each.why.startswith('exact')]
+    family = [place for place, each in enumerate(tested) if not each.exact]
     adjusted = dict(zip(family, statistics.holm([tested[place].p for place in family]), strict=True))
     lines = []
     for place, (claim, each) in enumerate(zip(study.claims, tested, strict=True)):
@@ -96,7 +97,7 @@ def compare_sides(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) 
         return Tested('not tested', f'{", ".join(broken)} is not finite')
     exact = all(key.startswith(EXACT) and len(set(cell.values)) == 1 for (_, key), cell in zip(claim.sides(), cells, strict=True))
     if exact:
-        return Tested('supported' if cells[0].center < cells[1].center else 'refuted', 'exact counts')
+        return Tested('supported' if cells[0].center < cells[1].center else 'refuted', 'exact counts', exact=True)
     seeds = share_seeds(finished, study.runs)
     kinds = dict.fromkeys(find_unit(name, study.runs).kind for names in finished for name in names)
     words = ' and '.join(KINDS[kind] for kind in kinds)
@@ -135,7 +136,7 @@ def apply_bootstrap(
             rows.append(make_runs(items[place], own))
         else:
             values = [read_cell(study, (name,), key, evidence).values[0] for name, _ in side]
-            rows.append(statistics.of_numbers(values, [seeds.index(seed) for seed in own]))
+            rows.append(statistics.make_number_runs(values, [seeds.index(seed) for seed in own]))
     found = statistics.multi_bootstrap(*rows)
     over = f'{found.seeds} {words}' + (f' × {found.documents:,} {"examples" if _has_task(study, sides) else "documents"}')
     over = over if found.documents else f'{found.seeds} {words}'

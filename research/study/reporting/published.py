@@ -110,7 +110,7 @@ def explain_published(study: Study) -> list[str]:
 # ---- Order ----------------------------------------------------------------------------------------------------------------------
 
 
-def order_of_published(study: Study, evidence: Mapping[str, Evidence]) -> list[str]:
+def describe_orders(study: Study, evidence: Mapping[str, Evidence]) -> list[str]:
     """A line for each column with published numbers: Kendall's τ-b between these and the measured, and its p."""
     lines = []
     for column in study.table.columns:

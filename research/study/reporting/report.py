@@ -17,7 +17,7 @@ from research.study.reporting.claims import judge_all
 from research.study.reporting.figures import FIGURES, draw
 from research.study.reporting.marks import quote, to_text
 from research.study.reporting.pages import Block, Heading, write_html, write_markdown
-from research.study.reporting.published import order_of_published
+from research.study.reporting.published import describe_orders
 from research.study.reporting.remarks import describe_provenance, find_problems
 from research.study.reporting.sheets import Sheet, to_latex
 from research.study.reporting.table import add_interval, main_sheet, make_frame, write_caption
@@ -55,7 +55,7 @@ def report(folder: Path) -> Path:
     title, sheet = quote(study.table.title), main_sheet(study, cells, evidence)
     notes, problems = write_caption(study, cells, evidence), find_problems(study, cells, evidence)
     sections = {
-        'The order of the published numbers': order_of_published(study, evidence),
+        'The order of the published numbers': describe_orders(study, evidence),
         'Claims': judge_all(study, evidence),
     }
     figures = draw(study, evidence, folder)

@@ -32,7 +32,7 @@ def add_interval(study: Study, row: Row, column: Column, cell: Cell, evidence: M
     seeds = [find_unit(name, study.runs).seed for name in names]
     items = pair_items([[read_items(evidence[name], column.key) for name in names]])
     numbers = sorted(set(seeds))
-    alone = statistics.of_numbers(cell.values, [numbers.index(seed) for seed in seeds])
+    alone = statistics.make_number_runs(cell.values, [numbers.index(seed) for seed in seeds])
     found = statistics.multi_bootstrap(alone if items is None else make_runs(items[0], seeds))
     return dataclasses.replace(cell, interval=(found.low, found.high))
 

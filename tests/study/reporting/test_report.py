@@ -19,7 +19,7 @@ from research.study.reporting import figures
 from research.study.reporting.cells import Cell, gather, look_up
 from research.study.reporting.claims import judge_all
 from research.study.reporting.numbers import find_best, format_cell
-from research.study.reporting.published import order_of_published
+from research.study.reporting.published import describe_orders
 from research.study.reporting.remarks import find_problems
 from research.study.reporting.report import report
 from research.study.reporting.sheets import Entry, Sheet, to_latex
@@ -396,7 +396,7 @@ def test_published_numbers_stand_beside_the_measured_with_the_difference(study, 
     assert '| floor: commonest answer |  |  | 52.3 |  |  |  | 52.3 |' in lines[2]
     assert 'Published: Nobody et al. 2020, Table 1; Δ: measured minus published, where size, text and metric compare.' in lines[3]
     order = 'Task accuracy (%): not tested: with one seed no standard error tells which rows differ.'
-    assert order_of_published(with_published(study), gather(with_published(study), finished)) == [order]
+    assert describe_orders(with_published(study), gather(with_published(study), finished)) == [order]
     found = pandas.read_csv(finished / 'table.csv').set_index('row')
     assert found.loc['Student', 'Task accuracy (%) difference'] == pytest.approx(-2)
     assert found.loc['Teacher', 'Task accuracy (%) sd'] == pytest.approx(100 * statistics.stdev([0.91, 0.93]))
