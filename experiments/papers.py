@@ -1,8 +1,8 @@
 """Studies of papers' tables: pretrain each variant with several seeds, fine-tune each model on tasks, print a row for each variant.
 
 Sizes: `tiny` shows that everything runs, `small` asks the question on two CPU cores by the budget recipe (`scale_down` says what
-all rows share, and why), `paper` is the published recipe. The unit is a seed of pretraining (Sellam et al. 2022): each pretrained model
-is fine-tuned once on a task, so that the spread of a cell holds the chance of both. The papers print medians or means over
+all rows share, and why), `paper` is the published recipe. The unit is a seed of pretraining (Sellam et al. 2022): each pretrained
+model is fine-tuned once on a task, so that the spread of a cell holds the chance of both. The papers print medians or means over
 fine-tunings of one pretrained model. A last row is the first variant's architecture fine-tuned from random weights: what the tasks
 teach without any pretraining.
 """
