@@ -145,8 +145,6 @@ def test_a_caption_says_which_budgets_rows_share(study, finished, finish):
     assert 'differ in training FLOPs (1.05e+10 to 1.35e+10), parameters (2,300,000 to 4,400,000).' in found
     finish(finished, study, 'scratch', 2.9, steps=0, train_seconds=0.0, flops_per_step=0)
     again = describe_budgets(study, gather(study, finished))
-    assert again.startswith('Budgets: rows share tokens (6.14e+06), steps (1,500), training time (1 h 02 min);'), (
-        'of those that train'
-    )
+    assert 'share tokens (6.14e+06), steps (1,500), training time (1 h 02 min)' in again, 'scratch trains nothing'
     enter(study, finished / 'none')
     assert describe_budgets(study, gather(study, finished / 'none')) == ''
