@@ -69,7 +69,7 @@ def validate_key(key: str, holder: str) -> None:
 def refuse_missing(key: str, holder: str, name: str, task: str) -> None:
     """Raises UserError if a run can have no number at `key`: a floor of no task, or a gain on no text. `task`: the run's."""
     metric = key.rpartition('/')[2]
-    if metric in FLOORS and not task:
+    if metric in {f'{PREFIX}{name}' for name in FLOORS} and not task:
         raise UserError(f"{holder}: run '{name}' has no task, so that no floor can be computed for '{key}'")
     if metric in HELD_OUT and task:
         raise UserError(f"{holder}: run '{name}' is a run of the task {task}, which has no held-out text for '{key}'")
