@@ -44,8 +44,8 @@ class Recorder:
         self._first = first + 1
         names = tuple(losses.active(parts.x.losses))
         self._losses = ('loss', *names, *(train.CAUSAL + name for name in names))
-        # The first step of each length is mostly compilation, which says nothing about the speed.
-        self._compiled = {first + 1, *(step + 1 for step in steps.first_steps(parts.x.data, parts.steps))}
+        # The first step of each shape in this session is mostly compilation, which says nothing about the speed.
+        self._compiled = {step + 1 for step in steps.first_steps(parts.x.data, parts.steps, first)}
         self.guard = Guard(parts, first)
         self._before = seconds_so_far(parts.workdir)
         self._begin = self._window = time.monotonic()
