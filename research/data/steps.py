@@ -32,6 +32,11 @@ def first_steps(data: Data, steps: int, first: int = 0) -> frozenset[int]:
     return frozenset(found.values())
 
 
+def count_unmasked(data: Data, steps: int) -> int:
+    """The number of steps before the first whose batch is masked."""
+    return round(data.causal.until * steps) if has_causal(data) and data.causal.share == 1 else 0
+
+
 # (how much of the run is over, whether the batch is causal) -> a batch of rows that are drawn already.
 Draft = Callable[[float, bool], Batch]
 

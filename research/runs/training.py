@@ -205,7 +205,7 @@ def _evaluate(parts: Parts, state: State, step: int, seconds: float, signal: sig
         )
     parts.log.numbers(step, {'seconds': seconds, **found})
     parts.log.line(f'step {step} ' + ' '.join(f'{name} {value:.4f}' for name, value in found.items()))
-    if plateau := explain_plateau(found):
+    if plateau := explain_plateau(found, steps.count_unmasked(parts.x.data, parts.steps) - step):
         parts.log.line(plateau)
     name = selecting_metric(parts)
     return measured, found[name] if name else None

@@ -512,6 +512,12 @@ def test_a_fresh_mlm_head_begins_at_the_training_frequencies(tiny: Tiny) -> None
     np.testing.assert_array_equal(dropped.params['mlm']['output']['bias'], expected)
 
 
+def test_a_causal_start_is_no_plateau() -> None:
+    said = measuring.explain_plateau({'dev/gain': -2.0}, unmasked=1200)
+    assert 'masked ones begin in 1,200 steps' in said and 'learnt nothing' not in said
+    assert 'learnt nothing' in measuring.explain_plateau({'dev/gain': -2.0}, unmasked=-3)
+
+
 def test_the_seed_decides_the_first_parameters(tiny: Tiny) -> None:
     x = tiny('bert')
     model = Model(x.model, (('mlm', 512),))
