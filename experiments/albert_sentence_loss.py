@@ -93,7 +93,7 @@ CLAIMS = (
 
 def get_study(size: str = 'small') -> Study:
     """The same model with NSP, with SOP, and without a loss of pairs on the segments of either."""
-    base = scale_down(load_recipe(albert, 'base'), size)
+    base = scale_down(load_recipe(albert, 'base'), size, pairs=True)
     variants = {}
     for key, (title, pairs, asked) in ROWS.items():
         losses = LOSSES[pairs] if asked else Losses(mlm=Mlm(1.0))

@@ -31,10 +31,11 @@ from research.study.study import Claim, Setting, Study
 
 TASKS = ('mnli', 'qqp', 'qnli', 'sst2', 'cola', 'stsb', 'mrpc', 'rte')  # GLUE's, as Devlin et al. 2019 count
 GOALS = {  # variant -> title, millions of parameters as published, goal, method
-    'bert': ('BERT', 108.0, 'a good encoder', 'masked words and next sentences'),
+    'bert': ('BERT', 108.0, 'a good encoder', 'masked words'),
     'distilbert': ('DistilBERT', 66.0, 'faster and smaller', 'half the layers, distilled from BERT'),
-    'albert': ('ALBERT', 12.0, 'fewer parameters', 'layers share weights, embeddings are factorised, sentence order'),
+    'albert': ('ALBERT', 12.0, 'fewer parameters', 'layers share weights, embeddings are factorised'),
 }
+PAIRS = {'none': '', 'nsp': ', next sentences', 'sop': ', sentence order'}  # data.pairs -> what it adds to the method
 SHAPES = {'bert': (12, 768), 'distilbert': (6, 768), 'albert': (12, 768)}  # layers and width, as published
 FASTER = Claim(
     'DistilBERT is faster: the latency at batch 1 of {a} is below that of {b}',
@@ -60,7 +61,7 @@ def get_study(size: str = 'small') -> Study:
         x = models[key]
         facts = {
             'Goal': goal,
-            'Method': method,
+            'Method': method + PAIRS[x.data.pairs],
             'Layers': str(x.model.layers),
             'Width': str(x.model.width),
             'Steps': f'{x.run.epochs:g} epochs' if x.run.epochs else f'{x.run.steps:,}',
@@ -115,12 +116,14 @@ def spend_flops(scale: str) -> Models:
 
 
 def spend_parameters(scale: str) -> Models:
-    """Models whose encoders have as many parameters as DistilBERT's: BERT's and ALBERT's width is changed."""
+    """Models whose encoders have as many parameters as DistilBERT's: BERT's and ALBERT's width, and for the rest the inner one."""
     models = add_teacher(spend_steps(scale))
     wanted = count_parameters(models['distilbert'].model)
     for key in ('bert', 'albert'):
         step = models[key].model.heads
         models[key] = fit(models[key], set_width, range(step, 8 * models[key].model.width, step), count_parameters, wanted)
+        inner = models[key].model.inner
+        models[key] = fit(models[key], set_inner, range(inner // 2, 2 * inner), count_parameters, wanted)
     return models
 
 
@@ -153,6 +156,11 @@ def take_steps(x: Experiment, steps: float) -> Experiment:
 def set_width(model: Architecture, width: int) -> Architecture:
     """A model of another width, with as many heads."""
     return reshape(model, model.layers, width, model.heads)
+
+
+def set_inner(model: Architecture, inner: int) -> Architecture:
+    """A model of another inner width."""
+    return dataclasses.replace(model, inner=inner)
 
 
 def set_layers(model: Architecture, layers: int) -> Architecture:

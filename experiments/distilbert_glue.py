@@ -63,7 +63,7 @@ def make_pair(size: str) -> tuple[Experiment, Experiment]:
 def get_study(size: str = 'small') -> Study:
     """A teacher, the student distilled from it, and the same student alone."""
     teacher, student = make_pair(size)
-    data = dataclasses.replace(student.data, tokenizer='@bert')
+    data = dataclasses.replace(student.data, tokenizer='@bert', causal=teacher.data.causal)
     alone = dataclasses.replace(student, teacher='', start='', losses=Losses(mlm=Mlm(1.0)), data=data)
     titles = {'bert': 'BERT', 'distilbert': 'DistilBERT', 'alone': 'the student without a teacher'}
     variants = {

@@ -114,12 +114,17 @@ def mcnemar(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> tuple[int, int
     return only_left, only_right, float(scipy.stats.binomtest(only_left, only_left + only_right).pvalue)
 
 
-def combine(ps: Sequence[float]) -> float:
-    """One p of the tests of several seeds on the same examples: twice their median (Rüger 1978).
+def combine(counts: Sequence[tuple[int, int]]) -> tuple[float, bool]:
+    """(one two-sided p of McNemar's exact tests of several seeds on the same examples, whether the first side has more right).
 
-    It holds however the tests depend on each other, where counts of all seeds in one test would take an example for several.
+    counts: `mcnemar`'s of each seed. In each direction it is twice the median of the one-sided p-values (Rüger 1978), so that seeds
+    that point both ways are no evidence. It holds however the tests depend on each other, where counts of all seeds in one test
+    would take an example for several.
     """
-    return min(1.0, 2 * float(np.median(ps)))
+    first, second = (
+        2 * float(np.median([scipy.stats.binom.sf(each[side] - 1, sum(each), 0.5) for each in counts])) for side in (0, 1)
+    )
+    return min(1.0, 2 * min(first, second)), first < second
 
 
 def holm(ps: Sequence[float]) -> list[float]:

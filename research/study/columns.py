@@ -129,6 +129,15 @@ COLUMNS = {
         'median of one sequence of full length at batch 1',
     ),
 }
+# Of runs with run.time_pass alone.
+PASS = Column(
+    'A pass (s)',
+    'task',
+    'pass_seconds',
+    'seconds',
+    'min',
+    'over the reported split, one example at a time, on one core of the CPU (run.time_pass)',
+)
 SCORE = Column('score', 'run', 'score', 'percent', 'max', 'on the reported split, in percent; the mean of two metrics')
 COLLAPSED = Column(
     'collapsed', 'run', 'collapsed:reported', 'percent', note='share of the runs whose predictions are (nearly) all the same'

@@ -125,8 +125,17 @@ def test_holm_against_hand_values():
 
 
 def test_tests_of_several_seeds_are_combined_by_twice_their_median():
-    assert combine([0.01, 0.02, 0.9]) == pytest.approx(0.04)
-    assert combine([0.6]) == 1.0
+    counts = [(9, 1), (12, 1), (5, 5)]
+    ps = [scipy.stats.binomtest(first, first + second).pvalue for first, second in counts]
+    assert combine(counts) == (pytest.approx(2 * ps[0]), True)
+    assert combine([(1, 9), (1, 12), (5, 5)]) == (pytest.approx(2 * ps[0]), False)
+    assert combine([(0, 0)])[0] == 1.0
+
+
+def test_seeds_that_point_both_ways_are_no_evidence_of_either():
+    assert combine([(30, 0), (0, 30)])[0] == 1.0
+    p, first = combine([(30, 0), (0, 90), (30, 0)])
+    assert p < 1e-6 and first, 'two of three, although the sum of the counts says the other'
 
 
 # ---- Orders ---------------------------------------------------------------------------------------------------------------------

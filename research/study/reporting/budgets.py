@@ -19,20 +19,24 @@ class Budget(NamedTuple):
     name: str
     read: Callable[[Result, Experiment], float | None]
     write: Callable[[float], str]
+    of_model: bool = False  # not of its training
 
 
 BUDGETS = (
-    Budget('tokens', lambda result, x: None if x.data.task else count_pieces(x), lambda value: f'{value:,.3g}'),
+    Budget('tokens', lambda result, x: None if x.data.task else count_pieces(x, result.steps), lambda value: f'{value:,.3g}'),
     Budget('steps', lambda result, x: float(result.steps), lambda value: f'{value:,.0f}'),
     Budget('training FLOPs', lambda result, x: result.flops_per_step * result.steps, lambda value: f'{value:,.3g}'),
     Budget('training time', lambda result, x: result.train_seconds, format_duration),
-    Budget('parameters', lambda result, x: float(result.parameters.encoder), lambda value: f'{value:,.0f}'),
-    Budget('latency', lambda result, x: result.latency_seconds, lambda value: f'{value * 1e3:,.3g} ms'),
+    Budget('parameters', lambda result, x: float(result.parameters.encoder), lambda value: f'{value:,.0f}', True),
+    Budget('latency', lambda result, x: result.latency_seconds, lambda value: f'{value * 1e3:,.3g} ms', True),
 )
 
 
 def describe_budgets(study: Study, evidence: Mapping[str, Evidence]) -> str:
-    """'Rows share …; differ in …' of the runs in the first role, pretraining where there is one; '' for fewer than two rows."""
+    """'Rows share …; differ in …' of the runs in the first role, pretraining where there is one; '' for fewer than two rows.
+
+    A run that takes no step has no budget of training.
+    """
     roles = [role for row in study.table.rows for role in row.runs]
     rows = [row.runs[roles[0]] for row in study.table.rows if roles[0] in row.runs] if roles else []
     if len(rows) < 2:
@@ -44,6 +48,7 @@ def describe_budgets(study: Study, evidence: Mapping[str, Evidence]) -> str:
             for names in rows
             for name in names
             if (result := evidence[name].result) is not None
+            and (result.steps or budget.of_model)
             and (value := budget.read(result, study.runs[name])) is not None
             and 0 <= value < float('inf')
         ]

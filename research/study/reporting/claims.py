@@ -26,7 +26,7 @@ class Tested:
     verdict: str = ''  # '' until p is corrected
     why: str = ''
     p: float = 1.0  # two-sided
-    difference: float = 0.0  # left minus right
+    difference: float = 0.0  # left minus right; of McNemar's test its sign
     outcome: str = ''  # what 'not decided' names
     exact: bool = False  # of counts that chance does not change: not in Holm's family
 
@@ -105,7 +105,8 @@ def compare_sides(claim: Claim, study: Study, evidence: Mapping[str, Evidence]) 
         return apply_mcnemar(claim, study, evidence, finished, seeds, words)
     if len(seeds) < 2:
         alone = ' of one pretraining' if any(len(cell.values) > 1 for cell in cells) and 'pretraining' in kinds else ''
-        return Tested('not tested', f'one seed{alone}: nothing tells the difference from chance')
+        within = compare_documents(claim, study, evidence, finished, seeds, forms[0])
+        return Tested('not tested', f'one seed{alone}: nothing tells the difference from chance{within}')
     return apply_bootstrap(claim, study, evidence, finished, seeds, words, forms[0])
 
 
@@ -126,6 +127,32 @@ def apply_bootstrap(
     form: Format,
 ) -> Tested:
     """The paired multi-bootstrap, over seeds alone where the runs left nothing that can be paired."""
+    found, items = resample(claim, study, evidence, finished, seeds)
+    over = f'{found.seeds} {words}' + (f' × {found.documents:,} {items}' if found.documents else '')
+    interval = spell_interval(found, form)
+    return Tested('', f'difference {interval}, paired over {over}', found.p, found.difference, f'n={found.seeds}, {interval}')
+
+
+def compare_documents(
+    claim: Claim,
+    study: Study,
+    evidence: Mapping[str, Evidence],
+    finished: Sequence[tuple[str, ...]],
+    seeds: Sequence[int],
+    form: Format,
+) -> str:
+    """The difference of one seed's models and its interval over documents or examples alone; '' if these cannot be paired."""
+    if not seeds:
+        return ''
+    found, items = resample(claim, study, evidence, finished, seeds)
+    over = f'over {found.documents:,} {items} is of these models alone'
+    return f'; difference {spell_interval(found, form)} {over}' if found.documents else ''
+
+
+def resample(
+    claim: Claim, study: Study, evidence: Mapping[str, Evidence], finished: Sequence[tuple[str, ...]], seeds: Sequence[int]
+) -> tuple[Comparison, str]:
+    """(the multi-bootstrap of both sides at `seeds`, what it resamples besides: 'examples' or 'documents')."""
     sides = [place_seeds(names, study, seeds) for names in finished]
     keys = [key for _, key in claim.sides()]
     items = pair_items([[read_items(evidence[name], key) for name, _ in side] for side, key in zip(sides, keys, strict=True)])
@@ -137,15 +164,8 @@ def apply_bootstrap(
         else:
             values = [read_cell(study, (name,), key, evidence).values[0] for name, _ in side]
             rows.append(statistics.make_number_runs(values, [seeds.index(seed) for seed in own]))
-    found = statistics.multi_bootstrap(*rows)
-    over = f'{found.seeds} {words}' + (f' × {found.documents:,} {"examples" if _has_task(study, sides) else "documents"}')
-    over = over if found.documents else f'{found.seeds} {words}'
-    interval = spell_interval(found, form)
-    return Tested('', f'difference {interval}, paired over {over}', found.p, found.difference, f'n={found.seeds}, {interval}')
-
-
-def _has_task(study: Study, sides: Sequence[Sequence[tuple[str, int]]]) -> bool:
-    return any(study.runs[name].data.task for side in sides for name, _ in side)
+    supervised = any(study.runs[name].data.task for side in sides for name, _ in side)
+    return statistics.multi_bootstrap(*rows), 'examples' if supervised else 'documents'
 
 
 def spell_interval(found: Comparison, form: Format) -> str:
@@ -176,10 +196,10 @@ def apply_mcnemar(
         left, right = (each[0].sums[:, 0] > 0 for each in items)
         *counts, p = statistics.mcnemar(left, right)
         wins += counts
-        found.append(p)
+        found.append((*counts, p))
     counts = f'{wins[0]:,} examples are right on the first side alone and {wins[1]:,} on the second alone'
     if len(seeds) < 2:
-        return Tested('not tested', f"one seed: {counts}; McNemar's exact p = {found[0]:.2g} is of these two models alone")
-    p, difference = statistics.combine(found), float(wins[0] - wins[1])
+        return Tested('not tested', f"one seed: {counts}; McNemar's exact p = {found[0][2]:.2g} is of these two models alone")
+    p, first = statistics.combine([each[:2] for each in found])
     why = f"McNemar's exact test of each of {len(seeds)} {words}: {counts} in all; twice the median p"
-    return Tested('', why, p, difference, f'n={len(seeds)}, {wins[0]:,} against {wins[1]:,} examples')
+    return Tested('', why, p, 1.0 if first else -1.0, f'n={len(seeds)}, {wins[0]:,} against {wins[1]:,} examples')

@@ -25,9 +25,9 @@ def has_published(study: Study, column: Column) -> bool:
     return any(column.title in row.published for row in study.table.rows)
 
 
-def count_pieces(x: Experiment) -> float:
-    """The pieces that a pretraining reads."""
-    return sum(stage.share * stage.length for stage in stages(x.data)) * x.run.steps * x.run.batch
+def count_pieces(x: Experiment, steps: int = 0) -> float:
+    """The pieces that a pretraining reads, in the steps of its definition or, of one that counts epochs, in those it took."""
+    return sum(stage.share * stage.length for stage in stages(x.data)) * (steps or x.run.steps) * x.run.batch
 
 
 def find_differences(study: Study, row: Row, column: Column) -> dict[str, str]:

@@ -143,5 +143,8 @@ def _explain_errors(cells: Sequence[Cell]) -> list[str]:
     """The sentences on standard errors and intervals, where cells have some."""
     lines = ['s.e.: the standard error over held-out documents.'] if any(cell.error is not None for cell in cells) else []
     if any(cell.interval is not None for cell in cells):
-        lines.append('[low, high]: the 95 % interval over seeds × held-out documents (multi-bootstrap, Sellam et al. 2022).')
+        lines.append(
+            '[low, high]: the 95 % interval over seeds × held-out documents (multi-bootstrap, Sellam et al. 2022, with Student’s t'
+            ' for the part of the few seeds); over seeds alone if the runs left no sums of the same documents.'
+        )
     return lines

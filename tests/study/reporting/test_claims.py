@@ -99,6 +99,7 @@ def test_an_untested_claim_counts_in_the_correction(seeded):
     alone = Claim('{a} is below {b}', ('lone-0', GAIN), ('high-0', GAIN))
     lines = judge_all(dataclasses.replace(study, claims=(*claims, alone)), gather(study, folder))
     assert lines[2].startswith('**not tested** — lone is below high-0: 0.100 against 1.000 (one seed: nothing tells')
+    assert 'the difference from chance; difference −0.900 [−0.900, −0.900] over 60 documents is of these models alone' in lines[2]
     assert 'after Holm over 3 claims' in lines[0]
 
 

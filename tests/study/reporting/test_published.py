@@ -142,7 +142,10 @@ def test_a_caption_says_which_budgets_rows_share(study, finished, finish):
     finish(finished, study, 'student', 2.7, flops_per_step=9_000_000, latency_seconds=0.00235)
     finish(finished, study, 'scratch', 2.9, flops_per_step=7_050_000, latency_seconds=None)
     found = describe_budgets(study, gather(study, finished))
-    assert found.startswith('Budgets: rows share tokens (4.1e+06), steps (1,500), training time (1 h 02 min), latency (2.35 ms);')
+    assert found.startswith('Budgets: rows share tokens (6.14e+06), steps (1,500), training time (1 h 02 min), latency (2.35 ms);')
     assert 'differ in training FLOPs (1.05e+10 to 1.35e+10), parameters (2,300,000 to 4,400,000).' in found
+    finish(finished, study, 'scratch', 2.9, steps=0, train_seconds=0.0, flops_per_step=0)
+    again = describe_budgets(study, gather(study, finished))
+    assert 'share tokens (6.14e+06), steps (1,500), training time (1 h 02 min)' in again, 'scratch trains nothing'
     enter(study, finished / 'none')
     assert describe_budgets(study, gather(study, finished / 'none')) == ''
