@@ -51,6 +51,10 @@ class Recorder:
         self._begin = self._window = time.monotonic()
         self._tokens = 0.0
 
+    def compiles(self, step: int) -> bool:
+        """Whether a program is compiled for `step`."""
+        return step in self._compiled
+
     def seconds(self) -> float:
         """The seconds of training so far, all sessions of the run together."""
         return self._before + time.monotonic() - self._begin
@@ -63,7 +67,7 @@ class Recorder:
         self._tokens += values.pop('tokens')
         skipped = values.pop('skipped')
         now = time.monotonic()
-        if step in self._compiled:
+        if self.compiles(step):
             self._tokens, self._window = 0.0, now
         if skipped:  # JSON has no number that is not finite
             values = {name: value for name, value in values.items() if math.isfinite(value)} | {'skipped': skipped}
@@ -142,10 +146,10 @@ def _train(
     """Trains from step `first` to the last; yields (step, state, whether that was planned) where the state is to be saved.
 
     That is where an evaluation or a checkpoint is due, where the run went back to an earlier checkpoint, and, unplanned, after a
-    signal. Metrics are read when AHEAD later steps are under way; those of the first step, mostly compilation, at once.
+    signal. Metrics are read when AHEAD later steps are under way; those of a step that is compiled, and of the one before, at once,
+    so that the time of a compilation counts for no other step.
     """
     compiled, frozen = compile_step(parts)
-    begun = first + 1
     while first < parts.steps:
         unread: list[tuple[int, dict[str, jax.Array]]] = []
         for step, batch in zip(range(first + 1, parts.steps + 1), parts.feed.stream(first), strict=False):
@@ -155,7 +159,8 @@ def _train(
             planned = _evaluates(parts, step) or is_due(parts, step, parts.x.run.checkpoint_every)
             due = signal.ends(step) or planned
             profiler.end(step, state, due)
-            read, unread = (unread, []) if due or step == begun else (unread[:-AHEAD], unread[-AHEAD:])
+            at_once = due or recorder.compiles(step) or recorder.compiles(step + 1)
+            read, unread = (unread, []) if at_once else (unread[:-AHEAD], unread[-AHEAD:])
             broken = next((number for number, metrics in read if not recorder.record(number, metrics)), None)
             if broken is not None:
                 first, state = broken, recorder.go_back(broken, state)

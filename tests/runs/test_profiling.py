@@ -149,7 +149,7 @@ def test_a_place_in_the_program_is_named_as_in_the_model(name: str, simple: str)
 def test_steps_are_given_to_the_devices_before_earlier_numbers_are_read(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_device: None
 ) -> None:
-    """The host reads the numbers of a step when AHEAD later ones are under way; of the first, and before an evaluation, at once."""
+    """The host reads the numbers of a step when AHEAD later ones are under way; around a compilation and an evaluation, at once."""
     events: list[str] = []
     compile_step, record = training.compile_step, training.Recorder.record
 
@@ -168,10 +168,11 @@ def test_steps_are_given_to_the_devices_before_earlier_numbers_are_read(
 
     monkeypatch.setattr(training, 'compile_step', counting)
     monkeypatch.setattr(training.Recorder, 'record', reading)
-    runs.run(tiny('bert', {'run.steps': 7, 'run.evaluate_every': 6}), tmp_path / 'run')
+    changes = {'run.steps': 9, 'run.evaluate_every': 8, 'data.first_length': 16, 'data.first_share': 0.6}
+    runs.run(tiny('bert', changes), tmp_path / 'run')
     assert training.AHEAD == 2
     given = [event if event != 'give' else f'give {events[: i + 1].count("give")}' for i, event in enumerate(events)]
     assert given == [
-        *('give 1', 'read 1', 'give 2', 'give 3', 'give 4', 'read 2', 'give 5', 'read 3', 'give 6', 'read 4', 'read 5', 'read 6'),
-        *('give 7', 'read 7'),
+        *('give 1', 'read 1', 'give 2', 'give 3', 'give 4', 'read 2', 'give 5', 'read 3', 'read 4', 'read 5', 'give 6', 'read 6'),
+        *('give 7', 'give 8', 'read 7', 'read 8', 'give 9', 'read 9'),
     ]
