@@ -233,12 +233,19 @@ def validate(masking: Masking) -> None:
 
 def resolve_schedule(masking: Masking, progress: float) -> Masking:
     """The masking of a step, without a schedule: `progress` is 0 at the first step of the run and 1 at its last."""
-    found = {}
-    for name in ('rate', 'mask', 'random'):
-        first, last = getattr(masking, name), getattr(masking, f'{name}_end')
-        now = last if progress >= 1 else first + (last - first) * progress  # by the sum alone, shares could end above 1
-        found |= {name: first if last < 0 else now, f'{name}_end': -1.0}
-    return replace(masking, **found)
+
+    def follow(first: float, last: float) -> float:
+        return first if last < 0 else first + (last - first) * progress
+
+    return replace(
+        masking,
+        rate=follow(masking.rate, masking.rate_end),
+        mask=follow(masking.mask, masking.mask_end),
+        random=follow(masking.random, masking.random_end),
+        rate_end=-1.0,
+        mask_end=-1.0,
+        random_end=-1.0,
+    )
 
 
 def count_predictions(masking: Masking, available: NDArray[np.int64]) -> NDArray[np.int64]:
