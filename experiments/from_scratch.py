@@ -38,7 +38,7 @@ def get_study(size: str = 'small') -> Study:
     columns = (*(COLUMNS[name] for name in ('parameters', 'flops', 'gain', 'task', 'time', 'speed')),)
     return Study(
         name='from_scratch',
-        runs={**pretrained, **{f'{name}-task': make_fine_tuning(name, task_steps) for name in pretrained}},
+        runs={**pretrained, **{f'{name}-task': make_fine_tuning(name, task_steps, f'@{name}') for name in pretrained}},
         table=Table('Four small encoders from nothing', rows, columns, score=COLUMNS['gain'].title),
         note='One seed, one corpus of documentation, minutes of training: it shows the chain, not how the methods compare.',
         claims=(claim_gain('distillation helps at equal steps', 'student', 'student-alone'),),

@@ -16,7 +16,6 @@ from configs import bert
 from experiments.papers import claim_gain
 from research.data.settings import Data
 from research.experiment import Experiment, Run
-from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Mlm, Plain, Soft
 from research.optim import Optimizer
 from research.study.columns import COLUMNS
@@ -34,6 +33,7 @@ TITLES = {
     'albert-alone': 'ALBERT, 4 layers in one, alone',
     'random': '4 layers, random weights',
 }
+TOKENIZER = str(bert.TEACHER / 'tokenizer.json')
 CLAIMS = (
     claim_gain('teaching adds to the start', 'student', 'student-started'),
     claim_gain('the start is worth more than random weights', 'student-started', 'student-alone'),
@@ -45,8 +45,8 @@ def get_study(size: str = 'small') -> Study:
     """Five models made of the teacher or alone, each fine-tuned to tell the package that a docstring is from; one table."""
     steps, task_steps = SIZES[size]
     pretrained = make_pretraining(steps)
-    tasks = {f'{name}-task': make_fine_tuning(name, task_steps) for name in pretrained}
-    tasks['random-task'] = make_fine_tuning('random', task_steps, bert.shipped().model)
+    starts = {name: f'@{name}' for name in pretrained} | {'teacher': str(bert.TEACHER), 'random': ''}
+    tasks = {f'{name}-task': make_fine_tuning(name, task_steps, start) for name, start in starts.items()}
     rows = [
         Row(title, {'pretrain': (name,) if name in pretrained else (), 'task': (f'{name}-task',)}) for name, title in TITLES.items()
     ]
@@ -72,7 +72,7 @@ def make_pretraining(steps: int) -> dict[str, Experiment]:
         model=shipped.model,
         start=str(bert.TEACHER),
         surgery=Surgery(inherit=True),
-        data=Data(length=128, tokenizer='start'),
+        data=Data(length=128, tokenizer=TOKENIZER),
         losses=Losses(mlm=Mlm(1.0)),
         run=Run(steps=0),
     )
@@ -82,26 +82,25 @@ def make_pretraining(steps: int) -> dict[str, Experiment]:
         model=dataclasses.replace(shipped.model, layers=2),
         start='',
         surgery=Surgery(),
-        data=dataclasses.replace(teacher.data, tokenizer='@teacher'),
         optimizer=dataclasses.replace(shipped.optimizer, warmup=0.1),
         run=Run(steps=steps, batch=16, log_every=max(steps // 20, 1), evaluate_every=max(steps // 5, 1)),
     )
-    started = dataclasses.replace(alone, name='student-started', start='@teacher', surgery=Surgery(inherit=True, keep=0.5))
+    started = dataclasses.replace(alone, name='student-started', start=teacher.start, surgery=Surgery(inherit=True, keep=0.5))
     taught = Losses(mlm=Mlm(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0))  # DistilBERT's, at all positions
-    student = dataclasses.replace(started, name='student', teacher='@teacher', losses=taught)
+    student = dataclasses.replace(started, name='student', teacher=teacher.start, losses=taught)
     albert = dataclasses.replace(student, name='albert', surgery=Surgery(inherit=True, sharing='all'))
     shared = dataclasses.replace(alone, name='albert-alone', model=dataclasses.replace(shipped.model, sharing='all'))
     return {x.name: x for x in (teacher, albert, student, started, shared, alone)}
 
 
-def make_fine_tuning(name: str, steps: int, model: Architecture | None = None) -> Experiment:
-    """The fine-tuning of the pretrained model `name` on the embedded task; with a `model`, of its random weights."""
+def make_fine_tuning(name: str, steps: int, start: str) -> Experiment:
+    """The fine-tuning of the model `start` on the embedded task; of random weights of the shipped shape where it is ''."""
     return Experiment(
         name=f'{name}-task',
-        model=model or Architecture(),
-        start='' if model else f'@{name}',
-        surgery=Surgery(inherit=model is None),
-        data=Data(task='packages', tokenizer='@teacher', length=64),
+        model=bert.shipped().model,
+        start=start,
+        surgery=Surgery(inherit=bool(start)),
+        data=Data(task='packages', tokenizer='start' if start else TOKENIZER, length=64),
         losses=Losses(mlm=Mlm(0.0), label=Plain(1.0)),
         optimizer=Optimizer(lr=5e-4, warmup=0.1),
         run=Run(steps=steps, batch=32, log_every=max(steps // 10, 1), evaluate_every=max(steps // 3, 1), evaluate_batches=0),

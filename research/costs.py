@@ -116,34 +116,27 @@ def count_flops(student: Architecture, teacher: Architecture | None, losses: Los
     return {'per_token': forward / tokens, 'per_step': round(step)}
 
 
-def estimate_memory(parameters: int, optimizer: Optimizer, teacher: int = 0) -> dict[str, int]:
-    """Bytes of the float32 parameters, gradients, optimizer state, moving average and teacher; activations are not included.
-
-    teacher: the number of its parameters, or 0 if no loss reads one.
-    """
-    return _sum_copies(4 * parameters, optimizer, 4 * teacher)
-
-
 def estimate_state(
     a: Architecture, heads: Heads, optimizer: Optimizer, grid: Grid, teacher: tuple[Architecture, Heads] | None = None
 ) -> dict[str, int]:
-    """As `estimate_memory`, the bytes on one device of a mesh; teacher: of a loss that reads one."""
-    return _sum_copies(_count_bytes(a, heads, grid), optimizer, _count_bytes(*teacher, grid) if teacher else 0)
+    """Bytes of the float32 parameters, gradients, optimizer state, moving average and teacher on one device of a mesh.
+
+    Activations are not included. teacher: of a loss that reads one. `Grid()` is a single device.
+    """
+    parameters, state = _count_bytes(a, heads, grid, optimizer.name)
+    found = {'parameters': parameters, 'gradients': parameters, 'optimizer': state}
+    found['average'] = parameters if optimizer.ema else 0
+    found['teacher'] = _count_bytes(*teacher, grid)[0] if teacher else 0
+    return {**found, 'total': sum(found.values())}
 
 
 @functools.lru_cache(maxsize=64)
-def _count_bytes(a: Architecture, heads: Heads, grid: Grid) -> int:
-    """The bytes of a model's parameters on one device."""
+def _count_bytes(a: Architecture, heads: Heads, grid: Grid, optimizer: str = Optimizer.name) -> tuple[int, int]:
+    """The bytes on one device of a model's parameters, and of the state of an optimizer of this name."""
     params = jax.eval_shape(lambda: initialise(Model(a, heads), jax.random.key(0)))
-    return sum(count_bytes(paths.join(keys), leaf.shape, grid) for keys, leaf in jax.tree_util.tree_leaves_with_path(params))
-
-
-def _sum_copies(parameters: int, optimizer: Optimizer, teacher: int) -> dict[str, int]:
-    """The bytes of all copies of `parameters` bytes that training holds, and of a teacher."""
-    one = {'kernel': jax.ShapeDtypeStruct((1024,), 'float32')}
-    state = jax.eval_shape(build(optimizer).init, one)
-    copies = sum(leaf.size for leaf in jax.tree.leaves(state)) // 1024
-    found = {'parameters': parameters, 'gradients': parameters, 'optimizer': parameters * copies}
-    found['average'] = parameters if optimizer.ema else 0
-    found['teacher'] = teacher
-    return {**found, 'total': sum(found.values())}
+    state = jax.eval_shape(build(Optimizer(name=optimizer)).init, params)
+    one, other = (
+        sum(count_bytes(paths.join(keys), leaf.shape, grid) for keys, leaf in jax.tree_util.tree_leaves_with_path(tree))
+        for tree in (params, state)
+    )
+    return one, other

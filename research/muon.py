@@ -15,10 +15,11 @@ HIDDEN, REST = 'hidden', 'rest'  # the labels of `label`
 
 def label(params: Any) -> Any:
     """A tree like `params`: HIDDEN for the kernels of attention and feed-forward blocks, REST for all other parameters."""
-    return jax.tree_util.tree_map_with_path(lambda keys, _: HIDDEN if _is_hidden(paths.join(keys)) else REST, params)
+    return jax.tree_util.tree_map_with_path(lambda keys, _: HIDDEN if is_hidden(paths.join(keys)) else REST, params)
 
 
-def _is_hidden(path: str) -> bool:
+def is_hidden(path: str) -> bool:
+    """Whether a parameter is a kernel of an attention or a feed-forward block."""
     return paths.stack_of(path) is not None and paths.is_weight(path)
 
 

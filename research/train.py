@@ -33,7 +33,9 @@ class State:
     params: Any
     moments: Any  # the optimizer's own
     average: Any = None  # the parameters' moving average, where the optimizer keeps one
-    losses: jax.Array | None = None  # [WINDOW], the latest losses of sound steps, NaN before there are so many; None if unwatched
+    # The latest losses of sound steps [WINDOW], NaN before there are so many; of masked and of causal batches apart [2, WINDOW] if
+    # there are causal ones; None if unwatched.
+    losses: jax.Array | None = None
 
 
 def evaluated(state: State) -> Any:
@@ -41,10 +43,10 @@ def evaluated(state: State) -> Any:
     return state.params if state.average is None else state.average
 
 
-def initial_state(model: Model, optimizer: Optimizer, seed: int, spike: float = 0.0) -> State:
-    """A State of step 0 with fresh parameters; `spike` is that of `make_step`."""
+def initial_state(model: Model, optimizer: Optimizer, seed: int, spike: float = 0.0, causal: bool = False) -> State:
+    """A State of step 0 with fresh parameters; `spike` is that of `make_step`; causal: whether some batches are causal."""
     key, init = jax.random.split(jax.random.key(seed))
-    losses = jnp.full((WINDOW,), jnp.nan) if spike else None
+    losses = jnp.full((2, WINDOW) if causal else (WINDOW,), jnp.nan) if spike else None
     return with_params(State(jnp.zeros((), jnp.int32), key, None, None, losses=losses), initialise(model, init), optimizer)
 
 
@@ -89,14 +91,13 @@ def make_step(
         if scale is not None:  # what is frozen counts neither for the norm nor for what clips it
             gradients = jax.tree.map(lambda g, s: jnp.where(s > 0, g, 0), gradients, scale)
         norm = optax.tree.norm(gradients)
-        sound = is_sound(loss, norm, state.losses, spike)
+        sound = is_sound(loss, norm, find_window(state.losses, batch), spike)
         direction, moments = rule.update(gradients, state.moments, state.params, step=state.step)
         if scale is not None:
             direction = jax.tree.map(jnp.multiply, direction, scale)
         params = jax.tree.map(lambda p, d: p - rate(state.step) * d, state.params, direction)
         average = optim.averaged(optimizer, state.average, params, state.step) if optimizer.ema else None
-        window = None if state.losses is None else state.losses.at[state.step % WINDOW].set(loss)
-        moved = {'params': params, 'moments': moments, 'average': average, 'losses': window}
+        moved = {'params': params, 'moments': moments, 'average': average, 'losses': remember(state.losses, batch, loss)}
         kept = {name: jax.tree.map(lambda a, b: jnp.where(sound, a, b), moved[name], getattr(state, name)) for name in moved}
         metrics = {
             'loss': loss,
@@ -129,6 +130,20 @@ def is_sound(loss: jax.Array, norm: jax.Array, before: jax.Array | None, spike: 
         return sound
     # NaN, of a window that is not full, makes the comparison false.
     return sound & ~(loss > jnp.median(before) + spike * jnp.std(before))
+
+
+def find_window(losses: jax.Array | None, batch: Batch) -> jax.Array | None:
+    """The losses [WINDOW] that a batch's is compared with: a causal one lies far from a masked one, and neither is a spike."""
+    return losses if losses is None or losses.ndim == 1 else losses[int('causal' in batch)]
+
+
+def remember(losses: jax.Array | None, batch: Batch, loss: jax.Array) -> jax.Array | None:
+    """`losses` with that of a batch in the place of the oldest of its window."""
+    window = find_window(losses, batch)
+    if losses is None or window is None:
+        return None
+    window = jnp.append(window[1:], loss)
+    return window if losses.ndim == 1 else losses.at[int('causal' in batch)].set(window)
 
 
 def group_norms(gradients: Any, layers: Layout) -> Metrics:

@@ -8,6 +8,7 @@ import jax
 
 from research import optim, surgery
 from research.data import validation as data_validation
+from research.data.settings import has_causal
 from research.errors import UserError, choose
 from research.escape import clean
 from research.experiment import Experiment, is_scored, offered
@@ -111,6 +112,11 @@ def _validate_together(x: Experiment) -> None:
         raise UserError(
             f"model.mlm_bias='frequencies' needs the counts of a corpus, which data.task='{x.data.task}' has not: "
             'give --config.model.mlm_bias=zeros'
+        )
+    if has_causal(x.data) and losses.needs_teacher(x.losses):
+        raise UserError(
+            f'data.causal.share={x.data.causal.share} predicts the piece that follows, but a teacher of masked pieces the one that '
+            'is there: give --config.data.causal.share=0, or weight 0 to the losses that read the teacher'
         )
     if x.data.length > x.model.positions:
         raise UserError(f'data.length={x.data.length} is longer than model.positions={x.model.positions}')

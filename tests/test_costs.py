@@ -11,9 +11,11 @@ import pytest
 
 from research import costs, parallel, train
 from research.data.settings import Data
+from research.models import paths
 from research.models.architecture import REMATS, Architecture
 from research.models.heads import HEADS, Model, encode, initialise
 from research.models.sharing import SHARING
+from research.muon import is_hidden
 from research.objectives.losses import Losses, Match, Mlm, Plain, Soft
 from research.optim import Optimizer
 from research.sharding import Grid
@@ -254,10 +256,19 @@ def test_the_flops_of_a_step_follow_what_it_recomputes(small: Architecture, make
 
 
 @pytest.mark.parametrize(('name', 'copies'), [('adamw', 2), ('lamb', 2), ('muon', 2), ('sgd', 0)])
-def test_memory_counts_the_copies_of_the_optimizer(name: str, copies: int) -> None:
+def test_memory_counts_the_copies_of_the_optimizer(small: Architecture, name: str, copies: int) -> None:
+    heads = (('mlm', 64),)
+    size, teacher = (4 * costs.summarize_parameters(small, each)['total'] for each in (heads, ()))
+    params = jax.eval_shape(lambda: initialise(Model(small, heads), jax.random.key(0)))
+    once = 4 * sum(
+        leaf.size for keys, leaf in jax.tree_util.tree_leaves_with_path(params) if is_hidden(paths.join(keys)) and name == 'muon'
+    )  # of Muon's matrices there is one momentum and no second moment
+    assert (once > 0) == (name == 'muon')
     for ema in (0.0, 0.9):
-        kept = {'parameters': 4000, 'gradients': 4000, 'optimizer': 4000 * copies, 'average': 4000 * (ema > 0), 'teacher': 2000}
-        assert costs.estimate_memory(1000, Optimizer(name=name, ema=ema), teacher=500) == {**kept, 'total': sum(kept.values())}
+        kept = {'parameters': size, 'gradients': size, 'optimizer': size * copies - once}
+        kept |= {'average': size if ema else 0, 'teacher': teacher}
+        found = costs.estimate_state(small, heads, Optimizer(name=name, ema=ema), Grid(), (small, ()))
+        assert found == {**kept, 'total': sum(kept.values())}
 
 
 def test_each_candidate_of_a_choice_is_a_sequence(small: Architecture) -> None:
@@ -283,7 +294,7 @@ def test_the_bytes_of_state_on_a_device_are_those_predicted(small: Architecture,
     predicted = costs.estimate_state(a, heads, optimizer, grid, (small, heads))
     kept = predicted['total'] - predicted['gradients']
     assert len(measured) == devices and max(measured.values()) == pytest.approx(kept, rel=0.05)
-    whole = costs.estimate_memory(sizes(state.params), optimizer, sizes(teacher))
+    whole = costs.estimate_state(a, heads, optimizer, Grid(), (small, heads))
+    assert (whole['parameters'], whole['teacher']) == (4 * sizes(state.params), 4 * sizes(teacher))
     shares = {('jit', 1): 1.0, ('jit', 2): 0.75, ('fsdp', 1): 0.4, ('fsdp', 2): 0.4}
     assert all(predicted[name] <= shares[kind, model] * whole[name] for name in whole)
-    assert costs.estimate_state(a, heads, optimizer, Grid(), (small, heads)) == whole

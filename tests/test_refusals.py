@@ -392,6 +392,10 @@ def test_numbers_of_numpy_and_paths_are_values() -> None:
         (('--config=configs/bert.py:tiny', '--sweep=seed=0,1', '--config.optimizer.frozen=layer_9'), "names 'layer_9'"),
         (('--config=configs/bert.py:tiny', '--config.name=..'), "name='..' must be the name of a folder"),
         (('--config=configs/bert.py:tiny', '--config.data.tokenizer=teacher'), "data.tokenizer='teacher', but there is no teacher"),
+        (
+            ('--config=configs/distilbert.py', '--config.teacher=runs/a', '--config.data.causal.share=0.5'),
+            'data.causal.share=0.5 predicts the piece that follows, but a teacher of masked pieces the one that is there',
+        ),
         (('--config=launch.py',), 'launch.py is no file of configs/ or experiments/'),
         (('--config=',), 'give --config=FILE[:size]'),
     ],

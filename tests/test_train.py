@@ -110,7 +110,18 @@ def test_a_spike_is_a_loss_far_above_a_full_window(watched: Any) -> None:
     ):
         after, metrics = walk(dataclasses.replace(first, losses=losses))
         assert metrics['skipped'] == skipped and np.isfinite(metrics['loss'])
-        np.testing.assert_array_equal(after.losses, losses if skipped else losses.at[0].set(loss))
+        np.testing.assert_array_equal(after.losses, losses if skipped else jnp.append(losses[1:], loss))
+
+
+def test_a_loss_is_compared_with_those_of_batches_of_its_kind() -> None:
+    losses = jnp.stack([jnp.full(train.WINDOW, 6.0), jnp.full(train.WINDOW, 4.0)])
+    masked, causal = {'weight': jnp.ones(2)}, {'weight': jnp.ones(2), 'causal': jnp.ones(2)}
+    for batch, sound in ((masked, 6.0), (causal, 4.0)):
+        assert train.is_sound(jnp.array(sound), jnp.array(1.0), train.find_window(losses, batch), 3.0)
+        assert not train.is_sound(jnp.array(7.0), jnp.array(1.0), train.find_window(losses, batch), 3.0)
+    after = train.remember(losses, causal, jnp.array(3.0))
+    assert after is not None and after[0].tolist() == losses[0].tolist() and after[1].tolist() == [4.0] * (train.WINDOW - 1) + [3.0]
+    assert train.remember(None, causal, jnp.array(3.0)) is None and train.find_window(losses[0], causal) is not None
 
 
 def test_the_norms_of_all_parts_make_up_the_norm(watched: Any) -> None:

@@ -1,5 +1,6 @@
 """From settings to batches: `load` gives a Feed, whose batch at a step is a pure function of (seed, step)."""
 
+import copy
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -128,7 +129,7 @@ def load(
 
 def draft(split: Split, mine: NDArray[np.int64], rows: NDArray[np.int64], generator: np.random.Generator) -> Draft:
     """The batch of some rows, but for what depends on the step."""
-    return partial(split.make, rows, generator, mine)
+    return partial(split.make, rows, copy.deepcopy(generator), mine)  # grain gives the generator itself to the next batch
 
 
 def batches_of(data: Data, machine: Machine, fingerprint: str, **given: Any) -> Callable[[int], Batch]:

@@ -236,7 +236,8 @@ def at(masking: Masking, progress: float) -> Masking:
     found = {}
     for name in ('rate', 'mask', 'random'):
         first, last = getattr(masking, name), getattr(masking, f'{name}_end')
-        found |= {name: first if last < 0 else first + (last - first) * progress, f'{name}_end': -1.0}
+        now = last if progress >= 1 else first + (last - first) * progress  # by the sum alone, shares could end above 1
+        found |= {name: first if last < 0 else now, f'{name}_end': -1.0}
     return replace(masking, **found)
 
 

@@ -113,6 +113,11 @@ def shapes(data: Data) -> tuple[Shape, ...]:
     return tuple(shape for shape in found if shape.share > 1e-9)
 
 
+def has_causal(data: Data) -> bool:
+    """Whether some batches are causal."""
+    return not data.task and data.causal.share > 0 and data.causal.until > 0
+
+
 def is_causal(causal: Causal, step: int, steps: int) -> bool:
     """Whether the batch of a step is causal: a share of them, evenly spread over the first part of the run."""
     if step >= round(causal.until * steps):

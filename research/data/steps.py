@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grain
 
 from research.data.pretraining import Batch
-from research.data.settings import Causal, Data, is_causal, shapes, stages
+from research.data.settings import Causal, Data, has_causal, is_causal, shapes, stages
 
 
 def boundary(data: Data, steps: int) -> int:
@@ -20,14 +20,21 @@ def number_of_steps(steps: int, epochs: float, examples: int, batch: int) -> int
     return math.ceil(epochs * examples / batch) if epochs else steps
 
 
-def first_steps(data: Data, steps: int) -> frozenset[int]:
-    """The first step whose batch has each of the shapes of a run: its program is compiled there."""
-    found: dict[tuple[int, bool], int] = {}
-    for step in range(steps):
-        found.setdefault((step >= boundary(data, steps), not data.task and is_causal(data.causal, step, steps)), step)
-        if len(found) == len(shapes(data)):
+def first_steps(data: Data, steps: int, first: int = 0) -> frozenset[int]:
+    """The first step, from `first` on, of each shape that a run's batches have: its program is compiled there."""
+    change, many = boundary(data, steps), len(shapes(data))
+    end = round(data.causal.until * steps) if has_causal(data) else 0  # all later batches are masked
+    found: dict[tuple[bool, bool], int] = {}
+    for step in (*range(first, end), max(first, end), max(first, end, change)):
+        found.setdefault((step >= change, step < end and is_causal(data.causal, step, steps)), step)
+        if len(found) == many:
             break
     return frozenset(found.values())
+
+
+def count_unmasked(data: Data, steps: int) -> int:
+    """The number of steps before the first whose batch is masked."""
+    return round(data.causal.until * steps) if has_causal(data) and data.causal.share == 1 else 0
 
 
 # (how much of the run is over, whether the batch is causal) -> a batch of rows that are drawn already.

@@ -225,15 +225,15 @@ def initialise(model: Model, key: jax.Array) -> dict[str, Any]:
     return dict(model.init(key, method='create')['params'])
 
 
-def find_log_shares(counts: np.ndarray, special: np.ndarray, classes: int) -> np.ndarray:
+def find_log_shares(shares: np.ndarray, classes: int) -> np.ndarray:
     """The bias [classes] at which an MLM head without context predicts each piece by its share of the training data.
 
-    counts, special: [V] how often each piece occurs there, and whether it is special. Each ordinary piece counts once more; special
-    pieces, and what the model has beyond V, count as the rarest ordinary one. The shares add up to 1, so that log Z is 0.
+    shares: [V] of `frequencies.find_shares`, 0 of special pieces: these, and what the model has beyond V, get the share of the
+    rarest ordinary piece. All add up to 1, so that log Z is 0.
     """
-    found = np.full(classes, np.nan)
-    found[: len(counts)] = np.where(special, np.nan, counts + 1.0)
-    found = np.where(np.isnan(found), np.nanmin(found), found)
+    found = np.zeros(classes)
+    found[: len(shares)] = shares
+    found = np.where(found > 0, found, shares[shares > 0].min())
     return np.log(found / found.sum()).astype(np.float32)
 
 

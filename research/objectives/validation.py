@@ -47,8 +47,6 @@ def _validate_options(name: str, options: Any) -> None:
         raise UserError(f'losses.{name}.none={options.none} must not be negative')
     if isinstance(options, Soft) and options.temperature <= 0:
         raise UserError(f'losses.{name}.temperature={options.temperature} must be above 0')
-    if isinstance(options, Answer) and options.none < 0:
-        raise UserError(f'losses.{name}.none={options.none} must not be negative')
 
 
 def validate_teacher(losses: Losses, student: Architecture, teacher: Architecture) -> None:

@@ -21,7 +21,7 @@ from research.evaluation import floors, scoring, smoothness
 from research.evaluation.gains import HeldOut, write_held_out
 from research.evaluation.measures import evaluate
 from research.models.heads import HEADS, Model, encode, score
-from research.objectives.losses import TASK_HEADS
+from research.objectives.losses import ANSWERED_BY
 from research.records import to_json
 from research.runs.fingerprints import fingerprint_params
 from research.runs.folder import (
@@ -138,7 +138,9 @@ def time_pass(parts: Parts, params: Any) -> float | None:
     if not isinstance(facts, SupervisedFacts) or not facts.reported or jax.process_count() > 1:
         return None
     encoded = parts.feed.encoded[facts.reported]
-    seconds = measure_pass(parts.model, params, encoded, TASK_HEADS[tasks.task(parts.x.data).kind])
+    answers, heads = parts.x.data.answers, dict(parts.model.heads)
+    head = next(name for name in ANSWERED_BY[tasks.task(parts.x.data).kind] if name in heads)
+    seconds = measure_pass(parts.model, params, encoded, head, (answers.starts, answers.ends))
     parts.log.line(f'a pass over {encoded.rows:,} rows of {facts.reported}, one at a time on one core: {seconds:.2f} s')
     return seconds
 

@@ -87,11 +87,16 @@ def measure_split(
     return Measurement({f'{split}/{name}': value for name, value in {**means, **evaluation.metrics}.items()}, evaluation)
 
 
-def explain_plateau(metrics: Mapping[str, float]) -> str:
-    """A line for the log on a model that knows no more than the frequencies of pieces, and on what helps; '' of any other."""
+def explain_plateau(metrics: Mapping[str, float], unmasked: int = 0) -> str:
+    """A line for the log on a model that knows no more than the frequencies of pieces, and on what helps; '' of any other.
+
+    unmasked: the steps left before the first masked batch.
+    """
     gain = metrics['dev/gain'] if 'dev/gain' in metrics else PLATEAU
     if gain >= PLATEAU:
         return ''
+    if unmasked > 0:
+        return f'gain over frequencies {gain:.2f} nats: all batches were causal so far; masked ones begin in {unmasked:,} steps'
     return (
         f'gain over frequencies {gain:.2f} nats: this model has learnt nothing of context yet; a causal share of the rows '
         '(data.causal.share), more steps and a higher rate (optimizer.lr) help: configs/bert.py:budget'

@@ -10,7 +10,8 @@ from research import checkpoint, costs, parallel, train
 from research.data import feed as feeds
 from research.data import masking, steps
 from research.data.facts import SupervisedFacts
-from research.data.settings import Data
+from research.data.frequencies import find_shares
+from research.data.settings import Data, has_causal
 from research.data.tokenizers import describe_unreachable
 from research.errors import UserError
 from research.experiment import Experiment
@@ -108,7 +109,7 @@ def build_models(x: Experiment, heads: Heads, teacher: Donor | None) -> tuple[Mo
 
 def first_state(model: Model, x: Experiment, start: Donor | None, feed: feeds.Feed) -> tuple[State, list[str]]:
     """The State of step 0, and log lines on where its parameters come from."""
-    state = train.initial_state(model, x.optimizer, x.seed, x.run.spike)
+    state = train.initial_state(model, x.optimizer, x.seed, x.run.spike, has_causal(x.data))
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     predicted = costs.summarize_parameters(x.model, model.heads)['total']
     if size != predicted:
@@ -120,7 +121,7 @@ def first_state(model: Model, x: Experiment, start: Donor | None, feed: feeds.Fe
         notes, fresh = transfer.lines(), 'mlm/output/bias' in transfer.random
     if x.model.mlm_bias == 'frequencies' and fresh and 'mlm' in params and feed.counts is not None:
         bias = params['mlm']['output']['bias']
-        found = jax.numpy.asarray(find_log_shares(feed.counts, feed.pieces.special, len(bias)))
+        found = jax.numpy.asarray(find_log_shares(find_shares(feed.counts, feed.pieces.special), len(bias)))
         params = {**params, 'mlm': {**params['mlm'], 'output': {'bias': found}}}
         notes.append("start: the MLM head's bias is the log of the training frequencies")
     return state if params is state.params else train.with_params(state, params, x.optimizer), notes

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from research import train
 from research.checkpoint_files import list_steps
+from research.data.settings import has_causal
 from research.errors import UserError
 from research.experiment import Experiment
 from research.runs.comparing import Comparison, Say
@@ -121,7 +122,8 @@ def _begin(folder: Path, bench: Bench, first: int, steps: list[int]) -> State:
     """The state after step `first`. Raises UserError if it is step 0 and what the run starts from is gone."""
     x = bench.x
     if first:
-        like = bench.plan.put_state(train.initial_state(bench.model, x.optimizer, x.seed, x.run.spike))
+        fresh = train.initial_state(bench.model, x.optimizer, x.seed, x.run.spike, has_causal(x.data))
+        like = bench.plan.put_state(fresh)
         with reading(folder, first) as checkpoints:
             return bench.plan.put_state(checkpoints.restore(first, like))
     try:

@@ -20,8 +20,10 @@ from research.objectives.view import View
 THREADS = Path('/proc/self/task')  # Linux: the threads of this process
 
 
-def measure_pass(model: Model, params: Any, encoded: Encoded, head: str) -> float:
-    """Seconds of a pass over `encoded`: the forward pass and the logits of `head` for each row, the next after the last is done.
+def measure_pass(model: Model, params: Any, encoded: Encoded, head: str, tried: tuple[int, int]) -> float:
+    """Seconds of a pass over `encoded`: the forward pass and what answers are read from (`View.search`) for each row.
+
+    A row begins after the last is done.
 
     Rows are padded to their bucket. On one core of the CPU, whatever the run trained on (Sanh et al. 2019, Table 3: a CPU, batch
     1). The making of the rows and the compilation for each length are not counted.
@@ -34,7 +36,7 @@ def measure_pass(model: Model, params: Any, encoded: Encoded, head: str) -> floa
 
     @jax.jit
     def answer(params: Any, row: Any) -> jax.Array:
-        return View(plain, params, row).logits(head)
+        return View(plain, params, row).search(head, tried)
 
     with jax.default_device(cpu), keep_to_one_core():
         for row in {row['ids'].shape: row for row in rows}.values():

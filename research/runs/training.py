@@ -44,8 +44,8 @@ class Recorder:
         self._first = first + 1
         names = tuple(losses.active(parts.x.losses))
         self._losses = ('loss', *names, *(train.CAUSAL + name for name in names))
-        # The first step of each length is mostly compilation, which says nothing about the speed.
-        self._compiled = {first + 1, *(step + 1 for step in steps.first_steps(parts.x.data, parts.steps))}
+        # The first step of each shape in this session is mostly compilation, which says nothing about the speed.
+        self._compiled = {step + 1 for step in steps.first_steps(parts.x.data, parts.steps, first)}
         self.guard = Guard(parts, first)
         self._before = seconds_so_far(parts.workdir)
         self._begin = self._window = time.monotonic()
@@ -205,7 +205,7 @@ def _evaluate(parts: Parts, state: State, step: int, seconds: float, signal: sig
         )
     parts.log.numbers(step, {'seconds': seconds, **found})
     parts.log.line(f'step {step} ' + ' '.join(f'{name} {value:.4f}' for name, value in found.items()))
-    if plateau := explain_plateau(found):
+    if plateau := explain_plateau(found, steps.count_unmasked(parts.x.data, parts.steps) - step):
         parts.log.line(plateau)
     name = selecting_metric(parts)
     return measured, found[name] if name else None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from research.data.corruption import corrupt
-from research.data.masking import MASKING, Masking, Text, count_predictions, describe_cap, predictions, smooth, validate
+from research.data.masking import MASKING, Masking, Text, at, count_predictions, describe_cap, predictions, smooth, validate
 from research.data.tokenizers import Vocabulary
 from research.errors import UserError
 
@@ -211,3 +211,9 @@ def test_a_cap_lowers_the_rate_of_full_sequences_alone_and_says_so(policy):
         'data.masking.predictions=20 caps data.masking.rate=0.15: of a full sequence of 512 pieces 20 are predicted (3.9%), not 76'
     )
     assert describe_cap(Masking('ngram'), 512) == ''
+
+
+def test_the_end_of_a_schedule_is_the_value_given() -> None:
+    masking = Masking(mask=0.0, mask_end=0.1, random=0.3, random_end=0.9)  # 0.3 + (0.9 - 0.3) is more than 0.9
+    assert at(masking, 1.0) == Masking(mask=0.1, random=0.9) and at(masking, 0.0) == Masking(mask=0.0, random=0.3)
+    validate(masking)

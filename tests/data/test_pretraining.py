@@ -131,6 +131,10 @@ def test_causal_batches_are_spread_evenly_and_predict_the_next_ordinary_piece(st
     assert not (batch['ids'] == source.pieces.mask).any()
     assert 'causal' not in source.evaluation['dev'][0]
     assert first_steps(data, 32) == {0, 3}
+    assert first_steps(data, 32, first=4) == {4, 7} and first_steps(data, 32, first=20) == {20}
+    both = replace(data, causal=Causal(1.0, until=0.25), first_length=16, first_share=0.5)
+    assert first_steps(both, 32) == {0, 8, 16} and first_steps(both, 32, first=9) == {9, 16}
+    assert first_steps(replace(both, causal=Causal(1.0, until=0.75)), 32) == {0, 16, 24}
     assert sum(shape.share for shape in shapes(data)) == pytest.approx(1)
     assert [(shape.predictions, shape.share) for shape in shapes(data)] == [(5, pytest.approx(0.875)), (31, pytest.approx(0.125))]
 

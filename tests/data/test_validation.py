@@ -32,6 +32,7 @@ IMPOSSIBLE: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     'data.first_share': [(0.0, {}), (1.0, {}), (math.nan, {})],
     'data.short': [(-0.1, {}), (1.1, {}), (math.nan, {})],
     'data.held_out': [(1.0, {}), (-0.1, {}), (math.nan, {})],
+    'data.held_out_masks': [('berts', {})],
     'data.masking.policy': [('span', {})],
     'data.masking.rate': [(0.0, {}), (1.0, {}), (math.nan, {})],
     'data.masking.mask': [(-0.1, {}), (0.95, {}), (math.nan, {})],
@@ -117,7 +118,7 @@ CUSTOM = {f'data.{name}' for name in ('train', 'dev', 'test', 'text', 'pair', 'l
 TASK = {'data.select', 'data.dev_share', 'data.buckets', 'data.labels'} | ANSWERS | CUSTOM
 PRETRAINING = {f'data.masking.{each.name}' for each in fields(Masking)}
 PRETRAINING |= {f'data.causal.{each.name}' for each in fields(Causal)}
-PRETRAINING |= {f'data.{name}' for name in ('pairs', 'fill', 'short', 'first_length', 'first_share')}
+PRETRAINING |= {f'data.{name}' for name in ('pairs', 'fill', 'short', 'first_length', 'first_share', 'held_out_masks')}
 CAUSAL = {'data.causal.until'}
 POLICIES = {'data.masking.ngram', 'data.masking.smoothing'}
 
@@ -127,6 +128,7 @@ POLICIES = {'data.masking.ngram', 'data.masking.smoothing'}
     [
         (Data(), TASK | POLICIES | CAUSAL | {'data.short', 'data.first_share'}),
         (Data(pairs='sop', first_length=64), TASK | POLICIES | CAUSAL),
+        (Data(held_out=0, causal=Causal(0.5)), TASK | POLICIES | {'data.short', 'data.first_share', 'data.held_out_masks'}),
         (Data(pairs='sop', first_length=64, masking=Masking('ngram')), TASK | CAUSAL | {'data.masking.smoothing'}),
         (Data(pairs='sop', first_length=64, masking=Masking('frequency')), TASK | CAUSAL | {'data.masking.ngram'}),
         (Data(task='sst2'), PRETRAINING | ANSWERS | CUSTOM),

@@ -29,8 +29,12 @@ def forker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
 
 @pytest.fixture
 def x(tiny: Callable[..., Experiment]) -> Experiment:
-    """A run that evaluates and saves at steps 20 and 40."""
-    return tiny('bert', {'run.steps': 40, 'run.evaluate_every': 20, 'run.evaluate_batches': 0, 'run.batch': 8})
+    """A run that evaluates and saves at steps 20 and 40: causal for 12 steps, by Muon, its masks and its length change."""
+    asked: dict[str, Any] = {'run.steps': 40, 'run.evaluate_every': 20, 'run.evaluate_batches': 0, 'run.batch': 8, 'run.spike': 9.0}
+    asked |= {'data.pairs': 'none', 'losses.nsp.weight': 0.0, 'data.causal.share': 1.0, 'data.causal.until': 0.3}
+    asked |= {'data.first_length': 16, 'data.first_share': 0.6, 'optimizer.name': 'muon'}
+    asked |= {'data.masking.rate': 0.3, 'data.masking.rate_end': 0.15, 'data.masking.mask_end': 0.6}
+    return tiny('bert', asked)
 
 
 def test_a_signal_costs_no_step_and_no_bit(forker: Forker, x: Experiment, tmp_path: Path) -> None:

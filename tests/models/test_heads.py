@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.data.frequencies import find_shares
 from research.models.architecture import Architecture
 from research.models.heads import HEADS, Model, encode, find_log_shares, initialise, score
 from research.models.noise import make_noise
@@ -172,7 +173,7 @@ def test_no_two_initial_kernels_are_equal(params: Any) -> None:
     assert len(firsts) > 12 and len(set(firsts)) == len(firsts)
 
 
-def test_the_log_shares_of_counts_are_add_one_and_normalised() -> None:
-    counts, special = np.array([9, 3, 0, 7]), np.array([True, False, False, False])
-    found = np.exp(find_log_shares(counts, special, classes=6))
-    np.testing.assert_allclose(found, np.array([1, 4, 1, 8, 1, 1]) / 16, rtol=1e-6)  # special, and without a piece: as the rarest
+def test_the_log_shares_are_those_of_the_frequencies_and_normalised() -> None:
+    shares = find_shares(np.array([9, 3, 0, 7]), np.array([True, False, False, False]))
+    found = np.exp(find_log_shares(shares, classes=6))
+    np.testing.assert_allclose(found, np.array([1, 3, 1, 7, 1, 1]) / 14, rtol=1e-6)  # special, and without a piece: as the rarest

@@ -15,6 +15,7 @@ import pytest
 
 from research import costs, parallel, wire
 from research.checkpoint import Checkpoints
+from research.data.frequencies import find_shares
 from research.errors import UserError
 from research.evaluation.floors import is_floor
 from research.evaluation.gains import read_held_out
@@ -501,7 +502,7 @@ def test_a_fresh_mlm_head_begins_at_the_training_frequencies(tiny: Tiny) -> None
     model = Model(x.model, (('mlm', 512),))
     state, notes = opening.first_state(model, x, None, feed)
     assert notes[-1] == "start: the MLM head's bias is the log of the training frequencies"
-    expected = find_log_shares(feed.counts, feed.pieces.special, 512)
+    expected = find_log_shares(find_shares(feed.counts, feed.pieces.special), 512)
     for params in (state.params, state.average):
         np.testing.assert_array_equal(params['mlm']['output']['bias'], expected)
     trained = Donor('a', x.model, model.heads, jax.device_get(initial_state(model, x.optimizer, 1).params), None)
@@ -509,6 +510,12 @@ def test_a_fresh_mlm_head_begins_at_the_training_frequencies(tiny: Tiny) -> None
     assert not started.params['mlm']['output']['bias'].any()
     dropped, _ = opening.first_state(model, override(x, {'surgery.drop': 'mlm'}), trained, feed)
     np.testing.assert_array_equal(dropped.params['mlm']['output']['bias'], expected)
+
+
+def test_a_causal_start_is_no_plateau() -> None:
+    said = measuring.explain_plateau({'dev/gain': -2.0}, unmasked=1200)
+    assert 'masked ones begin in 1,200 steps' in said and 'learnt nothing' not in said
+    assert 'learnt nothing' in measuring.explain_plateau({'dev/gain': -2.0}, unmasked=-3)
 
 
 def test_the_seed_decides_the_first_parameters(tiny: Tiny) -> None:

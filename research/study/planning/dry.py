@@ -9,6 +9,7 @@ from research import costs, parallel, wire
 from research.chips import Chip, find_chips
 from research.experiment import Experiment
 from research.models.sharing import layout
+from research.sharding import Grid
 from research.study.config_files import choose_deviations
 from research.study.planning import forecast
 from research.study.planning.resolving import Resolved, complete, resolve, validate_run, validate_runs
@@ -50,7 +51,6 @@ def describe(
     """The JSON-able object of one run, with its deviations from its paper, and with a forecast if there are `chips`."""
     x = run.experiment
     summary = costs.summarize_parameters(x.model, run.heads)
-    teacher = 0 if run.teacher is None else costs.summarize_parameters(run.teacher, run.teacher_heads)['total']
     count = x.run.model_devices if devices == 1 else devices
     grid = parallel.make_grid(x.run.parallel, count, x.run.model_devices)
     taught = None if run.teacher is None else (run.teacher, run.teacher_heads)
@@ -63,7 +63,7 @@ def describe(
             for layer, (attention, feed_forward) in enumerate(layout(x.model))
         ],
         'flops': costs.count_flops(x.model, run.teacher, x.losses, x.data, x.run.batch),
-        'memory_bytes': costs.estimate_memory(summary['total'], x.optimizer, teacher),
+        'memory_bytes': costs.estimate_state(x.model, run.heads, x.optimizer, Grid(), taught),
         'memory_bytes_per_device': {
             'devices': count,
             **costs.estimate_state(x.model, run.heads, x.optimizer, grid, taught),
