@@ -91,7 +91,7 @@ def get_config(size: str = 'base') -> ml_collections.ConfigDict:
 def budget() -> Experiment:
     """The best recipe known here for a few core-hours, chosen by the race of `experiments/budget_race.py`.
 
-    Next-piece prediction in the first steps (Charpentier and Samuel 2024), then [MASK] alone at a rate of .30 that falls to .15
+    Next-piece prediction in the first steps (Gisserot-Boukhlef et al. 2025), then [MASK] alone at a rate of .30 that falls to .15
     (Wettig et al. 2023; Yang et al. 2023), Muon on the hidden matrices (Jordan et al. 2024), no dropout and single segments
     (Geiping and Goldstein 2023), short sequences for most of the steps (Devlin et al. 2019, §A.2).
     """

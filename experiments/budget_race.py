@@ -3,8 +3,9 @@
     python launch.py --config=experiments/budget_race.py:small --workdir=runs/race --config.data.source='jsonl:books.jsonl.xz'
 
 A model of 4 layers that only predicts masked pieces stays at their frequencies for millions of tokens. Hypotheses: next-piece
-prediction in the first steps (Charpentier and Samuel 2024, GPT-BERT) gains more over frequencies at equal tokens; so does Muon on
-the hidden matrices (Jordan et al. 2024); both together gain more than either. Each is refuted if its claim under the table is.
+prediction in the first steps (Gisserot-Boukhlef et al. 2025, arXiv 2507.00994; mixed in every step: Charpentier and Samuel 2024,
+GPT-BERT) gains more over frequencies at equal tokens; so does Muon on the hidden matrices (Jordan et al. 2024); both together gain
+more than either. Each is refuted if its claim under the table is.
 `levers` changes one key of the budget recipe at a time, with one seed: it chooses what is worth more seeds, and decides nothing.
 """
 

@@ -3,9 +3,10 @@
     python launch.py --config=experiments/from_scratch.py --jobs=2
 
 Hypothesis (Sanh et al. 2019, Table 4): at equal steps a student of half the depth, started from its teacher's layers and distilled
-by soft targets and hidden states, gains more over frequencies than the same student alone. Refuted if the claim under the table is.
-The ALBERT shows what sharing all layers and factorising the embeddings costs and saves: parameters, but no FLOPs. All are trained
-by the budget recipe (`configs/bert.py:budget`), without which nothing is learnt in minutes but the frequencies of pieces.
+by soft targets and hidden states, gains more over frequencies than the same student alone. One seed tests no claim: it has its
+interval over held-out documents. The ALBERT shows what sharing all layers and factorising the embeddings costs and saves:
+parameters, but no FLOPs. All are trained by the budget recipe (`configs/bert.py:budget`), without which nothing is learnt in
+minutes but the frequencies of pieces.
 """
 
 import dataclasses

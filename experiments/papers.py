@@ -153,14 +153,13 @@ def scale_down(published: Experiment, size: str, pairs: bool = False) -> Experim
         heads=scale.heads,
         embedding=scale.width if model.embedding == model.width else scale.width // 4,
     )
-    masks = recipe.data.masking
     data = dataclasses.replace(
         published.data,
         length=scale.length,
         first_length=scale.first_length,
         first_share=recipe.data.first_share,
         tokenizer='teacher' if published.data.tokenizer == 'teacher' else 'wordpiece',
-        masking=dataclasses.replace(masks, policy=published.data.masking.policy),
+        masking=dataclasses.replace(recipe.data.masking, policy=published.data.masking.policy),
     )
     if not pairs:
         data = dataclasses.replace(data, pairs='none', causal=Causal() if published.start else recipe.data.causal)

@@ -6,7 +6,8 @@ The teacher is `assets/teacher`, a BERT of 4 layers that this code has pretraine
 the docstrings of the Python that runs it; the teacher has never seen the held-out ones. Hypotheses: a model of half its layers that
 starts from it and is taught by it gains more over frequencies than one that only starts from it (Sanh et al. 2019, Table 4), and
 this more than the same model alone; an ALBERT whose one layer is the mean of the teacher's (Lan et al. 2020) gains more than alone.
-Refuted if a claim under the table is. `experiments/from_scratch.py` is the chain from nothing: tokenizer, teacher, student.
+One seed tests no claim: each has its interval over held-out documents, of these models alone. `experiments/from_scratch.py` is the
+chain from nothing: tokenizer, teacher, student.
 """
 
 import dataclasses
