@@ -230,6 +230,11 @@ def describe_devices() -> dict[str, Any]:
     }
 
 
+def find_processor() -> jax.Device:
+    """The CPU of this process, whatever else it computes on."""
+    return jax.local_devices(backend='cpu')[0]
+
+
 def read_peak_memory() -> int | None:
     """The largest number of bytes in use on the first device so far; None if the platform does not record it (CPU)."""
     stats = jax.local_devices()[0].memory_stats()

@@ -16,6 +16,7 @@ from research.data.encoding import Encoded
 from research.models.attention import choose_kernel
 from research.models.heads import Model
 from research.objectives.view import View
+from research.parallel import find_processor
 
 THREADS = Path('/proc/self/task')  # Linux: the threads of this process
 
@@ -28,7 +29,7 @@ def measure_pass(model: Model, params: Any, encoded: Encoded, head: str, tried: 
     Rows are padded to their bucket. On one core of the CPU, whatever the run trained on (Sanh et al. 2019, Table 3: a CPU, batch
     1). The making of the rows and the compilation for each length are not counted.
     """
-    cpu = jax.local_devices(backend='cpu')[0]
+    cpu = find_processor()
     kernel, _ = choose_kernel(dataclasses.replace(model.architecture, attention='auto'), frozenset(), 'cpu', training=False)
     plain = Model(dataclasses.replace(model.architecture, attention=kernel), model.heads)
     params = jax.device_put(jax.device_get(params), cpu)
