@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from research.data.corruption import corrupt
-from research.data.masking import MASKING, Masking, Text, at, count_predictions, describe_cap, predictions, smooth, validate
+from research.data.masking import (
+    MASKING,
+    Masking,
+    Text,
+    count_predictions,
+    describe_cap,
+    predictions,
+    resolve_schedule,
+    resolve_schedule,
+    smooth,
+    validate,
+)
 from research.data.tokenizers import Vocabulary
 from research.errors import UserError
 
@@ -215,5 +226,6 @@ def test_a_cap_lowers_the_rate_of_full_sequences_alone_and_says_so(policy):
 
 def test_the_end_of_a_schedule_is_the_value_given() -> None:
     masking = Masking(mask=0.0, mask_end=0.1, random=0.3, random_end=0.9)  # 0.3 + (0.9 - 0.3) is more than 0.9
-    assert at(masking, 1.0) == Masking(mask=0.1, random=0.9) and at(masking, 0.0) == Masking(mask=0.0, random=0.3)
+    assert resolve_schedule(masking, 1.0) == Masking(mask=0.1, random=0.9)
+    assert resolve_schedule(masking, 0.0) == Masking(mask=0.0, random=0.3)
     validate(masking)
