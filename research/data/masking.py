@@ -235,7 +235,7 @@ def resolve_schedule(masking: Masking, progress: float) -> Masking:
     """The masking of a step, without a schedule: `progress` is 0 at the first step of the run and 1 at its last."""
 
     def follow(first: float, last: float) -> float:
-        return first if last < 0 else first + (last - first) * progress
+        return first if last < 0 else (1 - progress) * first + progress * last  # exactly `last` at the end
 
     return replace(
         masking,

@@ -14,7 +14,6 @@ from research.data.masking import (
     describe_cap,
     predictions,
     resolve_schedule,
-    resolve_schedule,
     smooth,
     validate,
 )
