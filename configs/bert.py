@@ -135,7 +135,7 @@ def shipped() -> Experiment:
         recipe,
         name='bert-shipped',
         model=make_narrow(4096, 4, 192, 128),
-        run=dataclasses.replace(recipe.run, evaluate_batches=64),
+        run=dataclasses.replace(recipe.run, steps=6_000, evaluate_batches=64),
     )
 
 
