@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from research.experiment import Experiment
+from research.objectives.losses import Losses, Mlm, Plain
 from research.optim import Optimizer
 from research.study.columns import COLUMNS
 from research.study.ledger import enter
@@ -20,7 +21,8 @@ from research.wire import to_wire
 def _experiment(name: str, seed: int = 0, start: str = '', teacher: str = '', tokenizer: str = 'wordpiece') -> Experiment:
     plain = Experiment(name=name, seed=seed, start=start, teacher=teacher, optimizer=Optimizer(warmup=0.1))
     task = 'packages' if name == 'task' else ''
-    return dataclasses.replace(plain, data=dataclasses.replace(plain.data, tokenizer=tokenizer, task=task))
+    losses = Losses(mlm=Mlm(0.0), label=Plain(1.0)) if task else Losses()
+    return dataclasses.replace(plain, data=dataclasses.replace(plain.data, tokenizer=tokenizer, task=task), losses=losses)
 
 
 @pytest.fixture
