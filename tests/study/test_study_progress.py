@@ -219,7 +219,7 @@ def test_a_study_with_an_impossible_run_is_refused_before_anything_is_written(st
 def test_what_follows_from_a_start_of_the_study_is_refused_too(study, tmp_path: Path) -> None:
     inherits = dataclasses.replace(study.runs['teacher-task-0'], surgery=Surgery(inherit=True))
     short = dataclasses.replace(study.runs['teacher'], model=dataclasses.replace(study.runs['teacher'].model, positions=128))
-    long = dataclasses.replace(inherits, data=Data(length=256))
+    long = dataclasses.replace(inherits, data=dataclasses.replace(inherits.data, length=256))
 
     def check(runs: dict[str, Experiment]) -> None:
         resolving.validate_runs(dataclasses.replace(study, runs=runs, table=Table('', (), ()), claims=()), tmp_path)
@@ -230,7 +230,7 @@ def test_what_follows_from_a_start_of_the_study_is_refused_too(study, tmp_path: 
     with pytest.raises(UserError, match="run 'alone': surgery.inherit=true takes the architecture of the start: give"):
         check({'alone': dataclasses.replace(inherits, start='')})
     unknown = dataclasses.replace(inherits, start='/nowhere')
-    check({'longer': dataclasses.replace(unknown, data=Data(length=1024))})
+    check({'longer': dataclasses.replace(unknown, data=dataclasses.replace(unknown.data, length=1024))})
     with pytest.raises(UserError, match="run 'unknown': run.keep=0 must be at least 1"):
         check({'unknown': dataclasses.replace(unknown, run=Run(keep=0))})
     with pytest.raises(UserError, match="run 'seed': seed=-1 must not be negative"):
