@@ -364,7 +364,7 @@ def study() -> Files:
     )
     study = Study(
         'mine',
-        {'a': Experiment(), 'b': Experiment(seed=1), 'c': Experiment(seed=2), 'd': Experiment(seed=3, start='@a')},
+        {'a': Experiment(), 'b': Experiment(seed=1), 'c': Experiment(seed=2), 'd': Experiment(start='@a')},
         Table('T', rows, columns, 'loss', 'a paper'),
         'note',
         (Claim('{a} < {b}', (('a', 'c'), 'metrics:dev/mlm'), ('d', 'metrics:dev/mlm')),),
