@@ -161,7 +161,7 @@ IMPOSSIBLE = {
 RUNS = """
 import dataclasses
 from research.data.masking import Masking
-from research.data.settings import Data
+from research.data.settings import Causal, Data
 from research.experiment import Experiment, Run
 from research.models.architecture import Architecture
 from research.objectives.losses import Losses, Match, Mlm, Plain, Soft
@@ -176,7 +176,7 @@ TAUGHT = Losses(mlm=Mlm(1.0), soft=Soft(1.0), cosine=Match(1.0), mse=Match(1.0))
 PAIRS = Data(pairs='sop', first_length=64, masking=Masking('ngram'))
 RUNS = {
     'first': Experiment(model=Architecture(sharing='groups'), data=PAIRS),
-    'second': Experiment(data=Data(masking=Masking('frequency')), start='/nowhere', surgery=Surgery(layers=(0,) * 12),
+    'second': Experiment(data=Data(masking=Masking('frequency'), causal=Causal(0.5)), start='/nowhere', surgery=Surgery(layers=(0,) * 12),
         optimizer=Optimizer(name='muon', schedule='wsd')),
     'third': Experiment(model=Architecture(layers=2, sharing='table', table=((0, 0), (1, 1))), teacher='/nowhere', losses=TAUGHT,
         run=Run(epochs=2.0)),
@@ -358,7 +358,7 @@ def test_labels_that_a_task_does_not_have_are_refused_without_its_files(refuse) 
 def test_a_change_that_no_run_of_a_study_takes_is_refused(refuse) -> None:
     for study, given, why in (
         ('masking', '--config.run.patience=3', 'no run has a score while it trains'),
-        ('quickstart', '--config.teacher=/nowhere', 'no loss reads it'),  # the student's is a run of the study
+        ('from_scratch', '--config.teacher=/nowhere', 'no loss reads it'),  # the student's is a run of the study
     ):
         for door in ('--list', '--dry', '--nodry'):
             assert f'would change nothing: {why}' in refuse(f'--config=experiments/{study}.py', given, door)

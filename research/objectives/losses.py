@@ -163,6 +163,11 @@ class Loss(NamedTuple):
     penalty: Penalty | None = None
 
 
+def _find_head(x: Any) -> tuple[str, ...]:
+    """The head whose logits are compared; none at a place that there is not, which `validate` refuses by its name."""
+    return (AT[x.at],) if x.at in AT else ()
+
+
 def _matched(x: Any) -> str:
     return '' if x.at == 'attended' else x.at
 
@@ -176,9 +181,9 @@ LOSSES: dict[str, Loss] = {
     'choice': Loss(choice, lambda x: 'examples', lambda x: ('choice',), lambda x: 'choice'),
     'span': Loss(span, lambda x: 'examples', lambda x: ('span',), lambda x: 'span'),
     'answer': Loss(answer, lambda x: 'examples', lambda x: ('answer',), lambda x: 'span'),
-    'soft': Loss(soft, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, ('attended', 'masked', 'label', 'choice', 'span')),
+    'soft': Loss(soft, lambda x: x.at, _find_head, _matched, True, ('attended', 'masked', 'label', 'choice', 'span')),
     'cosine': Loss(cosine, lambda x: x.at, lambda x: (), _matched, True, ('attended', 'masked'), fits=_same_width),
-    'mse': Loss(mse, lambda x: x.at, lambda x: (AT[x.at],), _matched, True, tuple(AT)),
+    'mse': Loss(mse, lambda x: x.at, _find_head, _matched, True, tuple(AT)),
 }
 
 # What a loss needs of the data -> how to get it.
