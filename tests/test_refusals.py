@@ -176,8 +176,8 @@ TAUGHT = Losses(mlm=Mlm(1.0), soft=Soft(1.0), cosine=Match(1.0), mse=Match(1.0))
 PAIRS = Data(pairs='sop', first_length=64, masking=Masking('ngram'))
 RUNS = {
     'first': Experiment(model=Architecture(sharing='groups'), data=PAIRS),
-    'second': Experiment(data=Data(masking=Masking('frequency'), causal=Causal(0.5)), start='/nowhere', surgery=Surgery(layers=(0,) * 12),
-        optimizer=Optimizer(name='muon', schedule='wsd')),
+    'second': Experiment(data=Data(masking=Masking('frequency'), causal=Causal(0.5)), start='/nowhere',
+        surgery=Surgery(layers=(0,) * 12), optimizer=Optimizer(name='muon', schedule='wsd')),
     'third': Experiment(model=Architecture(layers=2, sharing='table', table=((0, 0), (1, 1))), teacher='/nowhere', losses=TAUGHT,
         run=Run(epochs=2.0)),
     'fourth': Experiment(
