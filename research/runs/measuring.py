@@ -98,6 +98,6 @@ def explain_plateau(metrics: Mapping[str, float], unmasked: int = 0) -> str:
     if unmasked > 0:
         return f'gain over frequencies {gain:.2f} nats: all batches were causal so far; masked ones begin in {unmasked:,} steps'
     return (
-        f'gain over frequencies {gain:.2f} nats: this model has learnt nothing of context yet; a causal share of the batches '
-        '(data.causal.share), more steps and a higher rate (optimizer.lr) help: configs/bert.py:budget'
+        f'gain over frequencies {gain:.2f} nats: this model has learnt nothing of context yet; Muon (optimizer.name=muon), '
+        'causal batches first (data.causal.share) and more steps help, as in configs/bert.py:budget'
     )
