@@ -33,7 +33,7 @@ teacher: $(BIN)/.run-cpu
 	$(BIN)/python launch.py --config=configs/bert.py:shipped --workdir=runs/shipped \
 		--config.data.source='0.4 docstrings + 0.6 jsonl:$(BOOKS)'
 	$(BIN)/python -m research.interchange export runs/shipped runs/shipped-exported
-	cp runs/shipped-exported/*.json runs/shipped-exported/*.txt runs/shipped-exported/*.safetensors assets/teacher
+	cp runs/shipped-exported/*.json runs/shipped-exported/model.safetensors assets/teacher
 
 # TESTS: files and folders of tests; all by default.
 TESTS :=
