@@ -23,7 +23,7 @@ from research.study.study import Row, Study, Table
 from research.surgery import Surgery
 
 # Steps of pretraining, steps of fine-tuning: 'tiny' shows that everything runs.
-SIZES = {'small': (300, 120), 'medium': (1500, 300), 'tiny': (10, 5)}
+SIZES = {'small': (120, 120), 'medium': (1500, 300), 'tiny': (10, 5)}
 TITLES = {
     'teacher': 'the teacher: BERT, 4 layers',
     'student': '2 layers, started and taught',
@@ -72,7 +72,7 @@ def make_pretraining(steps: int) -> dict[str, Experiment]:
         model=shipped.model,
         start=str(bert.TEACHER),
         surgery=Surgery(inherit=True),
-        data=Data(length=128, tokenizer=TOKENIZER),
+        data=Data(length=64, tokenizer=TOKENIZER),
         losses=Losses(mlm=Mlm(1.0)),
         run=Run(steps=0),
     )
@@ -83,7 +83,7 @@ def make_pretraining(steps: int) -> dict[str, Experiment]:
         start='',
         surgery=Surgery(),
         optimizer=dataclasses.replace(shipped.optimizer, warmup=0.1),
-        run=Run(steps=steps, batch=16, log_every=max(steps // 20, 1), evaluate_every=max(steps // 5, 1)),
+        run=Run(steps=steps, batch=16, log_every=max(steps // 20, 1), evaluate_every=max(steps // 3, 1), evaluate_batches=8),
     )
     started = dataclasses.replace(alone, name='student-started', start=teacher.start, surgery=Surgery(inherit=True, keep=0.5))
     taught = Losses(mlm=Mlm(2.0), soft=Soft(5.0, temperature=2.0), cosine=Match(1.0))  # DistilBERT's, at all positions
