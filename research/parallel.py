@@ -230,8 +230,8 @@ def describe_devices() -> dict[str, Any]:
     }
 
 
-def find_processor() -> jax.Device:
-    """The CPU of this process, whatever else it computes on."""
+def find_processor() -> Any:
+    """The CPU as a device of jax, whatever else this process computes on."""
     return jax.local_devices(backend='cpu')[0]
 
 

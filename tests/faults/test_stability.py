@@ -198,7 +198,7 @@ def test_without_a_checkpoint_there_is_nowhere_to_go_back_to(start: Start) -> No
 
 
 def test_a_run_of_broken_weights_is_refused_at_its_evaluation(start: Start, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'step 2: dev/mlm, .*dev/nsp, .* is not finite: the weights are broken\. Try a lower --config'):
+    with pytest.raises(UserError, match=r'step 2: dev/mlm, .*dev/nsp, .* is not finite: the weights are broken'):
         start('run', changes={'optimizer.lr': 1e38, 'optimizer.warmup': 0.0, 'run.steps': 2})
 
 
