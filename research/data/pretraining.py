@@ -63,7 +63,8 @@ def masked_batch(
         mine = np.arange(len(rows))
     every = place_spans(source.ids, spans, len(rows), length, pieces)
     if causal:
-        ids, positions, labels, presence = every[mine], *follow(every[mine], pieces)
+        ids = every[mine]
+        positions, labels, presence = follow(ids, pieces)
     else:
         ids, positions, labels, presence = corrupt(masking, pieces, every, generator, weights, mine, room)
     result = {
